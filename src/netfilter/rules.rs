@@ -1,0 +1,551 @@
+//! Rules as data: what `iptables-save` says, in the words of iptables.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::packet::Protocol;
+
+/// A place in a packet's way through the router where chains are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Hook {
+    /// As a packet arrives, before it is routed.
+    Prerouting,
+    /// For this machine, before it is delivered.
+    Input,
+    /// To be forwarded.
+    Forward,
+    /// Made by this machine, before it is routed.
+    Output,
+    /// As a packet leaves, after it is routed.
+    Postrouting,
+}
+
+impl Hook {
+    /// Every hook, in the order of their numbers in the kernel.
+    pub const ALL: [Self; 5] = [Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting];
+
+    /// The built-in chain's name: `PREROUTING` and so on.
+    pub const fn chain_name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "PREROUTING",
+            Self::Input => "INPUT",
+            Self::Forward => "FORWARD",
+            Self::Output => "OUTPUT",
+            Self::Postrouting => "POSTROUTING",
+        }
+    }
+}
+
+/// A table: when in a hook its chains are called, and what they may decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum TableName {
+    /// Before connection tracking: helpers, zones, and what is not to be tracked.
+    Raw,
+    /// Marks and other changes to the packet.
+    Mangle,
+    /// Address translation; asked for the first packet of a connection only.
+    Nat,
+    /// What may pass.
+    Filter,
+}
+
+impl TableName {
+    /// Every table, in the order a hook calls them.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+
+    /// The name that `iptables -t` takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Mangle => "mangle",
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// The hooks this table has built-in chains for.
+    pub const fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Raw => &[Hook::Prerouting, Hook::Output],
+            Self::Mangle => &Hook::ALL,
+            Self::Nat => &[Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting],
+            Self::Filter => &[Hook::Input, Hook::Forward, Hook::Output],
+        }
+    }
+}
+
+/// The rules of one address family, as loaded: four tables.
+///
+/// ```
+/// use ftp_conntrack::netfilter::{Chain, Condition, Match, PortRange, Rule, Ruleset, TableName, Target, NatRange};
+/// use ftp_conntrack::packet::Protocol;
+///
+/// let mut rules = Ruleset::default();
+/// rules.append(TableName::Raw, "PREROUTING", Rule::new(Target::helper("ftp"))
+///     .when(Match::Protocol(Protocol::TCP))
+///     .when(Match::DestinationPorts(vec![PortRange::one(21)])));
+/// rules.append(TableName::Nat, "POSTROUTING", Rule::new(Target::Masquerade(NatRange::default()))
+///     .when(Match::OutInterface("eth0".into())));
+/// assert_eq!(rules.table(TableName::Raw).chain("PREROUTING").unwrap().rules.len(), 1);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    tables: [Table; 4],
+}
+
+impl Default for Ruleset {
+    /// Four tables with built-in chains that accept everything: what a kernel has before any rule is loaded.
+    fn default() -> Self {
+        Self { tables: TableName::ALL.map(Table::new) }
+    }
+}
+
+impl Ruleset {
+    /// The table of that name.
+    pub fn table(&self, name: TableName) -> &Table {
+        &self.tables[name as usize]
+    }
+
+    /// The table of that name, to be changed.
+    pub fn table_mut(&mut self, name: TableName) -> &mut Table {
+        &mut self.tables[name as usize]
+    }
+
+    /// Adds `rule` at the end of a chain, which is made if it is not there (`iptables -A`).
+    pub fn append(&mut self, table: TableName, chain: &str, rule: Rule) {
+        self.table_mut(table).chain_mut(chain).rules.push(rule);
+    }
+
+    /// Whether no table has a rule or a policy other than accept.
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(|t| t.chains.iter().all(|c| c.rules.is_empty() && c.policy != Some(Policy::Drop)))
+    }
+}
+
+/// One table: its built-in chains first, then those of the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The chains, in order of appearance.
+    pub chains: Vec<Chain>,
+}
+
+impl Table {
+    /// The table with its built-in chains, empty, with policy accept.
+    pub fn new(name: TableName) -> Self {
+        let built_in = |hook: &Hook| Chain { name: hook.chain_name().into(), policy: Some(Policy::Accept), rules: Vec::new() };
+        Self { chains: name.hooks().iter().map(built_in).collect() }
+    }
+
+    /// The chain of that name, if there is one.
+    pub fn chain(&self, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|c| c.name == name)
+    }
+
+    /// The chain of that name; a user's chain is made if there is none.
+    pub fn chain_mut(&mut self, name: &str) -> &mut Chain {
+        let index = self.chains.iter().position(|c| c.name == name).unwrap_or_else(|| {
+            self.chains.push(Chain { name: name.into(), policy: None, rules: Vec::new() });
+            self.chains.len() - 1
+        });
+        &mut self.chains[index]
+    }
+}
+
+/// A list of rules, called by a hook (built-in) or by another rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// `FORWARD`, or what the user called it.
+    pub name: String,
+    /// What happens to a packet that no rule decided; only built-in chains have one.
+    pub policy: Option<Policy>,
+    /// The rules, in the order they are asked.
+    pub rules: Vec<Rule>,
+}
+
+/// What a built-in chain does with a packet that no rule decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Policy {
+    /// It passes.
+    Accept,
+    /// It is dropped.
+    Drop,
+}
+
+/// A rule: if every condition holds, the target is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// All of them must hold.
+    pub conditions: Vec<Condition>,
+    /// What then happens.
+    pub target: Target,
+    /// Where the rule was read.
+    pub origin: Option<Origin>,
+}
+
+impl Rule {
+    /// A rule for every packet.
+    pub const fn new(target: Target) -> Self {
+        Self { conditions: Vec::new(), target, origin: None }
+    }
+
+    /// The same rule, for packets that also match `test`.
+    #[must_use]
+    pub fn when(mut self, test: Match) -> Self {
+        self.conditions.push(Condition { test, negated: false });
+        self
+    }
+
+    /// The same rule, for packets that do not match `test` (`!` in iptables).
+    #[must_use]
+    pub fn unless(mut self, test: Match) -> Self {
+        self.conditions.push(Condition { test, negated: true });
+        self
+    }
+}
+
+/// The file and line a rule came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// Its line, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A test, or its opposite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// The test.
+    pub test: Match,
+    /// Whether the condition holds when the test does not.
+    pub negated: bool,
+}
+
+/// One test on a packet and its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Match {
+    /// `-p`: the transport protocol. `-p all` is no test and not kept.
+    Protocol(Protocol),
+    /// `-s`: the source address.
+    Source(Cidr),
+    /// `-d`: the destination address.
+    Destination(Cidr),
+    /// `-i`: the interface it arrived on; a trailing `+` stands for any ending.
+    InInterface(String),
+    /// `-o`: the interface it leaves on; a trailing `+` stands for any ending.
+    OutInterface(String),
+    /// `--sport`, `--sports`: the TCP or UDP source port is in one of the ranges.
+    SourcePorts(Vec<PortRange>),
+    /// `--dport`, `--dports`: the TCP or UDP destination port is in one of the ranges.
+    DestinationPorts(Vec<PortRange>),
+    /// `-m multiport --ports`: either port is in one of the ranges.
+    Ports(Vec<PortRange>),
+    /// `--tcp-flags MASK COMPARE`, `--syn`: of the flags in `mask`, those in `set` are set and the others are not.
+    TcpFlags {
+        /// The flags looked at.
+        mask: u8,
+        /// Those of them that must be set.
+        set: u8,
+    },
+    /// `-m state --state`, `-m conntrack --ctstate`: the packet's relation to its connection is one of these.
+    ConnectionState(StateSet),
+    /// `-m mark --mark VALUE/MASK`: the packet's firewall mark.
+    Mark(Masked),
+    /// `-m connmark --mark VALUE/MASK`: the connection's mark.
+    Connmark(Masked),
+    /// `-m helper --helper NAME`: the connection, or its master, has this helper.
+    Helper(String),
+    /// `--icmp-type`, `--icmpv6-type`: type, and a range of codes.
+    IcmpType {
+        /// The type; 255 for any (IPv4, as the kernel has it).
+        kind: u8,
+        /// The codes, both ends included.
+        codes: (u8, u8),
+    },
+    /// `-m addrtype`: what kind of address the source or the destination is to this machine.
+    AddressType {
+        /// `--src-type`, as a set; empty for any.
+        source: AddressTypes,
+        /// `--dst-type`, as a set; empty for any.
+        destination: AddressTypes,
+    },
+    /// `-m iprange --src-range`: the source address lies between these, both included.
+    SourceRange(IpAddr, IpAddr),
+    /// `-m iprange --dst-range`: the destination address lies between these, both included.
+    DestinationRange(IpAddr, IpAddr),
+    /// `-m limit`: always matches here, since what passes a limit depends on traffic nobody recorded.
+    Limit,
+    /// Something this library does not know, word for word; a packet that reaches it is undecided.
+    Unknown(String),
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// The network of `address` with `prefix` leading bits; `None` when there are not as many bits.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= bits).then_some(Self { address, prefix })
+    }
+
+    /// The network of one address.
+    pub fn host(address: IpAddr) -> Self {
+        Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// The address it was made with; bits beyond the prefix are as given.
+    pub const fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// How many leading bits count.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether `address` belongs to the network; an address of the other family does not.
+    pub fn contains(self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                (network.to_bits() ^ address.to_bits()).checked_shr(32 - u32::from(self.prefix)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                (network.to_bits() ^ address.to_bits()).checked_shr(128 - u32::from(self.prefix)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Just one port.
+    pub const fn one(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+
+    /// Whether `port` is in the range.
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+/// A value compared under a mask: `(x & mask) == value`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Masked {
+    /// The value wanted.
+    pub value: u32,
+    /// The bits looked at.
+    pub mask: u32,
+}
+
+/// A set of connection states, for `--state` and `--ctstate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSet(pub u8);
+
+impl StateSet {
+    /// It belongs to no connection that the tracker can make sense of.
+    pub const INVALID: Self = Self(1);
+    /// A first packet.
+    pub const NEW: Self = Self(2);
+    /// A packet of a connection that was answered.
+    pub const ESTABLISHED: Self = Self(4);
+    /// A first packet that was expected, or an ICMP error about a connection.
+    pub const RELATED: Self = Self(8);
+    /// Not tracked by rule (`CT --notrack`).
+    pub const UNTRACKED: Self = Self(16);
+    /// Its connection's source is translated.
+    pub const SNAT: Self = Self(32);
+    /// Its connection's destination is translated.
+    pub const DNAT: Self = Self(64);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the sets have a state in common.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A set of address types, for `-m addrtype`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressTypes(pub u8);
+
+impl AddressTypes {
+    /// An address of this machine.
+    pub const LOCAL: Self = Self(1);
+    /// Reached by a route.
+    pub const UNICAST: Self = Self(2);
+    /// A network's broadcast address.
+    pub const BROADCAST: Self = Self(4);
+    /// A group's address.
+    pub const MULTICAST: Self = Self(8);
+    /// 0.0.0.0 or ::.
+    pub const UNSPEC: Self = Self(16);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What a rule does with a packet that matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// No `-j`: counted only, and the next rule is asked.
+    Continue,
+    /// The packet passes this table.
+    Accept,
+    /// The packet is gone, without an answer.
+    Drop,
+    /// Back to the rule after the one that called this chain; in a built-in chain, its policy.
+    Return,
+    /// `-j CHAIN`: the chain's rules, then back here.
+    Jump(String),
+    /// `-g CHAIN`: the chain's rules, then back to whoever called this chain.
+    Goto(String),
+    /// `-j REJECT --reject-with`: the packet is gone, and its sender is told.
+    Reject(RejectWith),
+    /// `-j MARK`: `mark = (mark & !mask) ^ value`.
+    Mark(Masked),
+    /// `-j CONNMARK`.
+    Connmark(ConnmarkAction),
+    /// `-j CT --notrack` or `-j NOTRACK`: the packet is not tracked.
+    NoTrack,
+    /// `-j CT`: how a connection that begins here is tracked.
+    Ct {
+        /// `--helper`.
+        helper: Option<String>,
+        /// `--zone`.
+        zone: Option<u16>,
+    },
+    /// `-j MASQUERADE`: the source becomes the outgoing interface's address. Only the range's ports count.
+    Masquerade(NatRange),
+    /// `-j SNAT`: the source becomes one of these.
+    Snat(NatRange),
+    /// `-j DNAT`: the destination becomes one of these.
+    Dnat(NatRange),
+    /// `-j REDIRECT`: the destination becomes this machine. Only the range's ports count.
+    Redirect(NatRange),
+    /// `-j TCPMSS --set-mss N`, or `None` for `--clamp-mss-to-pmtu`.
+    TcpMss(Option<u16>),
+    /// `-j LOG`: an event with this prefix, and the next rule is asked.
+    Log {
+        /// `--log-prefix`.
+        prefix: String,
+    },
+    /// Something this library does not know, word for word; a packet that reaches it is undecided.
+    Unknown(String),
+}
+
+impl Target {
+    /// `-j CT --helper NAME`.
+    pub fn helper(name: &str) -> Self {
+        Self::Ct { helper: Some(name.into()), zone: None }
+    }
+}
+
+/// What REJECT answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RejectWith {
+    /// `tcp-reset`.
+    TcpReset,
+    /// An ICMP (ICMPv6) error: destination unreachable with this code.
+    Unreachable(u8),
+}
+
+/// CONNMARK's ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnmarkAction {
+    /// `--set-xmark`: `ctmark = (ctmark & !mask) ^ value`.
+    Set(Masked),
+    /// `--save-mark`: `ctmark = (ctmark & !ctmask) ^ (mark & nfmask)`.
+    Save {
+        /// Bits taken from the packet's mark.
+        nfmask: u32,
+        /// Bits cleared in the connection's.
+        ctmask: u32,
+    },
+    /// `--restore-mark`: `mark = (mark & !nfmask) ^ (ctmark & ctmask)`.
+    Restore {
+        /// Bits cleared in the packet's mark.
+        nfmask: u32,
+        /// Bits taken from the connection's.
+        ctmask: u32,
+    },
+}
+
+/// Where NAT may map to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatRange {
+    /// Lowest and highest address; absent where only ports are given.
+    pub addresses: Option<(IpAddr, IpAddr)>,
+    /// The ports; absent where the port may stay.
+    pub ports: Option<PortRange>,
+    /// `--random`, `--random-fully`: the port is chosen at random even when the old one is free.
+    pub random: bool,
+    /// `--persistent`: a client's address alone decides which address of a range it gets.
+    pub persistent: bool,
+    /// `--to-destination ADDRESS:FIRST-LAST/BASE`: ports keep their distance from this one.
+    pub base_port: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        let net = Cidr::new(Ipv4Addr::new(10, 77, 1, 0).into(), 24).unwrap();
+        assert!(net.contains(Ipv4Addr::new(10, 77, 1, 255).into()));
+        assert!(!net.contains(Ipv4Addr::new(10, 77, 2, 0).into()));
+        assert!(!net.contains(Ipv6Addr::LOCALHOST.into()));
+        let all = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 0).unwrap();
+        assert!(all.contains(Ipv4Addr::BROADCAST.into()));
+        let global = Cidr::new("2000::".parse().unwrap(), 3).unwrap();
+        assert!(global.contains("3fff::1".parse().unwrap()));
+        assert!(!global.contains("4000::1".parse().unwrap()));
+        assert!(Cidr::new(Ipv4Addr::LOCALHOST.into(), 33).is_none());
+    }
+}

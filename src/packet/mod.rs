@@ -1,0 +1,4 @@
+//! Packets.
+
+mod protocol;
+pub use protocol::{Family, Protocol};
