@@ -2,15 +2,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "alloc")]
+#[cfg(any(feature = "alloc", test))]
 extern crate alloc;
-#[cfg(feature = "std")]
+#[cfg(any(feature = "std", test))]
 extern crate std;
 
 mod sequence;
 mod time;
 
+#[cfg(feature = "alloc")]
+pub mod conntrack;
+#[cfg(feature = "alloc")]
+pub mod event;
 pub mod ftp;
+pub mod seqadj;
 #[cfg(feature = "alloc")]
 pub mod netfilter;
 pub mod packet;

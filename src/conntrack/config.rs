@@ -1,0 +1,71 @@
+//! What can be set.
+
+use core::time::Duration;
+
+use super::TcpConfig;
+
+/// What a tracker is made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How much it may keep.
+    pub limits: Limits,
+    /// TCP.
+    pub tcp: TcpConfig,
+    /// How long UDP is remembered before it goes both ways (`nf_conntrack_udp_timeout`).
+    pub udp: Duration,
+    /// How long UDP is remembered once it goes both ways for some time (`nf_conntrack_udp_timeout_stream`).
+    pub udp_stream: Duration,
+    /// How long an ICMP or ICMPv6 query is remembered (`nf_conntrack_icmp_timeout`).
+    pub icmp: Duration,
+    /// How long other protocols are remembered (`nf_conntrack_generic_timeout`).
+    pub generic: Duration,
+    /// Whether packets with wrong checksums are invalid (`nf_conntrack_checksum`). Captures often have them.
+    pub checksum: bool,
+    /// Whether the table's text shows packets and bytes (`nf_conntrack_acct`).
+    pub accounting: bool,
+}
+
+impl Default for Config {
+    /// The kernel's defaults, but for checksums: those are for the caller to ask for.
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            tcp: TcpConfig::default(),
+            udp: Duration::from_secs(30),
+            udp_stream: Duration::from_secs(120),
+            icmp: Duration::from_secs(30),
+            generic: Duration::from_secs(600),
+            checksum: false,
+            accounting: false,
+        }
+    }
+}
+
+/// How much may be kept: all of it is taken at construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections (`nf_conntrack_max`), about 300 bytes each.
+    pub connections: u32,
+    /// Expectations (`nf_conntrack_expect_max`), about 150 bytes each.
+    pub expectations: u32,
+    /// Connections that have a helper.
+    pub helped: u32,
+    /// Events that nobody has taken yet.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    /// 65536 connections, of which 4096 can have a helper, with as many expectations; 256 events.
+    fn default() -> Self {
+        Self { connections: 65_536, expectations: 4_096, helped: 4_096, events: 256 }
+    }
+}
+
+impl Limits {
+    /// The default, with other numbers of connections, expectations and helped connections.
+    pub fn new(connections: u32, expectations: u32, helped: u32) -> Self {
+        Self { connections, expectations, helped, ..Self::default() }
+    }
+}

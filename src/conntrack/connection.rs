@@ -1,0 +1,208 @@
+//! One connection.
+
+use core::fmt;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use super::Tuple;
+use super::tcp::{TcpState, TcpTracker};
+use crate::Instant;
+use crate::packet::Protocol;
+
+/// A connection's name: valid until the connection is destroyed, and never that of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    pub(super) slot: u32,
+    pub(super) generation: NonZeroU32,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// Which way a packet of a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Direction {
+    /// As its first packet went.
+    Original = 0,
+    /// The other way.
+    Reply = 1,
+}
+
+impl Direction {
+    /// The other direction.
+    #[inline]
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+/// What is known of a connection, as the kernel's status bits (`enum ip_conntrack_status`).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Status(pub(crate) u16);
+
+impl Status {
+    /// It was expected: the child of a master.
+    pub const EXPECTED: u16 = 1;
+    /// Packets went both ways.
+    pub const SEEN_REPLY: u16 = 1 << 1;
+    /// It is not to be given up for want of space.
+    pub const ASSURED: u16 = 1 << 2;
+    /// Its first packet left the machine, and it is in the table.
+    pub const CONFIRMED: u16 = 1 << 3;
+    /// Its source is translated.
+    pub const SRC_NAT: u16 = 1 << 4;
+    /// Its destination is translated.
+    pub const DST_NAT: u16 = 1 << 5;
+    /// Its numbers have to be adjusted.
+    pub const SEQ_ADJUST: u16 = 1 << 6;
+    /// It was decided whether its source is translated.
+    pub const SRC_NAT_DONE: u16 = 1 << 7;
+    /// It was decided whether its destination is translated.
+    pub const DST_NAT_DONE: u16 = 1 << 8;
+    /// Its timeout is not renewed by packets.
+    pub const FIXED_TIMEOUT: u16 = 1 << 10;
+
+    /// Whether any of these bits is set.
+    #[inline]
+    pub const fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+
+    #[inline]
+    pub(crate) const fn set(&mut self, bits: u16) {
+        self.0 |= bits;
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 11] = [
+            "EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST", "SRC_NAT_DONE",
+            "DST_NAT_DONE", "DYING", "FIXED_TIMEOUT",
+        ];
+        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        f.debug_list().entries(set.map(|(_, name)| name)).finish()
+    }
+}
+
+/// Packets and bytes that went one way; bytes count from the IP header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// The number of a connection that has a helper, or whose numbers are adjusted for another reason: unique among
+/// those living, and below [`super::Limits::helped`], so that layers above can keep what they know of such a
+/// connection in an array of that length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HelpedSlot(pub(crate) u32);
+
+impl HelpedSlot {
+    /// The number.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A connection: two tuples, what they went through, and until when it is remembered (`nf_conn`).
+///
+/// The reply tuple *is* the translation: it is what an answer to the translated packet looks like. Without NAT it
+/// is the original tuple reversed.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub(super) tuples: [Tuple; 2],
+    pub(crate) status: Status,
+    pub(crate) protocol: ProtocolState,
+    pub(super) deadline: Instant,
+    /// When the wheel will look at it: at the deadline or before.
+    pub(super) scheduled: Instant,
+    pub(crate) mark: u32,
+    pub(crate) helped: Option<HelpedSlot>,
+    pub(crate) helper: bool,
+    pub(super) master: Option<ConnectionId>,
+    /// The first expectation this connection is the master of; they are chained, newest first.
+    pub(super) expectations: u32,
+    pub(super) counters: [Counters; 2],
+    /// The interface its source was masqueraded for.
+    pub(crate) masqueraded_on: Option<u32>,
+}
+
+/// What the tracker of its protocol keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ProtocolState {
+    Tcp(TcpTracker),
+    /// UDP: from when on replies make it a stream.
+    Udp { stream_from: Instant },
+    Icmp,
+    Generic,
+}
+
+impl Connection {
+    /// The tuple of the packets that go this way, as they arrive.
+    #[inline]
+    pub const fn tuple(&self, direction: Direction) -> &Tuple {
+        &self.tuples[direction as usize]
+    }
+
+    /// Its status bits.
+    #[inline]
+    pub const fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The protocol.
+    pub const fn protocol(&self) -> Protocol {
+        self.tuples[0].protocol()
+    }
+
+    /// The state of a TCP connection.
+    pub const fn tcp_state(&self) -> Option<TcpState> {
+        match &self.protocol {
+            ProtocolState::Tcp(tracker) => Some(tracker.state()),
+            _ => None,
+        }
+    }
+
+    /// The connection's mark (`ctmark`): set by rules, inherited by what it announces.
+    pub const fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Whether the FTP helper reads it.
+    pub const fn has_helper(&self) -> bool {
+        self.helper
+    }
+
+    /// The connection that announced this one.
+    pub const fn master(&self) -> Option<ConnectionId> {
+        self.master
+    }
+
+    /// What went this way.
+    pub const fn counters(&self, direction: Direction) -> Counters {
+        self.counters[direction as usize]
+    }
+
+    /// How long it will still be remembered if no packet comes.
+    pub const fn remaining(&self, now: Instant) -> Duration {
+        self.deadline.since(now)
+    }
+
+    /// Whether its time is over.
+    #[inline]
+    pub(super) fn expired(&self, now: Instant) -> bool {
+        self.deadline <= now
+    }
+}

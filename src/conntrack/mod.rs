@@ -1,0 +1,396 @@
+//! Which connection a packet belongs to, what state that is in, and which connections are expected
+//! (`nf_conntrack`).
+//!
+//! ```
+//! use ftp_conntrack::Instant;
+//! use ftp_conntrack::conntrack::{Config, Conntrack, PacketState};
+//! use ftp_conntrack::packet::Headers;
+//!
+//! let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+//! // 10.77.1.2:40000 > 198.51.100.9:21, SYN
+//! let syn = [
+//!     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9,
+//!     0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
+//! ];
+//! let now = Instant::from_secs(0);
+//! let tracked = conntrack.track(now, &syn, &Headers::find(&syn).unwrap(), Default::default()).unwrap();
+//! assert_eq!(tracked.state, PacketState::New);
+//! conntrack.confirm(now, tracked.connection.unwrap()).unwrap();
+//! assert_eq!(
+//!     conntrack.to_proc_text(now),
+//!     "ipv4     2 tcp      6 120 SYN_SENT src=10.77.1.2 dst=198.51.100.9 sport=40000 dport=21 [UNREPLIED] \
+//!      src=198.51.100.9 dst=10.77.1.2 sport=21 dport=40000 mark=0 zone=0 use=2\n",
+//! );
+//! ```
+
+mod config;
+mod connection;
+mod expectation;
+pub(crate) mod hash;
+mod proc;
+mod tcp;
+mod track;
+mod tuple;
+mod wheel;
+mod table;
+
+pub use config::{Config, Limits};
+pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
+pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
+pub use tcp::{TcpConfig, TcpInvalid, TcpState};
+pub use track::{InvalidReason, PacketState, Template, Tracked};
+pub use tuple::Tuple;
+
+pub(crate) use connection::ProtocolState;
+pub(crate) use track::{ICMP_HEADER, Probe, is_icmp_error};
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::Instant;
+use crate::event::{DestroyReason, DropReason, Event, Events};
+use crate::seqadj::Shift;
+use hash::Key;
+
+const NONE: u32 = u32::MAX;
+
+/// The connection tracker: all connections and expectations, in memory taken when it is made.
+pub struct Conntrack {
+    config: Config,
+    table: table::Table,
+    expectations: expectation::Table,
+    free_helped: Vec<u32>,
+    shifts: Box<[[Shift; 2]]>,
+    /// What happened.
+    pub events: Events,
+}
+
+impl Conntrack {
+    /// A tracker without connections. `key` keys its hash tables: it should come from a source that the network
+    /// cannot guess.
+    pub fn new(config: Config, key: [u64; 2]) -> Self {
+        let limits = config.limits;
+        Self {
+            table: table::Table::new(limits.connections, Key(key)),
+            expectations: expectation::Table::new(limits.expectations, Key(key)),
+            free_helped: (0..limits.helped).rev().collect(),
+            shifts: vec![[Shift::default(); 2]; limits.helped as usize].into(),
+            events: Events::new(limits.events),
+            config,
+        }
+    }
+
+    /// What it was made with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many connections are expected.
+    pub fn expected(&self) -> usize {
+        self.expectations.len()
+    }
+
+    /// A connection by its name.
+    #[inline]
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        Some(self.table.at(self.table.slot(id)?))
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let slot = self.table.slot(id)?;
+        Some(self.table.at_mut(slot))
+    }
+
+    /// The connection with this tuple, and which way the tuple goes.
+    #[inline]
+    pub fn find(&self, now: Instant, tuple: &Tuple) -> Option<(ConnectionId, Direction)> {
+        let (slot, direction) = self.table.find(tuple)?;
+        (!self.table.at(slot).expired(now)).then(|| (self.table.id(slot), direction))
+    }
+
+    /// All confirmed connections whose time is not over.
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        let living = self.table.living().map(|slot| (self.table.id(slot), self.table.at(slot)));
+        living.filter(move |(_, c)| c.status.has(Status::CONFIRMED) && !c.expired(now))
+    }
+
+    /// All expectations whose time is not over.
+    pub fn iter_expectations(&self, now: Instant) -> impl Iterator<Item = &Expectation> {
+        self.expectations.iter().filter(move |e| e.deadline > now)
+    }
+
+    /// Sets a connection's mark. False when there is no such connection.
+    pub fn set_mark(&mut self, id: ConnectionId, mark: u32) -> bool {
+        self.get_mut(id).map(|c| c.mark = mark).is_some()
+    }
+
+    /// Forgets a connection and what it announced. False when there is no such connection.
+    pub fn delete(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let slot = self.table.slot(id);
+        slot.map(|slot| self.destroy(now, slot, DestroyReason::Deleted)).is_some()
+    }
+
+    /// Forgets everything.
+    pub fn flush(&mut self, now: Instant) {
+        for slot in 0..self.config.limits.connections {
+            if self.table.is_living(slot) {
+                self.destroy(now, slot, DestroyReason::Deleted);
+            }
+        }
+    }
+
+    /// When [`Conntrack::handle_timeout`] should be called next; it may then find nothing to do.
+    pub fn poll_at(&self) -> Option<Instant> {
+        [self.table.next_due(), self.expectations.next_due()].into_iter().flatten().min()
+    }
+
+    /// Forgets what has had its time. Nothing is ever found past its time, whenever this is called; it frees the room
+    /// and tells of it.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(slot) = self.table.next_expired(now) {
+            self.destroy(now, slot, DestroyReason::Timeout);
+        }
+        while let Some(slot) = self.expectations.next_expired(now) {
+            let due = self.expectations.at(slot).is_none_or(|e| e.deadline <= now);
+            if due {
+                self.unexpect_slot(now, slot, Some(DestroyReason::Timeout));
+            }
+        }
+    }
+
+    /// Enters a connection into the table: its first packet leaves.
+    ///
+    /// # Errors
+    /// When another connection has one of its tuples: the packet is to be dropped, and the connection is gone.
+    pub fn confirm(&mut self, now: Instant, id: ConnectionId) -> Result<(), DropReason> {
+        let Some(slot) = self.table.slot(id) else { return Err(DropReason::Clash) };
+        if self.table.at(slot).status.has(Status::CONFIRMED) {
+            return Ok(());
+        }
+        for direction in [Direction::Original, Direction::Reply] {
+            let tuple = *self.table.at(slot).tuple(direction);
+            self.forget_expired(now, &tuple);
+            if self.table.find(&tuple).is_some() {
+                self.discard(id);
+                return Err(DropReason::Clash);
+            }
+        }
+        self.table.link_tuples(slot);
+        let (table, events) = (&self.table, &mut self.events);
+        events.note_new(now, id, table.at(slot));
+        Ok(())
+    }
+
+    /// Gives up a connection that was not confirmed, since its first packet does not leave; others stay.
+    pub fn discard(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.table.slot(id)
+            && !self.table.at(slot).status.has(Status::CONFIRMED)
+        {
+            self.release(slot);
+        }
+    }
+
+    /// Registers that `master` announced a connection.
+    ///
+    /// The same announcement again is renewed. If `most` are pending from this master, the oldest makes way.
+    ///
+    /// # Errors
+    /// See [`ExpectError`]; nothing is changed but what made way.
+    pub fn expect(
+        &mut self,
+        now: Instant,
+        master: ConnectionId,
+        tuple: Tuple,
+        on_match: OnMatch,
+        policy: ExpectPolicy,
+    ) -> Result<ExpectationId, ExpectError> {
+        let slot = self.table.slot(master).ok_or(ExpectError::NoMaster)?;
+        if !self.table.at(slot).helper {
+            return Err(ExpectError::NoMaster);
+        }
+        let clashing = self.expectations.matching(&tuple).find(|e| self.expectations.at(*e).is_some());
+        if let Some(other) = clashing {
+            if self.expectations.at(other).is_some_and(|e| e.master != master && e.deadline > now) {
+                return Err(ExpectError::Busy);
+            }
+            self.unexpect_slot(now, other, Some(DestroyReason::Replaced));
+        }
+        let first = self.table.at(slot).expectations;
+        if self.expectations.of_master(first).count() >= policy.most as usize
+            && let Some(oldest) = self.expectations.of_master(first).last()
+        {
+            self.unexpect_slot(now, oldest, Some(DestroyReason::Replaced));
+        }
+        let first = self.table.at(slot).expectations;
+        let expectation = Expectation { tuple, master, on_match, deadline: now + policy.timeout };
+        let (head, id) = self.expectations.insert(expectation, first).ok_or(ExpectError::Full)?;
+        self.table.at_mut(slot).expectations = head;
+        Ok(id)
+    }
+
+    /// Takes an expectation back, if it is still there.
+    pub fn unexpect(&mut self, now: Instant, id: ExpectationId) {
+        if let Some(slot) = self.expectations.slot(id) {
+            self.unexpect_slot(now, slot, None);
+        }
+    }
+
+    /// Removes an expectation; with a reason, an event tells of it.
+    fn unexpect_slot(&mut self, now: Instant, slot: u32, reason: Option<DestroyReason>) -> Option<Expectation> {
+        let master = self.table.slot(self.expectations.at(slot)?.master);
+        let first = master.map_or(NONE, |master| self.table.at(master).expectations);
+        let (expectation, head) = self.expectations.remove(slot, first)?;
+        if let Some(master) = master {
+            self.table.at_mut(master).expectations = head;
+        }
+        if let Some(reason) = reason {
+            let event = Event::Unfulfilled { master: expectation.master, expected: expectation.tuple, reason };
+            self.events.push(now, event);
+        }
+        Some(expectation)
+    }
+
+    /// Whether another living connection has this tuple, so that `own` cannot take it: `nf_nat_used_tuple`, for
+    /// which a connection with the same original tuple is no other.
+    pub(crate) fn is_taken(&self, now: Instant, tuple: &Tuple, own: &Tuple) -> bool {
+        self.table.find(tuple).is_some_and(|(slot, _)| {
+            let other = self.table.at(slot);
+            !other.expired(now) && other.tuple(Direction::Original) != own
+        })
+    }
+
+    /// Living connections that come from the same address and port by the same protocol, and whose source was looked
+    /// at by NAT.
+    pub(crate) fn from_source(&self, now: Instant, tuple: &Tuple) -> impl Iterator<Item = &Connection> {
+        self.table.from_source(tuple).map(|slot| self.table.at(slot)).filter(move |c| !c.expired(now))
+    }
+
+    /// Lets a connection be found by its source.
+    pub(crate) fn note_source(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.table.slot(id) {
+            self.table.link_source(slot);
+        }
+    }
+
+    /// Changes what replies to an unconfirmed connection look like (`nf_conntrack_alter_reply`): NAT, or load
+    /// balancing.
+    pub fn alter_reply(&mut self, id: ConnectionId, reply: Tuple) {
+        if let Some(connection) = self.get_mut(id)
+            && !connection.status.has(Status::CONFIRMED)
+        {
+            connection.tuples[Direction::Reply as usize] = reply;
+        }
+    }
+
+    /// Gives an unconfirmed connection the FTP helper.
+    ///
+    /// # Errors
+    /// When [`Limits::helped`] connections have one.
+    pub fn attach_helper(&mut self, id: ConnectionId) -> Result<(), DropReason> {
+        let Some(slot) = self.table.slot(id) else { return Ok(()) };
+        self.attach_helper_slot(slot)
+    }
+
+    fn attach_helper_slot(&mut self, slot: u32) -> Result<(), DropReason> {
+        if self.table.at(slot).helped.is_none() {
+            let number = self.free_helped.pop().ok_or(DropReason::HelpersFull)?;
+            self.shifts[number as usize] = [Shift::default(); 2];
+            self.table.at_mut(slot).helped = Some(HelpedSlot(number));
+        }
+        self.table.at_mut(slot).helper = true;
+        Ok(())
+    }
+
+    /// How the streams of a helped connection have shifted, by direction of the sender.
+    #[inline]
+    pub fn shifts(&self, slot: HelpedSlot) -> &[Shift; 2] {
+        &self.shifts[slot.index()]
+    }
+
+    /// Notes that text was replaced: the packet from `direction` that begins at `sequence` grew by `growth` bytes.
+    pub(crate) fn register_growth(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        sequence: crate::SequenceNumber,
+        growth: i32,
+    ) {
+        let Some(slot) = self.table.slot(id) else { return };
+        let Some(helped) = self.table.at(slot).helped else { return };
+        self.table.at_mut(slot).status.set(Status::SEQ_ADJUST);
+        self.shifts[helped.index()][direction as usize].register(sequence, growth);
+    }
+
+    /// The table of connections as `/proc/net/nf_conntrack` shows it.
+    pub fn to_proc_text(&self, now: Instant) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_proc(now, &mut text);
+        text
+    }
+
+    /// Destroys a connection, what it announced, and tells of it.
+    fn destroy(&mut self, now: Instant, slot: u32, reason: DestroyReason) {
+        let connection = self.table.at(slot);
+        if connection.status.has(Status::CONFIRMED) {
+            let event = Event::Destroyed {
+                connection: self.table.id(slot),
+                original: *connection.tuple(Direction::Original),
+                counters: connection.counters,
+                reason,
+            };
+            self.events.push(now, event);
+        }
+        while self.table.at(slot).expectations != NONE {
+            let expectation = self.table.at(slot).expectations;
+            self.unexpect_slot(now, expectation, Some(DestroyReason::Master));
+        }
+        self.release(slot);
+    }
+
+    /// Frees a slot and the number of its helper.
+    fn release(&mut self, slot: u32) {
+        if let Some(helped) = self.table.at(slot).helped {
+            self.free_helped.push(helped.0);
+        }
+        self.table.free(slot);
+    }
+
+    /// Destroys the connection with this tuple if its time is over.
+    fn forget_expired(&mut self, now: Instant, tuple: &Tuple) {
+        if let Some((slot, _)) = self.table.find(tuple)
+            && self.table.at(slot).expired(now)
+        {
+            self.destroy(now, slot, DestroyReason::Timeout);
+        }
+    }
+}
+
+/// How many expectations a master may have pending, and for how long (`nf_conntrack_expect_policy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExpectPolicy {
+    /// At most this many at once.
+    pub most: u8,
+    /// How long each is waited for.
+    pub timeout: Duration,
+}
+
+impl ExpectPolicy {
+    /// FTP's in Linux: one at a time, for five minutes.
+    pub const FTP: Self = Self { most: 1, timeout: Duration::from_secs(300) };
+}

@@ -1,0 +1,821 @@
+//! TCP: states, and whether a segment fits the windows both sides have announced.
+//!
+//! The window test is that of Guido van Rooij, "Real Stateful TCP Packet Filtering in IP Filter" (2001), as Linux
+//! applies it. For each side the tracker keeps the highest end it sent (`end`), the highest end it may send
+//! (`max_end`, from the other side's acknowledgements and windows), the largest window it announced (`max_window`)
+//! and the highest number it acknowledged. A segment from `sender` fits when
+//!
+//! 1. its first byte is not beyond what the receiver allowed: `sequence <= sender.max_end`;
+//! 2. its end is not so old that the receiver's window has passed it: `end >= sender.end - receiver.max_window`;
+//! 3. it acknowledges nothing that was not sent: `ack <= receiver.end`;
+//! 4. it acknowledges nothing that is too old: `ack >= receiver.end - max(66000, sender.max_window)`.
+//!
+//! Breaking 1 or 3 makes a segment invalid. One that breaks only 2 or 4 is an old segment come late: it passes and
+//! changes nothing.
+//!
+//! Worked example. A client sent up to byte 1000 (`end` = 1000) and the server last acknowledged 900 with a window
+//! of 500: the client's `max_end` is 1400, the server's `max_window` 500. A segment 1000..1200 fits. One that begins
+//! at 1401 is invalid (1). One that ends at 499 is old (2). An acknowledgement of 1001 by the server is invalid (3).
+
+use core::time::Duration;
+
+use super::connection::Direction;
+use crate::SequenceNumber;
+use crate::packet::{Segment, TcpFlags, TcpOptions};
+
+/// The state of a TCP connection, as `/proc/net/nf_conntrack` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_enums)]
+pub enum TcpState {
+    /// Before any segment was accepted.
+    None,
+    /// SYN seen.
+    SynSent,
+    /// SYN seen both ways.
+    SynRecv,
+    /// Open.
+    Established,
+    /// One side has sent FIN.
+    FinWait,
+    /// That FIN was acknowledged.
+    CloseWait,
+    /// Both sides have sent FIN.
+    LastAck,
+    /// Both FINs were acknowledged.
+    TimeWait,
+    /// Reset.
+    Close,
+    /// SYN seen both ways, crossing.
+    SynSent2,
+}
+
+impl TcpState {
+    /// The name the kernel prints.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait => "FIN_WAIT",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::SynSent2 => "SYN_SENT2",
+        }
+    }
+
+    /// Whether the connection is on its way out, or gone.
+    const fn closing(self) -> bool {
+        matches!(self, Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close)
+    }
+}
+
+/// How long a connection in each state is remembered, and what else can be set about TCP
+/// (`net.netfilter.nf_conntrack_tcp_*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TcpConfig {
+    /// Timeout of SYN_SENT and SYN_SENT2.
+    pub syn_sent: Duration,
+    /// Timeout of SYN_RECV.
+    pub syn_recv: Duration,
+    /// Timeout of ESTABLISHED.
+    pub established: Duration,
+    /// Timeout of FIN_WAIT.
+    pub fin_wait: Duration,
+    /// Timeout of CLOSE_WAIT.
+    pub close_wait: Duration,
+    /// Timeout of LAST_ACK.
+    pub last_ack: Duration,
+    /// Timeout of TIME_WAIT.
+    pub time_wait: Duration,
+    /// Timeout of CLOSE.
+    pub close: Duration,
+    /// Timeout after more than `max_retransmissions` of the same segment, and while a side's window is closed.
+    pub retransmission: Duration,
+    /// Timeout while data is not acknowledged.
+    pub unacknowledged: Duration,
+    /// How many times a segment may be repeated before `retransmission` applies.
+    pub max_retransmissions: u8,
+    /// Whether connections are taken up whose beginning was not seen.
+    pub loose: bool,
+    /// Whether segments outside the window pass too.
+    pub be_liberal: bool,
+    /// Whether a reset with an old number passes too.
+    pub ignore_invalid_rst: bool,
+}
+
+impl Default for TcpConfig {
+    /// The kernel's defaults (`net/netfilter` documentation, nf_conntrack-sysctl).
+    fn default() -> Self {
+        Self {
+            syn_sent: Duration::from_secs(120),
+            syn_recv: Duration::from_secs(60),
+            established: Duration::from_secs(432_000),
+            fin_wait: Duration::from_secs(120),
+            close_wait: Duration::from_secs(60),
+            last_ack: Duration::from_secs(30),
+            time_wait: Duration::from_secs(120),
+            close: Duration::from_secs(10),
+            retransmission: Duration::from_secs(300),
+            unacknowledged: Duration::from_secs(300),
+            max_retransmissions: 3,
+            loose: true,
+            be_liberal: false,
+            ignore_invalid_rst: false,
+        }
+    }
+}
+
+impl TcpConfig {
+    const fn timeout(&self, state: TcpState) -> Duration {
+        match state {
+            TcpState::None | TcpState::SynSent | TcpState::SynSent2 => self.syn_sent,
+            TcpState::SynRecv => self.syn_recv,
+            TcpState::Established => self.established,
+            TcpState::FinWait => self.fin_wait,
+            TcpState::CloseWait => self.close_wait,
+            TcpState::LastAck => self.last_ack,
+            TcpState::TimeWait => self.time_wait,
+            TcpState::Close => self.close,
+        }
+    }
+}
+
+/// Old acknowledgements may lie this far behind (rule 4), whatever the window.
+const MAX_ACK_WINDOW: u32 = 66_000;
+/// The largest window scale that counts (RFC 7323 section 2.3).
+const MAX_WINDOW_SCALE: u8 = 14;
+
+/// What a segment is to the state table: the first of these flags that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Syn,
+    SynAck,
+    Fin,
+    Ack,
+    Rst,
+    Other,
+}
+
+impl Kind {
+    #[inline]
+    const fn of(flags: TcpFlags) -> Self {
+        if flags.has(TcpFlags::RST) {
+            Self::Rst
+        } else if flags.has(TcpFlags::SYN) {
+            if flags.has(TcpFlags::ACK) { Self::SynAck } else { Self::Syn }
+        } else if flags.has(TcpFlags::FIN) {
+            Self::Fin
+        } else if flags.has(TcpFlags::ACK) {
+            Self::Ack
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// What the state table says to a segment.
+#[derive(Clone, Copy)]
+enum Step {
+    /// On to this state.
+    To(TcpState),
+    /// It passes and changes nothing.
+    Ignore,
+    /// It belongs to no such connection.
+    Invalid,
+}
+
+/// The state table: for each direction and state, what SYN, SYN/ACK, FIN, ACK and RST lead to.
+#[inline]
+const fn step(direction: Direction, state: TcpState, kind: Kind) -> Step {
+    use Step::{Ignore, Invalid, To};
+    use TcpState::*;
+    const ORIGINAL: [[Step; 5]; 10] = [
+        [To(SynSent), Invalid, Invalid, To(Established), Invalid],       // None
+        [To(SynSent), Invalid, Invalid, Invalid, To(Close)],             // SynSent
+        [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close)],  // SynRecv
+        [Ignore, Invalid, To(FinWait), To(Established), To(Close)],      // Established
+        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],        // FinWait
+        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],        // CloseWait
+        [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close)],         // LastAck
+        [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close)],   // TimeWait
+        [To(SynSent), Invalid, To(Close), To(Close), To(Close)],         // Close
+        [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close)],        // SynSent2
+    ];
+    const REPLY: [[Step; 5]; 10] = [
+        [Invalid, Invalid, Invalid, Invalid, Invalid],                   // None
+        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],         // SynSent
+        [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close)],          // SynRecv
+        [Invalid, Ignore, To(FinWait), To(Established), To(Close)],      // Established
+        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],        // FinWait
+        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],        // CloseWait
+        [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close)],         // LastAck
+        [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close)],    // TimeWait
+        [Invalid, Ignore, To(Close), To(Close), To(Close)],              // Close
+        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],         // SynSent2
+    ];
+    let column = match kind {
+        Kind::Syn => 0,
+        Kind::SynAck => 1,
+        Kind::Fin => 2,
+        Kind::Ack => 3,
+        Kind::Rst => 4,
+        Kind::Other => return Invalid,
+    };
+    match direction {
+        Direction::Original => ORIGINAL[state as usize][column],
+        Direction::Reply => REPLY[state as usize][column],
+    }
+}
+
+/// Whether the flags make sense together. PSH, ECE and CWR do not matter.
+pub(super) const fn flags_make_sense(flags: TcpFlags) -> bool {
+    const F: u8 = TcpFlags::FIN;
+    const S: u8 = TcpFlags::SYN;
+    const R: u8 = TcpFlags::RST;
+    const A: u8 = TcpFlags::ACK;
+    const U: u8 = TcpFlags::URG;
+    const SYN_URG: u8 = S | U;
+    const SYN_ACK: u8 = S | A;
+    const RST_ACK: u8 = R | A;
+    const FIN_ACK: u8 = F | A;
+    const FIN_ACK_URG: u8 = F | A | U;
+    const ACK_URG: u8 = A | U;
+    matches!(flags.0 & (F | S | R | A | U), S | SYN_URG | SYN_ACK | R | RST_ACK | FIN_ACK | FIN_ACK_URG | A | ACK_URG)
+}
+
+/// A segment that was refused, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TcpInvalid {
+    /// Flags that do not go together.
+    Flags,
+    /// No such segment may come in this state.
+    State,
+    /// A first segment in mid-stream, and connections are not to be taken up (`nf_conntrack_tcp_loose` = 0).
+    Pickup,
+    /// A reset with a number older than what was acknowledged.
+    OldReset,
+    /// Beyond the receiver's window.
+    AboveWindow,
+    /// It acknowledges what was not sent.
+    AcknowledgesUnsent,
+}
+
+/// What is to happen with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TcpVerdict {
+    /// It passes and belongs to the connection; the connection's time is renewed if there is one.
+    Accept { timeout: Option<Duration>, assured: bool },
+    /// It is no part of the connection, which may have to be remembered for no longer than this.
+    Invalid { why: TcpInvalid, shorten: Option<Duration> },
+    /// The connection is over and the segment begins another one.
+    Reopen,
+    /// The connection is over with this segment, which passes.
+    Kill,
+}
+
+impl TcpVerdict {
+    /// It passes and changes nothing.
+    const PASSES: Self = Self::Accept { timeout: None, assured: false };
+}
+
+/// What is known of one side.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peer {
+    end: SequenceNumber,
+    max_end: SequenceNumber,
+    max_window: u32,
+    max_ack: SequenceNumber,
+    scale: u8,
+    flags: u8,
+}
+
+const WINDOW_SCALE: u8 = 1;
+const SACK_PERMITTED: u8 = 1 << 1;
+/// This side sent the first FIN.
+const CLOSE_INIT: u8 = 1 << 2;
+const BE_LIBERAL: u8 = 1 << 3;
+const DATA_UNACKNOWLEDGED: u8 = 1 << 4;
+const MAX_ACK_SET: u8 = 1 << 5;
+/// A challenge ACK may come (RFC 5961 section 4).
+const EXPECT_CHALLENGE_ACK: u8 = 1 << 6;
+const SIMULTANEOUS_OPEN: u8 = 1 << 7;
+
+/// The last segment, as far as later ones need it.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    kind: Kind,
+    direction: Direction,
+    sequence: SequenceNumber,
+    acknowledgement: SequenceNumber,
+    end: SequenceNumber,
+    window: u16,
+    scale: u8,
+    flags: u8,
+}
+
+/// What is kept of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TcpTracker {
+    peers: [Peer; 2],
+    last: Last,
+    state: TcpState,
+    retransmissions: u8,
+}
+
+/// A segment with what surrounds it.
+pub(super) struct Arrived<'p> {
+    pub(super) segment: &'p Segment,
+    pub(super) options: TcpOptions<'p>,
+    pub(super) payload_len: u32,
+    pub(super) direction: Direction,
+    pub(super) seen_reply: bool,
+    pub(super) assured: bool,
+    /// By how much the other side's stream has shifted at what this segment acknowledges.
+    pub(super) shift: i32,
+}
+
+impl Arrived<'_> {
+    #[inline]
+    fn end(&self) -> SequenceNumber {
+        let flags = self.segment.flags;
+        self.segment.sequence
+            + self.payload_len
+            + u32::from(flags.has(TcpFlags::SYN))
+            + u32::from(flags.has(TcpFlags::FIN))
+    }
+
+    fn window_at_least_one(&self) -> u32 {
+        u32::from(self.segment.window).max(1)
+    }
+
+    /// The highest right edge of a SACK block, or the acknowledgement where it is higher.
+    fn sack(&self) -> SequenceNumber {
+        let mut highest = self.segment.acknowledgement;
+        for (kind, _, value) in self.options.iter().map_while(Result::ok) {
+            if kind == TcpOptions::SACK && !value.is_empty() && value.len() % 8 == 0 {
+                for block in value.as_chunks::<8>().0 {
+                    let [.., a, b, c, d] = *block;
+                    highest = highest.later(SequenceNumber(u32::from_be_bytes([a, b, c, d])));
+                }
+            }
+        }
+        highest
+    }
+}
+
+/// How a segment lies in the windows.
+enum Fit {
+    /// It fits, and the windows were moved by it.
+    Fits,
+    /// It is old, or too eager by little: it passes and changes nothing.
+    Ignored,
+    Outside(TcpInvalid),
+}
+
+impl TcpTracker {
+    pub(crate) const fn state(&self) -> TcpState {
+        self.state
+    }
+
+    /// The tracker for a connection that begins with this segment.
+    pub(super) fn open(config: &TcpConfig, arrived: &Arrived<'_>) -> Result<Self, TcpInvalid> {
+        let kind = Kind::of(arrived.segment.flags);
+        let mut sender = Peer { end: arrived.end(), max_window: arrived.window_at_least_one(), ..Peer::default() };
+        let mut receiver = Peer::default();
+        match step(Direction::Original, TcpState::None, kind) {
+            Step::To(TcpState::SynSent) => {
+                sender.max_end = sender.end;
+                sender.read_options(arrived.options);
+            }
+            Step::To(_) if config.loose => {
+                // Nobody knows the window scale: let both sides do as they like.
+                sender.max_end = sender.end + sender.max_window;
+                sender.flags = SACK_PERMITTED | BE_LIBERAL;
+                receiver.flags = SACK_PERMITTED | BE_LIBERAL;
+            }
+            Step::To(_) => return Err(TcpInvalid::Pickup),
+            Step::Ignore | Step::Invalid => return Err(TcpInvalid::State),
+        }
+        Ok(Self {
+            peers: [sender, receiver],
+            last: Last {
+                kind: Kind::Other,
+                direction: Direction::Original,
+                sequence: SequenceNumber(0),
+                acknowledgement: SequenceNumber(0),
+                end: SequenceNumber(0),
+                window: 0,
+                scale: 0,
+                flags: 0,
+            },
+            state: TcpState::None,
+            retransmissions: 0,
+        })
+    }
+
+    /// Judges a segment of the connection, the first one included.
+    pub(super) fn track(&mut self, config: &TcpConfig, arrived: &Arrived<'_>) -> TcpVerdict {
+        let kind = Kind::of(arrived.segment.flags);
+        let direction = arrived.direction;
+        let mut old = self.state;
+        let mut check_window = true;
+        let mut state = match step(direction, old, kind) {
+            Step::To(state) => state,
+            Step::Ignore if self.resynchronises(arrived, kind) => {
+                old = TcpState::SynSent;
+                TcpState::SynRecv
+            }
+            Step::Ignore => return self.ignore(arrived, kind, old),
+            Step::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::State, shorten: None },
+        };
+        match state {
+            TcpState::SynSent if old >= TcpState::TimeWait && old <= TcpState::Close => {
+                let was_reset = self.last.direction == direction && self.last.kind == Kind::Rst;
+                if (self.peers[0].flags | self.peers[1].flags) & CLOSE_INIT != 0 || was_reset {
+                    return TcpVerdict::Reopen;
+                }
+                // The same as a SYN that is out of place: let the other side answer it.
+                return self.ignore(arrived, kind, old);
+            }
+            TcpState::TimeWait if self.is_challenge_ack(kind, direction, old) => {
+                self.last.flags &= !EXPECT_CHALLENGE_ACK;
+                return TcpVerdict::PASSES;
+            }
+            TcpState::SynSent2 => self.last.flags |= SIMULTANEOUS_OPEN,
+            TcpState::SynRecv
+                if direction == Direction::Reply && kind == Kind::Ack && self.last.flags & SIMULTANEOUS_OPEN != 0 =>
+            {
+                state = TcpState::Established;
+            }
+            TcpState::Close if kind == Kind::Rst => match self.reset(config, arrived, old) {
+                Reset::Closes => {}
+                Reset::ClosesUnchecked => check_window = false,
+                Reset::Doubtful => state = old,
+                Reset::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None },
+            },
+            _ => {}
+        }
+        if check_window {
+            match self.fit(config, arrived, kind) {
+                Fit::Fits => {}
+                Fit::Ignored => return TcpVerdict::PASSES,
+                Fit::Outside(why) => {
+                    let shorten = self.doubt(config, arrived, kind);
+                    return TcpVerdict::Invalid { why, shorten };
+                }
+            }
+        }
+        self.enter(config, arrived, kind, old, state)
+    }
+
+    /// The segment counts: takes the state over and says how long it lasts.
+    #[inline]
+    fn enter(
+        &mut self,
+        config: &TcpConfig,
+        arrived: &Arrived<'_>,
+        kind: Kind,
+        old: TcpState,
+        state: TcpState,
+    ) -> TcpVerdict {
+        self.last.kind = kind;
+        self.last.direction = arrived.direction;
+        if old != state && state == TcpState::FinWait {
+            self.peers[arrived.direction as usize].flags |= CLOSE_INIT;
+        }
+        self.state = state;
+
+        let mut timeout = config.timeout(state);
+        let unacknowledged = (self.peers[0].flags | self.peers[1].flags) & DATA_UNACKNOWLEDGED != 0;
+        if self.retransmissions >= config.max_retransmissions && timeout > config.retransmission {
+            timeout = config.retransmission;
+        } else if kind == Kind::Rst {
+            timeout = config.close;
+        } else if unacknowledged && timeout > config.unacknowledged {
+            timeout = config.unacknowledged;
+        } else if self.last.window == 0 && timeout > config.retransmission {
+            timeout = config.retransmission;
+        }
+        if !arrived.seen_reply {
+            if kind == Kind::Rst {
+                return TcpVerdict::Kill;
+            }
+            if kind == Kind::Syn && old == TcpState::SynSent {
+                // The SYN again: a sender that never gives up must not keep the entry alive.
+                return TcpVerdict::PASSES;
+            }
+            if state == TcpState::Established {
+                timeout = timeout.min(config.unacknowledged);
+            }
+        }
+        let assured = arrived.seen_reply
+            && !arrived.assured
+            && matches!(old, TcpState::SynRecv | TcpState::Established)
+            && state == TcpState::Established;
+        TcpVerdict::Accept { timeout: Some(timeout), assured }
+    }
+
+    /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
+    /// with the same tuple after all, and is taken for its first segment.
+    fn resynchronises(&mut self, arrived: &Arrived<'_>, kind: Kind) -> bool {
+        let direction = arrived.direction;
+        let answers = kind == Kind::SynAck
+            && self.last.kind == Kind::Syn
+            && self.last.direction != direction
+            && arrived.segment.acknowledgement == self.last.end;
+        if answers {
+            self.last.flags &= !EXPECT_CHALLENGE_ACK;
+            self.peers[direction.other() as usize] = Peer {
+                end: self.last.end,
+                max_end: self.last.end,
+                max_window: u32::from(self.last.window).max(1),
+                max_ack: self.peers[direction.other() as usize].max_ack,
+                scale: self.last.scale,
+                flags: self.last.flags,
+            };
+            self.peers[direction as usize] = Peer::default();
+        }
+        answers
+    }
+
+    /// Lets a segment pass that is out of place but harmless, and remembers it: the answer may show what it was.
+    fn ignore(&mut self, arrived: &Arrived<'_>, kind: Kind, old: TcpState) -> TcpVerdict {
+        let direction = arrived.direction;
+        let segment = arrived.segment;
+        self.last.kind = kind;
+        self.last.direction = direction;
+        self.last.sequence = segment.sequence;
+        self.last.end = arrived.end();
+        self.last.window = segment.window;
+        if kind == Kind::Syn && direction == Direction::Original {
+            let mut peer = Peer::default();
+            peer.read_options(arrived.options);
+            self.last.scale = peer.scale;
+            self.last.flags = peer.flags & (WINDOW_SCALE | SACK_PERMITTED);
+            if old == TcpState::LastAck {
+                self.last.flags |= EXPECT_CHALLENGE_ACK;
+            }
+        }
+        if old == TcpState::SynSent && kind == Kind::Ack && direction == Direction::Reply {
+            self.last.acknowledgement = segment.acknowledgement;
+        }
+        TcpVerdict::PASSES
+    }
+
+    /// A FIN or RST outside the window: if both sides send one, the tracker is what is wrong, and the connection is
+    /// not to be kept for days. Gives the time it has left at most.
+    fn doubt(&mut self, config: &TcpConfig, arrived: &Arrived<'_>, kind: Kind) -> Option<Duration> {
+        if !arrived.assured || !matches!(kind, Kind::Fin | Kind::Rst) {
+            return None;
+        }
+        if self.last.direction != arrived.direction && matches!(self.last.kind, Kind::Fin | Kind::Rst) {
+            return Some(config.unacknowledged);
+        }
+        self.last.kind = kind;
+        self.last.direction = arrived.direction;
+        None
+    }
+
+    const fn is_challenge_ack(&self, kind: Kind, direction: Direction, old: TcpState) -> bool {
+        matches!(old, TcpState::LastAck)
+            && matches!(kind, Kind::Ack)
+            && self.last.direction as u8 != direction as u8
+            && matches!(self.last.kind, Kind::Syn)
+            && self.last.flags & EXPECT_CHALLENGE_ACK != 0
+    }
+
+    /// Whether a reset is to be believed.
+    fn reset(&self, config: &TcpConfig, arrived: &Arrived<'_>, old: TcpState) -> Reset {
+        if old.closing() {
+            return Reset::ClosesUnchecked;
+        }
+        let receiver = &self.peers[arrived.direction.other() as usize];
+        let segment = arrived.segment;
+        let established = old == TcpState::Established && arrived.assured;
+        let mut doubtful = false;
+        if receiver.flags & MAX_ACK_SET != 0 && self.last.kind != Kind::Syn {
+            if segment.sequence.0 == 0 && !established {
+                return Reset::Closes;
+            }
+            if segment.sequence.before(receiver.max_ack) && !config.ignore_invalid_rst {
+                return Reset::Invalid;
+            }
+            let follows_its_data = self.last.kind == Kind::Ack
+                && self.last.direction == arrived.direction
+                && segment.sequence == self.last.end;
+            if !established || segment.sequence == receiver.max_ack || follows_its_data {
+                return Reset::Closes;
+            }
+            doubtful = true;
+        }
+        let answers_ignored = (arrived.seen_reply && self.last.kind == Kind::Syn
+            || !arrived.assured && self.last.kind == Kind::Ack)
+            && segment.acknowledgement == self.last.end;
+        let answers_challenge = old == TcpState::SynSent
+            && self.last.kind == Kind::Ack
+            && self.last.direction == Direction::Reply
+            && segment.sequence == self.last.acknowledgement;
+        match (answers_ignored || answers_challenge, doubtful) {
+            (true, _) => Reset::ClosesUnchecked,
+            (false, true) => Reset::Doubtful,
+            (false, false) => Reset::Closes,
+        }
+    }
+
+    /// Lays a segment into the windows, and moves them if it fits.
+    #[inline]
+    fn fit(&mut self, config: &TcpConfig, arrived: &Arrived<'_>, kind: Kind) -> Fit {
+        let state = self.state;
+        let segment = arrived.segment;
+        let flags = segment.flags;
+        let direction = arrived.direction;
+        let (mut sender, mut receiver) = self.pair(direction);
+        let mut sequence = segment.sequence;
+        let mut end = arrived.end();
+        let mut ack = segment.acknowledgement;
+        let mut sack = ack;
+        if receiver.flags & SACK_PERMITTED != 0 && !arrived.options.is_empty() {
+            sack = arrived.sack();
+        }
+        ack = ack.shifted(arrived.shift.wrapping_neg());
+        sack = sack.shifted(arrived.shift.wrapping_neg());
+
+        if sender.max_window == 0 {
+            if flags.has(TcpFlags::SYN) {
+                sender.begin(&mut receiver, arrived);
+                if !flags.has(TcpFlags::ACK) {
+                    // Simultaneous open.
+                    self.put(direction, sender, receiver);
+                    return Fit::Fits;
+                }
+            } else {
+                // The first segment of this side that was seen is not its first.
+                sender.end = end;
+                sender.max_window = (u32::from(segment.window) << sender.scale).max(1);
+                sender.max_end = end + sender.max_window;
+                if receiver.max_window == 0 {
+                    receiver.end = sack;
+                    receiver.max_end = sack;
+                } else if sack == receiver.end + 1 {
+                    // Likely the answer to a keep-alive.
+                    receiver.end = sack;
+                }
+            }
+        } else if flags.has(TcpFlags::SYN)
+            && end.after(sender.end)
+            && matches!(state, TcpState::SynSent | TcpState::SynRecv)
+        {
+            // The sender begins anew, with other numbers.
+            sender.begin(&mut receiver, arrived);
+            if direction == Direction::Reply && !flags.has(TcpFlags::ACK) {
+                self.put(direction, sender, receiver);
+                return Fit::Fits;
+            }
+        }
+
+        if !flags.has(TcpFlags::ACK) || flags.has(TcpFlags::RST) && ack.0 == 0 {
+            ack = receiver.end;
+            sack = receiver.end;
+        }
+        if flags.has(TcpFlags::RST) && sequence.0 == 0 && state == TcpState::SynSent {
+            // A reset in answer to a SYN: its number says nothing.
+            sequence = sender.end;
+            end = sender.end;
+        }
+
+        // Each bound is compared one byte further: half-way round the circle that is not the same.
+        let above = !sequence.before(sender.max_end + 1);
+        let unsent = !sack.before(receiver.end + 1);
+        let below = receiver.max_window != 0 && !end.after(sender.end - receiver.max_window - 1);
+        let old_ack = !sack.after(receiver.end - sender.max_window.max(MAX_ACK_WINDOW) - 1);
+        if above || unsent || below || old_ack {
+            let liberal = config.be_liberal || sender.flags & BE_LIBERAL != 0;
+            let overshoot = end.since(sender.max_end).wrapping_add(1) as u32;
+            let little = above && !unsent && !below && !old_ack && overshoot <= receiver.max_window;
+            if little {
+                sender.end = end;
+                sender.flags |= DATA_UNACKNOWLEDGED;
+            }
+            self.put(direction, sender, receiver);
+            return match (above && !little, unsent) {
+                (false, false) => Fit::Ignored,
+                _ if liberal => Fit::Fits,
+                (true, _) => Fit::Outside(TcpInvalid::AboveWindow),
+                (false, true) => Fit::Outside(TcpInvalid::AcknowledgesUnsent),
+            };
+        }
+
+        let scale = if flags.has(TcpFlags::SYN) { 0 } else { sender.scale };
+        let window = u32::from(segment.window) << scale;
+        sender.max_window = sender.max_window.max(window.wrapping_add(sack.since(ack) as u32));
+        if end.after(sender.end) {
+            sender.end = end;
+            sender.flags |= DATA_UNACKNOWLEDGED;
+        }
+        if flags.has(TcpFlags::ACK) {
+            let known = sender.flags & MAX_ACK_SET != 0;
+            sender.max_ack = if known { sender.max_ack.later(ack) } else { ack };
+            sender.flags |= MAX_ACK_SET;
+        }
+        if receiver.max_window != 0 && end.after(sender.max_end) {
+            receiver.max_window = receiver.max_window.wrapping_add(end.since(sender.max_end) as u32);
+        }
+        let allowed = sack + window;
+        if !allowed.before(receiver.max_end) {
+            receiver.max_end = allowed + u32::from(window == 0);
+        }
+        if ack == receiver.end {
+            receiver.flags &= !DATA_UNACKNOWLEDGED;
+        }
+        self.put(direction, sender, receiver);
+        if kind == Kind::Ack {
+            self.count_repeats(direction, sequence, ack, end, segment.window);
+        }
+        Fit::Fits
+    }
+
+    #[inline]
+    const fn pair(&self, direction: Direction) -> (Peer, Peer) {
+        (self.peers[direction as usize], self.peers[direction.other() as usize])
+    }
+
+    #[inline]
+    const fn put(&mut self, direction: Direction, sender: Peer, receiver: Peer) {
+        self.peers[direction as usize] = sender;
+        self.peers[direction.other() as usize] = receiver;
+    }
+
+    #[inline]
+    fn count_repeats(
+        &mut self,
+        direction: Direction,
+        sequence: SequenceNumber,
+        acknowledgement: SequenceNumber,
+        end: SequenceNumber,
+        window: u16,
+    ) {
+        let last = &mut self.last;
+        if last.direction == direction
+            && last.sequence == sequence
+            && last.acknowledgement == acknowledgement
+            && last.end == end
+            && last.window == window
+        {
+            self.retransmissions = self.retransmissions.saturating_add(1);
+        } else {
+            last.direction = direction;
+            last.sequence = sequence;
+            last.acknowledgement = acknowledgement;
+            last.end = end;
+            last.window = window;
+            self.retransmissions = 0;
+        }
+    }
+}
+
+/// What a reset does.
+enum Reset {
+    /// It closes the connection if it lies in the window.
+    Closes,
+    /// It closes the connection wherever it lies.
+    ClosesUnchecked,
+    /// Its number is not quite right: it passes, the connection stays, and a challenge ACK may follow.
+    Doubtful,
+    Invalid,
+}
+
+impl Peer {
+    /// This side sends its SYN.
+    fn begin(&mut self, other: &mut Self, arrived: &Arrived<'_>) {
+        self.end = arrived.end();
+        self.max_end = self.end;
+        self.max_window = arrived.window_at_least_one();
+        self.read_options(arrived.options);
+        if arrived.direction == Direction::Reply && self.flags & other.flags & WINDOW_SCALE == 0 {
+            // Scaling counts only when both offer it (RFC 7323 section 2.2).
+            self.scale = 0;
+            other.scale = 0;
+        }
+    }
+
+    /// The options of a SYN.
+    fn read_options(&mut self, options: TcpOptions<'_>) {
+        self.scale = 0;
+        self.flags &= BE_LIBERAL;
+        for (kind, _, value) in options.iter().map_while(Result::ok) {
+            match (kind, value) {
+                (TcpOptions::SACK_PERMITTED, []) => self.flags |= SACK_PERMITTED,
+                (TcpOptions::WINDOW_SCALE, [scale]) => {
+                    self.scale = (*scale).min(MAX_WINDOW_SCALE);
+                    self.flags |= WINDOW_SCALE;
+                }
+                _ => {}
+            }
+        }
+    }
+}

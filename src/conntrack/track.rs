@@ -1,0 +1,491 @@
+//! One packet: which connection it belongs to, and what it does to it.
+
+use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
+use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, flags_make_sense};
+use super::{Config, Conntrack, OnMatch, Tuple};
+use crate::Instant;
+use crate::event::{DestroyReason, DropReason, Event};
+use crate::packet::{Headers, IcmpHeader, Layer4, Protocol};
+use core::time::Duration;
+
+/// How a packet relates to its connection (`enum ip_conntrack_info`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum PacketState {
+    /// No tracker can make sense of it.
+    Invalid(InvalidReason),
+    /// A rule said not to track it.
+    Untracked,
+    /// It goes the way of a connection's first packet, and nothing has come back yet.
+    New,
+    /// It belongs to a connection that was answered.
+    Established,
+    /// It begins a connection that was expected, or is an ICMP error about one.
+    Related,
+}
+
+/// Why a packet is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidReason {
+    /// Its transport header is not whole, or its lengths contradict each other.
+    Header,
+    /// Its checksum is wrong.
+    Checksum,
+    /// A message that has no place in any connection.
+    Protocol,
+    /// An ICMP error about nothing that is known here, or sent to somebody else than its subject.
+    IcmpError,
+    /// TCP would have it otherwise.
+    Tcp(TcpInvalid),
+}
+
+/// What conntrack made of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tracked {
+    /// Its connection.
+    pub connection: Option<ConnectionId>,
+    /// Which way of it.
+    pub direction: Direction,
+    /// How it relates to it.
+    pub state: PacketState,
+    /// It is an ICMP error about the connection, not part of it.
+    pub is_error: bool,
+    /// What is to happen to a connection that was expected and begins with this packet.
+    pub on_match: OnMatch,
+}
+
+impl Tracked {
+    pub(crate) const UNTRACKED: Self = Self::without(PacketState::Untracked);
+
+    const fn without(state: PacketState) -> Self {
+        Self { connection: None, direction: Direction::Original, state, is_error: false, on_match: OnMatch::Nothing }
+    }
+
+    const fn invalid(reason: InvalidReason) -> Self {
+        Self::without(PacketState::Invalid(reason))
+    }
+}
+
+/// What a rule says about the connections that begin with a packet (`CT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Template {
+    /// The zone.
+    pub zone: u16,
+    /// Whether they get the FTP helper.
+    pub helper: bool,
+}
+
+impl Template {
+    /// The FTP helper, in the default zone.
+    pub const FTP: Self = Self { zone: 0, helper: true };
+}
+
+/// What a protocol's tracker says.
+enum Judgement {
+    /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
+    Accept { timeout: Option<Duration>, assured: bool },
+    /// No part of it; the connection may have to end earlier.
+    Invalid { reason: InvalidReason, shorten: Option<Duration> },
+    /// The connection is over, and this packet begins another.
+    Reopen,
+    /// The connection is over with this packet.
+    Kill,
+}
+
+/// Where a tuple was found, while the table has not changed since.
+#[derive(Clone, Copy)]
+pub(crate) struct Probe {
+    tuple: Tuple,
+    found: Option<(u32, Direction)>,
+    epoch: u32,
+}
+
+impl Conntrack {
+    /// Finds the connection a packet belongs to, or begins one, and lets the packet change its state.
+    ///
+    /// A connection that begins is not in the table until [`Conntrack::confirm`]; if the packet does not leave,
+    /// [`Conntrack::discard`] gives it up.
+    ///
+    /// # Errors
+    /// When there is no room for another connection: the packet is to be dropped.
+    pub fn track(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        template: Template,
+    ) -> Result<Tracked, DropReason> {
+        let probe = self.probe(bytes, headers, template.zone);
+        self.track_probed(now, bytes, headers, template, probe)
+    }
+
+    /// Looks a packet's tuple up and changes nothing. `None` when it has no tuple.
+    #[inline]
+    pub(crate) fn probe(&self, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
+        let tuple = Tuple::of(headers, bytes)?.in_zone(zone);
+        Some(Probe { tuple, found: self.table.find(&tuple), epoch: self.table.epoch() })
+    }
+
+    /// The connection a probe found.
+    #[inline]
+    pub(crate) fn probed(&self, probe: &Probe) -> Option<&Connection> {
+        probe.found.map(|(slot, _)| self.table.at(slot))
+    }
+
+    /// As [`Conntrack::track`], for a packet whose tuple was looked up already.
+    #[inline]
+    pub(crate) fn track_probed(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        template: Template,
+        probe: Option<Probe>,
+    ) -> Result<Tracked, DropReason> {
+        if let Layer4::Icmp(icmp) = headers.layer4 {
+            if is_icmp_error(headers.protocol, icmp) {
+                return Ok(self.track_error(now, bytes, headers, template.zone));
+            }
+            if headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp) {
+                return Ok(Tracked::UNTRACKED);
+            }
+        }
+        if self.config.checksum && !headers.transport_checksum_ok(bytes) {
+            return Ok(Tracked::invalid(InvalidReason::Checksum));
+        }
+        let Some(mut probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
+        if probe.epoch != self.table.epoch() {
+            probe.found = self.table.find(&probe.tuple);
+        }
+        let Some((slot, direction)) = probe.found else {
+            return self.track_new(now, bytes, headers, template, &probe.tuple);
+        };
+        if self.table.at(slot).expired(now) {
+            self.destroy(now, slot, DestroyReason::Timeout);
+            return self.track_new(now, bytes, headers, template, &probe.tuple);
+        }
+        match self.track_known(now, slot, direction, bytes, headers) {
+            Some(tracked) => Ok(tracked),
+            None => {
+                self.destroy(now, slot, DestroyReason::Reopened);
+                self.track_new(now, bytes, headers, template, &probe.tuple)
+            }
+        }
+    }
+
+    /// A packet of a connection that is there; `None` when it begins another with the same tuple.
+    #[inline]
+    fn track_known(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+    ) -> Option<Tracked> {
+        let shift = self.acknowledged_shift(slot, direction, headers);
+        let id = self.table.id(slot);
+        let connection = self.table.at_mut(slot);
+        let status = connection.status;
+        let state = if direction == Direction::Reply || status.has(Status::SEEN_REPLY) {
+            PacketState::Established
+        } else if status.has(Status::EXPECTED) {
+            PacketState::Related
+        } else {
+            PacketState::New
+        };
+        let judgement = judge(&self.config, connection, now, direction, bytes, headers, shift);
+        match judgement {
+            Judgement::Accept { timeout, assured } => {
+                connection.count(direction, headers);
+                if direction == Direction::Reply {
+                    connection.status.set(Status::SEEN_REPLY);
+                }
+                if assured {
+                    connection.status.set(Status::ASSURED);
+                }
+                if let Some(timeout) = timeout
+                    && !status.has(Status::FIXED_TIMEOUT)
+                {
+                    self.table.set_deadline(slot, now + timeout);
+                }
+            }
+            Judgement::Invalid { reason, shorten } => {
+                if let Some(timeout) = shorten
+                    && connection.remaining(now) > timeout
+                {
+                    self.table.set_deadline(slot, now + timeout);
+                }
+                return Some(Tracked::invalid(reason));
+            }
+            Judgement::Reopen => return None,
+            // It is no longer found, but this packet still goes its way.
+            Judgement::Kill => self.table.set_deadline(slot, now),
+        }
+        Some(Tracked { connection: Some(id), direction, state, is_error: false, on_match: OnMatch::Nothing })
+    }
+
+    /// A packet that begins a connection.
+    fn track_new(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        template: Template,
+        tuple: &Tuple,
+    ) -> Result<Tracked, DropReason> {
+        let Some(reply) = tuple.reversed() else { return Ok(Tracked::invalid(InvalidReason::Protocol)) };
+        let protocol = match begin(&self.config, now, bytes, headers) {
+            Ok(protocol) => protocol,
+            Err(reason) => {
+                self.consume_expectation(now, tuple);
+                return Ok(Tracked::invalid(reason));
+            }
+        };
+        let deadline = now + UNCONFIRMED_TIMEOUT;
+        let slot = match self.table.create(*tuple, reply, protocol, deadline) {
+            Some(slot) => slot,
+            None => {
+                self.make_room(now, tuple)?;
+                self.table.create(*tuple, reply, protocol, deadline).ok_or(DropReason::TableFull)?
+            }
+        };
+        let expectation = self.consume_expectation(now, tuple);
+        if expectation.is_none()
+            && template.helper
+            && headers.protocol == Protocol::TCP
+            && let Err(reason) = self.attach_helper_slot(slot)
+        {
+            self.release(slot);
+            return Err(reason);
+        }
+        let connection = self.table.at_mut(slot);
+        match judge(&self.config, connection, now, Direction::Original, bytes, headers, 0) {
+            Judgement::Accept { timeout, .. } => {
+                connection.count(Direction::Original, headers);
+                if let Some(timeout) = timeout {
+                    self.table.set_deadline(slot, now + timeout);
+                }
+            }
+            Judgement::Invalid { reason, .. } => {
+                self.release(slot);
+                return Ok(Tracked::invalid(reason));
+            }
+            Judgement::Reopen | Judgement::Kill => {
+                self.release(slot);
+                return Ok(Tracked::invalid(InvalidReason::Protocol));
+            }
+        }
+        let id = self.table.id(slot);
+        let mut tracked = Tracked {
+            connection: Some(id),
+            direction: Direction::Original,
+            state: PacketState::New,
+            is_error: false,
+            on_match: OnMatch::Nothing,
+        };
+        if let Some(expectation) = expectation {
+            let mark = self.get(expectation.master).map_or(0, |master| master.mark);
+            let child = self.table.at_mut(slot);
+            child.master = Some(expectation.master);
+            child.mark = mark;
+            child.status.set(Status::EXPECTED);
+            tracked.state = PacketState::Related;
+            tracked.on_match = expectation.on_match;
+            let event = Event::Fulfilled { connection: id, master: expectation.master, expected: expectation.tuple };
+            self.events.push(now, event);
+        }
+        Ok(tracked)
+    }
+
+    /// The expectation that a connection with this tuple meets; it is met once.
+    fn consume_expectation(&mut self, now: Instant, tuple: &Tuple) -> Option<super::Expectation> {
+        if self.expectations.len() == 0 {
+            return None;
+        }
+        let slot = self.expectations.find(tuple, now)?;
+        let master = self.get(self.expectations.at(slot)?.master)?;
+        if !master.status.has(Status::CONFIRMED) {
+            return None;
+        }
+        self.unexpect_slot(now, slot, None)
+    }
+
+    /// Gives up connections that are not assured, in the first of eight buckets that has any, as Linux does.
+    fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
+        for distance in 0..EARLY_DROP_BUCKETS {
+            let expendable = |slot: &u32| !self.table.at(*slot).status.has(Status::ASSURED);
+            let victim = self.table.in_bucket(tuple, distance).find(expendable);
+            if let Some(slot) = victim {
+                self.destroy(now, slot, DestroyReason::Evicted);
+                return Ok(());
+            }
+        }
+        Err(DropReason::TableFull)
+    }
+
+    /// An ICMP error: it belongs to the connection of the packet it quotes.
+    ///
+    /// Worked example. A client 10.77.1.2 is masqueraded as 203.0.113.1 towards 198.51.100.9: original tuple
+    /// 10.77.1.2 > 198.51.100.9, reply tuple 198.51.100.9 > 203.0.113.1. A router 192.0.2.33 on the way answers the
+    /// client's packet with an error to 203.0.113.1 that quotes 203.0.113.1 > 198.51.100.9. The quoted tuple reversed,
+    /// 198.51.100.9 > 203.0.113.1, is found in reply direction: that is the error's direction too. And the error goes
+    /// to where packets of that direction go, 203.0.113.1, or it is none of this connection's business.
+    fn track_error(&mut self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Tracked {
+        let quoted = bytes.get(headers.transport + ICMP_HEADER..headers.end).unwrap_or_default();
+        let reversed = Headers::find_cut(quoted)
+            .ok()
+            .filter(|inner| inner.family == headers.family)
+            .and_then(|inner| Tuple::of(&inner, quoted)?.in_zone(zone).reversed());
+        let found = reversed.and_then(|tuple| self.table.find(&tuple));
+        let Some((slot, direction)) = found.filter(|(slot, _)| !self.table.at(*slot).expired(now)) else {
+            return Tracked::invalid(InvalidReason::IcmpError);
+        };
+        if self.table.at(slot).tuple(direction).destination() != headers.destination(bytes) {
+            return Tracked::invalid(InvalidReason::IcmpError);
+        }
+        Tracked {
+            connection: Some(self.table.id(slot)),
+            direction,
+            state: PacketState::Related,
+            is_error: true,
+            on_match: OnMatch::Nothing,
+        }
+    }
+
+    /// By how much the other side's stream has shifted at what a segment acknowledges: window tracking works in each
+    /// sender's own numbers.
+    #[inline]
+    fn acknowledged_shift(&self, slot: u32, direction: Direction, headers: &Headers) -> i32 {
+        let connection = self.table.at(slot);
+        if !connection.status.has(Status::SEQ_ADJUST) {
+            return 0;
+        }
+        let (Some(helped), Layer4::Tcp(segment)) = (connection.helped, headers.layer4) else { return 0 };
+        self.shifts[helped.index()][direction.other() as usize].offset_at(segment.acknowledgement - 1)
+    }
+}
+
+impl Connection {
+    #[inline]
+    fn count(&mut self, direction: Direction, headers: &Headers) {
+        let counters = &mut self.counters[direction as usize];
+        counters.packets += 1;
+        counters.bytes += headers.end as u64;
+    }
+}
+
+/// How long a connection waits to be confirmed by a caller who takes the steps one by one and forgets it.
+const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many buckets are searched for connections to give up when the table is full (Linux, `early_drop`).
+const EARLY_DROP_BUCKETS: usize = 8;
+/// Type, code, checksum and the word behind them.
+pub(crate) const ICMP_HEADER: usize = 8;
+/// After this time in both directions UDP is a stream (Linux, `udp_packet`).
+const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether a message reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
+pub(crate) const fn is_icmp_error(protocol: Protocol, icmp: IcmpHeader) -> bool {
+    match protocol {
+        Protocol::ICMP => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
+        _ => icmp.kind < 128,
+    }
+}
+
+/// Neighbour discovery and multicast listeners: never tracked.
+const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
+    matches!(icmp.kind, 130..=137 | 143)
+}
+
+/// What the protocol keeps of a connection that begins with this packet.
+fn begin(config: &Config, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
+    match headers.layer4 {
+        Layer4::Tcp(_) => {
+            let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
+            TcpTracker::open(&config.tcp, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
+        }
+        Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
+        Layer4::Icmp(icmp) => {
+            let asks = match headers.protocol {
+                Protocol::ICMP => matches!(icmp.kind, 8 | 13 | 15 | 17),
+                _ => matches!(icmp.kind, 128 | 139),
+            };
+            if asks { Ok(ProtocolState::Icmp) } else { Err(InvalidReason::Protocol) }
+        }
+        Layer4::Other => Ok(ProtocolState::Generic),
+        Layer4::Unreadable => Err(InvalidReason::Header),
+    }
+}
+
+/// Lets the protocol's tracker judge a packet.
+#[inline]
+fn judge(
+    config: &Config,
+    connection: &mut Connection,
+    now: Instant,
+    direction: Direction,
+    bytes: &[u8],
+    headers: &Headers,
+    shift: i32,
+) -> Judgement {
+    let status = connection.status;
+    match &mut connection.protocol {
+        ProtocolState::Tcp(tracker) => {
+            let arrived = match arrived(headers, bytes, direction, status, shift) {
+                Ok(arrived) => arrived,
+                Err(reason) => return Judgement::Invalid { reason, shorten: None },
+            };
+            match tracker.track(&config.tcp, &arrived) {
+                TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
+                TcpVerdict::Invalid { why, shorten } => {
+                    Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten }
+                }
+                TcpVerdict::Reopen => Judgement::Reopen,
+                TcpVerdict::Kill => Judgement::Kill,
+            }
+        }
+        ProtocolState::Udp { stream_from } => {
+            if !udp_length_fits(headers, bytes) {
+                return Judgement::Invalid { reason: InvalidReason::Header, shorten: None };
+            }
+            let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
+            let timeout = if stream { config.udp_stream } else { config.udp };
+            Judgement::Accept { timeout: Some(timeout), assured: stream }
+        }
+        ProtocolState::Icmp => Judgement::Accept { timeout: Some(config.icmp), assured: false },
+        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic), assured: false },
+    }
+}
+
+/// A TCP segment as the tracker wants it.
+#[inline]
+fn arrived<'p>(
+    headers: &'p Headers,
+    bytes: &'p [u8],
+    direction: Direction,
+    status: Status,
+    shift: i32,
+) -> Result<Arrived<'p>, InvalidReason> {
+    let Layer4::Tcp(segment) = &headers.layer4 else { return Err(InvalidReason::Header) };
+    if !flags_make_sense(segment.flags) {
+        return Err(InvalidReason::Tcp(TcpInvalid::Flags));
+    }
+    Ok(Arrived {
+        segment,
+        options: headers.tcp_options(bytes),
+        payload_len: headers.end.saturating_sub(segment.payload) as u32,
+        direction,
+        seen_reply: status.has(Status::SEEN_REPLY),
+        assured: status.has(Status::ASSURED),
+        shift,
+    })
+}
+
+/// Whether a UDP packet's own length lies between its header's and the packet's.
+fn udp_length_fits(headers: &Headers, bytes: &[u8]) -> bool {
+    let length = crate::packet::read_array(bytes, headers.transport + 4).map(u16::from_be_bytes);
+    length.is_some_and(|len| len >= 8 && usize::from(len) <= headers.end.saturating_sub(headers.transport))
+}

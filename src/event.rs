@@ -1,0 +1,258 @@
+//! What happened, as data.
+//!
+//! Layers note events as they work; whoever is interested takes them out after each packet. A packet of an
+//! established connection makes none. The queue is bounded: what nobody takes is lost, and counted.
+
+use alloc::collections::VecDeque;
+use core::net::IpAddr;
+
+use crate::Instant;
+use crate::conntrack::{Connection, ConnectionId, Counters, Direction, Tuple};
+use crate::ftp;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection was confirmed: its first packet left.
+    New {
+        /// Its name.
+        connection: ConnectionId,
+        /// Its first packet's tuple, before NAT.
+        original: Tuple,
+        /// The tuple its replies have.
+        reply: Tuple,
+        /// The connection that announced it.
+        master: Option<ConnectionId>,
+        /// Whether the FTP helper reads it.
+        helper: bool,
+    },
+    /// A connection is forgotten.
+    Destroyed {
+        /// Its name, never used again.
+        connection: ConnectionId,
+        /// Its first packet's tuple.
+        original: Tuple,
+        /// Packets and bytes each way.
+        counters: [Counters; 2],
+        /// Why.
+        reason: DestroyReason,
+    },
+    /// The helper read an endpoint on a control connection.
+    Announced {
+        /// The control connection.
+        connection: ConnectionId,
+        /// Who spoke.
+        sender: ftp::Sender,
+        /// How it was said.
+        form: ftp::Form,
+        /// The address and port as they stood in the text.
+        address: IpAddr,
+        /// The port as it stood in the text.
+        port: u16,
+        /// What the helper made of it.
+        outcome: AnnouncementOutcome,
+    },
+    /// The helper dropped a packet: the keyword of an announcement stood there, and the rest of it did not.
+    PartialAnnouncement {
+        /// The control connection.
+        connection: ConnectionId,
+        /// Who spoke.
+        sender: ftp::Sender,
+        /// Which announcement it began like.
+        form: ftp::Form,
+    },
+    /// A data connection came as announced: its first packet matched an expectation.
+    Fulfilled {
+        /// The data connection.
+        connection: ConnectionId,
+        /// The control connection.
+        master: ConnectionId,
+        /// The expectation's tuple; source port 0 stands for any.
+        expected: Tuple,
+    },
+    /// An expectation is forgotten, and nothing met it.
+    Unfulfilled {
+        /// The control connection.
+        master: ConnectionId,
+        /// The expectation's tuple.
+        expected: Tuple,
+        /// Why.
+        reason: DestroyReason,
+    },
+    /// A packet was dropped.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// Its connection, where it has one.
+        connection: Option<ConnectionId>,
+        /// Which way it went.
+        direction: Option<Direction>,
+    },
+    /// A LOG rule was met.
+    Log {
+        /// The rule's number among all rules of its family, in loading order.
+        rule: usize,
+    },
+    /// A packet met a rule that this library does not understand; it went on as if the rule did not match.
+    Undecided {
+        /// Whether the rule belongs to IPv6.
+        ipv6: bool,
+        /// The rule's number among all rules of its family, in loading order.
+        rule: usize,
+    },
+}
+
+/// Why a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// It is no whole IP packet.
+    Malformed,
+    /// A rule, or a chain's policy, said so.
+    Rule,
+    /// A rule said so, and an answer was sent.
+    Rejected,
+    /// The table of connections is full of connections that are not to be given up.
+    TableFull,
+    /// No more connections can have a helper.
+    HelpersFull,
+    /// Its connection's tuple was taken when it was to be confirmed.
+    Clash,
+    /// No address to translate to, on the interface it leaves by or arrived on.
+    NoAddress,
+    /// It leaves by another interface than the one whose address its connection bears.
+    Rerouted,
+    /// It begins like an announcement, and the rest is not there.
+    PartialAnnouncement,
+    /// The data connection could not be expected: the same one is expected from another control connection, or
+    /// there is no room.
+    ExpectationRefused,
+    /// No port was free to announce.
+    NoPort,
+    /// The text could not be replaced.
+    Mangle,
+    /// A TCP option in it does not fit, and its numbers had to be adjusted.
+    TcpOptions,
+    /// Its time to live is over.
+    HopLimit,
+    /// No route leads to its destination.
+    NoRoute,
+    /// It is larger than the next link takes, and must not be cut.
+    TooBig,
+    /// A fragment that does not fit with the others, or for which there is no room.
+    Fragment,
+    /// It is for another host, or from an address that cannot send.
+    NotForwardable,
+}
+
+impl core::fmt::Display for DropReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "malformed",
+            Self::Rule => "dropped by rule",
+            Self::Rejected => "rejected by rule",
+            Self::TableFull => "connection table full",
+            Self::HelpersFull => "no room for another helped connection",
+            Self::Clash => "its tuple is taken",
+            Self::NoAddress => "no address to translate to",
+            Self::Rerouted => "leaves by another interface than its masqueraded address",
+            Self::PartialAnnouncement => "partial announcement",
+            Self::ExpectationRefused => "cannot add expectation",
+            Self::NoPort => "all ports in use",
+            Self::Mangle => "cannot replace the text",
+            Self::TcpOptions => "broken TCP options",
+            Self::HopLimit => "time to live exceeded",
+            Self::NoRoute => "no route",
+            Self::TooBig => "too big for the next link",
+            Self::Fragment => "bad fragment",
+            Self::NotForwardable => "not forwardable",
+        })
+    }
+}
+
+/// What the helper made of an announcement.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AnnouncementOutcome {
+    /// A data connection is expected; the text was rewritten if NAT asks for it.
+    Expected {
+        /// Who is expected to open it to where; source port 0 stands for any.
+        expected: Tuple,
+        /// The text that was announced.
+        before: ftp::Text,
+        /// The text that was sent on.
+        after: Option<ftp::Text>,
+    },
+    /// The address is not the speaker's: nothing is expected, nothing rewritten.
+    ForeignAddress,
+    /// The packet was dropped: no port was free, or the expectation could not be registered.
+    Refused(DropReason),
+}
+
+/// Why a connection or an expectation is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DestroyReason {
+    /// Its time was over.
+    Timeout,
+    /// Another one took its tuple: the same ports again.
+    Reopened,
+    /// It was reset before it was answered.
+    Reset,
+    /// The table was full.
+    Evicted,
+    /// An expectation made way for a newer one of the same master.
+    Replaced,
+    /// An expectation's master is gone.
+    Master,
+    /// The caller asked for it.
+    Deleted,
+    /// Its first packet left by another interface than the one whose address it bears.
+    Rerouted,
+}
+
+/// A bounded queue of events.
+#[derive(Debug)]
+pub struct Events {
+    queue: VecDeque<(Instant, Event)>,
+    capacity: usize,
+    lost: u64,
+}
+
+impl Events {
+    /// A queue for `capacity` events; with 0 none are kept and none are counted as lost.
+    pub fn new(capacity: usize) -> Self {
+        Self { queue: VecDeque::with_capacity(capacity), capacity, lost: 0 }
+    }
+
+    /// Takes the oldest event, and when it happened.
+    pub fn pop(&mut self) -> Option<(Instant, Event)> {
+        self.queue.pop_front()
+    }
+
+    /// How many events were lost because nobody took older ones.
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, now: Instant, event: Event) {
+        if self.queue.len() < self.capacity {
+            self.queue.push_back((now, event));
+        } else if self.capacity > 0 {
+            self.lost += 1;
+        }
+    }
+
+    pub(crate) fn note_new(&mut self, now: Instant, id: ConnectionId, connection: &Connection) {
+        let event = Event::New {
+            connection: id,
+            original: *connection.tuple(Direction::Original),
+            reply: *connection.tuple(Direction::Reply),
+            master: connection.master(),
+            helper: connection.has_helper(),
+        };
+        self.push(now, event);
+    }
+}

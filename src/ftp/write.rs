@@ -1,0 +1,234 @@
+//! Writes an announcement's text.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv6Addr};
+use core::ops::Deref;
+
+use super::Form;
+
+/// The most bytes a replacement text has: `|2|`, eight groups of four hexadecimal digits, `|65535|`.
+pub const MAX_TEXT: usize = 49;
+
+/// The text that announces an endpoint, at most [`MAX_TEXT`] bytes of ASCII, held inline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Text {
+    // Bytes past `length` stay zero, so that comparison may look at all of them.
+    bytes: [u8; MAX_TEXT],
+    length: usize,
+}
+
+/// Writes the text that takes the place of an announcement, exactly as Linux's FTP NAT helper does:
+///
+/// | form | IPv4 | IPv6 |
+/// |---|---|---|
+/// | [`Form::Port`], [`Form::Pasv`] | `a,b,c,d,p1,p2` | the first four bytes of the address for `a,b,c,d` |
+/// | [`Form::Eprt`] | `\|1\|a.b.c.d\|port\|` | `\|2\|` eight groups of four lowercase digits `\|port\|` |
+/// | [`Form::Epsv`] | `\|\|\|port\|` | `\|\|\|port\|` |
+///
+/// Numbers have no leading zeros, the delimiter is always `|`, and an IPv6 address is never shortened with `::`.
+///
+/// ```
+/// use core::net::{IpAddr, Ipv4Addr};
+/// use ftp_conntrack::ftp::{Form, write};
+///
+/// let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 107));
+/// assert_eq!(write(Form::Port, address, 51213).as_bytes(), b"198,51,100,107,200,13");
+/// assert_eq!(write(Form::Eprt, address, 51213).as_bytes(), b"|1|198.51.100.107|51213|");
+/// assert_eq!(write(Form::Epsv, address, 51213).as_bytes(), b"|||51213|");
+/// ```
+#[must_use]
+pub fn write(form: Form, address: IpAddr, port: u16) -> Text {
+    let mut text = Text { bytes: [0; MAX_TEXT], length: 0 };
+    match form {
+        Form::Port | Form::Pasv => text.six_numbers(address, port),
+        Form::Eprt => text.extended(address, port),
+        Form::Epsv => {
+            text.push_all(b"|||");
+            text.port(port);
+        }
+    }
+    text
+}
+
+impl Text {
+    /// The text's bytes.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// The text, which is always ASCII.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn six_numbers(&mut self, address: IpAddr, port: u16) {
+        for octet in first_four(address) {
+            self.decimal(octet.into());
+            self.push(b',');
+        }
+        let [high, low] = port.to_be_bytes();
+        self.decimal(high.into());
+        self.push(b',');
+        self.decimal(low.into());
+    }
+
+    fn extended(&mut self, address: IpAddr, port: u16) {
+        match address {
+            IpAddr::V4(v4) => {
+                self.push_all(b"|1|");
+                let [a, b, c, d] = v4.octets();
+                self.decimal(a.into());
+                for octet in [b, c, d] {
+                    self.push(b'.');
+                    self.decimal(octet.into());
+                }
+            }
+            IpAddr::V6(v6) => {
+                self.push_all(b"|2|");
+                self.groups(v6);
+            }
+        }
+        self.push(b'|');
+        self.port(port);
+    }
+
+    fn groups(&mut self, address: Ipv6Addr) {
+        let [first, rest @ ..] = address.segments();
+        self.hexadecimal(first);
+        for group in rest {
+            self.push(b':');
+            self.hexadecimal(group);
+        }
+    }
+
+    fn port(&mut self, port: u16) {
+        self.decimal(port);
+        self.push(b'|');
+    }
+
+    fn decimal(&mut self, number: u16) {
+        let mut seen = false;
+        for unit in [10_000, 1000, 100, 10, 1] {
+            let digit = (number / unit % 10) as u8;
+            seen |= digit != 0 || unit == 1;
+            if seen {
+                self.push(b'0' + digit);
+            }
+        }
+    }
+
+    fn hexadecimal(&mut self, group: u16) {
+        for shift in [12, 8, 4, 0] {
+            let digit = (group >> shift & 0xf) as u8;
+            self.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+        }
+    }
+
+    fn push_all(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.push(*byte);
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        // The longest text fits exactly, so the check never fails.
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte;
+            self.length += 1;
+        }
+    }
+}
+
+/// On an IPv6 control connection Linux prints the start of the address as if it were an IPv4 address.
+fn first_four(address: IpAddr) -> [u8; 4] {
+    match address {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.octets();
+            [a, b, c, d]
+        }
+    }
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use core::net::Ipv4Addr;
+    use std::format;
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0xab, 1));
+
+    #[test]
+    fn six_numbers() {
+        assert_eq!(&*write(Form::Pasv, V4, 20020), b"203,0,113,1,78,52");
+        assert_eq!(&*write(Form::Port, V4, 0), b"203,0,113,1,0,0");
+        assert_eq!(&*write(Form::Port, V4, 255), b"203,0,113,1,0,255");
+        assert_eq!(&*write(Form::Port, IpAddr::V4(Ipv4Addr::BROADCAST), 65535), b"255,255,255,255,255,255");
+    }
+
+    #[test]
+    fn six_numbers_on_ipv6_are_the_start_of_the_address() {
+        assert_eq!(&*write(Form::Port, V6, 2570), b"32,1,13,184,10,10");
+    }
+
+    #[test]
+    fn extended() {
+        assert_eq!(&*write(Form::Eprt, V4, 21), b"|1|203.0.113.1|21|");
+        assert_eq!(&*write(Form::Eprt, V6, 51213), b"|2|2001:0db8:0000:0000:0000:0000:00ab:0001|51213|");
+        assert_eq!(&*write(Form::Epsv, V4, 1000), b"|||1000|");
+        assert_eq!(&*write(Form::Epsv, V6, 65535), b"|||65535|");
+    }
+
+    #[test]
+    fn the_longest_text_fits() {
+        let text = write(Form::Eprt, IpAddr::V6(Ipv6Addr::from([0xff; 16])), 65535);
+        assert_eq!(&*text, b"|2|ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff|65535|");
+        assert_eq!(text.len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn every_decimal_is_as_the_library_formats_it() {
+        for n in (0..=u16::MAX).step_by(7).chain([9, 10, 99, 100, 999, 1000, 9999, 10000]) {
+            assert_eq!(write(Form::Epsv, V4, n).as_str(), format!("|||{n}|"));
+        }
+    }
+
+    #[test]
+    fn shows_itself() {
+        let text = write(Form::Epsv, V4, 7);
+        assert_eq!(format!("{text} {text:?} {text:>6}"), "|||7| \"|||7|\"  |||7|");
+    }
+}

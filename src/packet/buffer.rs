@@ -1,0 +1,143 @@
+//! The buffer a packet lives in.
+
+use core::fmt;
+use core::ops::Range;
+
+/// A network packet in the caller's buffer, with room around it, and its firewall mark.
+///
+/// Room before it may hold the link header and takes the outer header of a tunnel; room after it takes text that
+/// grows. [`Packet::ROOM`] bytes behind the packet are enough for whatever FTP rewriting asks.
+#[derive(Debug)]
+pub struct Packet<'b> {
+    buffer: &'b mut [u8],
+    start: usize,
+    end: usize,
+    /// The firewall mark (`skb->mark`): set by the caller or by rules, read by rules and by the caller's routing.
+    pub mark: u32,
+}
+
+impl<'b> Packet<'b> {
+    /// Tail room with which no packet is ever refused for want of room.
+    pub const ROOM: usize = 64;
+
+    /// The packet that stands at `range` of `buffer`.
+    ///
+    /// # Errors
+    /// When the range is not inside the buffer.
+    pub fn new(buffer: &'b mut [u8], range: Range<usize>) -> Result<Self, BadRange> {
+        if range.start > range.end || range.end > buffer.len() {
+            return Err(BadRange);
+        }
+        Ok(Self { buffer, start: range.start, end: range.end, mark: 0 })
+    }
+
+    /// The packet, from its IP header to its end.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The packet, to be changed in place.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Where in the buffer the packet stands.
+    pub const fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Bytes free before the packet.
+    pub const fn head_room(&self) -> usize {
+        self.start
+    }
+
+    /// Bytes free behind the packet.
+    #[inline]
+    pub const fn tail_room(&self) -> usize {
+        self.buffer.len() - self.end
+    }
+
+    /// Cuts what stands behind the first `len` bytes: link-layer padding.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+
+    /// Replaces `old` (relative to the packet's start) by `new`, moving what follows.
+    ///
+    /// # Errors
+    /// [`NeedsRoom`] when the tail room does not take the growth; nothing is changed then. A range beyond the packet
+    /// asks for room without end.
+    pub(crate) fn splice(&mut self, old: Range<usize>, new: &[u8]) -> Result<(), NeedsRoom> {
+        if old.start > old.end || old.end > self.end - self.start {
+            return Err(NeedsRoom(usize::MAX));
+        }
+        let growth = new.len().saturating_sub(old.len());
+        if growth > self.tail_room() {
+            return Err(NeedsRoom(growth));
+        }
+        let from = self.start + old.end;
+        let to = self.start + old.start + new.len();
+        self.buffer.copy_within(from..self.end, to);
+        if let Some(text) = self.buffer.get_mut(self.start + old.start..to) {
+            text.copy_from_slice(new);
+        }
+        self.end = self.end - old.len() + new.len();
+        Ok(())
+    }
+}
+
+/// A packet's place is not inside its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct BadRange;
+
+impl fmt::Display for BadRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the packet's place is not inside its buffer")
+    }
+}
+
+impl core::error::Error for BadRange {}
+
+/// This many bytes of tail room are wanted behind the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct NeedsRoom(pub usize);
+
+impl fmt::Display for NeedsRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the packet needs {} bytes of room behind it", self.0)
+    }
+}
+
+impl core::error::Error for NeedsRoom {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splice_moves_the_tail_both_ways() {
+        let mut buffer = *b"..abcdef....";
+        let mut packet = Packet::new(&mut buffer, 2..8).unwrap();
+        packet.splice(1..3, b"WXYZ").unwrap();
+        assert_eq!(packet.bytes(), b"aWXYZdef");
+        packet.splice(1..5, b"").unwrap();
+        assert_eq!(packet.bytes(), b"adef");
+        assert_eq!(packet.head_room(), 2);
+        assert_eq!(packet.tail_room(), 6);
+    }
+
+    #[test]
+    fn splice_without_room_changes_nothing() {
+        let mut buffer = *b"abcd.";
+        let mut packet = Packet::new(&mut buffer, 0..4).unwrap();
+        assert_eq!(packet.splice(1..2, b"wxyz"), Err(NeedsRoom(3)));
+        assert_eq!(packet.bytes(), b"abcd");
+        assert!(packet.splice(3..9, b"").is_err());
+        assert!(Packet::new(&mut [0; 4], 2..5).is_err());
+    }
+}

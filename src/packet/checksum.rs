@@ -1,0 +1,100 @@
+//! The Internet checksum (RFC 1071) and how it changes with the bytes under it (RFC 1624).
+//!
+//! Where a header field changes, its checksum is changed by the difference, so that one that arrived wrong (damaged,
+//! or left to be filled in by hardware) leaves wrong by just as much. Sums are kept as the 32 bits with end-around
+//! carry that Linux keeps, so that of the two zeros of one's complement the same one comes out.
+//!
+//! ```
+//! use ftp_conntrack::packet::checksum;
+//!
+//! let mut bytes = [0x45, 0, 0, 40, 1, 2, 3, 4];
+//! let before = checksum::fold(checksum::sum(&bytes, 0));
+//! bytes[4..].copy_from_slice(&[9, 9, 9, 9]);
+//! assert_eq!(checksum::replace_u32(before, 0x0102_0304, 0x0909_0909), checksum::fold(checksum::sum(&bytes, 0)));
+//! ```
+
+/// Adds two partial sums with end-around carry.
+#[inline]
+pub const fn add(a: u32, b: u32) -> u32 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u32
+}
+
+/// The partial sum of `bytes`, taken as big-endian 16-bit words and padded with a zero, added to `sum`.
+pub fn sum(bytes: &[u8], sum: u32) -> u32 {
+    let mut total = u64::from(sum);
+    let mut chunks = bytes.chunks_exact(4);
+    for chunk in &mut chunks {
+        total += u64::from(u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
+    }
+    let mut last = [0; 4];
+    for (to, from) in last.iter_mut().zip(chunks.remainder()) {
+        *to = *from;
+    }
+    total += u64::from(u32::from_be_bytes(last));
+    while total > u64::from(u32::MAX) {
+        total = (total & u64::from(u32::MAX)) + (total >> 32);
+    }
+    total as u32
+}
+
+/// The checksum field that belongs to a partial sum.
+#[inline]
+pub const fn fold(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    !(((once & 0xffff) + (once >> 16)) as u16)
+}
+
+/// The checksum field after 32 bits under it changed from `old` to `new`.
+#[inline]
+pub const fn replace_u32(field: u16, old: u32, new: u32) -> u16 {
+    fold(add(add(!field as u32, !old), new))
+}
+
+/// The checksum field after 16 bits under it changed from `old` to `new`.
+#[inline]
+pub const fn replace_u16(field: u16, old: u16, new: u16) -> u16 {
+    replace_u32(field, old as u32, new as u32)
+}
+
+/// The partial sum of the pseudo-header of a TCP or UDP packet (RFC 9293 section 3.1, RFC 8200 section 8.1).
+///
+/// `addresses` are the source and destination as they stand in the IP header, one behind the other.
+pub fn pseudo_header(addresses: &[u8], protocol: u8, transport_len: usize) -> u32 {
+    sum(addresses, add(u32::from(protocol), transport_len as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc1071_example() {
+        assert_eq!(!fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7], 0)), 0xddf2);
+        assert_eq!(fold(sum(&[0xab], 0)), !0xab00);
+        assert_eq!(fold(sum(&[], 0)), 0xffff);
+    }
+
+    #[test]
+    fn rfc1624_example_gives_the_right_zero() {
+        // Section 4: the field 0xdd2f, a word that goes from 0x5555 to 0x3285.
+        assert_eq!(replace_u16(0xdd2f, 0x5555, 0x3285), 0x0000);
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_wrong_by_as_much() {
+        let right = fold(sum(&[1, 2, 3, 4], 0));
+        let after = fold(sum(&[9, 8, 3, 4], 0));
+        let wrong = right.wrapping_add(5);
+        assert_eq!(replace_u16(wrong, 0x0102, 0x0908), after.wrapping_add(5));
+    }
+
+    #[test]
+    fn agrees_with_pnet() {
+        let bytes: [u8; 61] = core::array::from_fn(|i| (i * 37 + 11) as u8);
+        for len in 1..bytes.len() {
+            let theirs = pnet_packet::util::checksum(&bytes[..len], usize::MAX);
+            assert_eq!(fold(sum(&bytes[..len], 0)), theirs, "length {len}");
+        }
+    }
+}

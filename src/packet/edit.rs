@@ -1,0 +1,339 @@
+//! Changing a packet so that every length and checksum stays right.
+
+use core::net::IpAddr;
+use core::ops::Range;
+
+use super::headers::read_array;
+use super::{Family, Headers, Layer4, NeedsRoom, Packet, Protocol, checksum};
+use crate::SequenceNumber;
+
+/// One of a packet's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
+impl Headers {
+    /// Changes the address and port (for ICMP, the identifier) of one end.
+    ///
+    /// The IPv4 header's checksum and that of the transport header change by the difference; a UDP packet without a
+    /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
+    /// its port changed and nothing else. An address of the other family changes nothing.
+    pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
+        match (self.family, address) {
+            (Family::V4, IpAddr::V4(new)) => self.set_address_v4(bytes, side, u32::from(new)),
+            (Family::V6, IpAddr::V6(new)) => self.set_address_v6(bytes, side, new.octets()),
+            _ => return,
+        }
+        self.set_port(bytes, side, port);
+    }
+
+    #[inline]
+    fn set_address_v4(&self, bytes: &mut [u8], side: Side, new: u32) {
+        let at = if side == Side::Source { 12 } else { 16 };
+        let Some(old) = read_array(bytes, at).map(u32::from_be_bytes) else { return };
+        if old == new {
+            return;
+        }
+        write(bytes, at, &new.to_be_bytes());
+        update(bytes, 10, |sum| checksum::replace_u32(sum, old, new));
+        self.update_transport_sum(bytes, true, |sum| checksum::replace_u32(sum, old, new));
+    }
+
+    fn set_address_v6(&self, bytes: &mut [u8], side: Side, new: [u8; 16]) {
+        let at = if side == Side::Source { 8 } else { 24 };
+        let Some(old) = read_array::<16>(bytes, at) else { return };
+        if old == new {
+            return;
+        }
+        write(bytes, at, &new);
+        let (before, after) = (checksum::sum(&old, 0), checksum::sum(&new, 0));
+        self.update_transport_sum(bytes, true, |sum| checksum::replace_u32(sum, before, after));
+    }
+
+    #[inline]
+    fn set_port(&self, bytes: &mut [u8], side: Side, new: u16) {
+        let at = match self.protocol {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
+                self.transport + if side == Side::Source { 0 } else { 2 }
+            }
+            Protocol::ICMP | Protocol::ICMPV6 if matches!(self.layer4, Layer4::Icmp(_)) => self.transport + 4,
+            _ => return,
+        };
+        let Some(old) = read_array(bytes, at).map(u16::from_be_bytes) else { return };
+        if old != new {
+            write(bytes, at, &new.to_be_bytes());
+            self.update_transport_sum(bytes, false, |sum| checksum::replace_u16(sum, old, new));
+        }
+    }
+
+    /// Changes the transport checksum; `pseudo` when what changed stands in the pseudo-header, which ICMP for IPv4
+    /// does not have.
+    #[inline]
+    fn update_transport_sum(&self, bytes: &mut [u8], pseudo: bool, change: impl Fn(u16) -> u16) {
+        if self.fragment.is_some_and(|f| f.offset != 0) {
+            return;
+        }
+        match self.protocol {
+            // A header that is cut off shows its ports and not its checksum: what stands there may be anything.
+            Protocol::TCP if matches!(self.layer4, Layer4::Tcp(_)) => update(bytes, self.transport + 16, change),
+            Protocol::UDP | Protocol::UDPLITE if self.layer4 == Layer4::Udp => {
+                update(bytes, self.transport + 6, |sum| match sum {
+                    0 => 0,
+                    sum => match change(sum) {
+                        0 => 0xffff,
+                        sum => sum,
+                    },
+                });
+            }
+            Protocol::ICMPV6 => update(bytes, self.transport + 2, change),
+            Protocol::ICMP if !pseudo => update(bytes, self.transport + 2, change),
+            _ => {}
+        }
+    }
+
+    /// Changes the sequence number of a TCP packet.
+    #[inline]
+    pub fn set_sequence(&mut self, bytes: &mut [u8], new: SequenceNumber) {
+        if let Layer4::Tcp(segment) = &mut self.layer4 {
+            segment.sequence = new;
+            self.set_tcp_word(bytes, 4, new.0);
+        }
+    }
+
+    /// Changes the acknowledgement number of a TCP packet.
+    #[inline]
+    pub fn set_acknowledgement(&mut self, bytes: &mut [u8], new: SequenceNumber) {
+        if let Layer4::Tcp(segment) = &mut self.layer4 {
+            segment.acknowledgement = new;
+            self.set_tcp_word(bytes, 8, new.0);
+        }
+    }
+
+    /// Changes the 32 bits at `at` of a TCP header (an edge of a SACK block, for one).
+    ///
+    /// The words of an option may stand at odd places: the checksum then changes by the bytes as they lie under it.
+    pub(crate) fn set_tcp_word(&self, bytes: &mut [u8], at: usize, new: u32) {
+        let place = self.transport + at;
+        let Some(old) = read_array(bytes, place).map(u32::from_be_bytes) else { return };
+        if old == new {
+            return;
+        }
+        write(bytes, place, &new.to_be_bytes());
+        let lying = |word: u32| if at % 2 == 0 { word } else { word.rotate_right(8) };
+        update(bytes, self.transport + 16, |sum| checksum::replace_u32(sum, lying(old), lying(new)));
+    }
+
+    /// Takes one from the time to live or hop limit.
+    pub fn decrement_hop_limit(&self, bytes: &mut [u8]) {
+        match self.family {
+            Family::V4 => {
+                let Some(ttl) = bytes.get_mut(8) else { return };
+                *ttl = ttl.wrapping_sub(1);
+                update(bytes, 10, |sum| {
+                    // The time to live is the upper byte of its word. Linux adds with the carry of 0xffff too.
+                    let sum = u32::from(sum) + 0x0100;
+                    (sum + u32::from(sum >= 0xffff)) as u16
+                });
+            }
+            Family::V6 => {
+                if let Some(limit) = bytes.get_mut(7) {
+                    *limit = limit.wrapping_sub(1);
+                }
+            }
+        }
+    }
+
+    /// Writes the IPv4 header's checksum anew.
+    pub(crate) fn fill_header_checksum(&self, bytes: &mut [u8]) {
+        if self.family != Family::V4 {
+            return;
+        }
+        let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
+        write(bytes, 10, &[0, 0]);
+        let sum = checksum::fold(checksum::sum(bytes.get(..len).unwrap_or_default(), 0));
+        write(bytes, 10, &sum.to_be_bytes());
+    }
+
+    /// Writes the transport checksum of a TCP, UDP or ICMP packet anew.
+    pub(crate) fn fill_transport_checksum(&self, bytes: &mut [u8]) {
+        let (at, pseudo) = match self.protocol {
+            Protocol::TCP => (16, true),
+            Protocol::UDP => (6, true),
+            Protocol::ICMPV6 => (2, true),
+            Protocol::ICMP => (2, false),
+            _ => return,
+        };
+        write(bytes, self.transport + at, &[0, 0]);
+        let len = self.end.saturating_sub(self.transport);
+        let start = if pseudo { checksum::pseudo_header(self.addresses(bytes), self.protocol.0, len) } else { 0 };
+        let sum = checksum::fold(checksum::sum(bytes.get(self.transport..self.end).unwrap_or_default(), start));
+        // All zeros would say "no checksum" in UDP; Linux avoids it for TCP that it sums in software as well.
+        let sum = if sum == 0 && pseudo { 0xffff } else { sum };
+        write(bytes, self.transport + at, &sum.to_be_bytes());
+    }
+}
+
+impl Packet<'_> {
+    /// Replaces a stretch of a TCP packet's payload (`old` counts from the first byte of it), sets the packet's
+    /// length and computes its checksums in full.
+    ///
+    /// Link-layer padding is cut off. The urgent pointer stays, as in Linux.
+    ///
+    /// # Errors
+    /// When the tail room does not take the growth, or the range is not in the payload; nothing is changed then.
+    pub fn replace_payload(&mut self, headers: &mut Headers, old: Range<usize>, new: &[u8]) -> Result<(), NeedsRoom> {
+        let Layer4::Tcp(segment) = headers.layer4 else { return Err(NeedsRoom(usize::MAX)) };
+        let len = headers.end.saturating_sub(segment.payload);
+        if old.start > old.end || old.end > len || headers.end + new.len() > old.len() + usize::from(u16::MAX) {
+            return Err(NeedsRoom(usize::MAX));
+        }
+        self.truncate(headers.end);
+        self.splice(segment.payload + old.start..segment.payload + old.end, new)?;
+        headers.end = headers.end - old.len() + new.len();
+        headers.write_length(self.bytes_mut());
+        headers.fill_header_checksum(self.bytes_mut());
+        headers.fill_transport_checksum(self.bytes_mut());
+        Ok(())
+    }
+}
+
+impl Headers {
+    /// Writes the packet's length into its IP header.
+    pub(crate) fn write_length(&self, bytes: &mut [u8]) {
+        match self.family {
+            Family::V4 => write(bytes, 2, &(self.end as u16).to_be_bytes()),
+            Family::V6 => write(bytes, 4, &(self.end.saturating_sub(40) as u16).to_be_bytes()),
+        }
+    }
+}
+
+/// Writes `value` at `at`, if it fits there.
+#[inline]
+fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(to) = bytes.get_mut(at..at + value.len()) {
+        to.copy_from_slice(value);
+    }
+}
+
+/// Changes the 16 bits at `at`, if they are there.
+#[inline]
+fn update(bytes: &mut [u8], at: usize, change: impl Fn(u16) -> u16) {
+    if let Some(field) = read_array(bytes, at) {
+        write(bytes, at, &change(u16::from_be_bytes(field)).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use pnet_packet::ipv4::Ipv4Packet;
+    use pnet_packet::tcp::TcpPacket;
+
+    /// 10.77.1.2:40000 > 198.51.100.9:21, flags PA, with the options and text given; checksums right.
+    fn segment(options: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::from([0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9]);
+        let offset = ((20 + options.len()) / 4) << 4;
+        bytes.extend([0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 9, offset as u8, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
+        bytes.extend(options);
+        bytes.extend(text);
+        let len = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        let headers = Headers::find(&bytes).unwrap();
+        headers.fill_header_checksum(&mut bytes);
+        headers.fill_transport_checksum(&mut bytes);
+        bytes
+    }
+
+    fn assert_right(bytes: &[u8]) {
+        let ip = Ipv4Packet::new(bytes).unwrap();
+        assert_eq!(ip.get_checksum(), pnet_packet::ipv4::checksum(&ip), "{bytes:02x?}");
+        let tcp = &bytes[20..];
+        let sum = pnet_packet::tcp::ipv4_checksum(&TcpPacket::new(tcp).unwrap(), &ip.get_source(), &ip.get_destination());
+        assert_eq!(TcpPacket::new(tcp).unwrap().get_checksum(), sum, "{bytes:02x?}");
+    }
+
+    #[test]
+    fn endpoints_change_with_their_checksums() {
+        let mut bytes = segment(&[], b"NOOP\r\n");
+        assert_right(&bytes);
+        let headers = Headers::find(&bytes).unwrap();
+        headers.set_endpoint(&mut bytes, Side::Source, [203, 0, 113, 1].into(), 1024);
+        headers.set_endpoint(&mut bytes, Side::Destination, [10, 0, 0, 1].into(), 2121);
+        assert_right(&bytes);
+        assert_eq!(headers.source(&bytes), IpAddr::from([203, 0, 113, 1]));
+        assert_eq!(headers.ports(&bytes), Some((1024, 2121)));
+    }
+
+    #[test]
+    fn numbers_change_with_their_checksum_at_odd_places_too() {
+        let mut bytes = segment(&[1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0, 0], b"x");
+        let mut headers = Headers::find(&bytes).unwrap();
+        headers.set_sequence(&mut bytes, SequenceNumber(0xffff_fffe));
+        headers.set_acknowledgement(&mut bytes, SequenceNumber(3));
+        headers.set_tcp_word(&mut bytes, 23, 0x0102_0304);
+        assert_right(&bytes);
+        assert_eq!(bytes[43..47], [1, 2, 3, 4]);
+        assert_eq!(Headers::find(&bytes).unwrap(), headers);
+    }
+
+    #[test]
+    fn text_grows_and_shrinks() {
+        for (old, new) in [(5..18, &b"203,0,113,1,4,1"[..]), (5..18, b""), (0..20, b"x"), (20..20, b"tail")] {
+            let text = b"PORT 10,77,1,2,4,1\r\n";
+            let mut buffer = segment(&[], text);
+            let len = buffer.len();
+            buffer.resize(len + 64, 0xee);
+            let mut packet = Packet::new(&mut buffer, 0..len + 6).unwrap(); // six bytes of padding
+            let mut headers = Headers::find(packet.bytes()).unwrap();
+            packet.replace_payload(&mut headers, old.clone(), new).unwrap();
+            assert_right(packet.bytes());
+            let expected = [&text[..old.start], new, &text[old.end..]].concat();
+            assert_eq!(headers.payload(packet.bytes()), expected);
+            assert_eq!(packet.bytes().len(), headers.end);
+            assert_eq!(Headers::find(packet.bytes()).unwrap(), headers);
+        }
+    }
+
+    #[test]
+    fn text_outside_the_payload_is_refused() {
+        let mut buffer = segment(&[], b"NOOP\r\n");
+        let len = buffer.len();
+        let before = buffer.clone();
+        let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
+        let mut headers = Headers::find(packet.bytes()).unwrap();
+        assert!(packet.replace_payload(&mut headers, 0..7, b"").is_err());
+        assert_eq!(packet.replace_payload(&mut headers, 0..0, b"ab"), Err(NeedsRoom(2)));
+        assert_eq!(packet.bytes(), before);
+    }
+
+    #[test]
+    fn hop_limit_goes_down_with_its_checksum() {
+        for ttl in 1..=255 {
+            let mut bytes = segment(&[], b"");
+            bytes[8] = ttl;
+            let headers = Headers::find(&bytes).unwrap();
+            headers.fill_header_checksum(&mut bytes);
+            headers.decrement_hop_limit(&mut bytes);
+            assert!(headers.header_checksum_ok(&bytes));
+            assert_eq!(headers.hop_limit(&bytes), ttl - 1);
+        }
+    }
+
+    #[test]
+    fn ipv6_endpoints_change_with_their_checksum() {
+        let mut bytes = Vec::from([0x60, 0, 0, 0, 0, 20, 6, 64]);
+        bytes.extend([0x20; 32]);
+        bytes.extend([0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 9, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+        let headers = Headers::find(&bytes).unwrap();
+        headers.fill_transport_checksum(&mut bytes);
+        headers.set_endpoint(&mut bytes, Side::Source, "2001:db8:1::1".parse().unwrap(), 7);
+        assert!(headers.transport_checksum_ok(&bytes));
+        assert_eq!(headers.source(&bytes), "2001:db8:1::1".parse::<IpAddr>().unwrap());
+    }
+}

@@ -1,0 +1,485 @@
+//! Where one packet's headers are.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+
+use super::{Family, Protocol};
+use crate::SequenceNumber;
+
+/// What [`Headers::find`] learns about a packet: offsets from the start of its IP header, and the fields of its
+/// transport header that everything later asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Headers {
+    /// The address family.
+    pub family: Family,
+    /// The transport protocol; for IPv6, what follows the extension headers.
+    pub protocol: Protocol,
+    /// Where the transport header begins.
+    pub transport: usize,
+    /// Where the packet ends by its own length field; what follows is padding.
+    pub end: usize,
+    /// Set when this is only a part of a packet.
+    pub fragment: Option<Fragment>,
+    /// The transport header.
+    pub layer4: Layer4,
+}
+
+/// A part of a packet (RFC 791 section 3.2, RFC 8200 section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fragment {
+    /// What the parts of one packet have in common.
+    pub identification: u32,
+    /// Where in the whole packet this part belongs, in bytes.
+    pub offset: usize,
+    /// Whether others follow.
+    pub more: bool,
+}
+
+/// A transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layer4 {
+    /// TCP.
+    Tcp(Segment),
+    /// UDP or UDP-Lite.
+    Udp,
+    /// ICMP or ICMPv6.
+    Icmp(IcmpHeader),
+    /// A protocol without ports, or whose ports nothing here reads.
+    Other,
+    /// Not all of the header is there, or it contradicts itself; or this is not a first fragment.
+    Unreadable,
+}
+
+/// The fields of a TCP header (RFC 9293 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Segment {
+    /// The sequence number of the first byte, or of SYN.
+    pub sequence: SequenceNumber,
+    /// The next byte expected from the other side; without meaning unless ACK is set.
+    pub acknowledgement: SequenceNumber,
+    /// SYN, ACK and so on.
+    pub flags: TcpFlags,
+    /// The window as it stands in the header, not scaled.
+    pub window: u16,
+    /// Where the payload begins, from the start of the IP header.
+    pub payload: usize,
+}
+
+/// The flags of a TCP header.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 2;
+    /// Reset.
+    pub const RST: u8 = 4;
+    /// Push.
+    pub const PSH: u8 = 8;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 16;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 32;
+
+    /// Whether any of these is set.
+    #[inline]
+    pub const fn has(self, flags: u8) -> bool {
+        self.0 & flags != 0
+    }
+}
+
+impl fmt::Debug for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, name) in "FSRPAUEC".chars().enumerate() {
+            if self.0 & (1 << i) != 0 {
+                write!(f, "{name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first words of an ICMP or ICMPv6 message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IcmpHeader {
+    /// The type.
+    pub kind: u8,
+    /// The code.
+    pub code: u8,
+    /// The identifier, in messages that have one.
+    pub identifier: u16,
+}
+
+/// Why a packet is no IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Neither version 4 nor 6.
+    Version,
+    /// Shorter than its header says the header is.
+    Header,
+    /// Shorter than its header says the packet is.
+    Length,
+    /// The IPv4 header's checksum is wrong.
+    Checksum,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "neither IPv4 nor IPv6",
+            Self::Header => "cut off inside its IP header",
+            Self::Length => "shorter than its IP header says",
+            Self::Checksum => "wrong IPv4 header checksum",
+        })
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+impl Headers {
+    /// Finds the headers of the packet that begins at the first byte.
+    ///
+    /// # Errors
+    /// When it is no whole IP packet. A damaged transport header is no error: [`Layer4::Unreadable`].
+    #[inline]
+    pub fn find(bytes: &[u8]) -> Result<Self, Malformed> {
+        let headers = Self::find_cut(bytes)?;
+        if headers.end > bytes.len() { Err(Malformed::Length) } else { Ok(headers) }
+    }
+
+    /// Finds the headers of a packet of which the end may be missing: one inside an ICMP error, or one that a capture
+    /// cut. `end` may then lie beyond the bytes.
+    ///
+    /// # Errors
+    /// When not even the IP header is whole.
+    #[inline]
+    pub fn find_cut(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes.first().map(|b| b >> 4) {
+            Some(4) => Self::find_v4(bytes),
+            Some(6) => Self::find_v6(bytes),
+            Some(_) => Err(Malformed::Version),
+            None => Err(Malformed::Header),
+        }
+    }
+
+    #[inline]
+    fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
+        let transport = ip.slice().len();
+        let end = usize::from(ip.total_len());
+        if end < transport {
+            return Err(Malformed::Length);
+        }
+        let fragment = ip.is_fragmenting_payload().then(|| Fragment {
+            identification: u32::from(ip.identification()),
+            offset: usize::from(ip.fragments_offset().value()) * 8,
+            more: ip.more_fragments(),
+        });
+        Ok(Self::with_layer4(bytes, Family::V4, Protocol(ip.protocol().0), transport, end, fragment))
+    }
+
+    fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
+        let end = ip.slice().len() + usize::from(ip.payload_length());
+        let rest = bytes.get(ip.slice().len()..end.min(bytes.len())).unwrap_or_default();
+        let (extensions, next, behind, _) = Ipv6ExtensionsSlice::from_slice_lax(ip.next_header(), rest);
+        let mut fragment = None;
+        for extension in extensions.clone() {
+            if let etherparse::Ipv6ExtensionSlice::Fragment(part) = extension
+                && part.is_fragmenting_payload()
+            {
+                fragment = Some(Fragment {
+                    identification: part.identification(),
+                    offset: usize::from(part.fragment_offset().value()) * 8,
+                    more: part.more_fragments(),
+                });
+            }
+        }
+        let transport = ip.slice().len() + rest.len() - behind.len();
+        Ok(Self::with_layer4(bytes, Family::V6, Protocol(next.0), transport, end, fragment))
+    }
+
+    #[inline]
+    fn with_layer4(
+        bytes: &[u8],
+        family: Family,
+        protocol: Protocol,
+        transport: usize,
+        end: usize,
+        fragment: Option<Fragment>,
+    ) -> Self {
+        let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
+        let layer4 = match protocol {
+            _ if fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
+            Protocol::TCP => segment(readable, transport).map_or(Layer4::Unreadable, Layer4::Tcp),
+            Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
+            Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
+            Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
+            _ => Layer4::Other,
+        };
+        Self { family, protocol, transport, end, fragment, layer4 }
+    }
+
+    /// The source address.
+    pub fn source(&self, bytes: &[u8]) -> IpAddr {
+        self.address(bytes, 12, 8)
+    }
+
+    /// The destination address.
+    pub fn destination(&self, bytes: &[u8]) -> IpAddr {
+        self.address(bytes, 16, 24)
+    }
+
+    fn address(&self, bytes: &[u8], v4: usize, v6: usize) -> IpAddr {
+        match self.family {
+            Family::V4 => IpAddr::from(read_array::<4>(bytes, v4).unwrap_or_default()),
+            Family::V6 => IpAddr::from(read_array::<16>(bytes, v6).unwrap_or_default()),
+        }
+    }
+
+    /// Source and destination port, of a TCP or UDP packet whose transport header shows at least these.
+    #[inline]
+    pub fn ports(&self, bytes: &[u8]) -> Option<(u16, u16)> {
+        if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP)
+            || self.fragment.is_some_and(|f| f.offset != 0)
+        {
+            return None;
+        }
+        let [a, b, c, d] = read_array(bytes, self.transport)?;
+        Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    }
+
+    /// What follows the transport header of a TCP packet, padding aside; empty for every other packet.
+    #[inline]
+    pub fn payload<'p>(&self, bytes: &'p [u8]) -> &'p [u8] {
+        match self.layer4 {
+            Layer4::Tcp(segment) => bytes.get(segment.payload..self.end).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// The options of a TCP packet.
+    pub fn tcp_options<'p>(&self, bytes: &'p [u8]) -> TcpOptions<'p> {
+        TcpOptions(match self.layer4 {
+            Layer4::Tcp(segment) => bytes.get(self.transport + 20..segment.payload).unwrap_or_default(),
+            _ => &[],
+        })
+    }
+
+    /// The time to live (IPv4) or hop limit (IPv6).
+    pub fn hop_limit(&self, bytes: &[u8]) -> u8 {
+        let at = if self.family == Family::V4 { 8 } else { 7 };
+        bytes.get(at).copied().unwrap_or_default()
+    }
+
+    /// Whether the IPv4 header's checksum is right; IPv6 has none, and that is right.
+    pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
+        match self.family {
+            Family::V4 => {
+                let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
+                super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0
+            }
+            Family::V6 => true,
+        }
+    }
+
+    /// Whether the TCP, UDP or ICMP checksum is right. Other protocols, fragments, and UDP without a checksum are.
+    pub fn transport_checksum_ok(&self, bytes: &[u8]) -> bool {
+        let transport = bytes.get(self.transport..self.end).unwrap_or_default();
+        let pseudo = || super::checksum::pseudo_header(self.addresses(bytes), self.protocol.0, transport.len());
+        let start = match self.protocol {
+            _ if self.fragment.is_some() || self.layer4 == Layer4::Unreadable => return true,
+            Protocol::UDP if transport.get(6..8) == Some(&[0, 0]) => return true,
+            Protocol::TCP | Protocol::UDP | Protocol::ICMPV6 => pseudo(),
+            Protocol::ICMP => 0,
+            _ => return true,
+        };
+        super::checksum::fold(super::checksum::sum(transport, start)) == 0
+    }
+
+    /// Source and destination address as they stand in the header, one behind the other.
+    pub(super) fn addresses<'p>(&self, bytes: &'p [u8]) -> &'p [u8] {
+        let range = if self.family == Family::V4 { 12..20 } else { 8..40 };
+        bytes.get(range).unwrap_or_default()
+    }
+}
+
+#[inline]
+fn segment(transport: &[u8], at: usize) -> Option<Segment> {
+    let tcp = TcpHeaderSlice::from_slice(transport).ok()?;
+    Some(Segment {
+        sequence: SequenceNumber(tcp.sequence_number()),
+        acknowledgement: SequenceNumber(tcp.acknowledgment_number()),
+        flags: TcpFlags(tcp.slice()[13]),
+        window: tcp.window_size(),
+        payload: at + tcp.slice().len(),
+    })
+}
+
+fn icmp(transport: &[u8]) -> Option<IcmpHeader> {
+    let &[kind, code, _, _, id0, id1, _, _, ..] = transport else { return None };
+    Some(IcmpHeader { kind, code, identifier: u16::from_be_bytes([id0, id1]) })
+}
+
+/// The `N` bytes at `at`.
+#[inline]
+pub(crate) fn read_array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// The options of a TCP header, one after the other: kind, where its value begins (from the first option), value.
+///
+/// Ends at the end-of-options marker, or, saying so once, where an option does not fit.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpOptions<'p>(&'p [u8]);
+
+impl<'p> TcpOptions<'p> {
+    /// Maximum segment size (RFC 9293 section 3.7.1).
+    pub const MSS: u8 = 2;
+    /// Window scale (RFC 7323 section 2).
+    pub const WINDOW_SCALE: u8 = 3;
+    /// Selective acknowledgement permitted (RFC 2018 section 2).
+    pub const SACK_PERMITTED: u8 = 4;
+    /// Selective acknowledgement (RFC 2018 section 3).
+    pub const SACK: u8 = 5;
+
+    /// The options with their places; `Err` once, at the end, when one does not fit.
+    pub fn iter(self) -> impl Iterator<Item = Result<(u8, usize, &'p [u8]), BadOption>> {
+        let options = self.0;
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            loop {
+                let kind = *options.get(at)?;
+                if kind == 0 {
+                    at = options.len();
+                    return None;
+                }
+                if kind == 1 {
+                    at += 1;
+                    continue;
+                }
+                let len = options.get(at + 1).map_or(0, |len| usize::from(*len));
+                let value = if len < 2 { None } else { options.get(at + 2..at + len) };
+                let begins = at + 2;
+                at = if value.is_some() { at + len } else { options.len() };
+                return Some(value.map(|v| (kind, begins, v)).ok_or(BadOption));
+            }
+        })
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A TCP option whose length does not fit where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct BadOption;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYN: [u8; 44] = [
+        0x45, 0, 0, 44, 0, 1, 0x40, 0, 64, 6, 0xb5, 0xff, 10, 77, 1, 2, 198, 51, 100, 9, // IPv4
+        0x9c, 0x40, 0, 21, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 0x60, 0x02, 0xfa, 0xf0, 0, 0, 0, 0, // TCP
+        2, 4, 5, 0xb4, // MSS 1460
+    ];
+
+    #[test]
+    fn finds_a_syn() {
+        let h = Headers::find(&SYN).unwrap();
+        assert_eq!((h.family, h.protocol, h.transport, h.end), (Family::V4, Protocol::TCP, 20, 44));
+        assert_eq!(h.ports(&SYN), Some((40000, 21)));
+        assert_eq!(h.source(&SYN), IpAddr::from([10, 77, 1, 2]));
+        assert_eq!(h.destination(&SYN), IpAddr::from([198, 51, 100, 9]));
+        let Layer4::Tcp(s) = h.layer4 else { panic!("{h:?}") };
+        assert_eq!((s.sequence.0, s.flags.0, s.window, s.payload), (0x1234_5678, TcpFlags::SYN, 0xfaf0, 44));
+        let options: alloc::vec::Vec<_> = h.tcp_options(&SYN).iter().collect();
+        assert_eq!(options, [Ok((TcpOptions::MSS, 2, &[5, 0xb4][..]))]);
+    }
+
+    #[test]
+    fn padding_is_not_the_packet() {
+        let mut padded = [0; 60];
+        padded[..44].copy_from_slice(&SYN);
+        let h = Headers::find(&padded).unwrap();
+        assert_eq!(h.end, 44);
+        assert_eq!(h.payload(&padded), b"");
+    }
+
+    #[test]
+    fn refuses_what_is_cut() {
+        assert_eq!(Headers::find(&[]), Err(Malformed::Header));
+        assert_eq!(Headers::find(&[0x15]), Err(Malformed::Version));
+        assert_eq!(Headers::find(&SYN[..19]), Err(Malformed::Header));
+        assert_eq!(Headers::find(&SYN[..43]), Err(Malformed::Length));
+        assert_eq!(Headers::find_cut(&SYN[..28]).unwrap().layer4, Layer4::Unreadable);
+        assert_eq!(Headers::find_cut(&SYN[..28]).unwrap().ports(&SYN[..28]), Some((40000, 21)));
+        let mut short = SYN;
+        short[3] = 10;
+        assert_eq!(Headers::find(&short), Err(Malformed::Length));
+    }
+
+    #[test]
+    fn an_ipv6_extension_is_stepped_over() {
+        let mut bytes = [0; 40 + 8 + 20];
+        bytes[0] = 0x60;
+        bytes[5] = 28;
+        bytes[6] = 0; // hop-by-hop
+        bytes[40] = 6;
+        bytes[40 + 8 + 3] = 21;
+        bytes[40 + 8 + 12] = 0x50;
+        let h = Headers::find(&bytes).unwrap();
+        assert_eq!((h.protocol, h.transport, h.end), (Protocol::TCP, 48, 68));
+        assert_eq!(h.ports(&bytes), Some((0, 21)));
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_ports() {
+        let mut part = SYN;
+        part[6] = 0;
+        part[7] = 5;
+        let h = Headers::find(&part).unwrap();
+        assert_eq!(h.fragment, Some(Fragment { identification: 1, offset: 40, more: false }));
+        assert_eq!(h.ports(&part), None);
+        assert_eq!(h.layer4, Layer4::Unreadable);
+    }
+
+    #[test]
+    fn a_bad_option_is_said_once() {
+        let options = TcpOptions(&[1, 3, 3, 7, 5, 40, 0]);
+        let read: alloc::vec::Vec<_> = options.iter().collect();
+        assert_eq!(read, [Ok((3, 3, &[7][..])), Err(BadOption)]);
+        assert_eq!(TcpOptions(&[0, 5]).iter().count(), 0);
+        assert_eq!(TcpOptions(&[5, 1]).iter().count(), 1);
+    }
+
+    #[test]
+    fn never_panics() {
+        let mut bytes = SYN;
+        for i in 0..bytes.len() {
+            for value in 0..=255 {
+                let old = core::mem::replace(&mut bytes[i], value);
+                for len in [bytes.len(), i, 20] {
+                    if let Ok(h) = Headers::find_cut(&bytes[..len]) {
+                        let _ = (h.ports(&bytes[..len]), h.payload(&bytes[..len]), h.transport_checksum_ok(&bytes[..len]));
+                    }
+                }
+                bytes[i] = old;
+            }
+        }
+    }
+}
