@@ -15,7 +15,13 @@ pub mod conntrack;
 #[cfg(feature = "alloc")]
 pub mod event;
 pub mod ftp;
+#[cfg(feature = "alloc")]
+pub mod helper;
+#[cfg(feature = "alloc")]
+pub mod router;
 pub mod seqadj;
+#[cfg(feature = "alloc")]
+pub mod nat;
 #[cfg(feature = "alloc")]
 pub mod netfilter;
 pub mod packet;

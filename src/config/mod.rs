@@ -1,1 +1,59 @@
-//! placeholder
+//! Reads a router's own files, each as its own tool writes it: firewall rules, addresses, routes, kernel settings and
+//! modules, one by one or as a [`Directory`].
+//!
+//! ```
+//! use ftp_conntrack::config::{parse_modules, parse_rules};
+//! use ftp_conntrack::netfilter::{TableName, Target};
+//! use ftp_conntrack::packet::Family;
+//!
+//! let text = "
+//! *nat
+//! :POSTROUTING ACCEPT [0:0]
+//! -A POSTROUTING -o eth0 -j MASQUERADE
+//! COMMIT
+//! iptables -A FORWARD -m recent --name ftp -j DROP
+//! ";
+//! let (rules, warnings) = parse_rules("rules.v4", text, Family::V4)?;
+//! let rule = &rules.table(TableName::Nat).chain("POSTROUTING").unwrap().rules[0];
+//! assert!(matches!(rule.target, Target::Masquerade(_)));
+//! assert_eq!(warnings[0].word, "-m recent --name ftp");
+//!
+//! let modules = parse_modules("modules", "options nf_conntrack_ftp ports=21,2121 loose=1")?;
+//! assert_eq!(modules.ports("nf_conntrack_ftp"), [21, 2121]);
+//!
+//! let error = parse_rules("rules.v4", "iptables -A INPUT -i $EXT -j DROP", Family::V4).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "rules.v4:1: \"$EXT\" a variable has no value here; write the value itself, as iptables-save does"
+//! );
+//! # Ok::<(), ftp_conntrack::config::Error>(())
+//! ```
+
+mod addresses;
+mod directory;
+mod error;
+mod icmp_names;
+mod invocation;
+mod json;
+mod matches;
+mod modules;
+mod nat_range;
+mod options;
+mod routes;
+mod rule;
+mod rules;
+mod sysctl;
+mod targets;
+mod values;
+mod words;
+
+#[cfg(test)]
+mod rules_tests;
+
+pub use addresses::{InterfaceAddress, InterfaceConfig, Scope, parse_addresses};
+pub use directory::Directory;
+pub use error::{Error, ErrorKind, Warning, WarningKind};
+pub use modules::{ModuleOption, Modules, parse_modules};
+pub use routes::{RouteConfig, RouteKind, parse_routes};
+pub use rules::parse_rules;
+pub use sysctl::{Sysctl, parse_sysctl};

@@ -132,6 +132,7 @@ pub struct Connection {
     pub(crate) helped: Option<HelpedSlot>,
     pub(crate) helper: bool,
     pub(super) master: Option<ConnectionId>,
+    pub(super) master_had_helper: bool,
     /// The first expectation this connection is the master of; they are chained, newest first.
     pub(super) expectations: u32,
     pub(super) counters: [Counters; 2],
@@ -185,9 +186,20 @@ impl Connection {
         self.helper
     }
 
+    /// The number of a connection with a helper.
+    #[inline]
+    pub const fn helped(&self) -> Option<HelpedSlot> {
+        self.helped
+    }
+
     /// The connection that announced this one.
     pub const fn master(&self) -> Option<ConnectionId> {
         self.master
+    }
+
+    /// Whether a helper read the announcement of this connection; the master may be gone since.
+    pub const fn master_had_helper(&self) -> bool {
+        self.master_had_helper
     }
 
     /// What went this way.
@@ -198,6 +210,12 @@ impl Connection {
     /// How long it will still be remembered if no packet comes.
     pub const fn remaining(&self, now: Instant) -> Duration {
         self.deadline.since(now)
+    }
+
+    /// Whether a packet leaves by another interface than the one whose address the connection bears.
+    pub(crate) fn left_masquerade(&self, direction: Direction, interface: Option<usize>) -> bool {
+        direction == Direction::Original
+            && self.masqueraded_on.is_some_and(|bound| interface.map(|i| i as u32) != Some(bound))
     }
 
     /// Whether its time is over.

@@ -23,6 +23,7 @@
 //! );
 //! ```
 
+mod adjust;
 mod config;
 mod connection;
 mod expectation;
@@ -240,6 +241,11 @@ impl Conntrack {
         let (head, id) = self.expectations.insert(expectation, first).ok_or(ExpectError::Full)?;
         self.table.at_mut(slot).expectations = head;
         Ok(id)
+    }
+
+    /// Whether a connection with this destination is expected from the same source.
+    pub(crate) fn is_expected(&self, now: Instant, tuple: &Tuple) -> bool {
+        self.expectations.find(tuple, now).is_some()
     }
 
     /// Takes an expectation back, if it is still there.

@@ -288,8 +288,9 @@ impl Conntrack {
             on_match: OnMatch::Nothing,
         };
         if let Some(expectation) = expectation {
-            let mark = self.get(expectation.master).map_or(0, |master| master.mark);
+            let (mark, helper) = self.get(expectation.master).map_or((0, false), |master| (master.mark, master.helper));
             let child = self.table.at_mut(slot);
+            child.master_had_helper = helper;
             child.master = Some(expectation.master);
             child.mark = mark;
             child.status.set(Status::EXPECTED);

@@ -16,16 +16,16 @@ pub enum Command<'a> {
     Port(Result<HostPort, HostPortError>),
     /// `EPRT |1|address|port|`: the client will listen there (RFC 2428 section 2).
     Eprt(Result<ExtendedHostPort, HostPortError>),
-    /// `LPRT 4,4,a,b,c,d,2,p1,p2`: the client will listen there (RFC 1639 section 3).
+    /// `LPRT 4,4,a,b,c,d,2,p1,p2`: the client will listen there (RFC 1639).
     Lprt(Result<LongHostPort, HostPortError>),
     /// `PASV`: the server shall listen and say where in a 227 reply (RFC 959 section 4.1.2).
     Pasv,
     /// `EPSV`: the server shall listen and say on which port in a 229 reply (RFC 2428 section 3).
     Epsv(EpsvArgument<'a>),
-    /// `LPSV`: the server shall listen and say where in a 228 reply (RFC 1639 section 4).
+    /// `LPSV`: the server shall listen and say where in a 228 reply (RFC 1639).
     Lpsv,
-    /// `AUTH mechanism`: asks for a security mechanism; after a 234 reply to `AUTH TLS` the control connection is TLS (RFC
-    /// 2228 section 3, RFC 4217 section 4).
+    /// `AUTH mechanism`: asks for a security mechanism; after a 234 reply to `AUTH TLS` the control connection is TLS
+    /// (RFC 2228 section 3, RFC 4217 section 4).
     Auth(&'a [u8]),
     /// `CCC`: the control connection shall be clear text again (RFC 2228 section 3).
     Ccc,
@@ -69,8 +69,8 @@ pub enum EpsvArgument<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Reads one complete line. It may end in CRLF, LF or nothing; what follows the first LF is not looked at. Case does
-    /// not matter, blanks and tabs at the ends and several of them behind the verb do not either.
+    /// Reads one complete line. It may end in CRLF, LF or nothing; what follows the first LF is not looked at. Case
+    /// does not matter, blanks and tabs at the ends and several of them behind the verb do not either.
     ///
     /// `None` if the line has no verb: it is empty, or its first byte is no letter.
     ///
@@ -79,8 +79,11 @@ impl<'a> Command<'a> {
     ///
     /// assert_eq!(Command::parse(b"epsv all\r\n"), Some(Command::Epsv(EpsvArgument::All)));
     /// assert_eq!(Command::parse(b"AUTH TLS\r\n"), Some(Command::Auth(b"TLS")));
-    /// assert!(matches!(Command::parse(b"PORT 10,0,0,1,4,210\r\n"), Some(Command::Port(Ok(there))) if there.port == 1234));
-    /// assert!(matches!(Command::parse(b"PORT 10,0,0,1\r\n"), Some(Command::Port(Err(_)))));
+    ///
+    /// let Some(Command::Port(there)) = Command::parse(b"PORT 10,0,0,1,4,210\r\n") else { panic!() };
+    /// assert_eq!(there.map(|there| there.port), Ok(1234));
+    /// let Some(Command::Port(there)) = Command::parse(b"PORT 10,0,0,1\r\n") else { panic!() };
+    /// assert!(there.is_err());
     /// ```
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<Self> {

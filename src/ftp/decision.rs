@@ -76,7 +76,7 @@ pub enum Decision {
 pub enum PassReason {
     /// It announces nothing.
     NoAnnouncement,
-    /// It announces this address, which is not its sender's own (a bounce, RFC 2577 section 3, or a server behind NAT
+    /// It announces this address, which is not its sender's own (a bounce, RFC 2577 section 2, or a server behind NAT
     /// that announces its outer address).
     ForeignAddress(IpAddr),
 }

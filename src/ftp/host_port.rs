@@ -27,8 +27,8 @@ pub struct HostPort {
 
 /// The argument of `EPRT`, `|1|132.235.1.2|6275|` (RFC 2428 section 2).
 ///
-/// [`Display`](fmt::Display) keeps the delimiter, and gives back any text that had its numbers without leading zeros and
-/// its IPv6 address as RFC 5952 recommends.
+/// [`Display`](fmt::Display) keeps the delimiter, and gives back any text that had its numbers without leading zeros
+/// and its IPv6 address as RFC 5952 recommends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExtendedHostPort {
     /// The byte that stands around the fields.
@@ -39,8 +39,8 @@ pub struct ExtendedHostPort {
     pub port: u16,
 }
 
-/// The argument of `LPRT`, `4,4,h1,h2,h3,h4,2,p1,p2` or `6,16,h1,…,h16,2,p1,p2` (RFC 1639 section 3), which a `228` reply
-/// contains too.
+/// The argument of `LPRT`, `4,4,h1,h2,h3,h4,2,p1,p2` or `6,16,h1,…,h16,2,p1,p2` (RFC 1639), which a `228`
+/// reply contains too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LongHostPort {
     /// The address; the first field is its IP version.

@@ -21,7 +21,7 @@ pub(super) fn trimmed(line: &[u8], range: Range<usize>) -> Range<usize> {
     start..(range.end - back.min(range.len())).max(start)
 }
 
-/// The length of the Telnet commands at the start of `line`: RFC 959 section 4.1.3 has a client send IP and Synch
+/// The length of the Telnet commands at the start of `line`: RFC 959 section 4.1 has a client send IP and Synch
 /// before `ABOR`, so that they stand before the command.
 pub(super) fn telnet(line: &[u8]) -> usize {
     const INTERPRET_AS_COMMAND: u8 = 255;
@@ -30,7 +30,8 @@ pub(super) fn telnet(line: &[u8]) -> usize {
         rest = match rest {
             // WILL, WONT, DO and DONT carry an option (RFC 854).
             [INTERPRET_AS_COMMAND, 251..=254, _, behind @ ..] => behind,
-            [INTERPRET_AS_COMMAND, 240..=250, behind @ ..] => behind,
+            // From NOP to Go Ahead; subnegotiation, whose end would have to be found, has no place here.
+            [INTERPRET_AS_COMMAND, 241..=249, behind @ ..] => behind,
             // The Data Mark, if the command before it went as urgent data and was lost from the stream.
             [242, behind @ ..] => behind,
             _ => return line.len() - rest.len(),
@@ -70,6 +71,9 @@ mod tests {
         assert_eq!(telnet(b"\xff\xf4\xff\xf2ABOR"), 4);
         assert_eq!(telnet(b"\xff\xf4\xf2ABOR"), 3);
         assert_eq!(telnet(b"\xff\xfb\x01X"), 3);
+        assert_eq!(telnet(b"\xff\xfe\x01\xff\xf1\xff\xf9X"), 7);
+        assert_eq!(telnet(b"\xff\xfa\x01X"), 0);
+        assert_eq!(telnet(b"\xff\xf0X"), 0);
         assert_eq!(telnet(b"\xff\xffX"), 0);
         assert_eq!(telnet(b"\xff"), 0);
         assert_eq!(telnet(b"ABOR"), 0);

@@ -17,8 +17,9 @@ use super::{Announcement, Form, Reading, Sender};
 ///
 /// Quirks of the kernel, all kept:
 ///
-/// * Only the first line of the payload is looked at, and of it only `PORT`, `EPRT`, `227 ` and `229 `. What follows the
-///   announcement is not checked.
+/// * Only what the payload begins with counts, and of that only `PORT`, `EPRT`, `227 ` and `229 `. The blank, digit or
+///   parenthesis that the endpoint begins at or behind is looked for in the whole payload, past the line's end too, and
+///   what follows the endpoint is not checked.
 /// * Once the keyword is there, whatever cannot be read is [`Reading::Partial`], and so is a payload that is only the
 ///   beginning of a keyword (a lone `P`).
 /// * Numbers have no range. In `PORT` and `227` fields count modulo 2^32 and are joined by OR, so that bits above the

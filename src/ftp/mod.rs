@@ -1,8 +1,8 @@
 //! FTP text, and nothing else: reading it, writing it, and deciding what an announced endpoint means.
 //!
-//! FTP speaks of addresses in its text: a client says where it will listen (`PORT`, `EPRT`, `LPRT`), or a server does (the
-//! replies 227, 228, 229), and the other side opens the data connection there. This layer needs neither packets nor
-//! memory. A client behind NAT announces its own address, and the server must be told another:
+//! FTP speaks of addresses in its text: a client says where it will listen (`PORT`, `EPRT`, `LPRT`), or a server does
+//! (the replies 227, 228, 229), and the other side opens the data connection there. This layer needs neither packets
+//! nor memory. A client behind NAT announces its own address, and the server must be told another:
 //!
 //! ```
 //! use core::net::IpAddr;
@@ -28,8 +28,8 @@
 //! ```
 //!
 //! There are two ways to read. [`read_segment`] is how Linux does it, quirks included: one segment at a time, and only
-//! where [`LineStarts`] says that a line begins. [`Command`] and [`Reply`] are the language of the RFCs, one complete line
-//! at a time: strict in what a command's argument may be, lenient in what a reply's text may look like.
+//! where [`LineStarts`] says that a line begins. [`Command`] and [`Reply`] are the language of the RFCs, one complete
+//! line at a time: strict in what a command's argument may be, lenient in what a reply's text may look like.
 
 mod announcement;
 mod command;

@@ -46,8 +46,8 @@ const BEFORE_TEXT: usize = 4;
 impl<'a> Reply<'a> {
     /// Reads one complete line. It may end in CRLF, LF or nothing; what follows the first LF is not looked at.
     ///
-    /// `None` if it does not begin with a code and a blank, a hyphen or the end: it is then a line within a longer reply,
-    /// or none of FTP.
+    /// `None` if it does not begin with a code and a blank, a hyphen or the end: it is then a line within a longer
+    /// reply, or none of FTP.
     ///
     /// ```
     /// use ftp_conntrack::ftp::Reply;
@@ -79,9 +79,9 @@ impl<'a> Reply<'a> {
     ///
     /// * 227: the first six numbers up to 255 with commas between, with or without parentheses, wherever in the text
     ///   (RFC 1123 section 4.1.2.6 has clients search for them).
-    /// * 228: the first list as [`LongHostPort`] reads it (RFC 1639 section 4).
-    /// * 229: `|||port|` with any delimiter but a digit, first behind a parenthesis, else anywhere (RFC 2428 section 3).
-    ///   Family and address may be filled in, though the RFC wants them empty.
+    /// * 228: the first list as [`LongHostPort`] reads it (RFC 1639).
+    /// * 229: `|||port|` with any delimiter but a digit, first behind a parenthesis, else anywhere (RFC 2428 section
+    ///   3). Family and address may be filled in, though the RFC wants them empty.
     #[must_use]
     pub fn endpoint(&self) -> Option<ReplyEndpoint> {
         match self.code {
@@ -213,6 +213,11 @@ mod tests {
         says("229 ---5- (|||1025|)\r\n", "- 1025 |||1025|");
         says("229 ((((1025()\r\n", "- 1025 (((1025(");
         says("229 (|1|10.0.0.1|1025|)\r\n", "10.0.0.1 1025 |1|10.0.0.1|1025|");
+        let longest = "|2|1111:2222:3333:4444:5555:6666:255.255.255.255|65535|";
+        says(
+            &std::format!("229 ({longest})"),
+            &std::format!("1111:2222:3333:4444:5555:6666:ffff:ffff 65535 {longest}"),
+        );
         says("229 (|2|2001:db8::1|1025|)\r\n", "2001:db8::1 1025 |2|2001:db8::1|1025|");
     }
 
@@ -226,6 +231,7 @@ mod tests {
             "229 (   1025 )\r\n",
             "229 (|1||1025|)\r\n",
             "229 (11110251)\r\n",
+            "229 (9198.8.8.8910259)\r\n",
             "229\r\n",
             "229 (",
             "229 (||||)\r\n",

@@ -51,6 +51,14 @@ pub fn write(form: Form, address: IpAddr, port: u16) -> Text {
 }
 
 impl Text {
+    /// A copy of a text as it was announced; what is longer than [`MAX_TEXT`] is cut off.
+    #[must_use]
+    pub fn copy_of(announced: &[u8]) -> Self {
+        let mut text = Self { bytes: [0; MAX_TEXT], length: 0 };
+        announced.iter().take(MAX_TEXT).for_each(|byte| text.push(*byte));
+        text
+    }
+
     /// The text's bytes.
     #[inline]
     #[must_use]

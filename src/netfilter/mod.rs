@@ -1,7 +1,11 @@
 //! Tables, chains, matches and targets as data; firewall marks.
 
+mod evaluate;
 mod rules;
+
+pub use evaluate::{Rules, RulesError, Subject, Tracking, Verdict};
 pub use rules::{
-    AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Masked, Match, NatRange, Origin, Policy, PortRange,
+    AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Masked, Match, Origin, Policy,
     RejectWith, Rule, Ruleset, StateSet, Table, TableName, Target,
 };
+pub use crate::nat::{NatRange, PortRange};

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::nat::{NatRange, PortRange};
 use crate::packet::Protocol;
 
 /// A place in a packet's way through the router where chains are called.
@@ -341,27 +342,6 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Ports from `first` to `last`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PortRange {
-    /// The lowest.
-    pub first: u16,
-    /// The highest.
-    pub last: u16,
-}
-
-impl PortRange {
-    /// Just one port.
-    pub const fn one(port: u16) -> Self {
-        Self { first: port, last: port }
-    }
-
-    /// Whether `port` is in the range.
-    pub const fn contains(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-}
-
 /// A value compared under a mask: `(x & mask) == value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masked {
@@ -513,21 +493,6 @@ pub enum ConnmarkAction {
         /// Bits taken from the connection's.
         ctmask: u32,
     },
-}
-
-/// Where NAT may map to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NatRange {
-    /// Lowest and highest address; absent where only ports are given.
-    pub addresses: Option<(IpAddr, IpAddr)>,
-    /// The ports; absent where the port may stay.
-    pub ports: Option<PortRange>,
-    /// `--random`, `--random-fully`: the port is chosen at random even when the old one is free.
-    pub random: bool,
-    /// `--persistent`: a client's address alone decides which address of a range it gets.
-    pub persistent: bool,
-    /// `--to-destination ADDRESS:FIRST-LAST/BASE`: ports keep their distance from this one.
-    pub base_port: Option<u16>,
 }
 
 #[cfg(test)]

@@ -24,12 +24,19 @@ impl Headers {
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
     /// its port changed and nothing else. An address of the other family changes nothing.
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
+        if address.is_ipv4() == (self.family == Family::V4) {
+            self.set_address(bytes, side, address);
+            self.set_port(bytes, side, port);
+        }
+    }
+
+    /// Changes the address of one end, and what is summed over it.
+    pub(crate) fn set_address(&self, bytes: &mut [u8], side: Side, address: IpAddr) {
         match (self.family, address) {
             (Family::V4, IpAddr::V4(new)) => self.set_address_v4(bytes, side, u32::from(new)),
             (Family::V6, IpAddr::V6(new)) => self.set_address_v6(bytes, side, new.octets()),
-            _ => return,
+            _ => {}
         }
-        self.set_port(bytes, side, port);
     }
 
     #[inline]

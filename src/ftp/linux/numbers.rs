@@ -15,9 +15,6 @@ pub(super) fn read<const N: usize>(text: &[u8], separator: u8, terminator: Optio
             *number = number.wrapping_mul(10).wrapping_add(u32::from(byte - b'0'));
         } else if byte == separator {
             at += 1;
-            if at == N {
-                return None;
-            }
         } else {
             let complete = at + 1 == N && terminator.is_none_or(|t| t == byte);
             return complete.then_some((numbers, length));

@@ -1,0 +1,224 @@
+//! A router directory: its files, any of them absent.
+
+use std::format;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::string::String;
+use std::vec::Vec;
+
+use super::addresses::{InterfaceConfig, parse_addresses};
+use super::error::{Error, ErrorKind, Warning, WarningKind};
+use super::modules::{Modules, parse_modules};
+use super::routes::{RouteConfig, parse_routes};
+use super::rules::parse_rules;
+use super::sysctl::{Sysctl, parse_sysctl};
+use super::values::decimal;
+use crate::Instant;
+use crate::netfilter::Ruleset;
+use crate::packet::Family;
+
+/// Files that a router directory may hold and that are not read here.
+const NOT_READ: &[&str] = &["ipvs.rules", "keepalived.conf", "ip_vs", "ip_vs_conn"];
+
+/// What a router's owner has saved about it.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    /// `rules.v4`, from iptables-save or as typed.
+    pub rules4: Option<Ruleset>,
+    /// `rules.v6`, from ip6tables-save or as typed.
+    pub rules6: Option<Ruleset>,
+    /// `addr.json`, from `ip -j addr`; empty where absent.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// `route.json`, from `ip -j route`; empty where absent.
+    pub routes: Vec<RouteConfig>,
+    /// `sysctl.conf`; empty where absent.
+    pub sysctl: Sysctl,
+    /// `modules`, from lsmod or as typed.
+    pub modules: Option<Modules>,
+    /// `tables.time`: when the kernel's tables were printed, since the Unix epoch.
+    pub tables_time: Option<Instant>,
+    /// `nf_conntrack`: the kernel's connections afterwards, as `/proc/net/nf_conntrack` prints them.
+    pub conntrack_text: Option<String>,
+    /// `nf_conntrack_expect`: the kernel's expectations afterwards.
+    pub expect_text: Option<String>,
+    /// `router.pcapng`, or else `router.pcap`, where it is there.
+    pub capture: Option<PathBuf>,
+    /// What there is to know about the files.
+    pub warnings: Vec<Warning>,
+}
+
+impl Directory {
+    /// Reads the files of a router directory. Any of them may be absent; in errors and warnings they go by their names
+    /// alone.
+    ///
+    /// # Errors
+    ///
+    /// A path that is no directory, a file that cannot be read or is no UTF-8 text, and what the parsers of this layer
+    /// refuse.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(Error::of_file(&path.to_string_lossy(), ErrorKind::Unreadable, "name a directory"));
+        }
+        let mut directory = Self::default();
+        directory.rules4 = directory.rules(path, "rules.v4", Family::V4)?;
+        directory.rules6 = directory.rules(path, "rules.v6", Family::V6)?;
+        directory.interfaces = parsed(path, "addr.json", parse_addresses)?.unwrap_or_default();
+        directory.routes = parsed(path, "route.json", parse_routes)?.unwrap_or_default();
+        directory.sysctl = parsed(path, "sysctl.conf", parse_sysctl)?.unwrap_or_default();
+        directory.modules = parsed(path, "modules", parse_modules)?;
+        directory.tables_time = parsed(path, "tables.time", parse_time)?;
+        directory.conntrack_text = text(path, "nf_conntrack")?;
+        directory.expect_text = text(path, "nf_conntrack_expect")?;
+        directory.capture =
+            ["router.pcapng", "router.pcap"].iter().map(|name| path.join(name)).find(|file| file.is_file());
+        let not_read = NOT_READ.iter().filter(|name| path.join(name).exists());
+        directory.warnings.extend(not_read.map(|name| Warning::of_file(name, WarningKind::NotRead)));
+        Ok(directory)
+    }
+
+    fn rules(&mut self, path: &Path, name: &str, family: Family) -> Result<Option<Ruleset>, Error> {
+        let Some(text) = text(path, name)? else { return Ok(None) };
+        let (rules, warnings) = parse_rules(name, &text, family)?;
+        self.warnings.extend(warnings);
+        Ok(Some(rules))
+    }
+}
+
+fn parsed<T>(path: &Path, name: &str, parse: fn(&str, &str) -> Result<T, Error>) -> Result<Option<T>, Error> {
+    text(path, name)?.map(|text| parse(name, &text)).transpose()
+}
+
+/// The text of a file, if there is one.
+fn text(path: &Path, name: &str) -> Result<Option<String>, Error> {
+    match fs::read(path.join(name)) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Error::of_file(name, ErrorKind::NotText, "save it as UTF-8 text")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::of_file(name, ErrorKind::Unreadable, format!("{error}"))),
+    }
+}
+
+/// Seconds since the Unix epoch, with a fraction of up to nine digits or none, as `date +%s.%N` prints them.
+fn parse_time(file: &str, text: &str) -> Result<Instant, Error> {
+    let word = text.trim();
+    let time = || {
+        let (seconds, fraction) = word.split_once('.').unwrap_or((word, "0"));
+        if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let micros: i64 = decimal(format!("{fraction:0<6}").get(..6)?)?;
+        decimal::<i64>(seconds)?.checked_mul(1_000_000)?.checked_add(micros).map(Instant::from_micros)
+    };
+    let wanted = "write seconds since 1970, such as 1795167202.361508";
+    time().ok_or_else(|| Error::new(ErrorKind::BadValue, 1, word, wanted).in_file(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::TableName;
+    use proptest::prelude::*;
+    use std::string::ToString;
+    use std::{env, process};
+
+    /// A directory that goes away with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str, files: &[(&str, &[u8])]) -> Self {
+            let path = env::temp_dir().join(format!("ftp-conntrack-{}-{name}", process::id()));
+            fs::create_dir_all(&path).unwrap();
+            for (file, bytes) in files {
+                fs::write(path.join(file), bytes).unwrap();
+            }
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn every_file_may_be_absent() {
+        let scratch = Scratch::new("empty", &[]);
+        let directory = Directory::read(&scratch.0).unwrap();
+        assert!(directory.rules4.is_none() && directory.modules.is_none() && directory.capture.is_none());
+        assert!(directory.interfaces.is_empty() && directory.sysctl.is_empty() && directory.warnings.is_empty());
+    }
+
+    #[test]
+    fn files_are_read_and_the_unknown_named() {
+        let files: &[(&str, &[u8])] = &[
+            ("rules.v4", b"iptables -A INPUT -m limit -j DROP\n"),
+            ("rules.v6", b"ip6tables -P FORWARD DROP\n"),
+            ("addr.json", b"[{\"ifindex\":1,\"ifname\":\"lo\",\"mtu\":65536}]"),
+            ("route.json", b"[{\"dst\":\"default\",\"dev\":\"lo\"}]"),
+            ("sysctl.conf", b"a=1\n"),
+            ("modules", b"ip_vs_ftp\n"),
+            ("tables.time", b"1795167202.361508\n"),
+            ("nf_conntrack", b"x\n"),
+            ("router.pcap", b""),
+            ("ipvs.rules", b""),
+        ];
+        let scratch = Scratch::new("full", files);
+        let directory = Directory::read(&scratch.0).unwrap();
+        let rules = directory.rules4.unwrap();
+        assert_eq!(rules.table(TableName::Filter).chain("INPUT").unwrap().rules.len(), 1);
+        assert!(!directory.rules6.unwrap().is_empty());
+        assert_eq!((directory.interfaces.len(), directory.routes.len()), (1, 1));
+        assert_eq!(directory.sysctl.get("a"), Some("1"));
+        assert!(directory.modules.unwrap().has("ip_vs_ftp"));
+        assert_eq!(directory.tables_time, Some(Instant::from_micros(1_795_167_202_361_508)));
+        assert_eq!((directory.conntrack_text.as_deref(), directory.expect_text), (Some("x\n"), None));
+        assert_eq!(directory.capture, Some(scratch.0.join("router.pcap")));
+        let warnings: Vec<String> = directory.warnings.iter().map(ToString::to_string).collect();
+        let expected =
+            ["rules.v4:1: \"-m limit\" a limit always matches here", "ipvs.rules: is not understood yet and not read"];
+        assert_eq!(warnings, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_read() {
+        let scratch = Scratch::new("bad", &[("modules", b"\xff")]);
+        assert_eq!(Directory::read(&scratch.0).unwrap_err().kind, ErrorKind::NotText);
+        assert_eq!(Directory::read(&scratch.0.join("none")).unwrap_err().kind, ErrorKind::Unreadable);
+    }
+
+    #[test]
+    fn times() {
+        let time = |text| parse_time("tables.time", text).ok();
+        assert_eq!(time("12"), Some(Instant::from_secs(12)));
+        assert_eq!(time("12.5\n"), Some(Instant::from_micros(12_500_000)));
+        assert_eq!(time("12.123456789"), Some(Instant::from_micros(12_123_456)));
+        for text in ["", "x", "1.", "1.x", ".5", "-1", "99999999999999999999", "1.0000000000", "1 2"] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|"dst":|ports=|options |modprobe )*"#) {
+            let _ = parse_addresses("f", &text);
+            let _ = parse_routes("f", &text);
+            let _ = parse_sysctl("f", &text);
+            let _ = parse_modules("f", &text);
+            let _ = parse_time("f", &text);
+        }
+
+        #[test]
+        fn no_value_is_too_strange(value in r#"[0-9.]{0,20}|"\PC{0,12}"|-?[0-9]{1,30}|null|true|\[\{\}\]|\{\}"#, key in 0usize..6) {
+            let key = ["local", "prefixlen", "scope", "broadcast", "address", "x"][key];
+            let text = format!("[{{\"ifindex\":1,\"ifname\":\"a\",\"mtu\":1,\"addr_info\":[{{\"{key}\":{value}}}]}}]");
+            let _ = parse_addresses("f", &text);
+            for key in ["dst", "gateway", "via", "nexthops", "metric", "type", "flags"] {
+                let _ = parse_routes("f", &format!("[{{\"dst\":\"default\",\"{key}\":{value}}}]"));
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Carries FTP's decision out on a tracked connection: finds a port, registers the expectation, replaces the text
+//! (`nf_conntrack_ftp`, `nf_nat_ftp`).
+//!
+//! The decision itself, what a line announces and what that means, is [`crate::ftp`]'s.
+//!
+//! ```
+//! use ftp_conntrack::helper::{FtpHelper, HelperConfig};
+//!
+//! // Room for the 4096 helped connections that a tracker has by default.
+//! let helper = FtpHelper::new(HelperConfig::default(), 4096);
+//! assert!(!helper.config().loose);
+//! ```
+//!
+//! [`crate::router::Router`] calls [`FtpHelper::process`] for each packet that is about to leave; who routes
+//! otherwise does the same after translation and before sequence adjustment.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::net::SocketAddr;
+
+use crate::Instant;
+use crate::conntrack::{
+    Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelpedSlot, OnMatch,
+    PacketState, Status, Tracked, Tuple,
+};
+use crate::event::{AnnouncementOutcome, DropReason, Event};
+use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
+use crate::nat::Nat;
+use crate::packet::{Headers, Layer4, NeedsRoom, Packet, Protocol, Segment};
+
+/// The options of `nf_conntrack_ftp`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HelperConfig {
+    /// Whether an announced address may be another than the speaker's (`loose=1`).
+    pub loose: bool,
+}
+
+impl HelperConfig {
+    /// The options, with `loose`.
+    #[must_use]
+    pub const fn loose(self, loose: bool) -> Self {
+        Self { loose }
+    }
+}
+
+/// The FTP helper: where lines begin on each helped connection, in memory taken when it is made.
+#[derive(Debug)]
+pub struct FtpHelper {
+    config: HelperConfig,
+    states: Box<[Option<State>]>,
+}
+
+/// What is known of one control connection.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    connection: ConnectionId,
+    line_starts: LineStarts,
+}
+
+/// How many other ports are tried when the announced one is expected already (Linux, `nf_nat_exp_find_port`).
+const MAX_PORT_ATTEMPTS: u32 = 128;
+
+impl FtpHelper {
+    /// A helper for at most `helped` connections: [`crate::conntrack::Limits::helped`].
+    pub fn new(config: HelperConfig, helped: u32) -> Self {
+        Self { config, states: vec![None; helped as usize].into() }
+    }
+
+    /// What it was made with.
+    pub const fn config(&self) -> &HelperConfig {
+        &self.config
+    }
+
+    /// Whether a packet of this connection may grow, so that it must have room before anything is changed.
+    #[inline]
+    pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), NeedsRoom> {
+        let Layer4::Tcp(segment) = headers.layer4 else { return Ok(()) };
+        let padding = packet.bytes().len().saturating_sub(headers.end);
+        let may_grow = connection.has_helper()
+            && segment.payload < headers.end
+            && connection.status().has(Status::SRC_NAT | Status::DST_NAT)
+            && packet.tail_room() + padding < ftp::MAX_TEXT;
+        if may_grow { Err(NeedsRoom(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT))) } else { Ok(()) }
+    }
+
+    /// Reads a packet of a helped connection that is about to leave, already translated but with its own sequence
+    /// numbers, and does what the line in it asks for.
+    ///
+    /// # Errors
+    /// When the packet is to be dropped.
+    pub fn process(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        tracked: &Tracked,
+        packet: &mut Packet<'_>,
+        headers: &mut Headers,
+    ) -> Result<(), DropReason> {
+        let (Some(id), PacketState::Established, false) = (tracked.connection, tracked.state, tracked.is_error) else {
+            return Ok(());
+        };
+        let Layer4::Tcp(segment) = headers.layer4 else { return Ok(()) };
+        let Some(connection) = conntrack.get(id).filter(|c| c.has_helper()) else { return Ok(()) };
+        let payload = headers.payload(packet.bytes());
+        let Some(last) = payload.last() else { return Ok(()) };
+        let (ends_line, next) = (*last == b'\n', segment.sequence + payload.len() as u32);
+        let sender = match tracked.direction {
+            Direction::Original => Sender::Client,
+            Direction::Reply => Sender::Server,
+        };
+        let Some(helped) = connection.helped() else { return Ok(()) };
+        let Some(state) = self.state(id, helped) else { return Ok(()) };
+        let begins_line = state.line_starts.begins_line(sender, segment.sequence);
+        let mut result = Ok(());
+        if begins_line {
+            let ends = endpoints(connection);
+            let reading = ftp::read_segment(sender, ends.own(sender), payload);
+            match ftp::decide(reading, sender, &ends, self.config.loose) {
+                Decision::Drop(form) => {
+                    conntrack.events.push(now, Event::PartialAnnouncement { connection: id, sender, form });
+                    return Err(DropReason::PartialAnnouncement);
+                }
+                Decision::Pass(PassReason::ForeignAddress(_)) => {
+                    if let Reading::Announcement(announcement) = reading {
+                        let event = announced(id, sender, &announcement, AnnouncementOutcome::ForeignAddress);
+                        conntrack.events.push(now, event);
+                    }
+                }
+                Decision::Expect(expect) => {
+                    let job = Job { now, id, direction: tracked.direction, sender, segment };
+                    result = job.carry_out(conntrack, nat, &expect, packet, headers);
+                }
+                _ => {}
+            }
+        }
+        if ends_line && let Some(Some(state)) = self.states.get_mut(helped.index()) {
+            state.line_starts.note(sender, next);
+        }
+        result
+    }
+
+    /// The state of a connection; a fresh one where the slot was another's.
+    fn state(&mut self, id: ConnectionId, helped: HelpedSlot) -> Option<&State> {
+        let state = self.states.get_mut(helped.index())?;
+        if state.is_none_or(|s| s.connection != id) {
+            *state = Some(State { connection: id, line_starts: LineStarts::default() });
+        }
+        state.as_ref()
+    }
+}
+
+/// One announcement on its way.
+struct Job {
+    now: Instant,
+    id: ConnectionId,
+    direction: Direction,
+    sender: Sender,
+    segment: Segment,
+}
+
+impl Job {
+    /// Registers what is expected and, if the control connection is translated, rewrites the text.
+    fn carry_out(
+        &self,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        expect: &Expect,
+        packet: &mut Packet<'_>,
+        headers: &mut Headers,
+    ) -> Result<(), DropReason> {
+        let translated =
+            conntrack.get(self.id).is_some_and(|c| c.status().has(Status::SRC_NAT | Status::DST_NAT));
+        let announcement = expect.announcement;
+        let before = Text::copy_of(headers.payload(packet.bytes()).get(announcement.range()).unwrap_or_default());
+        let done = if translated {
+            self.rewrite(conntrack, nat, expect, packet, headers).map(|(tuple, text)| (tuple, Some(text)))
+        } else {
+            let tuple = expected_tuple(expect, expect.destination.port());
+            let registered = tuple.map(|t| self.register(conntrack, t, OnMatch::Nothing));
+            match (tuple, registered) {
+                (Some(tuple), Some(Ok(_))) => Ok((tuple, None)),
+                _ => Err(DropReason::ExpectationRefused),
+            }
+        };
+        let outcome = match &done {
+            Ok((expected, after)) => AnnouncementOutcome::Expected { expected: *expected, before, after: *after },
+            Err(reason) => AnnouncementOutcome::Refused(*reason),
+        };
+        conntrack.events.push(self.now, announced(self.id, self.sender, &announcement, outcome));
+        done.map(|_| ())
+    }
+
+    /// Finds a port that nobody else expects, registers it, and writes it into the text.
+    fn rewrite(
+        &self,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        expect: &Expect,
+        packet: &mut Packet<'_>,
+        headers: &mut Headers,
+    ) -> Result<(Tuple, Text), DropReason> {
+        let (tuple, id) = self.find_port(conntrack, nat, expect)?;
+        let announcement = expect.announcement;
+        let text = ftp::write(announcement.form, expect.announce, tuple.destination_port());
+        if packet.replace_payload(headers, announcement.range(), text.as_bytes()).is_err() {
+            conntrack.unexpect(self.now, id);
+            return Err(DropReason::Mangle);
+        }
+        let growth = text.as_bytes().len() as i32 - announcement.range().len() as i32;
+        if growth != 0 {
+            conntrack.register_growth(self.id, self.direction, self.segment.sequence, growth);
+        }
+        Ok((tuple, text))
+    }
+
+    /// The announced port, or, while it is expected already, one above it.
+    fn find_port(
+        &self,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        expect: &Expect,
+    ) -> Result<(Tuple, ExpectationId), DropReason> {
+        let announced = expect.destination.port();
+        let on_match = OnMatch::FollowMaster { direction: self.direction.other(), port: announced };
+        let above = u32::from(u16::MAX - announced);
+        let mut port = announced;
+        for _ in 0..=above.min(MAX_PORT_ATTEMPTS) {
+            let tuple = expected_tuple(expect, port).ok_or(DropReason::ExpectationRefused)?;
+            match self.register(conntrack, tuple, on_match) {
+                // Linux registers port 0 too, and then takes it for a failure.
+                Ok(_) if port == 0 => return Err(DropReason::NoPort),
+                Ok(id) => return Ok((tuple, id)),
+                Err(ExpectError::Busy) => {}
+                Err(_) => return Err(DropReason::NoPort),
+            }
+            let free = |port| expected_tuple(expect, port).is_some_and(|t| !conntrack.is_expected(self.now, &t));
+            port = nat.choices.port(announced, above, free);
+        }
+        Err(DropReason::NoPort)
+    }
+
+    fn register(
+        &self,
+        conntrack: &mut Conntrack,
+        tuple: Tuple,
+        on_match: OnMatch,
+    ) -> Result<ExpectationId, ExpectError> {
+        conntrack.expect(self.now, self.id, tuple, on_match, ExpectPolicy::FTP)
+    }
+}
+
+/// The tuple of the data connection, its source port open.
+fn expected_tuple(expect: &Expect, port: u16) -> Option<Tuple> {
+    let destination = SocketAddr::new(expect.destination.ip(), port);
+    Tuple::new(Protocol::TCP, SocketAddr::new(expect.source, 0), destination)
+}
+
+/// The four addresses of a control connection, as both sides see them.
+fn endpoints(connection: &Connection) -> Endpoints {
+    let original = connection.tuple(Direction::Original);
+    let reply = connection.tuple(Direction::Reply);
+    Endpoints {
+        client: original.source(),
+        dialled: original.destination(),
+        server: reply.source(),
+        seen: reply.destination(),
+    }
+}
+
+fn announced(
+    connection: ConnectionId,
+    sender: Sender,
+    announcement: &Announcement,
+    outcome: AnnouncementOutcome,
+) -> Event {
+    Event::Announced {
+        connection,
+        sender,
+        form: announcement.form,
+        address: announcement.address,
+        port: announcement.port,
+        outcome,
+    }
+}

@@ -1,0 +1,82 @@
+//! What is chosen at random.
+
+use crate::conntrack::hash::Key;
+
+/// Random numbers that nobody on the network can foretell, and that the same key gives again: SipHash of a counter.
+///
+/// Linux chooses ports at random only after the port that was asked for turned out to be taken. Whoever replays what
+/// a kernel did knows what it chose: [`Choices::suggest`].
+#[derive(Debug)]
+pub struct Choices {
+    key: [u64; 2],
+    counter: u64,
+    suggestion: Option<u16>,
+    followed: u64,
+}
+
+impl Choices {
+    /// Choices under a key.
+    pub const fn new(key: [u64; 2]) -> Self {
+        Self { key, counter: 0, suggestion: None, followed: 0 }
+    }
+
+    /// The next random port, if there is one to choose for the next packet, is this one, provided that it lies where
+    /// it may and is free.
+    pub const fn suggest(&mut self, port: Option<u16>) {
+        self.suggestion = port;
+    }
+
+    /// How many suggestions were followed.
+    pub const fn followed(&self) -> u64 {
+        self.followed
+    }
+
+    /// A number below `bound`; 0 when there is none.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        self.counter = self.counter.wrapping_add(1);
+        let random = Key(self.key).hash([self.counter]) >> 32;
+        (random * u64::from(bound) >> 32) as u32
+    }
+
+    /// A port that is `first` plus a number below `size`: the suggestion, if `suits` it, or any.
+    pub(crate) fn port(&mut self, first: u16, size: u32, suits: impl FnOnce(u16) -> bool) -> u16 {
+        if let Some(port) = self.suggestion
+            && port >= first
+            && u32::from(port - first) < size
+            && suits(port)
+        {
+            self.suggestion = None;
+            self.followed += 1;
+            return port;
+        }
+        first.wrapping_add(self.below(size) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_key_gives_the_same_choices_and_all_of_them() {
+        let (mut a, mut b) = (Choices::new([1, 2]), Choices::new([1, 2]));
+        let mut seen = [false; 10];
+        for _ in 0..500 {
+            let chosen = a.port(40_000, 10, |_| true);
+            assert_eq!(chosen, b.port(40_000, 10, |_| true));
+            seen[usize::from(chosen - 40_000)] = true;
+        }
+        assert_eq!(seen, [true; 10]);
+    }
+
+    #[test]
+    fn a_suggestion_is_followed_once_and_only_where_it_may_be() {
+        let mut choices = Choices::new([1, 2]);
+        choices.suggest(Some(40_009));
+        assert_ne!(choices.port(40_000, 9, |_| true), 40_009);
+        assert_ne!(choices.port(40_000, 10, |_| false) as u32 | 1 << 16, 0);
+        assert_eq!(choices.followed(), 0);
+        assert_eq!(choices.port(40_000, 10, |_| true), 40_009);
+        assert_eq!(choices.followed(), 1);
+    }
+}

@@ -1,0 +1,81 @@
+//! Writing a connection's translation into its packets.
+
+use crate::conntrack::{Connection, Direction, ICMP_HEADER, Status};
+use crate::packet::{Headers, Layer4, Protocol, Side};
+
+/// Whether packets of this direction have this end translated.
+///
+/// SNAT changes the source of packets in original direction, and so the destination of replies.
+#[inline]
+fn is_translated(connection: &Connection, direction: Direction, side: Side) -> bool {
+    let source_moves = matches!(
+        (direction, side),
+        (Direction::Original, Side::Source) | (Direction::Reply, Side::Destination)
+    );
+    connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })
+}
+
+/// Changes one end of a packet as its connection is translated (`nf_nat_packet`): the destination as the packet
+/// arrives, the source as it leaves.
+#[inline]
+pub fn translate(connection: &Connection, direction: Direction, side: Side, bytes: &mut [u8], headers: &Headers) {
+    if !is_translated(connection, direction, side) {
+        return;
+    }
+    if let Some(target) = connection.tuple(direction.other()).reversed() {
+        set_end(target.address(side), target.port(side), target.source_port(), side, bytes, headers);
+    }
+}
+
+/// Changes an ICMP error about a connection, and the packet quoted in it (`nf_nat_icmp_reply_translation`). False
+/// when it must not pass: a redirect about a translated connection.
+///
+/// Worked example. C = 10.77.1.2 is masqueraded as N = 203.0.113.1 towards S = 198.51.100.9. A router R answers the
+/// packet N > S with an error R > N that quotes N > S. It goes in reply direction, whose destination is translated
+/// as it arrives: the quoted packet is in the *other* direction and lies the other way round, so its *source* N
+/// becomes C, and the error's own destination N becomes C. The client reads an error about the packet C > S that it
+/// sent.
+pub fn translate_error(
+    connection: &Connection,
+    direction: Direction,
+    side: Side,
+    bytes: &mut [u8],
+    headers: &Headers,
+) -> bool {
+    let is_redirect = matches!(headers.layer4, Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMP && icmp.kind == 5);
+    if is_redirect && connection.status().has(Status::SRC_NAT | Status::DST_NAT) {
+        return false;
+    }
+    if !is_translated(connection, direction, side) {
+        return true;
+    }
+    let other_way = connection.tuple(direction.other());
+    let quoted_side = match side {
+        Side::Source => Side::Destination,
+        Side::Destination => Side::Source,
+    };
+    if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
+        && let Ok(inner) = Headers::find_cut(quoted)
+    {
+        let (address, port) = (other_way.address(quoted_side), other_way.port(quoted_side));
+        set_end(address, port, other_way.source_port(), quoted_side, quoted, &inner);
+    }
+    headers.fill_transport_checksum(bytes);
+    if let Some(target) = other_way.reversed() {
+        headers.set_address(bytes, side, target.address(side));
+    }
+    true
+}
+
+/// Sets an end. The identifier of an ICMP query is the same at both.
+fn set_end(
+    address: core::net::IpAddr,
+    port: u16,
+    identifier: u16,
+    side: Side,
+    bytes: &mut [u8],
+    headers: &Headers,
+) {
+    let port = if matches!(headers.protocol, Protocol::ICMP | Protocol::ICMPV6) { identifier } else { port };
+    headers.set_endpoint(bytes, side, address, port);
+}

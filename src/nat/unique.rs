@@ -1,0 +1,245 @@
+//! A tuple that nobody else has (`get_unique_tuple`).
+
+use core::net::IpAddr;
+
+use super::{Nat, NatRange, jenkins, lies_between};
+use crate::Instant;
+use crate::conntrack::{Conntrack, Direction, Tuple};
+use crate::packet::{Protocol, Side};
+
+/// How many ports are tried from one starting point, at first; then half as many from another, and so on.
+const MAX_ATTEMPTS: u32 = 128;
+/// With fewer attempts than this no further starting point is tried.
+const MIN_ATTEMPTS: u32 = 16;
+
+impl Nat {
+    /// What the connection with this `original` tuple, whose packets now look like `current`, is to look like when
+    /// one end is mapped into a range.
+    pub(super) fn unique_tuple(
+        &mut self,
+        now: Instant,
+        conntrack: &Conntrack,
+        current: Tuple,
+        original: &Tuple,
+        range: &NatRange,
+        side: Side,
+    ) -> Tuple {
+        let free = |tuple: &Tuple| tuple.reversed().is_some_and(|reply| !conntrack.is_taken(now, &reply, original));
+        if side == Side::Source && !range.random {
+            if range.contains(current.source(), current.source_port()) && free(&current) {
+                return current;
+            }
+            if let Some(same) = mapping_of_same_source(now, conntrack, &current, original, range)
+                && free(&same)
+            {
+                return same;
+            }
+        }
+        let addressed = current.with_end(side, choose_address(&current, range, side), current.port(side));
+        if !range.random {
+            let port = addressed.port(side);
+            match range.ports {
+                Some(ports) if range.base_port.is_none() && ports.contains(port) => {
+                    if ports.first == ports.last || free(&addressed) {
+                        return addressed;
+                    }
+                }
+                None if free(&addressed) => return addressed,
+                _ => {}
+            }
+        }
+        self.choose_port(addressed, range, side, free)
+    }
+
+    /// Tries ports until one is free; if none is, the last one tried stands, and the packet is dropped when the
+    /// connection is to be confirmed.
+    fn choose_port(&mut self, tuple: Tuple, range: &NatRange, side: Side, free: impl Fn(&Tuple) -> bool) -> Tuple {
+        let Some((first, size)) = candidate_ports(&tuple, range, side) else { return tuple };
+        // The identifier of an ICMP query stands at its source, whichever end is mapped.
+        let end = if is_icmp(tuple) { Side::Source } else { side };
+        let offset = match range.base_port {
+            Some(base) => u32::from(tuple.port(side).wrapping_sub(base)),
+            None if side == Side::Destination && !range.random => 0,
+            None => u32::from(self.choices.port(first, size, |port| free(&tuple.with_port(end, port))) - first),
+        };
+        let mut attempts = size.min(MAX_ATTEMPTS);
+        let mut offset = offset;
+        let mut last = tuple;
+        loop {
+            for i in 0..attempts {
+                last = tuple.with_port(end, first.wrapping_add(((offset + i) % size) as u16));
+                if free(&last) {
+                    return last;
+                }
+            }
+            if attempts >= size || attempts < MIN_ATTEMPTS {
+                return last;
+            }
+            attempts /= 2;
+            offset = self.choices.below(size);
+        }
+    }
+}
+
+fn is_icmp(tuple: Tuple) -> bool {
+    matches!(tuple.protocol(), Protocol::ICMP | Protocol::ICMPV6)
+}
+
+/// Another connection from the same address and port was mapped already: the same mapping, if it lies in the range
+/// (endpoint-independent mapping, RFC 4787 section 4.1).
+fn mapping_of_same_source(
+    now: Instant,
+    conntrack: &Conntrack,
+    current: &Tuple,
+    original: &Tuple,
+    range: &NatRange,
+) -> Option<Tuple> {
+    conntrack.from_source(now, original).find_map(|other| {
+        let mapped = other.tuple(Direction::Reply);
+        let (address, port) = (mapped.destination(), mapped.destination_port());
+        range.contains(address, port).then(|| current.with_end(Side::Source, address, port))
+    })
+}
+
+/// The address a client gets out of a range: spread by a hash, so that it gets the same one again.
+fn choose_address(current: &Tuple, range: &NatRange, side: Side) -> IpAddr {
+    let Some((first, last)) = range.addresses else { return current.address(side) };
+    if first == last || !lies_between(first, first, last) {
+        return first;
+    }
+    let (source, destination) = (words(current.source()), words(current.destination()));
+    let last_word = if current.source().is_ipv4() { destination[0] } else { destination[3] };
+    let initial = if range.persistent { 0 } else { last_word ^ u32::from(current.zone()) };
+    let hash = jenkins::hash(source, initial);
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            let count = u64::from(last.to_bits() - first.to_bits()) + 1;
+            IpAddr::V4((first.to_bits() + ((u64::from(hash) * count) >> 32) as u32).into())
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => IpAddr::V6(spread_v6(first.to_bits(), last.to_bits(), hash).into()),
+        _ => first,
+    }
+}
+
+/// An IPv6 address of a range, chosen word by word: once a word is below its maximum, later words may be anything.
+fn spread_v6(first: u128, last: u128, mut hash: u32) -> u128 {
+    let word = |bits: u128, i: u32| (bits >> (96 - 32 * i)) as u32;
+    let mut address = 0;
+    let mut full = false;
+    for i in 0..4 {
+        let (low, high) = (word(first, i), if full { u32::MAX } else { word(last, i) });
+        let count = u64::from(high.wrapping_sub(low)) + 1;
+        let chosen = low.wrapping_add(((u64::from(hash) * count) >> 32) as u32);
+        address = address << 32 | u128::from(chosen);
+        full |= chosen != word(last, i);
+        if i < 3 {
+            hash ^= chosen.swap_bytes();
+        }
+    }
+    address
+}
+
+/// An address as the four words that are hashed: its bytes read little-endian, an IPv4 address in the first.
+fn words(address: IpAddr) -> [u32; 4] {
+    match address {
+        IpAddr::V4(address) => [u32::from_le_bytes(address.octets()), 0, 0, 0],
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            core::array::from_fn(|i| {
+                let [a, b, c, d] = [octets[i * 4], octets[i * 4 + 1], octets[i * 4 + 2], octets[i * 4 + 3]];
+                u32::from_le_bytes([a, b, c, d])
+            })
+        }
+    }
+}
+
+/// The lowest port that may be chosen, and how many there are; `None` where the port cannot change.
+fn candidate_ports(tuple: &Tuple, range: &NatRange, side: Side) -> Option<(u16, u32)> {
+    let protocol = tuple.protocol();
+    if let Some(ports) = range.ports {
+        let (first, last) = (ports.first.min(ports.last), ports.first.max(ports.last));
+        return has_ports(protocol).then(|| (first, u32::from(last - first) + 1));
+    }
+    if is_icmp(*tuple) {
+        return Some((0, 65_536));
+    }
+    if side == Side::Destination || !has_ports(protocol) {
+        return None;
+    }
+    // A privileged port stays privileged.
+    Some(match tuple.source_port() {
+        0..512 => (1, 511),
+        512..1024 => (600, 424),
+        _ => (1024, 64_512),
+    })
+}
+
+const fn has_ports(protocol: Protocol) -> bool {
+    matches!(
+        protocol,
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::Config;
+
+    fn tcp(source: &str, destination: &str) -> Tuple {
+        Tuple::new(Protocol::TCP, source.parse().unwrap(), destination.parse().unwrap()).unwrap()
+    }
+
+    fn unique(current: Tuple, range: &NatRange, side: Side) -> Tuple {
+        let conntrack = Conntrack::new(Config::default(), [1, 2]);
+        Nat::new([3, 4]).unique_tuple(Instant::from_secs(0), &conntrack, current, &current, range, side)
+    }
+
+    #[test]
+    fn a_free_port_stays() {
+        let range = NatRange::to_address([203, 0, 113, 1].into());
+        let current = tcp("10.77.1.2:40000", "198.51.100.9:21");
+        assert_eq!(unique(current, &range, Side::Source), tcp("203.0.113.1:40000", "198.51.100.9:21"));
+    }
+
+    #[test]
+    fn a_port_outside_the_range_moves_into_it() {
+        let ports = PortRangeOf(30_000, 30_020);
+        let range = NatRange { ports: Some(ports.into()), ..NatRange::to_address([203, 0, 113, 1].into()) };
+        let moved = unique(tcp("10.77.1.2:40000", "198.51.100.9:21"), &range, Side::Source);
+        assert!((30_000..=30_020).contains(&moved.source_port()), "{moved}");
+        let stays = unique(tcp("10.77.1.2:30007", "198.51.100.9:21"), &range, Side::Source);
+        assert_eq!(stays.source_port(), 30_007);
+        let first = unique(tcp("10.77.1.2:40000", "198.51.100.9:21"), &range, Side::Destination);
+        assert_eq!(first.destination_port(), 30_000);
+    }
+
+    #[test]
+    fn an_offset_keeps_its_distance() {
+        let range = NatRange {
+            ports: Some(PortRangeOf(5000, 5099).into()),
+            base_port: Some(2000),
+            ..NatRange::to_address([10, 0, 0, 1].into())
+        };
+        let moved = unique(tcp("192.0.2.1:4", "203.0.113.1:2042"), &range, Side::Destination);
+        assert_eq!(moved, tcp("192.0.2.1:4", "10.0.0.1:5042"));
+    }
+
+    #[test]
+    fn classes_of_ports() {
+        let current = |port| tcp("10.0.0.1:1", "10.0.0.2:2").with_port(Side::Source, port);
+        let any = NatRange::default();
+        assert_eq!(candidate_ports(&current(511), &any, Side::Source), Some((1, 511)));
+        assert_eq!(candidate_ports(&current(512), &any, Side::Source), Some((600, 424)));
+        assert_eq!(candidate_ports(&current(1024), &any, Side::Source), Some((1024, 64_512)));
+        assert_eq!(candidate_ports(&current(1024), &any, Side::Destination), None);
+    }
+
+    struct PortRangeOf(u16, u16);
+
+    impl From<PortRangeOf> for super::super::PortRange {
+        fn from(ports: PortRangeOf) -> Self {
+            Self { first: ports.0, last: ports.1 }
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! Asking the rules.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+
+use super::rules::{
+    AddressTypes, Condition, ConnmarkAction, Hook, Match, Origin, Policy, RejectWith, Rule, Ruleset, StateSet, Table,
+    TableName, Target,
+};
+use crate::conntrack::{Connection, Conntrack, Direction, PacketState, Tracked};
+use crate::nat::{NatRange, PortRange, lies_between};
+use crate::packet::{Headers, Layer4, Protocol};
+
+/// How deep chains may call each other.
+const MAX_DEPTH: usize = 64;
+
+/// The rules of one family, ready to be asked: chains are ranges of one list, interfaces are numbers.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    tables: [Option<CompiledTable>; 4],
+    origins: Box<[Option<Origin>]>,
+}
+
+#[derive(Clone, Debug)]
+struct CompiledTable {
+    rules: Box<[CompiledRule]>,
+    /// For each hook, the first rule of its chain.
+    entries: [Option<u32>; 5],
+}
+
+#[derive(Clone, Debug)]
+struct CompiledRule {
+    conditions: Box<[CompiledCondition]>,
+    action: Action,
+    /// Its number among all rules of the family.
+    number: u32,
+}
+
+#[derive(Clone, Debug)]
+struct CompiledCondition {
+    test: Test,
+    negated: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    /// For each interface, whether it matches.
+    In(Box<[bool]>),
+    Out(Box<[bool]>),
+    Other(Match),
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Jump(u32),
+    Goto(u32),
+    /// The end of a built-in chain.
+    Policy(Policy),
+    Target(Target),
+}
+
+/// Rules that cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// A rule calls a chain that is not there.
+    NoChain {
+        /// The table.
+        table: TableName,
+        /// The chain that was called.
+        chain: String,
+        /// Where.
+        origin: Option<Origin>,
+    },
+    /// Chains call each other in a circle, or too deep.
+    Loop {
+        /// The table.
+        table: TableName,
+        /// The chain at which it was noticed.
+        chain: String,
+    },
+}
+
+impl fmt::Display for RulesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoChain { table, chain, origin } => {
+                if let Some(origin) = origin {
+                    write!(f, "{origin}: ")?;
+                }
+                write!(f, "no chain {chain} in table {}", table.name())
+            }
+            Self::Loop { table, chain } => {
+                write!(f, "chain {chain} in table {} calls itself, or more than {MAX_DEPTH} others", table.name())
+            }
+        }
+    }
+}
+
+impl core::error::Error for RulesError {}
+
+/// What a table says of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It passes.
+    Accept,
+    /// It is gone.
+    Drop,
+    /// It is gone, and its sender is told.
+    Reject(RejectWith),
+    /// One end of its connection is mapped into a range.
+    Map(NatRange),
+    /// The source becomes the address of the interface it leaves by.
+    Masquerade(NatRange),
+    /// The destination becomes this machine.
+    Redirect(NatRange),
+}
+
+/// What rules in table raw say about tracking a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tracking {
+    /// Nothing: it is tracked as usual.
+    #[default]
+    Usual,
+    /// It is not tracked.
+    None,
+    /// It is tracked so.
+    Template(crate::conntrack::Template),
+}
+
+/// A packet, and all that rules may ask or change about it.
+pub struct Subject<'p> {
+    /// The packet, from its IP header.
+    pub bytes: &'p mut [u8],
+    /// Its headers.
+    pub headers: &'p Headers,
+    /// Its firewall mark.
+    pub mark: &'p mut u32,
+    /// The number of the interface it arrived on.
+    pub in_interface: Option<usize>,
+    /// The number of the interface it leaves by.
+    pub out_interface: Option<usize>,
+    /// What conntrack made of it; `None` before it was asked.
+    pub tracked: Option<&'p Tracked>,
+    /// What table raw said about tracking it.
+    pub tracking: &'p mut Tracking,
+    /// What kind of address an address is to this machine.
+    pub address_type: &'p dyn Fn(IpAddr) -> AddressTypes,
+    /// Told the number of each LOG rule that was met.
+    pub on_log: &'p mut dyn FnMut(usize),
+    /// Told the number of each rule that was met and is not understood.
+    pub on_unknown: &'p mut dyn FnMut(usize),
+}
+
+impl Rules {
+    /// Makes rules ready to be asked on a machine with these interfaces, in the order of their numbers.
+    ///
+    /// # Errors
+    /// See [`RulesError`].
+    pub fn new(ruleset: &Ruleset, interfaces: &[&str]) -> Result<Self, RulesError> {
+        let mut origins = Vec::new();
+        let mut tables = [None, None, None, None];
+        for name in TableName::ALL {
+            let table = ruleset.table(name);
+            if !table.is_trivial() {
+                tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
+            }
+        }
+        Ok(Self { tables, origins: origins.into() })
+    }
+
+    /// Where a rule was read, by its number.
+    pub fn origin(&self, rule: usize) -> Option<&Origin> {
+        self.origins.get(rule)?.as_ref()
+    }
+
+    /// Whether a table would say anything but accept, or do anything.
+    #[inline]
+    pub fn asks(&self, table: TableName) -> bool {
+        self.tables[table as usize].is_some()
+    }
+
+    /// Asks a table at a hook.
+    #[inline]
+    pub fn evaluate(&self, table: TableName, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Verdict {
+        match &self.tables[table as usize] {
+            Some(compiled) => compiled.evaluate(hook, conntrack, subject),
+            None => Verdict::Accept,
+        }
+    }
+}
+
+impl Table {
+    /// Whether no rule stands in it and every policy accepts.
+    fn is_trivial(&self) -> bool {
+        self.chains.iter().all(|c| c.rules.is_empty() && c.policy != Some(Policy::Drop))
+    }
+}
+
+impl CompiledTable {
+    fn new(
+        name: TableName,
+        table: &Table,
+        interfaces: &[&str],
+        origins: &mut Vec<Option<Origin>>,
+    ) -> Result<Self, RulesError> {
+        // Where each chain will begin: its rules, then its end.
+        let mut begins = Vec::new();
+        let mut next = 0;
+        for chain in &table.chains {
+            begins.push(next);
+            next += chain.rules.len() as u32 + 1;
+        }
+        let find = |called: &str, origin: &Option<Origin>| {
+            let position = table.chains.iter().position(|chain| chain.name == called);
+            position.ok_or_else(|| RulesError::NoChain { table: name, chain: called.to_string(), origin: origin.clone() })
+        };
+        let mut calls = vec![Vec::new(); table.chains.len()];
+        let mut rules = Vec::new();
+        for (index, chain) in table.chains.iter().enumerate() {
+            for rule in &chain.rules {
+                let action = match &rule.target {
+                    Target::Jump(called) | Target::Goto(called) => {
+                        let position = find(called, &rule.origin)?;
+                        calls[index].push(position);
+                        let begin = begins[position];
+                        if matches!(rule.target, Target::Jump(_)) { Action::Jump(begin) } else { Action::Goto(begin) }
+                    }
+                    Target::Return => match chain.policy {
+                        Some(policy) => Action::Policy(policy),
+                        None => Action::Target(Target::Return),
+                    },
+                    target => Action::Target(target.clone()),
+                };
+                rules.push(compile(rule, action, interfaces, origins.len() as u32));
+                origins.push(rule.origin.clone());
+            }
+            let end = chain.policy.map_or(Action::Target(Target::Return), Action::Policy);
+            rules.push(CompiledRule { conditions: Box::default(), action: end, number: u32::MAX });
+        }
+        for index in 0..table.chains.len() {
+            if !is_bounded(&calls, index, MAX_DEPTH) {
+                return Err(RulesError::Loop { table: name, chain: table.chains[index].name.clone() });
+            }
+        }
+        let entry = |hook: Hook| {
+            let position = table.chains.iter().position(|chain| chain.name == hook.chain_name())?;
+            begins.get(position).copied()
+        };
+        Ok(Self { rules: rules.into(), entries: Hook::ALL.map(entry) })
+    }
+
+    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Verdict {
+        let Some(mut next) = self.entries[hook as usize] else { return Verdict::Accept };
+        let mut callers = [0; MAX_DEPTH];
+        let mut depth = 0;
+        loop {
+            let Some(rule) = self.rules.get(next as usize) else { return Verdict::Accept };
+            next += 1;
+            if !rule.conditions.iter().all(|c| c.holds(rule.number, conntrack, subject)) {
+                continue;
+            }
+            match &rule.action {
+                Action::Policy(Policy::Accept) => return Verdict::Accept,
+                Action::Policy(Policy::Drop) => return Verdict::Drop,
+                Action::Jump(begin) => {
+                    // Chains that call deeper were refused.
+                    if let Some(caller) = callers.get_mut(depth) {
+                        *caller = next;
+                        depth += 1;
+                        next = *begin;
+                    }
+                }
+                Action::Goto(begin) => next = *begin,
+                Action::Target(Target::Return) => match depth.checked_sub(1).and_then(|top| callers.get(top)) {
+                    Some(caller) => {
+                        next = *caller;
+                        depth -= 1;
+                    }
+                    // A chain that was gone to from a built-in one: its policy, which is the end of that chain.
+                    None => return self.policy(hook),
+                },
+                Action::Target(target) => {
+                    if let Some(verdict) = carry_out(target, rule.number, conntrack, subject) {
+                        return verdict;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The policy of a hook's chain: the first end behind its entry.
+    fn policy(&self, hook: Hook) -> Verdict {
+        let entry = self.entries[hook as usize].unwrap_or_default() as usize;
+        let end = self.rules.iter().skip(entry).find(|rule| rule.number == u32::MAX);
+        match end.map(|rule| &rule.action) {
+            Some(Action::Policy(Policy::Drop)) => Verdict::Drop,
+            _ => Verdict::Accept,
+        }
+    }
+}
+
+/// Whether a chain calls no deeper than `depth`.
+fn is_bounded(calls: &[Vec<usize>], chain: usize, depth: usize) -> bool {
+    // The depth of each chain once those it calls are known; a round without progress is a circle.
+    let mut depths: Vec<Option<usize>> = vec![None; calls.len()];
+    for _ in 0..calls.len() {
+        for index in 0..calls.len() {
+            let called: Option<Vec<usize>> = calls[index].iter().map(|c| depths[*c]).collect();
+            depths[index] = called.map(|called| called.iter().max().map_or(0, |deepest| deepest + 1));
+        }
+    }
+    depths[chain].is_some_and(|deep| deep < depth)
+}
+
+fn compile(rule: &Rule, action: Action, interfaces: &[&str], number: u32) -> CompiledRule {
+    let conditions = rule.conditions.iter().map(|condition| CompiledCondition::new(condition, interfaces)).collect();
+    CompiledRule { conditions, action, number }
+}
+
+impl CompiledCondition {
+    fn new(condition: &Condition, interfaces: &[&str]) -> Self {
+        let matching = |pattern: &str| interfaces.iter().map(|name| interface_matches(pattern, name)).collect();
+        let test = match &condition.test {
+            Match::InInterface(pattern) => Test::In(matching(pattern)),
+            Match::OutInterface(pattern) => Test::Out(matching(pattern)),
+            test => Test::Other(test.clone()),
+        };
+        Self { test, negated: condition.negated }
+    }
+
+    #[inline]
+    fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut Subject<'_>) -> bool {
+        let one_of = |list: &[bool], interface: Option<usize>| interface.is_some_and(|i| list.get(i) == Some(&true));
+        let holds = match &self.test {
+            Test::In(list) => one_of(list, subject.in_interface),
+            Test::Out(list) => one_of(list, subject.out_interface),
+            Test::Other(Match::Unknown(_)) => {
+                (subject.on_unknown)(rule as usize);
+                return false;
+            }
+            Test::Other(test) => match matches(test, conntrack, subject) {
+                Some(holds) => holds,
+                // A port of a packet that shows none: the rule does not match, whichever way it asks.
+                None => return false,
+            },
+        };
+        holds != self.negated
+    }
+}
+
+/// A trailing `+` stands for any ending.
+fn interface_matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('+') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    }
+}
+
+/// Whether a test holds; `None` when the packet has not got what is asked about.
+#[inline]
+fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option<bool> {
+    let Subject { bytes, headers, .. } = subject;
+    let connection = || subject.tracked.and_then(|t| t.connection).and_then(|id| conntrack.get(id));
+    Some(match test {
+        Match::Protocol(protocol) => headers.protocol == *protocol,
+        Match::Source(network) => network.contains(headers.source(bytes)),
+        Match::Destination(network) => network.contains(headers.destination(bytes)),
+        Match::SourcePorts(ranges) => one_of(ranges, headers.ports(bytes)?.0),
+        Match::DestinationPorts(ranges) => one_of(ranges, headers.ports(bytes)?.1),
+        Match::Ports(ranges) => {
+            let (source, destination) = headers.ports(bytes)?;
+            one_of(ranges, source) || one_of(ranges, destination)
+        }
+        Match::TcpFlags { mask, set } => match headers.layer4 {
+            Layer4::Tcp(segment) => segment.flags.0 & mask == *set,
+            _ => return None,
+        },
+        Match::ConnectionState(states) => states.intersects(state_of(subject.tracked, connection())),
+        Match::Mark(wanted) => *subject.mark & wanted.mask == wanted.value,
+        Match::Connmark(wanted) => connection()?.mark() & wanted.mask == wanted.value,
+        // Only the FTP helper is there; an empty name stands for any.
+        Match::Helper(name) => connection().is_some_and(|c| c.master_had_helper()) && (name.is_empty() || name == "ftp"),
+        Match::IcmpType { kind, codes } => match headers.layer4 {
+            Layer4::Icmp(icmp) => {
+                let any = *kind == u8::MAX && headers.protocol == Protocol::ICMP;
+                any || icmp.kind == *kind && codes.0 <= icmp.code && icmp.code <= codes.1
+            }
+            _ => return None,
+        },
+        Match::AddressType { source, destination } => {
+            let is = |wanted: AddressTypes, address| wanted.0 == 0 || wanted.0 & (subject.address_type)(address).0 != 0;
+            is(*source, headers.source(bytes)) && is(*destination, headers.destination(bytes))
+        }
+        Match::SourceRange(first, last) => lies_between(headers.source(bytes), *first, *last),
+        Match::DestinationRange(first, last) => lies_between(headers.destination(bytes), *first, *last),
+        Match::Limit => true,
+        // Compiled away, or told before.
+        Match::InInterface(_) | Match::OutInterface(_) | Match::Unknown(_) => return None,
+    })
+}
+
+fn one_of(ranges: &[PortRange], port: u16) -> bool {
+    ranges.iter().any(|range| range.contains(port))
+}
+
+/// A packet's state and its connection's translation, as a set.
+fn state_of(tracked: Option<&Tracked>, connection: Option<&Connection>) -> StateSet {
+    let state = match tracked.map(|t| t.state) {
+        Some(PacketState::New) => StateSet::NEW,
+        Some(PacketState::Established) => StateSet::ESTABLISHED,
+        Some(PacketState::Related) => StateSet::RELATED,
+        Some(PacketState::Untracked) => StateSet::UNTRACKED,
+        Some(PacketState::Invalid(_)) | None => StateSet::INVALID,
+    };
+    let Some(connection) = connection else { return state };
+    let original = connection.tuple(Direction::Original);
+    let reply = connection.tuple(Direction::Reply);
+    let with = |set: StateSet, moved: bool, bit: StateSet| if moved { set.and(bit) } else { set };
+    let set = with(state, original.source() != reply.destination(), StateSet::SNAT);
+    with(set, original.destination() != reply.source(), StateSet::DNAT)
+}
+
+/// Does what a target says; `None` when the next rule is to be asked.
+fn carry_out(target: &Target, rule: u32, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Option<Verdict> {
+    match target {
+        Target::Accept => return Some(Verdict::Accept),
+        Target::Drop => return Some(Verdict::Drop),
+        Target::Reject(with) => return Some(Verdict::Reject(*with)),
+        Target::Snat(range) | Target::Dnat(range) => return Some(Verdict::Map(*range)),
+        Target::Masquerade(range) => return Some(Verdict::Masquerade(*range)),
+        Target::Redirect(range) => return Some(Verdict::Redirect(*range)),
+        Target::Mark(change) => *subject.mark = (*subject.mark & !change.mask) ^ change.value,
+        Target::Connmark(action) => connmark(*action, conntrack, subject),
+        Target::NoTrack => {
+            if *subject.tracking == Tracking::Usual {
+                *subject.tracking = Tracking::None;
+            }
+        }
+        Target::Ct { helper, zone } => {
+            if *subject.tracking == Tracking::Usual {
+                let mut template = crate::conntrack::Template::default();
+                template.helper = helper.as_deref() == Some("ftp");
+                template.zone = zone.unwrap_or_default();
+                *subject.tracking = Tracking::Template(template);
+            }
+        }
+        Target::Log { .. } => (subject.on_log)(rule as usize),
+        Target::Unknown(_) | Target::TcpMss(_) => (subject.on_unknown)(rule as usize),
+        Target::Continue | Target::Return | Target::Jump(_) | Target::Goto(_) => {}
+    }
+    None
+}
+
+fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Subject<'_>) {
+    let Some(id) = subject.tracked.and_then(|t| t.connection) else { return };
+    let Some(mark) = conntrack.get(id).map(|c| c.mark()) else { return };
+    match action {
+        ConnmarkAction::Set(change) => {
+            conntrack.set_mark(id, (mark & !change.mask) ^ change.value);
+        }
+        ConnmarkAction::Save { nfmask, ctmask } => {
+            conntrack.set_mark(id, (mark & !ctmask) ^ (*subject.mark & nfmask));
+        }
+        ConnmarkAction::Restore { nfmask, ctmask } => {
+            *subject.mark = (*subject.mark & !nfmask) ^ (mark & ctmask);
+        }
+    }
+}

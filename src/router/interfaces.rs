@@ -1,0 +1,207 @@
+//! The machine's interfaces, addresses and routes.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+
+use crate::netfilter::{AddressTypes, Cidr};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, the first one first.
+    pub addresses: Vec<InterfaceAddress>,
+    /// The longest packet it takes, from the IP header, in bytes.
+    pub mtu: usize,
+}
+
+impl Interface {
+    /// An interface with an MTU of 1500 and no addresses.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), addresses: Vec::new(), mtu: 1500 }
+    }
+
+    /// The same interface with another address.
+    #[must_use]
+    pub fn with_address(mut self, address: IpAddr, prefix: u8) -> Self {
+        self.addresses.push(InterfaceAddress { address, prefix, scope: Scope::Global, secondary: false });
+        self
+    }
+}
+
+/// An address of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct InterfaceAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// How many leading bits the network has.
+    pub prefix: u8,
+    /// How far it may be used.
+    pub scope: Scope,
+    /// Whether another address of the same network was there before.
+    pub secondary: bool,
+}
+
+impl InterfaceAddress {
+    fn network(self) -> Option<Cidr> {
+        Cidr::new(self.address, self.prefix)
+    }
+}
+
+/// How far an address may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Scope {
+    /// Everywhere.
+    Global,
+    /// On its link.
+    Link,
+    /// On this machine.
+    Host,
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: Cidr,
+    /// The number of the interface it leaves by.
+    pub interface: usize,
+    /// Who is next on the way; `None` when the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The source address of packets that this machine sends along it.
+    pub source: Option<IpAddr>,
+    /// Of two routes to the same network the one with the lower metric counts.
+    pub metric: u32,
+    /// Whether it leads anywhere.
+    pub kind: RouteKind,
+}
+
+impl Route {
+    /// A route to a network on the link of an interface.
+    pub const fn on_link(destination: Cidr, interface: usize) -> Self {
+        Self { destination, interface, gateway: None, source: None, metric: 0, kind: RouteKind::Unicast }
+    }
+
+    /// A route through a gateway.
+    pub const fn through(destination: Cidr, interface: usize, gateway: IpAddr) -> Self {
+        Self { gateway: Some(gateway), ..Self::on_link(destination, interface) }
+    }
+}
+
+/// Whether a route leads anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RouteKind {
+    /// It does.
+    Unicast,
+    /// To this machine.
+    Local,
+    /// Nowhere, silently.
+    Blackhole,
+    /// Nowhere, and the sender is told that the host is unreachable.
+    Unreachable,
+    /// Nowhere, and the sender is told that it is prohibited.
+    Prohibit,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Local,
+    Via { interface: usize, next_hop: IpAddr },
+    Nowhere(RouteKind),
+}
+
+/// Interfaces and routes, ready to be asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    pub(crate) interfaces: Box<[Interface]>,
+    /// Every address of this machine, sorted, with its interface.
+    local: Box<[(IpAddr, usize)]>,
+    /// Longest prefix first; of equals, lowest metric first.
+    routes: Box<[Route]>,
+}
+
+impl Network {
+    pub(crate) fn new(interfaces: Vec<Interface>, mut routes: Vec<Route>) -> Self {
+        let addresses = |(index, interface): (usize, &Interface)| {
+            interface.addresses.iter().map(move |a| (a.address, index)).collect::<Vec<_>>()
+        };
+        let mut local: Vec<_> = interfaces.iter().enumerate().flat_map(addresses).collect();
+        local.sort_unstable();
+        // Of one address on two interfaces, and of equal routes, the first counts.
+        local.dedup_by_key(|(address, _)| *address);
+        routes.sort_by_key(|route| (core::cmp::Reverse(route.destination.prefix()), route.metric));
+        Self { interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
+    }
+
+    /// Whether a packet to this address is for this machine.
+    #[inline]
+    pub(crate) fn is_local(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) if v4.is_loopback() => true,
+            _ => self.local.binary_search_by_key(&address, |(local, _)| *local).is_ok(),
+        }
+    }
+
+    fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        address.is_broadcast()
+            || self.interfaces.iter().flat_map(|i| &i.addresses).any(|own| match own.address {
+                IpAddr::V4(v4) if own.prefix < 31 => address.to_bits() == v4.to_bits() | u32::MAX >> own.prefix,
+                _ => false,
+            })
+    }
+
+    /// Where a packet to this address goes.
+    #[inline]
+    pub(crate) fn route(&self, address: IpAddr) -> Destination {
+        if self.is_local(address) {
+            return Destination::Local;
+        }
+        let route = self.routes.iter().find(|route| route.destination.contains(address));
+        match route {
+            Some(route) => match route.kind {
+                RouteKind::Unicast => Destination::Via {
+                    interface: route.interface,
+                    next_hop: route.gateway.unwrap_or(address),
+                },
+                RouteKind::Local => Destination::Local,
+                kind => Destination::Nowhere(kind),
+            },
+            None => Destination::Nowhere(RouteKind::Unreachable),
+        }
+    }
+
+    /// What kind of address this is to this machine.
+    pub(crate) fn address_type(&self, address: IpAddr) -> AddressTypes {
+        match address {
+            _ if address.is_unspecified() => AddressTypes::UNSPEC,
+            _ if address.is_multicast() => AddressTypes::MULTICAST,
+            _ if self.is_local(address) => AddressTypes::LOCAL,
+            IpAddr::V4(v4) if self.is_broadcast(v4) => AddressTypes::BROADCAST,
+            _ => AddressTypes::UNICAST,
+        }
+    }
+
+    /// Whether an IPv4 packet to this address reaches every host of a link.
+    pub(crate) fn is_for_many(&self, address: IpAddr) -> bool {
+        self.address_type(address).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0
+    }
+
+    /// The address of an interface for packets to `next_hop`: one of the same network, else the first.
+    pub(crate) fn source_for(&self, interface: usize, next_hop: IpAddr) -> Option<IpAddr> {
+        let usable = |own: &&InterfaceAddress| {
+            own.address.is_ipv4() == next_hop.is_ipv4() && !own.secondary && own.scope <= Scope::Global
+        };
+        let addresses = || self.interfaces.get(interface).into_iter().flat_map(|i| &i.addresses).filter(usable);
+        let same_network = addresses().find(|own| own.network().is_some_and(|net| net.contains(next_hop)));
+        same_network.or_else(|| addresses().next()).map(|own| own.address)
+    }
+}

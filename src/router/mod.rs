@@ -1,0 +1,199 @@
+//! The order in which one packet meets all the other layers: the hooks, interfaces and routes, and the verdict.
+//!
+//! ```
+//! use ftp_conntrack::Instant;
+//! use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, TableName, Target};
+//! use ftp_conntrack::packet::{Packet, Protocol};
+//! use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+//!
+//! let mut config = Config::default();
+//! config.interfaces = vec![
+//!     Interface::new("lan").with_address("10.77.1.1".parse()?, 24),
+//!     Interface::new("wan").with_address("203.0.113.1".parse()?, 24),
+//! ];
+//! config.routes = vec![
+//!     Route::on_link(Cidr::new("10.77.1.0".parse()?, 24).unwrap(), 0),
+//!     Route::on_link(Cidr::new("0.0.0.0".parse()?, 0).unwrap(), 1),
+//! ];
+//! config.rules4.append(TableName::Raw, "PREROUTING", Rule::new(Target::helper("ftp"))
+//!     .when(Match::Protocol(Protocol::TCP)).when(Match::DestinationPorts(vec![PortRange::one(21)])));
+//! config.rules4.append(TableName::Nat, "POSTROUTING", Rule::new(Target::Masquerade(NatRange::default()))
+//!     .when(Match::OutInterface("wan".into())));
+//! let mut router = Router::new(config, [1, 2, 3, 4])?;
+//! let mut outbox = Outbox::new(64, 1 << 16);
+//!
+//! // 10.77.1.2:40000 > 198.51.100.9:21, SYN
+//! let mut buffer = [0; 40 + Packet::ROOM];
+//! buffer[..40].copy_from_slice(&[
+//!     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0xb6, 0x03, 10, 77, 1, 2, 198, 51, 100, 9,
+//!     0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
+//! ]);
+//! let mut packet = Packet::new(&mut buffer, 0..40)?;
+//! let verdict = router.process(Instant::from_secs(0), 0, &mut packet, &mut outbox);
+//! assert_eq!(verdict, Verdict::Forward { interface: 1, next_hop: "198.51.100.9".parse()? });
+//! assert_eq!(packet.bytes()[12..16], [203, 0, 113, 1]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod interfaces;
+mod outbox;
+mod walk;
+
+pub use interfaces::{Interface, InterfaceAddress, Route, RouteKind, Scope};
+pub use outbox::{Outbox, Outgoing};
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::Instant;
+use crate::conntrack::{self, Conntrack};
+use crate::event::{DropReason, Event};
+use crate::helper::{FtpHelper, HelperConfig};
+use crate::nat::Nat;
+use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
+use crate::packet::{Family, Packet};
+use interfaces::Network;
+
+/// What a router is made of.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Its interfaces; their places in this list are their numbers everywhere else.
+    pub interfaces: Vec<Interface>,
+    /// Its routes, of both families.
+    pub routes: Vec<Route>,
+    /// Its rules for IPv4.
+    pub rules4: Ruleset,
+    /// Its rules for IPv6.
+    pub rules6: Ruleset,
+    /// Its tracker.
+    pub conntrack: conntrack::Config,
+    /// Its FTP helper.
+    pub helper: HelperConfig,
+    /// Destination ports of connections that get the helper without a rule (`nf_conntrack_helper` = 1, gone since
+    /// Linux 6.0).
+    pub helper_ports: Vec<u16>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It leaves.
+    Forward {
+        /// The number of the interface it leaves by.
+        interface: usize,
+        /// Who is next on its way: a gateway, or its destination.
+        next_hop: IpAddr,
+    },
+    /// It is for this machine.
+    Local,
+    /// It is gone.
+    Drop(DropReason),
+    /// It is kept, and leaves with others through the outbox, or never.
+    Held,
+    /// It needs this many bytes of room behind it. Nothing was changed: give it the room and call again.
+    NeedsRoom(usize),
+}
+
+/// A router.
+pub struct Router {
+    network: Network,
+    rules: [Rules; 2],
+    conntrack: Conntrack,
+    nat: Nat,
+    helper: FtpHelper,
+    helper_ports: Vec<u16>,
+}
+
+impl Router {
+    /// Makes a router, and takes all the memory it will need. `seeds` key its hash tables and its choice of ports:
+    /// they should come from a source that the network cannot guess; the same seeds and packets give the same bytes.
+    ///
+    /// # Errors
+    /// When a rule calls a chain that is not there, or chains call each other in a circle.
+    pub fn new(config: Config, seeds: [u64; 4]) -> Result<Self, RulesError> {
+        let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        let rules = [Rules::new(&config.rules4, &names)?, Rules::new(&config.rules6, &names)?];
+        let helped = config.conntrack.limits.helped;
+        let [a, b, c, d] = seeds;
+        Ok(Self {
+            network: Network::new(config.interfaces, config.routes),
+            rules,
+            conntrack: Conntrack::new(config.conntrack, [a, b]),
+            nat: Nat::new([c, d]),
+            helper: FtpHelper::new(config.helper, helped),
+            helper_ports: config.helper_ports,
+        })
+    }
+
+    /// A packet arrived on an interface. Change it as the verdict says it goes on; what else leaves is put into the
+    /// outbox.
+    pub fn process(
+        &mut self,
+        now: Instant,
+        interface: usize,
+        packet: &mut Packet<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        self.walk(now, Some(interface), packet, outbox)
+    }
+
+    /// This machine sends a packet itself.
+    pub fn output(&mut self, now: Instant, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
+        self.walk(now, None, packet, outbox)
+    }
+
+    /// When [`Router::handle_timeout`] should be called next; it may then find nothing to do. Every other call may
+    /// change it.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.conntrack.poll_at()
+    }
+
+    /// Does what only time brings: forgets connections, sends what waited too long.
+    pub fn handle_timeout(&mut self, now: Instant, _outbox: &mut Outbox) {
+        self.conntrack.handle_timeout(now);
+    }
+
+    /// The oldest event that was not taken yet, and when it happened.
+    pub fn poll_event(&mut self) -> Option<(Instant, Event)> {
+        self.conntrack.events.pop()
+    }
+
+    /// Its tracker.
+    pub const fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
+    }
+
+    /// Its tracker, to delete from, to flush, and to set marks in.
+    pub const fn conntrack_mut(&mut self) -> &mut Conntrack {
+        &mut self.conntrack
+    }
+
+    /// Its translation, to suggest ports to.
+    pub const fn nat_mut(&mut self) -> &mut Nat {
+        &mut self.nat
+    }
+
+    /// Its interfaces, by number.
+    pub const fn interfaces(&self) -> &[Interface] {
+        &self.network.interfaces
+    }
+
+    /// Whether an address is this machine's own.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.network.is_local(address)
+    }
+
+    /// Where a rule that an event names was read.
+    pub fn rule_origin(&self, family: Family, rule: usize) -> Option<&Origin> {
+        self.rules[family_index(family)].origin(rule)
+    }
+}
+
+const fn family_index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}

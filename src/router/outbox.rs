@@ -1,0 +1,88 @@
+//! What leaves besides the packet at hand.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// Packets that the router sends of its own accord: ICMP errors and resets, parts of packets that were too long, what
+/// was held back. Its memory is taken when it is made; the caller empties it after each call.
+#[derive(Debug)]
+pub struct Outbox {
+    buffer: Box<[u8]>,
+    used: usize,
+    entries: Vec<Entry>,
+    refused: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: usize,
+    end: usize,
+    interface: usize,
+    next_hop: IpAddr,
+    mark: u32,
+}
+
+/// A packet that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outgoing<'o> {
+    /// The packet, from its IP header.
+    pub bytes: &'o [u8],
+    /// The number of the interface it leaves by.
+    pub interface: usize,
+    /// Who is next on its way.
+    pub next_hop: IpAddr,
+    /// Its firewall mark.
+    pub mark: u32,
+}
+
+impl Outbox {
+    /// An outbox for `count` packets of together `bytes` bytes. A reassembled packet of 64 KiB wants that much and
+    /// 48 places.
+    pub fn new(count: usize, bytes: usize) -> Self {
+        Self { buffer: vec![0; bytes].into(), used: 0, entries: Vec::with_capacity(count), refused: 0 }
+    }
+
+    /// The packets in it, in the order they leave.
+    pub fn iter(&self) -> impl Iterator<Item = Outgoing<'_>> {
+        self.entries.iter().map(|entry| Outgoing {
+            bytes: self.buffer.get(entry.start..entry.end).unwrap_or_default(),
+            interface: entry.interface,
+            next_hop: entry.next_hop,
+            mark: entry.mark,
+        })
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.used = 0;
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many packets there was no room for.
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Room for a packet of `len` bytes that is about to be made; `None`, and counted, when there is none.
+    pub(crate) fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        if self.entries.len() == self.entries.capacity() || len > self.buffer.len() - self.used {
+            self.refused += 1;
+            return None;
+        }
+        self.buffer.get_mut(self.used..self.used + len)
+    }
+
+    /// What was made in [`Outbox::room`] leaves.
+    pub(crate) fn send(&mut self, len: usize, interface: usize, next_hop: IpAddr, mark: u32) {
+        self.entries.push(Entry { start: self.used, end: self.used + len, interface, next_hop, mark });
+        self.used += len;
+    }
+}
