@@ -29,6 +29,8 @@ pub mod packet;
 pub mod capture;
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(all(feature = "capture", feature = "config"))]
+pub mod replay;
 
 pub use sequence::SequenceNumber;
 pub use time::Instant;

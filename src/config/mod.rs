@@ -39,6 +39,7 @@ mod matches;
 mod modules;
 mod nat_range;
 mod options;
+mod router;
 mod routes;
 mod rule;
 mod rules;

@@ -16,8 +16,10 @@ pub struct Config {
     pub udp: Duration,
     /// How long UDP is remembered once it goes both ways for some time (`nf_conntrack_udp_timeout_stream`).
     pub udp_stream: Duration,
-    /// How long an ICMP or ICMPv6 query is remembered (`nf_conntrack_icmp_timeout`).
+    /// How long an ICMP query is remembered (`nf_conntrack_icmp_timeout`).
     pub icmp: Duration,
+    /// How long an ICMPv6 query is remembered (`nf_conntrack_icmpv6_timeout`).
+    pub icmpv6: Duration,
     /// How long other protocols are remembered (`nf_conntrack_generic_timeout`).
     pub generic: Duration,
     /// Whether packets with wrong checksums are invalid (`nf_conntrack_checksum`). Captures often have them.
@@ -35,6 +37,7 @@ impl Default for Config {
             udp: Duration::from_secs(30),
             udp_stream: Duration::from_secs(120),
             icmp: Duration::from_secs(30),
+            icmpv6: Duration::from_secs(30),
             generic: Duration::from_secs(600),
             checksum: false,
             accounting: false,

@@ -456,7 +456,10 @@ fn judge(
             let timeout = if stream { config.udp_stream } else { config.udp };
             Judgement::Accept { timeout: Some(timeout), assured: stream }
         }
-        ProtocolState::Icmp => Judgement::Accept { timeout: Some(config.icmp), assured: false },
+        ProtocolState::Icmp => {
+            let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
+            Judgement::Accept { timeout: Some(timeout), assured: false }
+        }
         ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic), assured: false },
     }
 }

@@ -28,19 +28,42 @@ use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, Pa
 use crate::nat::Nat;
 use crate::packet::{Headers, Layer4, NeedsRoom, Packet, Protocol, Segment};
 
-/// The options of `nf_conntrack_ftp`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Which parts of the helper are there, and their options.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HelperConfig {
+    /// Whether it is there at all (`nf_conntrack_ftp` is loaded); without it no connection gets it.
+    pub enabled: bool,
+    /// Whether it rewrites text (`nf_nat_ftp` is loaded).
+    pub rewrites: bool,
     /// Whether an announced address may be another than the speaker's (`loose=1`).
     pub loose: bool,
 }
 
+impl Default for HelperConfig {
+    /// All there, not loose.
+    fn default() -> Self {
+        Self { enabled: true, rewrites: true, loose: false }
+    }
+}
+
 impl HelperConfig {
-    /// The options, with `loose`.
+    /// The same, there or not.
+    #[must_use]
+    pub const fn enabled(self, enabled: bool) -> Self {
+        Self { enabled, ..self }
+    }
+
+    /// The same, rewriting or not.
+    #[must_use]
+    pub const fn rewriting(self, rewrites: bool) -> Self {
+        Self { rewrites, ..self }
+    }
+
+    /// The same, loose or not.
     #[must_use]
     pub const fn loose(self, loose: bool) -> Self {
-        Self { loose }
+        Self { loose, ..self }
     }
 }
 
@@ -129,7 +152,8 @@ impl FtpHelper {
                     }
                 }
                 Decision::Expect(expect) => {
-                    let job = Job { now, id, direction: tracked.direction, sender, segment };
+                    let rewrites = self.config.rewrites;
+                    let job = Job { now, id, direction: tracked.direction, sender, segment, rewrites };
                     result = job.carry_out(conntrack, nat, &expect, packet, headers);
                 }
                 _ => {}
@@ -158,6 +182,7 @@ struct Job {
     direction: Direction,
     sender: Sender,
     segment: Segment,
+    rewrites: bool,
 }
 
 impl Job {
@@ -170,8 +195,8 @@ impl Job {
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<(), DropReason> {
-        let translated =
-            conntrack.get(self.id).is_some_and(|c| c.status().has(Status::SRC_NAT | Status::DST_NAT));
+        let is_translated = |c: &Connection| c.status().has(Status::SRC_NAT | Status::DST_NAT);
+        let translated = self.rewrites && conntrack.get(self.id).is_some_and(is_translated);
         let announcement = expect.announcement;
         let before = Text::copy_of(headers.payload(packet.bytes()).get(announcement.range()).unwrap_or_default());
         let done = if translated {

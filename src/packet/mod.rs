@@ -32,6 +32,7 @@ mod buffer;
 pub mod checksum;
 mod edit;
 mod headers;
+pub mod link;
 mod protocol;
 
 pub use buffer::{BadRange, NeedsRoom, Packet};

@@ -179,6 +179,17 @@ impl Network {
         }
     }
 
+    pub(crate) fn interface_towards(&self, address: IpAddr) -> Option<usize> {
+        match self.route(address) {
+            Destination::Via { interface, .. } => Some(interface),
+            Destination::Local => {
+                let own = self.local.binary_search_by_key(&address, |(local, _)| *local).ok()?;
+                self.local.get(own).map(|(_, interface)| *interface)
+            }
+            Destination::Nowhere(_) => None,
+        }
+    }
+
     /// What kind of address this is to this machine.
     pub(crate) fn address_type(&self, address: IpAddr) -> AddressTypes {
         match address {

@@ -185,6 +185,12 @@ impl Router {
         self.network.is_local(address)
     }
 
+    /// The number of the interface by which packets to an address leave; for an address of this machine, the one that
+    /// has it.
+    pub fn interface_towards(&self, address: IpAddr) -> Option<usize> {
+        self.network.interface_towards(address)
+    }
+
     /// Where a rule that an event names was read.
     pub fn rule_origin(&self, family: Family, rule: usize) -> Option<&Origin> {
         self.rules[family_index(family)].origin(rule)

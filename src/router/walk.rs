@@ -164,7 +164,10 @@ impl Router {
         self.ask(TableName::Raw, hook, transit, None, &mut tracking).and_then(pass)?;
         let template = match tracking {
             Tracking::None => return Ok(()),
-            Tracking::Template(template) => template,
+            Tracking::Template(mut template) => {
+                template.helper &= self.helper.config().enabled;
+                template
+            }
             _ => self.automatic_helper(transit),
         };
         let Transit { now, packet, headers, probe, .. } = transit;
@@ -184,7 +187,7 @@ impl Router {
             transit.headers.protocol == Protocol::TCP
                 && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
         };
-        if !self.helper_ports.is_empty() && is_control() { Template::FTP } else { Template::default() }
+        if self.helper.config().enabled && !self.helper_ports.is_empty() && is_control() { Template::FTP } else { Template::default() }
     }
 
     /// A table whose verdict is pass or drop.

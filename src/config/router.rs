@@ -1,0 +1,216 @@
+//! From a router directory to a router.
+
+use std::borrow::ToOwned;
+use std::vec::Vec;
+
+use super::addresses::{InterfaceConfig, Scope};
+use super::directory::Directory;
+use super::error::Error;
+use super::routes::{RouteConfig, RouteKind};
+use super::sysctl::Sysctl;
+use crate::conntrack;
+use crate::helper::HelperConfig;
+use crate::netfilter::Cidr;
+use crate::packet::Family;
+use crate::router::{self, Config, Interface, InterfaceAddress, Route};
+
+impl Directory {
+    /// The router that the directory describes.
+    ///
+    /// Its interfaces are those of `addr.json`, in that order. Without `route.json`, networks of its own addresses are
+    /// reached on their links. Without `modules`, the FTP helper and its NAT part are there; with it, only if it names
+    /// them. The helper is attached by rule; by port only if `net.netfilter.nf_conntrack_helper = 1`, which kernels
+    /// had until 5.x, and then on the ports of `nf_conntrack_ftp`.
+    ///
+    /// # Errors
+    /// A value in `sysctl.conf` that is none.
+    ///
+    /// ```
+    /// use ftp_conntrack::config::Directory;
+    ///
+    /// let config = Directory::default().router_config()?;
+    /// assert!(config.interfaces.is_empty());
+    /// # Ok::<(), ftp_conntrack::config::Error>(())
+    /// ```
+    pub fn router_config(&self) -> Result<Config, Error> {
+        let mut config = Config::default();
+        config.interfaces = self.interfaces.iter().map(interface).collect();
+        config.routes = self.routes.iter().filter_map(|route| self.route(route)).collect();
+        if self.routes.is_empty() {
+            config.routes = connected(&config.interfaces);
+        }
+        config.rules4 = self.rules4.clone().unwrap_or_default();
+        config.rules6 = self.rules6.clone().unwrap_or_default();
+        config.conntrack = conntrack_config(&self.sysctl)?;
+        let has = |module: &str| self.modules.as_ref().is_none_or(|modules| modules.has(module));
+        let loose = self.modules.as_ref().is_some_and(super::Modules::loose);
+        config.helper = HelperConfig::default()
+            .loose(loose)
+            .enabled(has("nf_conntrack_ftp") || has("nf_nat_ftp"))
+            .rewriting(has("nf_nat_ftp"));
+        if self.sysctl.switch("net.netfilter.nf_conntrack_helper")? == Some(true) {
+            config.helper_ports =
+                self.modules.as_ref().map_or_else(|| [21].to_vec(), |modules| modules.ports("nf_conntrack_ftp"));
+        }
+        Ok(config)
+    }
+
+    fn route(&self, route: &RouteConfig) -> Option<Route> {
+        let name = route.interface.as_deref();
+        let interface = name.and_then(|name| self.interfaces.iter().position(|i| i.name == name));
+        let kind = match route.kind {
+            RouteKind::Unicast => router::RouteKind::Unicast,
+            RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast => router::RouteKind::Local,
+            RouteKind::Blackhole => router::RouteKind::Blackhole,
+            RouteKind::Unreachable => router::RouteKind::Unreachable,
+            RouteKind::Prohibit => router::RouteKind::Prohibit,
+            RouteKind::Multicast | RouteKind::Throw => return None,
+        };
+        if route.dead || route.table.is_some() || kind == router::RouteKind::Unicast && interface.is_none() {
+            return None;
+        }
+        Some(Route {
+            destination: route.destination.or_else(|| everything(route.family))?,
+            interface: interface.unwrap_or_default(),
+            gateway: route.gateway,
+            source: route.prefsrc,
+            metric: route.metric,
+            kind,
+        })
+    }
+}
+
+fn everything(family: Family) -> Option<Cidr> {
+    match family {
+        Family::V4 => Cidr::new(core::net::Ipv4Addr::UNSPECIFIED.into(), 0),
+        Family::V6 => Cidr::new(core::net::Ipv6Addr::UNSPECIFIED.into(), 0),
+    }
+}
+
+fn interface(config: &InterfaceConfig) -> Interface {
+    let mut interface = Interface::new(&config.name.to_owned());
+    interface.mtu = config.mtu as usize;
+    interface.addresses = config
+        .addresses
+        .iter()
+        .map(|own| InterfaceAddress {
+            address: own.address,
+            prefix: own.prefix,
+            scope: match own.scope {
+                Scope::Global | Scope::Site => router::Scope::Global,
+                Scope::Link => router::Scope::Link,
+                _ => router::Scope::Host,
+            },
+            secondary: own.secondary,
+        })
+        .collect();
+    interface
+}
+
+/// Routes to the networks of the machine's own addresses.
+fn connected(interfaces: &[Interface]) -> Vec<Route> {
+    let networks = |(index, interface): (usize, &Interface)| {
+        let route = move |own: &InterfaceAddress| Some(Route::on_link(Cidr::new(own.address, own.prefix)?, index));
+        interface.addresses.iter().filter_map(route).collect::<Vec<_>>()
+    };
+    interfaces.iter().enumerate().flat_map(networks).collect()
+}
+
+/// `net.netfilter.nf_conntrack_*`.
+fn conntrack_config(sysctl: &Sysctl) -> Result<conntrack::Config, Error> {
+    let mut config = conntrack::Config::default();
+    let tcp = &mut config.tcp;
+    for (name, timeout) in [
+        ("tcp_timeout_syn_sent", &mut tcp.syn_sent),
+        ("tcp_timeout_syn_recv", &mut tcp.syn_recv),
+        ("tcp_timeout_established", &mut tcp.established),
+        ("tcp_timeout_fin_wait", &mut tcp.fin_wait),
+        ("tcp_timeout_close_wait", &mut tcp.close_wait),
+        ("tcp_timeout_last_ack", &mut tcp.last_ack),
+        ("tcp_timeout_time_wait", &mut tcp.time_wait),
+        ("tcp_timeout_close", &mut tcp.close),
+        ("tcp_timeout_max_retrans", &mut tcp.retransmission),
+        ("tcp_timeout_unacknowledged", &mut tcp.unacknowledged),
+        ("udp_timeout", &mut config.udp),
+        ("udp_timeout_stream", &mut config.udp_stream),
+        ("icmp_timeout", &mut config.icmp),
+        ("icmpv6_timeout", &mut config.icmpv6),
+        ("generic_timeout", &mut config.generic),
+    ] {
+        if let Some(seconds) = sysctl.seconds(&key(name))? {
+            *timeout = seconds;
+        }
+    }
+    for (name, switch) in [
+        ("tcp_loose", &mut tcp.loose),
+        ("tcp_be_liberal", &mut tcp.be_liberal),
+        ("tcp_ignore_invalid_rst", &mut tcp.ignore_invalid_rst),
+        ("acct", &mut config.accounting),
+    ] {
+        if let Some(on) = sysctl.switch(&key(name))? {
+            *switch = on;
+        }
+    }
+    if let Some(most) = sysctl.number(&key("tcp_max_retrans"))? {
+        tcp.max_retransmissions = u8::try_from(most).unwrap_or(u8::MAX);
+    }
+    for (name, limit) in
+        [("max", &mut config.limits.connections), ("expect_max", &mut config.limits.expectations)]
+    {
+        if let Some(most) = sysctl.number(&key(name))? {
+            *limit = u32::try_from(most).unwrap_or(u32::MAX).clamp(1, MOST);
+        }
+    }
+    Ok(config)
+}
+
+/// More than this is not taken at once because a file says so.
+const MOST: u32 = 1 << 20;
+
+fn key(name: &str) -> std::string::String {
+    std::format!("net.netfilter.nf_conntrack_{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{parse_addresses, parse_routes, parse_sysctl};
+    use core::time::Duration;
+
+    #[test]
+    fn interfaces_and_routes_are_numbered() {
+        let addresses = r#"[{"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP"],"mtu":65536,"addr_info":[]},
+            {"ifindex":7,"ifname":"wan","flags":["UP"],"mtu":1400,
+             "addr_info":[{"family":"inet","local":"203.0.113.1","prefixlen":24,"scope":"global"}]}]"#;
+        let routes = r#"[{"dst":"default","gateway":"203.0.113.254","dev":"wan","flags":[]},
+            {"dst":"10.0.0.0/8","dev":"gone","flags":[]}]"#;
+        let directory = Directory {
+            interfaces: parse_addresses("addr.json", addresses).unwrap(),
+            routes: parse_routes("route.json", routes).unwrap(),
+            ..Directory::default()
+        };
+        let config = directory.router_config().unwrap();
+        assert_eq!((config.interfaces[1].name.as_str(), config.interfaces[1].mtu), ("wan", 1400));
+        let gateway = "203.0.113.254".parse().unwrap();
+        assert_eq!(config.routes, [Route::through(everything(Family::V4).unwrap(), 1, gateway)]);
+    }
+
+    #[test]
+    fn without_routes_networks_are_on_their_links() {
+        let interfaces = [Interface::new("a"), Interface::new("b").with_address([10, 0, 0, 1].into(), 8)];
+        let routes = connected(&interfaces);
+        assert_eq!((routes.len(), routes[0].interface), (1, 1));
+        assert!(routes[0].destination.contains([10, 9, 9, 9].into()));
+    }
+
+    #[test]
+    fn sysctls_are_heard() {
+        let text = "net.netfilter.nf_conntrack_tcp_timeout_established = 3\nnet/netfilter/nf_conntrack_tcp_loose=0\n\
+                    net.netfilter.nf_conntrack_helper = 1\n";
+        let directory = Directory { sysctl: parse_sysctl("sysctl.conf", text).unwrap(), ..Directory::default() };
+        let config = directory.router_config().unwrap();
+        assert_eq!(config.conntrack.tcp.established, Duration::from_secs(3));
+        assert!(!config.conntrack.tcp.loose);
+        assert_eq!(config.helper_ports, [21]);
+    }
+}

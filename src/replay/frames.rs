@@ -1,0 +1,112 @@
+//! From a capture's frames to packets on the router's interfaces.
+
+use std::io::Read;
+use std::vec::Vec;
+
+use super::Summary;
+use crate::Instant;
+use crate::capture::{Direction, ReadError, Reader, Record};
+use crate::packet::link::{self, Cooked, PacketType};
+use crate::packet::{Headers, Side};
+use crate::router::Router;
+
+/// A packet of the capture.
+pub(super) struct Frame {
+    pub(super) number: u64,
+    pub(super) time: Instant,
+    /// The router's number of the interface.
+    pub(super) interface: usize,
+    pub(super) direction: Direction,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Makes frames of records, and uses their buffers again.
+pub(super) struct Frames {
+    /// The kernel's index of each interface.
+    indexes: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// What a record is, where it is no frame.
+enum Other {
+    NotIp,
+    Ignored,
+    Cut,
+}
+
+impl Frames {
+    pub(super) const fn new(indexes: Vec<u32>) -> Self {
+        Self { indexes, spare: Vec::new() }
+    }
+
+    /// The next packet on one of the router's interfaces; other frames are counted.
+    pub(super) fn next<R: Read>(
+        &mut self,
+        capture: &mut Reader<R>,
+        router: &Router,
+        summary: &mut Summary,
+    ) -> Option<Result<Frame, ReadError>> {
+        loop {
+            let record = match capture.next()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(error)),
+            };
+            match self.frame(&record, router) {
+                Ok(frame) => return Some(Ok(frame)),
+                Err(Other::NotIp) => summary.not_ip += 1,
+                Err(Other::Ignored) => summary.ignored += 1,
+                Err(Other::Cut) => summary.cut += 1,
+            }
+        }
+    }
+
+    pub(super) fn recycle(&mut self, frame: Frame) {
+        self.spare.push(frame.bytes);
+    }
+
+    fn frame(&mut self, record: &Record<'_>, router: &Router) -> Result<Frame, Other> {
+        let payload = link::find_network(record.link_type, record.data).map_err(|_| Other::NotIp)?;
+        if payload.family.is_none() {
+            return Err(Other::NotIp);
+        }
+        let packet = record.data.get(payload.offset..).unwrap_or_default();
+        let direction = match payload.cooked {
+            Some(cooked) => cooked_direction(cooked)?,
+            None => record.direction,
+        };
+        if record.data.len() < record.original_len && Headers::find(packet).is_err() {
+            return Err(Other::Cut);
+        }
+        let named = record.interface_name.map(|name| router.interfaces().iter().position(|i| i.name == name));
+        let indexed = payload.cooked.and_then(|cooked| cooked.interface).map(|index| {
+            self.indexes.iter().position(|known| *known == index)
+        });
+        let interface = match indexed.or(named) {
+            Some(interface) => interface.ok_or(Other::Ignored)?,
+            None => by_address(packet, direction, router).ok_or(Other::Ignored)?,
+        };
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(packet);
+        Ok(Frame { number: record.frame, time: record.time, interface, direction, bytes })
+    }
+}
+
+fn cooked_direction(cooked: Cooked) -> Result<Direction, Other> {
+    match cooked.packet_type {
+        PacketType::Outgoing => Ok(Direction::Out),
+        PacketType::OtherHost => Err(Other::Ignored),
+        _ => Ok(Direction::In),
+    }
+}
+
+/// Where nothing says which interface it was: the one that leads to where the packet comes from, or goes.
+fn by_address(packet: &[u8], direction: Direction, router: &Router) -> Option<usize> {
+    let headers = Headers::find_cut(packet).ok()?;
+    let side = if direction == Direction::Out { Side::Destination } else { Side::Source };
+    let address = match side {
+        Side::Source => headers.source(packet),
+        Side::Destination => headers.destination(packet),
+    };
+    router.interface_towards(address)
+}

@@ -1,0 +1,340 @@
+//! Feeding a router's capture through a router of one's own, and comparing what leaves.
+//!
+//! A capture taken on a router shows each packet twice, as it arrives and as it leaves. [`Replay`] hands what arrived
+//! to a [`Router`] made from the same router's files; with [`Options::verify`] it compares what that router sends with
+//! what the capture shows leaving, packet for packet, and in the end its tables with those the kernel printed.
+//!
+//! ```no_run
+//! use ftp_conntrack::capture::Reader;
+//! use ftp_conntrack::config::Directory;
+//! use ftp_conntrack::replay::{Options, Replay, Silent};
+//!
+//! let directory = Directory::read("router".as_ref())?;
+//! let mut capture = Reader::open("router/router.pcapng")?;
+//! let mut options = Options::default();
+//! options.verify = true;
+//! let mut replay = Replay::new(&directory, options)?;
+//! let summary = replay.run(&mut capture, &mut Silent);
+//! println!("{summary}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod frames;
+mod suggest;
+mod tables;
+mod verify;
+
+pub use tables::TableDifference;
+pub use verify::{Difference, DifferenceKind};
+
+use core::fmt;
+use std::collections::VecDeque;
+use std::io::Read;
+use std::string::String;
+use std::vec::Vec;
+
+use crate::Instant;
+use crate::capture::{Direction, ReadError, Reader};
+use crate::config::{self, Directory};
+use crate::event::Event;
+use crate::netfilter::RulesError;
+use crate::packet::{Headers, Packet};
+use crate::router::{Outbox, Router, Verdict};
+use frames::{Frame, Frames};
+use verify::Verifier;
+
+/// What a replay is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Whether what leaves is compared with the capture, and the tables with the kernel's.
+    pub verify: bool,
+    /// Control ports to attach the helper to by number, beside what rules say.
+    pub ports: Vec<u16>,
+}
+
+/// Why a replay cannot begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The configuration has something that cannot be.
+    Config(config::Error),
+    /// The rules have.
+    Rules(RulesError),
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Rules(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ReplayError {}
+
+/// A packet of the capture, or one that the router sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Seen<'a> {
+    /// The frame in the capture: of what arrived, also for what is sent because of it.
+    pub frame: u64,
+    /// When it arrived.
+    pub time: Instant,
+    /// The number of the interface.
+    pub interface: usize,
+    /// The packet, from its IP header.
+    pub bytes: &'a [u8],
+}
+
+/// What is told of a replay while it runs.
+pub trait Sink {
+    /// A packet arrived (or was sent by the router's own machine), and this became of it.
+    fn packet(&mut self, _packet: Seen<'_>, _verdict: Verdict, _router: &Router) {}
+    /// Something happened because of the packet of this frame.
+    fn event(&mut self, _frame: u64, _time: Instant, _event: &Event, _router: &Router) {}
+    /// The router sends a packet.
+    fn leaves(&mut self, _packet: Seen<'_>, _router: &Router) {}
+    /// A packet differs.
+    fn differs(&mut self, _difference: &Difference, _router: &Router) {}
+    /// A line of the tables differs.
+    fn table_differs(&mut self, _difference: &TableDifference) {}
+    /// The capture is damaged, or ends, here.
+    fn broken(&mut self, _error: &ReadError) {}
+}
+
+/// Whoever wants only the summary.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Silent;
+
+impl Sink for Silent {}
+
+/// How a replay ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Packets that arrived.
+    pub arrived: u64,
+    /// Packets that the router's own machine sent.
+    pub own: u64,
+    /// Packets that the capture shows leaving.
+    pub left: u64,
+    /// Packets that differ: in a byte, or because one side has none.
+    pub differ: u64,
+    /// Lines of the tables that differ.
+    pub table_lines: u64,
+    /// Ports that were taken from the capture because the kernel chose them at random.
+    pub choices: u64,
+    /// Packets that met a rule nobody here understands.
+    pub undecidable: u64,
+    /// Frames that are no IP packets.
+    pub not_ip: u64,
+    /// Frames on devices that the router's files do not name, and frames for other hosts.
+    pub ignored: u64,
+    /// Frames of which the capture has only the beginning.
+    pub cut: u64,
+    /// Packets whose transport checksum arrived wrong, so that it was not compared.
+    pub bad_checksums: u64,
+    /// Whether the tables were compared.
+    pub tables_compared: bool,
+}
+
+impl Summary {
+    /// Whether everything that was compared agrees.
+    pub const fn agrees(&self) -> bool {
+        self.differ == 0 && self.table_lines == 0 && self.undecidable == 0
+    }
+}
+
+impl fmt::Display for Summary {
+    /// The line that `replay --verify` ends with.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { arrived, own, left, differ, table_lines, choices, undecidable, .. } = self;
+        write!(
+            f,
+            "verified: {arrived} arrived, {own} own, {left} left, {differ} differ, {table_lines} table lines differ, \
+             {choices} choices taken, {undecidable} undecidable"
+        )
+    }
+}
+
+/// A router, and a capture on its way through it.
+pub struct Replay {
+    router: Router,
+    frames: Frames,
+    verifier: Option<Verifier>,
+    outbox: Outbox,
+    buffer: Vec<u8>,
+    summary: Summary,
+    tables_time: Option<Instant>,
+    kernel_tables: [Option<String>; 2],
+}
+
+/// How far ahead the capture is read to see what the kernel chose.
+const LOOK_AHEAD: usize = 64;
+/// The seeds do not matter: what they decide is taken from the capture, or differs.
+const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
+
+impl Replay {
+    /// The router that a directory describes, before the first packet.
+    ///
+    /// # Errors
+    /// When the directory describes none.
+    pub fn new(directory: &Directory, options: Options) -> Result<Self, ReplayError> {
+        let mut config = directory.router_config().map_err(ReplayError::Config)?;
+        config.helper_ports.extend(&options.ports);
+        config.conntrack.limits.events = 1024;
+        let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
+        let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
+        Ok(Self {
+            router,
+            frames: Frames::new(indexes),
+            verifier: options.verify.then(Verifier::default),
+            outbox: Outbox::new(64, 1 << 17),
+            buffer: Vec::new(),
+            summary: Summary::default(),
+            tables_time: directory.tables_time,
+            kernel_tables: [directory.conntrack_text.clone(), directory.expect_text.clone()],
+        })
+    }
+
+    /// The router, as it is now.
+    pub const fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Runs a capture through the router, to its end or to where it breaks.
+    pub fn run<R: Read>(&mut self, capture: &mut Reader<R>, sink: &mut dyn Sink) -> Summary {
+        let mut ahead = VecDeque::new();
+        let mut more = true;
+        loop {
+            while more && ahead.len() < LOOK_AHEAD {
+                match self.frames.next(capture, &self.router, &mut self.summary) {
+                    Some(Ok(frame)) => ahead.push_back(frame),
+                    Some(Err(error)) => sink.broken(&error),
+                    None => more = false,
+                }
+            }
+            let Some(frame) = ahead.pop_front() else { break };
+            self.step(&frame, &ahead, sink);
+            self.frames.recycle(frame);
+        }
+        self.finish(sink);
+        self.summary.clone()
+    }
+
+    fn step(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, sink: &mut dyn Sink) {
+        self.router.handle_timeout(frame.time, &mut self.outbox);
+        self.tell(frame, sink);
+        if frame.direction == Direction::Out {
+            self.left(frame, sink);
+        } else {
+            self.summary.arrived += 1;
+            if self.verifier.is_some() {
+                self.router.nat_mut().choices.suggest(suggest::port(frame, ahead));
+            }
+            self.feed(frame, false, sink);
+        }
+    }
+
+    /// Hands a packet to the router, as arriving or as the machine's own.
+    fn feed(&mut self, frame: &Frame, own: bool, sink: &mut dyn Sink) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&frame.bytes);
+        self.buffer.resize(frame.bytes.len() + Packet::ROOM, 0);
+        let bad_checksum = Headers::find(&frame.bytes).is_ok_and(|h| !h.transport_checksum_ok(&frame.bytes));
+        self.summary.bad_checksums += u64::from(bad_checksum);
+        let Ok(mut packet) = Packet::new(&mut self.buffer, 0..frame.bytes.len()) else { return };
+        let verdict = if own {
+            self.router.output(frame.time, &mut packet, &mut self.outbox)
+        } else {
+            self.router.process(frame.time, frame.interface, &mut packet, &mut self.outbox)
+        };
+        let seen = Seen { frame: frame.number, time: frame.time, interface: frame.interface, bytes: &frame.bytes };
+        sink.packet(seen, verdict, &self.router);
+        if let Verdict::Forward { interface, .. } = verdict {
+            let bytes = packet.bytes();
+            sink.leaves(Seen { interface, bytes, ..seen }, &self.router);
+            if let Some(verifier) = &mut self.verifier {
+                verifier.predict(frame, interface, bytes, bad_checksum);
+            }
+        }
+        for outgoing in self.outbox.iter() {
+            let seen = Seen { interface: outgoing.interface, bytes: outgoing.bytes, ..seen };
+            sink.leaves(seen, &self.router);
+            if let Some(verifier) = &mut self.verifier {
+                verifier.predict(frame, outgoing.interface, outgoing.bytes, false);
+            }
+        }
+        self.outbox.clear();
+        self.tell(frame, sink);
+    }
+
+    /// The capture shows a packet leaving.
+    fn left(&mut self, frame: &Frame, sink: &mut dyn Sink) {
+        self.summary.left += 1;
+        let Some(verifier) = &mut self.verifier else { return };
+        if verifier.matches(frame) {
+            return;
+        }
+        if let Some(difference) = verifier.closest(frame) {
+            self.summary.differ += 1;
+            sink.differs(&difference, &self.router);
+            return;
+        }
+        let is_own = |h: &Headers| self.router.is_local(h.source(&frame.bytes));
+        if Headers::find(&frame.bytes).is_ok_and(|h| is_own(&h)) {
+            self.summary.own += 1;
+            self.feed(frame, true, sink);
+            let Some(verifier) = &mut self.verifier else { return };
+            if verifier.matches(frame) {
+                return;
+            }
+            if let Some(difference) = verifier.closest(frame) {
+                self.summary.differ += 1;
+                sink.differs(&difference, &self.router);
+                return;
+            }
+        }
+        self.summary.differ += 1;
+        sink.differs(&Difference::unexpected(frame), &self.router);
+    }
+
+    /// Passes on what happened.
+    fn tell(&mut self, frame: &Frame, sink: &mut dyn Sink) {
+        while let Some((time, event)) = self.router.poll_event() {
+            if matches!(event, Event::Undecided { .. }) {
+                self.summary.undecidable += 1;
+            }
+            sink.event(frame.number, time, &event, &self.router);
+        }
+    }
+
+    /// The capture is over: what was sent and never seen, and the tables.
+    fn finish(&mut self, sink: &mut dyn Sink) {
+        let Some(verifier) = &mut self.verifier else { return };
+        for difference in verifier.missing() {
+            self.summary.differ += 1;
+            sink.differs(&difference, &self.router);
+        }
+        self.summary.choices = self.router.nat_mut().choices.followed();
+        let Some(now) = self.tables_time else { return };
+        let [connections, expectations] = &self.kernel_tables;
+        let conntrack = self.router.conntrack();
+        let mut ours = String::new();
+        let mut ours_expected = String::new();
+        // Writing to a String cannot fail.
+        let _ = conntrack.write_proc(now, &mut ours);
+        let _ = conntrack.write_proc_expect(now, &mut ours_expected);
+        for (kernel, ours) in [(connections, &ours), (expectations, &ours_expected)] {
+            let Some(kernel) = kernel else { continue };
+            self.summary.tables_compared = true;
+            for difference in tables::compare(kernel, ours) {
+                self.summary.table_lines += 1;
+                sink.table_differs(&difference);
+            }
+        }
+    }
+}

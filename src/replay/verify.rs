@@ -1,0 +1,155 @@
+//! Comparing what a router sends with what a capture shows leaving.
+
+use std::collections::VecDeque;
+use std::vec::Vec;
+
+use super::frames::Frame;
+use crate::Instant;
+use crate::packet::{Headers, Layer4, Protocol};
+
+/// A packet that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// The frame that arrived and led to it.
+    pub arrived: Option<u64>,
+    /// The frame that left.
+    pub left: Option<u64>,
+    /// When.
+    pub time: Instant,
+    /// The number of the interface it leaves by.
+    pub interface: usize,
+    /// In what way.
+    pub kind: DifferenceKind,
+    /// What the library sends; empty if nothing.
+    pub ours: Vec<u8>,
+    /// What the capture shows; empty if nothing.
+    pub theirs: Vec<u8>,
+}
+
+/// In what way a packet differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DifferenceKind {
+    /// Both send it, with different bytes.
+    Bytes,
+    /// The library sends it, and the capture does not show it.
+    Missing,
+    /// The capture shows it, and the library does not send it.
+    Unexpected,
+}
+
+impl Difference {
+    pub(super) fn unexpected(frame: &Frame) -> Self {
+        Self {
+            arrived: None,
+            left: Some(frame.number),
+            time: frame.time,
+            interface: frame.interface,
+            kind: DifferenceKind::Unexpected,
+            ours: Vec::new(),
+            theirs: frame.bytes.clone(),
+        }
+    }
+}
+
+/// What the library sent and the capture has not shown yet.
+#[derive(Default)]
+pub(super) struct Verifier {
+    pending: VecDeque<Predicted>,
+}
+
+struct Predicted {
+    arrived: u64,
+    time: Instant,
+    interface: usize,
+    bytes: Vec<u8>,
+    /// Its transport checksum was wrong when it arrived.
+    bad_checksum: bool,
+}
+
+impl Verifier {
+    pub(super) fn predict(&mut self, arrived: &Frame, interface: usize, bytes: &[u8], bad_checksum: bool) {
+        self.pending.push_back(Predicted {
+            arrived: arrived.number,
+            time: arrived.time,
+            interface,
+            bytes: bytes.to_vec(),
+            bad_checksum,
+        });
+    }
+
+    /// Whether what left is what was predicted; it is then no longer waited for.
+    pub(super) fn matches(&mut self, left: &Frame) -> bool {
+        let same = |p: &Predicted| {
+            p.interface == left.interface && comparable(&p.bytes, p.bad_checksum) == comparable(&left.bytes, p.bad_checksum)
+        };
+        let found = self.pending.iter().position(same);
+        found.map(|at| self.pending.remove(at)).is_some()
+    }
+
+    /// The prediction that was meant, if there is one: of the same packet, with other bytes.
+    pub(super) fn closest(&mut self, left: &Frame) -> Option<Difference> {
+        let meant = |p: &Predicted| p.interface == left.interface && is_meant(&p.bytes, &left.bytes);
+        let at = self.pending.iter().position(meant)?;
+        let predicted = self.pending.remove(at)?;
+        Some(Difference {
+            arrived: Some(predicted.arrived),
+            left: Some(left.number),
+            time: left.time,
+            interface: left.interface,
+            kind: DifferenceKind::Bytes,
+            ours: predicted.bytes,
+            theirs: left.bytes.clone(),
+        })
+    }
+
+    /// What was predicted and never left.
+    pub(super) fn missing(&mut self) -> impl Iterator<Item = Difference> {
+        self.pending.drain(..).map(|predicted| Difference {
+            arrived: Some(predicted.arrived),
+            left: None,
+            time: predicted.time,
+            interface: predicted.interface,
+            kind: DifferenceKind::Missing,
+            ours: predicted.bytes,
+            theirs: Vec::new(),
+        })
+    }
+}
+
+/// The packet without what is not compared: a transport checksum that arrived wrong, and the identification of an ICMP
+/// error, which the kernel draws at random.
+fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
+    let mut compared = bytes.to_vec();
+    let Ok(headers) = Headers::find(bytes) else { return compared };
+    if bad_checksum {
+        let at = match headers.protocol {
+            Protocol::TCP => Some(16),
+            Protocol::UDP => Some(6),
+            Protocol::ICMP | Protocol::ICMPV6 => Some(2),
+            _ => None,
+        };
+        if let Some(field) = at.and_then(|at| compared.get_mut(headers.transport + at..headers.transport + at + 2)) {
+            field.fill(0);
+        }
+    }
+    compared
+}
+
+/// Whether two packets that differ are meant to be the same one.
+fn is_meant(ours: &[u8], theirs: &[u8]) -> bool {
+    let (Ok(a), Ok(b)) = (Headers::find(ours), Headers::find(theirs)) else { return false };
+    if a.family != b.family || a.protocol != b.protocol {
+        return false;
+    }
+    let ends = |h: &Headers, bytes: &[u8]| (h.source(bytes), h.destination(bytes), h.ports(bytes));
+    match (a.layer4, b.layer4) {
+        (Layer4::Tcp(x), Layer4::Tcp(y)) => {
+            let same_ends = ends(&a, ours) == ends(&b, theirs);
+            let same_identification = ours.get(4..6) == theirs.get(4..6) && a.family == crate::packet::Family::V4;
+            x.flags == y.flags && (same_ends || same_identification)
+        }
+        _ => ours.get(4..6) == theirs.get(4..6) || ends(&a, ours) == ends(&b, theirs),
+    }
+}
