@@ -10,6 +10,10 @@ extern crate std;
 mod sequence;
 mod time;
 
+#[cfg(feature = "capture")]
+pub mod capture;
+#[cfg(feature = "config")]
+pub mod config;
 #[cfg(feature = "alloc")]
 pub mod conntrack;
 #[cfg(feature = "alloc")]
@@ -18,19 +22,15 @@ pub mod ftp;
 #[cfg(feature = "alloc")]
 pub mod helper;
 #[cfg(feature = "alloc")]
-pub mod router;
-pub mod seqadj;
-#[cfg(feature = "alloc")]
 pub mod nat;
 #[cfg(feature = "alloc")]
 pub mod netfilter;
 pub mod packet;
-#[cfg(feature = "capture")]
-pub mod capture;
-#[cfg(feature = "config")]
-pub mod config;
 #[cfg(all(feature = "capture", feature = "config"))]
 pub mod replay;
+#[cfg(feature = "alloc")]
+pub mod router;
+pub mod seqadj;
 
 pub use sequence::SequenceNumber;
 pub use time::Instant;

@@ -154,9 +154,7 @@ fn conntrack_config(sysctl: &Sysctl) -> Result<conntrack::Config, Error> {
     if let Some(most) = sysctl.number(&key("tcp_max_retrans"))? {
         tcp.max_retransmissions = u8::try_from(most).unwrap_or(u8::MAX);
     }
-    for (name, limit) in
-        [("max", &mut config.limits.connections), ("expect_max", &mut config.limits.expectations)]
-    {
+    for (name, limit) in [("max", &mut config.limits.connections), ("expect_max", &mut config.limits.expectations)] {
         if let Some(most) = sysctl.number(&key(name))? {
             *limit = u32::try_from(most).unwrap_or(u32::MAX).clamp(1, MOST);
         }

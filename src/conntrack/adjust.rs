@@ -1,7 +1,7 @@
 //! Adjusting the numbers of a packet whose stream has shifted (`nf_ct_seq_adjust`).
 
-use super::connection::{Connection, Direction};
 use super::Conntrack;
+use super::connection::{Connection, Direction};
 use crate::SequenceNumber;
 use crate::event::DropReason;
 use crate::packet::{Headers, Layer4, TcpFlags, TcpOptions};

@@ -85,8 +85,17 @@ impl Status {
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 11] = [
-            "EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST", "SRC_NAT_DONE",
-            "DST_NAT_DONE", "DYING", "FIXED_TIMEOUT",
+            "EXPECTED",
+            "SEEN_REPLY",
+            "ASSURED",
+            "CONFIRMED",
+            "SRC_NAT",
+            "DST_NAT",
+            "SEQ_ADJUST",
+            "SRC_NAT_DONE",
+            "DST_NAT_DONE",
+            "DYING",
+            "FIXED_TIMEOUT",
         ];
         let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
         f.debug_list().entries(set.map(|(_, name)| name)).finish()
@@ -145,7 +154,9 @@ pub struct Connection {
 pub(crate) enum ProtocolState {
     Tcp(TcpTracker),
     /// UDP: from when on replies make it a stream.
-    Udp { stream_from: Instant },
+    Udp {
+        stream_from: Instant,
+    },
     Icmp,
     Generic,
 }

@@ -29,11 +29,11 @@ mod connection;
 mod expectation;
 pub(crate) mod hash;
 mod proc;
+mod table;
 mod tcp;
 mod track;
 mod tuple;
 mod wheel;
-mod table;
 
 pub use config::{Config, Limits};
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};

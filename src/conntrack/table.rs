@@ -80,7 +80,13 @@ impl Table {
     }
 
     /// Makes an unconfirmed connection, not yet found by anything. `None` when there is no slot.
-    pub(super) fn create(&mut self, original: Tuple, reply: Tuple, protocol: ProtocolState, deadline: Instant) -> Option<u32> {
+    pub(super) fn create(
+        &mut self,
+        original: Tuple,
+        reply: Tuple,
+        protocol: ProtocolState,
+        deadline: Instant,
+    ) -> Option<u32> {
         let slot = self.free.pop()?;
         let entry = &mut self.slots[slot as usize];
         entry.generation = next_generation(entry.generation);

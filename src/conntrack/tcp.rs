@@ -194,28 +194,28 @@ const fn step(direction: Direction, state: TcpState, kind: Kind) -> Step {
     use Step::{Ignore, Invalid, To};
     use TcpState::*;
     const ORIGINAL: [[Step; 5]; 10] = [
-        [To(SynSent), Invalid, Invalid, To(Established), Invalid],       // None
-        [To(SynSent), Invalid, Invalid, Invalid, To(Close)],             // SynSent
-        [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close)],  // SynRecv
-        [Ignore, Invalid, To(FinWait), To(Established), To(Close)],      // Established
-        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],        // FinWait
-        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],        // CloseWait
-        [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close)],         // LastAck
-        [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close)],   // TimeWait
-        [To(SynSent), Invalid, To(Close), To(Close), To(Close)],         // Close
-        [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close)],        // SynSent2
+        [To(SynSent), Invalid, Invalid, To(Established), Invalid], // None
+        [To(SynSent), Invalid, Invalid, Invalid, To(Close)],       // SynSent
+        [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close)], // SynRecv
+        [Ignore, Invalid, To(FinWait), To(Established), To(Close)], // Established
+        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],  // FinWait
+        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],  // CloseWait
+        [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close)],   // LastAck
+        [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close)], // TimeWait
+        [To(SynSent), Invalid, To(Close), To(Close), To(Close)],   // Close
+        [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close)],  // SynSent2
     ];
     const REPLY: [[Step; 5]; 10] = [
-        [Invalid, Invalid, Invalid, Invalid, Invalid],                   // None
-        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],         // SynSent
-        [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close)],          // SynRecv
-        [Invalid, Ignore, To(FinWait), To(Established), To(Close)],      // Established
-        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],        // FinWait
-        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],        // CloseWait
-        [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close)],         // LastAck
-        [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close)],    // TimeWait
-        [Invalid, Ignore, To(Close), To(Close), To(Close)],              // Close
-        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],         // SynSent2
+        [Invalid, Invalid, Invalid, Invalid, Invalid],                // None
+        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],      // SynSent
+        [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close)],       // SynRecv
+        [Invalid, Ignore, To(FinWait), To(Established), To(Close)],   // Established
+        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],     // FinWait
+        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],     // CloseWait
+        [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close)],      // LastAck
+        [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close)], // TimeWait
+        [Invalid, Ignore, To(Close), To(Close), To(Close)],           // Close
+        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],      // SynSent2
     ];
     let column = match kind {
         Kind::Syn => 0,
@@ -703,8 +703,8 @@ impl TcpTracker {
             }
             self.put(direction, sender, receiver);
             return match (above && !little, unsent) {
-                (false, false) => Fit::Ignored,
                 _ if liberal => Fit::Fits,
+                (false, false) => Fit::Ignored,
                 (true, _) => Fit::Outside(TcpInvalid::AboveWindow),
                 (false, true) => Fit::Outside(TcpInvalid::AcknowledgesUnsent),
             };

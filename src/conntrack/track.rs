@@ -441,9 +441,7 @@ fn judge(
             };
             match tracker.track(&config.tcp, &arrived) {
                 TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
-                TcpVerdict::Invalid { why, shorten } => {
-                    Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten }
-                }
+                TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
                 TcpVerdict::Reopen => Judgement::Reopen,
                 TcpVerdict::Kill => Judgement::Kill,
             }

@@ -235,7 +235,13 @@ impl fmt::Display for Tuple {
         match self.protocol() {
             Protocol::ICMP | Protocol::ICMPV6 => {
                 let [kind, code] = self.destination_port().to_be_bytes();
-                write!(f, "{} > {} type {kind} code {code} id {}", self.source(), self.destination(), self.source_port())
+                write!(
+                    f,
+                    "{} > {} type {kind} code {code} id {}",
+                    self.source(),
+                    self.destination(),
+                    self.source_port()
+                )
             }
             _ => {
                 let from = core::net::SocketAddr::new(self.source(), self.source_port());

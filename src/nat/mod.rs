@@ -41,7 +41,7 @@ pub use translate::{translate, translate_error};
 use core::net::IpAddr;
 
 use crate::Instant;
-use crate::conntrack::{Conntrack, ConnectionId, Direction, OnMatch, Status};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, Status};
 use crate::event::DropReason;
 use crate::packet::Side;
 

@@ -8,10 +8,8 @@ use crate::packet::{Headers, Layer4, Protocol, Side};
 /// SNAT changes the source of packets in original direction, and so the destination of replies.
 #[inline]
 fn is_translated(connection: &Connection, direction: Direction, side: Side) -> bool {
-    let source_moves = matches!(
-        (direction, side),
-        (Direction::Original, Side::Source) | (Direction::Reply, Side::Destination)
-    );
+    let source_moves =
+        matches!((direction, side), (Direction::Original, Side::Source) | (Direction::Reply, Side::Destination));
     connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })
 }
 
@@ -42,7 +40,8 @@ pub fn translate_error(
     bytes: &mut [u8],
     headers: &Headers,
 ) -> bool {
-    let is_redirect = matches!(headers.layer4, Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMP && icmp.kind == 5);
+    let is_redirect =
+        matches!(headers.layer4, Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMP && icmp.kind == 5);
     if is_redirect && connection.status().has(Status::SRC_NAT | Status::DST_NAT) {
         return false;
     }
@@ -68,14 +67,7 @@ pub fn translate_error(
 }
 
 /// Sets an end. The identifier of an ICMP query is the same at both.
-fn set_end(
-    address: core::net::IpAddr,
-    port: u16,
-    identifier: u16,
-    side: Side,
-    bytes: &mut [u8],
-    headers: &Headers,
-) {
+fn set_end(address: core::net::IpAddr, port: u16, identifier: u16, side: Side, bytes: &mut [u8], headers: &Headers) {
     let port = if matches!(headers.protocol, Protocol::ICMP | Protocol::ICMPV6) { identifier } else { port };
     headers.set_endpoint(bytes, side, address, port);
 }

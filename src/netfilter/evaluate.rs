@@ -188,7 +188,13 @@ impl Rules {
 
     /// Asks a table at a hook.
     #[inline]
-    pub fn evaluate(&self, table: TableName, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Verdict {
+    pub fn evaluate(
+        &self,
+        table: TableName,
+        hook: Hook,
+        conntrack: &mut Conntrack,
+        subject: &mut Subject<'_>,
+    ) -> Verdict {
         match &self.tables[table as usize] {
             Some(compiled) => compiled.evaluate(hook, conntrack, subject),
             None => Verdict::Accept,
@@ -219,7 +225,11 @@ impl CompiledTable {
         }
         let find = |called: &str, origin: &Option<Origin>| {
             let position = table.chains.iter().position(|chain| chain.name == called);
-            position.ok_or_else(|| RulesError::NoChain { table: name, chain: called.to_string(), origin: origin.clone() })
+            position.ok_or_else(|| RulesError::NoChain {
+                table: name,
+                chain: called.to_string(),
+                origin: origin.clone(),
+            })
         };
         let mut calls = vec![Vec::new(); table.chains.len()];
         let mut rules = Vec::new();
@@ -386,7 +396,9 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option
         Match::Mark(wanted) => *subject.mark & wanted.mask == wanted.value,
         Match::Connmark(wanted) => connection()?.mark() & wanted.mask == wanted.value,
         // Only the FTP helper is there; an empty name stands for any.
-        Match::Helper(name) => connection().is_some_and(|c| c.master_had_helper()) && (name.is_empty() || name == "ftp"),
+        Match::Helper(name) => {
+            connection().is_some_and(|c| c.master_had_helper()) && (name.is_empty() || name == "ftp")
+        }
         Match::IcmpType { kind, codes } => match headers.layer4 {
             Layer4::Icmp(icmp) => {
                 let any = *kind == u8::MAX && headers.protocol == Protocol::ICMP;

@@ -138,7 +138,8 @@ pub struct Table {
 impl Table {
     /// The table with its built-in chains, empty, with policy accept.
     pub fn new(name: TableName) -> Self {
-        let built_in = |hook: &Hook| Chain { name: hook.chain_name().into(), policy: Some(Policy::Accept), rules: Vec::new() };
+        let built_in =
+            |hook: &Hook| Chain { name: hook.chain_name().into(), policy: Some(Policy::Accept), rules: Vec::new() };
         Self { chains: name.hooks().iter().map(built_in).collect() }
     }
 

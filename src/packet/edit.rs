@@ -261,7 +261,8 @@ mod tests {
         let ip = Ipv4Packet::new(bytes).unwrap();
         assert_eq!(ip.get_checksum(), pnet_packet::ipv4::checksum(&ip), "{bytes:02x?}");
         let tcp = &bytes[20..];
-        let sum = pnet_packet::tcp::ipv4_checksum(&TcpPacket::new(tcp).unwrap(), &ip.get_source(), &ip.get_destination());
+        let sum =
+            pnet_packet::tcp::ipv4_checksum(&TcpPacket::new(tcp).unwrap(), &ip.get_source(), &ip.get_destination());
         assert_eq!(TcpPacket::new(tcp).unwrap().get_checksum(), sum, "{bytes:02x?}");
     }
 

@@ -475,7 +475,8 @@ mod tests {
                 let old = core::mem::replace(&mut bytes[i], value);
                 for len in [bytes.len(), i, 20] {
                     if let Ok(h) = Headers::find_cut(&bytes[..len]) {
-                        let _ = (h.ports(&bytes[..len]), h.payload(&bytes[..len]), h.transport_checksum_ok(&bytes[..len]));
+                        let _ =
+                            (h.ports(&bytes[..len]), h.payload(&bytes[..len]), h.transport_checksum_ok(&bytes[..len]));
                     }
                 }
                 bytes[i] = old;

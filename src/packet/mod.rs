@@ -37,6 +37,6 @@ mod protocol;
 
 pub use buffer::{BadRange, NeedsRoom, Packet};
 pub use edit::Side;
-pub use headers::{Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
 pub(crate) use headers::read_array;
+pub use headers::{Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
 pub use protocol::{Family, Protocol};

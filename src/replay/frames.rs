@@ -78,9 +78,10 @@ impl Frames {
             return Err(Other::Cut);
         }
         let named = record.interface_name.map(|name| router.interfaces().iter().position(|i| i.name == name));
-        let indexed = payload.cooked.and_then(|cooked| cooked.interface).map(|index| {
-            self.indexes.iter().position(|known| *known == index)
-        });
+        let indexed = payload
+            .cooked
+            .and_then(|cooked| cooked.interface)
+            .map(|index| self.indexes.iter().position(|known| *known == index));
         let interface = match indexed.or(named) {
             Some(interface) => interface.ok_or(Other::Ignored)?,
             None => by_address(packet, direction, router).ok_or(Other::Ignored)?,

@@ -82,7 +82,8 @@ impl Verifier {
     /// Whether what left is what was predicted; it is then no longer waited for.
     pub(super) fn matches(&mut self, left: &Frame) -> bool {
         let same = |p: &Predicted| {
-            p.interface == left.interface && comparable(&p.bytes, p.bad_checksum) == comparable(&left.bytes, p.bad_checksum)
+            p.interface == left.interface
+                && comparable(&p.bytes, p.bad_checksum) == comparable(&left.bytes, p.bad_checksum)
         };
         let found = self.pending.iter().position(same);
         found.map(|at| self.pending.remove(at)).is_some()

@@ -168,10 +168,9 @@ impl Network {
         let route = self.routes.iter().find(|route| route.destination.contains(address));
         match route {
             Some(route) => match route.kind {
-                RouteKind::Unicast => Destination::Via {
-                    interface: route.interface,
-                    next_hop: route.gateway.unwrap_or(address),
-                },
+                RouteKind::Unicast => {
+                    Destination::Via { interface: route.interface, next_hop: route.gateway.unwrap_or(address) }
+                }
                 RouteKind::Local => Destination::Local,
                 kind => Destination::Nowhere(kind),
             },

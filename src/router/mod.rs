@@ -129,13 +129,7 @@ impl Router {
 
     /// A packet arrived on an interface. Change it as the verdict says it goes on; what else leaves is put into the
     /// outbox.
-    pub fn process(
-        &mut self,
-        now: Instant,
-        interface: usize,
-        packet: &mut Packet<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
+    pub fn process(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
         self.walk(now, Some(interface), packet, outbox)
     }
 

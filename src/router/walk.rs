@@ -187,7 +187,11 @@ impl Router {
             transit.headers.protocol == Protocol::TCP
                 && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
         };
-        if self.helper.config().enabled && !self.helper_ports.is_empty() && is_control() { Template::FTP } else { Template::default() }
+        if self.helper.config().enabled && !self.helper_ports.is_empty() && is_control() {
+            Template::FTP
+        } else {
+            Template::default()
+        }
     }
 
     /// A table whose verdict is pass or drop.
