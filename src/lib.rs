@@ -7,8 +7,14 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+mod chains;
+#[cfg(feature = "alloc")]
+mod hash;
 mod sequence;
 mod time;
+#[cfg(feature = "alloc")]
+mod wheel;
 
 #[cfg(feature = "capture")]
 pub mod capture;

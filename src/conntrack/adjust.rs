@@ -5,7 +5,6 @@ use super::connection::{Connection, Direction};
 use crate::SequenceNumber;
 use crate::event::DropReason;
 use crate::packet::{Headers, Layer4, TcpFlags, TcpOptions};
-use crate::seqadj::Shift;
 
 impl Conntrack {
     /// Writes the sequence number, the acknowledgement and the edges of SACK blocks as the receiver knows them.
@@ -24,19 +23,23 @@ impl Conntrack {
         headers: &mut Headers,
     ) -> Result<(), DropReason> {
         let (Some(helped), Layer4::Tcp(segment)) = (connection.helped, headers.layer4) else { return Ok(()) };
-        let shifts = self.shifts(helped);
-        let (own, other) = (&shifts[direction as usize], &shifts[direction.other() as usize]);
-        headers.set_sequence(bytes, own.outgoing(segment.sequence));
+        let Some(adjustment) = self.adjustment(helped) else { return Ok(()) };
+        let other = direction.other() as usize;
+        headers.set_sequence(bytes, adjustment.outgoing(direction as usize, segment.sequence));
         if segment.flags.has(TcpFlags::ACK) {
-            headers.set_acknowledgement(bytes, other.returning(segment.acknowledgement));
-            adjust_sack(other, bytes, headers)?;
+            headers.set_acknowledgement(bytes, adjustment.returning(other, segment.acknowledgement));
+            adjust_sack(|edge| adjustment.returning(other, edge), bytes, headers)?;
         }
         Ok(())
     }
 }
 
 /// Writes the edges of SACK blocks as the sender of the acknowledged data knows them.
-fn adjust_sack(shift: &Shift, bytes: &mut [u8], headers: &Headers) -> Result<(), DropReason> {
+fn adjust_sack(
+    returning: impl Fn(SequenceNumber) -> SequenceNumber,
+    bytes: &mut [u8],
+    headers: &Headers,
+) -> Result<(), DropReason> {
     let options = headers.tcp_options(bytes);
     if options.is_empty() {
         return Ok(());
@@ -57,7 +60,7 @@ fn adjust_sack(shift: &Shift, bytes: &mut [u8], headers: &Headers) -> Result<(),
         }
     }
     for (at, edge) in edges.into_iter().take(count) {
-        headers.set_tcp_word(bytes, at, shift.returning(SequenceNumber(edge)).0);
+        headers.set_tcp_word(bytes, at, returning(SequenceNumber(edge)).0);
     }
     Ok(())
 }

@@ -22,14 +22,12 @@ pub struct Config {
     pub icmpv6: Duration,
     /// How long other protocols are remembered (`nf_conntrack_generic_timeout`).
     pub generic: Duration,
-    /// Whether packets with wrong checksums are invalid (`nf_conntrack_checksum`). Captures often have them.
-    pub checksum: bool,
     /// Whether the table's text shows packets and bytes (`nf_conntrack_acct`).
     pub accounting: bool,
 }
 
 impl Default for Config {
-    /// The kernel's defaults, but for checksums: those are for the caller to ask for.
+    /// The kernel's defaults.
     fn default() -> Self {
         Self {
             limits: Limits::default(),
@@ -39,7 +37,6 @@ impl Default for Config {
             icmp: Duration::from_secs(30),
             icmpv6: Duration::from_secs(30),
             generic: Duration::from_secs(600),
-            checksum: false,
             accounting: false,
         }
     }

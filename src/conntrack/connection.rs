@@ -67,6 +67,8 @@ impl Status {
     pub const SRC_NAT_DONE: u16 = 1 << 7;
     /// It was decided whether its destination is translated.
     pub const DST_NAT_DONE: u16 = 1 << 8;
+    /// It is over, and no longer found.
+    pub const DYING: u16 = 1 << 9;
     /// Its timeout is not renewed by packets.
     pub const FIXED_TIMEOUT: u16 = 1 << 10;
 
@@ -149,6 +151,9 @@ pub struct Connection {
     pub(crate) masqueraded_on: Option<u32>,
 }
 
+/// The end of a chain of expectations.
+pub(super) const NO_EXPECTATION: u32 = u32::MAX;
+
 /// What the tracker of its protocol keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ProtocolState {
@@ -162,6 +167,24 @@ pub(crate) enum ProtocolState {
 }
 
 impl Connection {
+    pub(super) fn new(original: Tuple, reply: Tuple, protocol: ProtocolState, deadline: Instant) -> Self {
+        Self {
+            tuples: [original, reply],
+            status: Status::default(),
+            protocol,
+            deadline,
+            scheduled: deadline,
+            mark: 0,
+            helped: None,
+            helper: false,
+            master: None,
+            master_had_helper: false,
+            expectations: NO_EXPECTATION,
+            counters: Default::default(),
+            masqueraded_on: None,
+        }
+    }
+
     /// The tuple of the packets that go this way, as they arrive.
     #[inline]
     pub const fn tuple(&self, direction: Direction) -> &Tuple {
@@ -232,6 +255,6 @@ impl Connection {
     /// Whether its time is over.
     #[inline]
     pub(super) fn expired(&self, now: Instant) -> bool {
-        self.deadline <= now
+        self.deadline <= now || self.status.has(Status::DYING)
     }
 }

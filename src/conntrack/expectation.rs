@@ -5,13 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::connection::{ConnectionId, Direction};
-use super::hash::Key;
+use super::connection::{ConnectionId, Direction, NO_EXPECTATION as NONE};
 use super::tuple::Tuple;
-use super::wheel::Wheel;
 use crate::Instant;
-
-const NONE: u32 = u32::MAX;
+use crate::chains::Chains;
+use crate::hash::Key;
+use crate::wheel::Wheel;
 
 /// A connection that may come, and what is to happen when it does (`nf_conntrack_expect`).
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +93,8 @@ pub struct ExpectationId {
 /// The table of expectations: found by destination, and by master through chains.
 pub(super) struct Table {
     slots: Box<[Slot]>,
-    buckets: Box<[u32]>,
+    /// By source address and destination; nodes are slots.
+    by_tuple: Chains,
     free: Vec<u32>,
     wheel: Wheel,
     key: Key,
@@ -103,17 +103,16 @@ pub(super) struct Table {
 #[derive(Clone, Copy)]
 struct Slot {
     generation: u32,
-    next: u32,
     next_of_master: u32,
     expectation: Option<Expectation>,
 }
 
 impl Table {
     pub(super) fn new(capacity: u32, key: Key) -> Self {
-        let empty = Slot { generation: 0, next: NONE, next_of_master: NONE, expectation: None };
+        let empty = Slot { generation: 0, next_of_master: NONE, expectation: None };
         Self {
             slots: vec![empty; capacity as usize].into(),
-            buckets: vec![NONE; (capacity as usize).next_power_of_two()].into(),
+            by_tuple: Chains::new(capacity),
             free: (0..capacity).rev().collect(),
             wheel: Wheel::new(capacity),
             key,
@@ -122,6 +121,10 @@ impl Table {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.free.is_empty()
     }
 
     pub(super) fn at(&self, slot: u32) -> Option<&Expectation> {
@@ -137,39 +140,22 @@ impl Table {
         self.slots.iter().filter_map(|slot| slot.expectation.as_ref())
     }
 
-    /// The newest expectation that a connection with this tuple meets.
-    pub(super) fn find(&self, tuple: &Tuple, now: Instant) -> Option<u32> {
-        self.matching(tuple).find(|slot| self.at(*slot).is_some_and(|e| e.deadline > now))
-    }
-
-    /// Expectations with this destination whose source allows that of `tuple`, newest first.
+    /// Expectations that a connection with this tuple meets, newest first.
     pub(super) fn matching(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
-        let mut node = self.buckets.get(self.bucket(&tuple)).copied().unwrap_or(NONE);
-        core::iter::from_fn(move || {
-            while node != NONE {
-                let slot = node;
-                let entry = &self.slots[slot as usize];
-                node = entry.next;
-                let meets = |e: &Expectation| e.tuple.same_destination(tuple) && e.tuple.same_source_address(tuple);
-                if entry.expectation.as_ref().is_some_and(meets) {
-                    return Some(slot);
-                }
-            }
-            None
-        })
+        let meets = move |e: &Expectation| e.tuple.same_destination(tuple) && e.tuple.same_source_address(tuple);
+        let candidates = self.by_tuple.with_hash(tuple.hash_expected(self.key));
+        candidates.filter(move |slot| self.at(*slot).is_some_and(meets))
     }
 
     /// Registers an expectation in front of those with the same destination; `of_master` is the first of its
     /// master's. `None` when there is no room.
     pub(super) fn insert(&mut self, expectation: Expectation, of_master: u32) -> Option<(u32, ExpectationId)> {
         let slot = self.free.pop()?;
-        let bucket = self.bucket(&expectation.tuple);
         let entry = &mut self.slots[slot as usize];
         entry.expectation = Some(expectation);
-        entry.next = self.buckets[bucket];
         entry.next_of_master = of_master;
-        self.buckets[bucket] = slot;
+        self.by_tuple.link(slot, expectation.tuple.hash_expected(self.key));
         self.wheel.insert(slot, expectation.deadline);
         Some((slot, ExpectationId { slot, generation: self.slots[slot as usize].generation }))
     }
@@ -177,12 +163,8 @@ impl Table {
     /// Takes an expectation out; `first` is the head of its master's chain, and the new head is returned with it.
     pub(super) fn remove(&mut self, slot: u32, first: u32) -> Option<(Expectation, u32)> {
         let expectation = self.slots.get_mut(slot as usize)?.expectation.take()?;
-        let bucket = self.bucket(&expectation.tuple);
-        let behind = self.slots[slot as usize].next;
-        unlink(&mut self.slots, &mut self.buckets[bucket], slot, behind, |entry| &mut entry.next);
-        let mut head = first;
-        let behind = self.slots[slot as usize].next_of_master;
-        unlink(&mut self.slots, &mut head, slot, behind, |entry| &mut entry.next_of_master);
+        self.by_tuple.unlink(slot);
+        let head = self.without(slot, first);
         self.wheel.remove(slot);
         let entry = &mut self.slots[slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
@@ -202,36 +184,31 @@ impl Table {
 
     /// An expectation whose time is over at `now`; to be removed before the next call.
     pub(super) fn next_expired(&mut self, now: Instant) -> Option<u32> {
-        self.wheel.pop(now).inspect(|slot| {
-            // Its deadline never moves: what comes up from an upper level goes back in.
-            if let Some(deadline) = self.slots[*slot as usize].expectation.as_ref().map(|e| e.deadline) {
-                self.wheel.insert(*slot, deadline);
+        loop {
+            let slot = self.wheel.pop(now)?;
+            let Some(deadline) = self.at(slot).map(|expectation| expectation.deadline) else { continue };
+            self.wheel.insert(slot, deadline);
+            if deadline <= now {
+                return Some(slot);
             }
-        })
+        }
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.wheel.next_due()
     }
 
-    fn bucket(&self, tuple: &Tuple) -> usize {
-        tuple.hash_destination(self.key) as usize & (self.buckets.len() - 1)
-    }
-}
-
-/// Takes `slot`, with `behind` behind it, out of the chain that begins at `head`.
-fn unlink(slots: &mut [Slot], head: &mut u32, slot: u32, behind: u32, next: impl Fn(&mut Slot) -> &mut u32) {
-    if *head == slot {
-        *head = behind;
-        return;
-    }
-    let mut node = *head;
-    while node != NONE {
-        let link = next(&mut slots[node as usize]);
-        if *link == slot {
-            *link = behind;
-            return;
+    /// Takes `slot` out of its master's chain, which begins at `first`, and gives the chain's new beginning. A master
+    /// has few expectations.
+    fn without(&mut self, slot: u32, first: u32) -> u32 {
+        let behind = self.slots[slot as usize].next_of_master;
+        if first == slot {
+            return behind;
         }
-        node = *link;
+        let before = self.of_master(first).find(|other| self.slots[*other as usize].next_of_master == slot);
+        if let Some(before) = before {
+            self.slots[before as usize].next_of_master = behind;
+        }
+        first
     }
 }

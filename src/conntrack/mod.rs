@@ -27,13 +27,11 @@ mod adjust;
 mod config;
 mod connection;
 mod expectation;
-pub(crate) mod hash;
 mod proc;
 mod table;
 mod tcp;
 mod track;
 mod tuple;
-mod wheel;
 
 pub use config::{Config, Limits};
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
@@ -42,8 +40,8 @@ pub use tcp::{TcpConfig, TcpInvalid, TcpState};
 pub use track::{InvalidReason, PacketState, Template, Tracked};
 pub use tuple::Tuple;
 
-pub(crate) use connection::ProtocolState;
-pub(crate) use track::{ICMP_HEADER, Probe, is_icmp_error};
+use connection::{NO_EXPECTATION as NONE, ProtocolState};
+pub(crate) use track::{ICMP_HEADER, Probe};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -53,10 +51,8 @@ use core::time::Duration;
 
 use crate::Instant;
 use crate::event::{DestroyReason, DropReason, Event, Events};
-use crate::seqadj::Shift;
-use hash::Key;
-
-const NONE: u32 = u32::MAX;
+use crate::hash::Key;
+use crate::seqadj::Adjustment;
 
 /// The connection tracker: all connections and expectations, in memory taken when it is made.
 pub struct Conntrack {
@@ -64,7 +60,7 @@ pub struct Conntrack {
     table: table::Table,
     expectations: expectation::Table,
     free_helped: Vec<u32>,
-    shifts: Box<[[Shift; 2]]>,
+    adjustments: Box<[Adjustment]>,
     /// What happened.
     pub events: Events,
 }
@@ -78,7 +74,7 @@ impl Conntrack {
             table: table::Table::new(limits.connections, Key(key)),
             expectations: expectation::Table::new(limits.expectations, Key(key)),
             free_helped: (0..limits.helped).rev().collect(),
-            shifts: vec![[Shift::default(); 2]; limits.helped as usize].into(),
+            adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
             events: Events::new(limits.events),
             config,
         }
@@ -131,7 +127,7 @@ impl Conntrack {
 
     /// All expectations whose time is not over.
     pub fn iter_expectations(&self, now: Instant) -> impl Iterator<Item = &Expectation> {
-        self.expectations.iter().filter(move |e| e.deadline > now)
+        self.expectations.iter().filter(move |e| self.is_pending(now, e))
     }
 
     /// Sets a connection's mark. False when there is no such connection.
@@ -166,10 +162,7 @@ impl Conntrack {
             self.destroy(now, slot, DestroyReason::Timeout);
         }
         while let Some(slot) = self.expectations.next_expired(now) {
-            let due = self.expectations.at(slot).is_none_or(|e| e.deadline <= now);
-            if due {
-                self.unexpect_slot(now, slot, Some(DestroyReason::Timeout));
-            }
+            self.unexpect_slot(now, slot, Some(DestroyReason::Timeout));
         }
     }
 
@@ -220,15 +213,18 @@ impl Conntrack {
         policy: ExpectPolicy,
     ) -> Result<ExpectationId, ExpectError> {
         let slot = self.table.slot(master).ok_or(ExpectError::NoMaster)?;
-        if !self.table.at(slot).helper {
+        if !self.table.at(slot).helper || !self.table.at(slot).status.has(Status::CONFIRMED) {
             return Err(ExpectError::NoMaster);
         }
-        let clashing = self.expectations.matching(&tuple).find(|e| self.expectations.at(*e).is_some());
-        if let Some(other) = clashing {
-            if self.expectations.at(other).is_some_and(|e| e.master != master && e.deadline > now) {
+        let clashing = self.expectations.matching(&tuple).next();
+        if let Some((other, expectation)) = clashing.and_then(|other| Some((other, self.expectations.at(other)?))) {
+            if expectation.master != master && self.is_pending(now, expectation) {
                 return Err(ExpectError::Busy);
             }
             self.unexpect_slot(now, other, Some(DestroyReason::Replaced));
+        }
+        if self.expectations.is_full() {
+            self.handle_timeout(now);
         }
         let first = self.table.at(slot).expectations;
         if self.expectations.of_master(first).count() >= policy.most as usize
@@ -245,7 +241,18 @@ impl Conntrack {
 
     /// Whether a connection with this destination is expected from the same source.
     pub(crate) fn is_expected(&self, now: Instant, tuple: &Tuple) -> bool {
-        self.expectations.find(tuple, now).is_some()
+        self.pending(now, tuple).is_some()
+    }
+
+    /// The newest expectation that a connection with this tuple meets.
+    fn pending(&self, now: Instant, tuple: &Tuple) -> Option<u32> {
+        let is_pending = |slot: &u32| self.expectations.at(*slot).is_some_and(|e| self.is_pending(now, e));
+        self.expectations.matching(tuple).find(is_pending)
+    }
+
+    /// Whether an expectation's time is not over, nor its master's.
+    fn is_pending(&self, now: Instant, expectation: &Expectation) -> bool {
+        expectation.deadline > now && self.get(expectation.master).is_some_and(|master| !master.expired(now))
     }
 
     /// Takes an expectation back, if it is still there.
@@ -312,19 +319,43 @@ impl Conntrack {
     }
 
     fn attach_helper_slot(&mut self, slot: u32) -> Result<(), DropReason> {
+        self.attach_adjustment_slot(slot)?;
+        self.table.at_mut(slot).helper = true;
+        Ok(())
+    }
+
+    /// Lets the numbers of a connection be adjusted: every connection with a helper, and whose text others rewrite.
+    fn attach_adjustment_slot(&mut self, slot: u32) -> Result<(), DropReason> {
         if self.table.at(slot).helped.is_none() {
             let number = self.free_helped.pop().ok_or(DropReason::HelpersFull)?;
-            self.shifts[number as usize] = [Shift::default(); 2];
+            self.adjustments[number as usize] = Adjustment::default();
             self.table.at_mut(slot).helped = Some(HelpedSlot(number));
         }
-        self.table.at_mut(slot).helper = true;
         Ok(())
     }
 
     /// How the streams of a helped connection have shifted, by direction of the sender.
     #[inline]
-    pub fn shifts(&self, slot: HelpedSlot) -> &[Shift; 2] {
-        &self.shifts[slot.index()]
+    pub fn adjustment(&self, slot: HelpedSlot) -> Option<&Adjustment> {
+        self.adjustments.get(slot.index())
+    }
+
+    /// Closes a TCP connection, since a reset is sent in its name (`nf_conntrack_tcp_set_closing`).
+    pub(crate) fn close(&mut self, now: Instant, id: ConnectionId) {
+        let Some(slot) = self.table.slot(id) else { return };
+        let timeout = self.config.tcp.close;
+        if let ProtocolState::Tcp(tracker) = &mut self.table.at_mut(slot).protocol
+            && tracker.close()
+        {
+            self.table.set_deadline(slot, now + timeout);
+        }
+    }
+
+    /// Gives up a connection that lives, for a reason.
+    pub(crate) fn destroy_for(&mut self, now: Instant, id: ConnectionId, reason: DestroyReason) {
+        if let Some(slot) = self.table.slot(id) {
+            self.destroy(now, slot, reason);
+        }
     }
 
     /// Notes that text was replaced: the packet from `direction` that begins at `sequence` grew by `growth` bytes.
@@ -338,7 +369,7 @@ impl Conntrack {
         let Some(slot) = self.table.slot(id) else { return };
         let Some(helped) = self.table.at(slot).helped else { return };
         self.table.at_mut(slot).status.set(Status::SEQ_ADJUST);
-        self.shifts[helped.index()][direction as usize].register(sequence, growth);
+        self.adjustments[helped.index()].register(direction as usize, sequence, growth);
     }
 
     /// The table of connections as `/proc/net/nf_conntrack` shows it.
@@ -352,6 +383,7 @@ impl Conntrack {
     /// Destroys a connection, what it announced, and tells of it.
     fn destroy(&mut self, now: Instant, slot: u32, reason: DestroyReason) {
         let connection = self.table.at(slot);
+        let reason = if connection.status.has(Status::DYING) { DestroyReason::Reset } else { reason };
         if connection.status.has(Status::CONFIRMED) {
             let event = Event::Destroyed {
                 connection: self.table.id(slot),
@@ -368,7 +400,7 @@ impl Conntrack {
         self.release(slot);
     }
 
-    /// Frees a slot and the number of its helper.
+    /// Frees a slot, on which nothing hangs any more, and the number of its helper.
     fn release(&mut self, slot: u32) {
         if let Some(helped) = self.table.at(slot).helped {
             self.free_helped.push(helped.0);

@@ -85,7 +85,7 @@ fn write_tuple(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
             let [kind, code] = tuple.destination_port().to_be_bytes();
             write!(out, " type={kind} code={code} id={} ", tuple.source_port())
         }
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
             write!(out, " sport={} dport={} ", tuple.source_port(), tuple.destination_port())
         }
         _ => out.write_str(" "),

@@ -382,6 +382,11 @@ impl TcpTracker {
         self.state
     }
 
+    /// Takes the connection for closed; false when it was.
+    pub(super) fn close(&mut self) -> bool {
+        core::mem::replace(&mut self.state, TcpState::Close) != TcpState::Close
+    }
+
     /// The tracker for a connection that begins with this segment.
     pub(super) fn open(config: &TcpConfig, arrived: &Arrived<'_>) -> Result<Self, TcpInvalid> {
         let kind = Kind::of(arrived.segment.flags);

@@ -58,6 +58,18 @@ pub struct Tracked {
 
 impl Tracked {
     pub(crate) const UNTRACKED: Self = Self::without(PacketState::Untracked);
+    /// A reset that this machine sends in a connection's name, in answer to a packet of it.
+    pub(crate) const fn answering(self) -> Self {
+        Self {
+            direction: self.direction.other(),
+            state: PacketState::Related,
+            is_error: true,
+            on_match: OnMatch::Nothing,
+            ..self
+        }
+    }
+
+    pub(crate) const BAD_CHECKSUM: Self = Self::invalid(InvalidReason::Checksum);
 
     const fn without(state: PacketState) -> Self {
         Self { connection: None, direction: Direction::Original, state, is_error: false, on_match: OnMatch::Nothing }
@@ -107,7 +119,7 @@ impl Conntrack {
     /// Finds the connection a packet belongs to, or begins one, and lets the packet change its state.
     ///
     /// A connection that begins is not in the table until [`Conntrack::confirm`]; if the packet does not leave,
-    /// [`Conntrack::discard`] gives it up.
+    /// [`Conntrack::discard`] gives it up. One that is forgotten in between ends with its time.
     ///
     /// # Errors
     /// When there is no room for another connection: the packet is to be dropped.
@@ -132,7 +144,7 @@ impl Conntrack {
     /// The connection a probe found.
     #[inline]
     pub(crate) fn probed(&self, probe: &Probe) -> Option<&Connection> {
-        probe.found.map(|(slot, _)| self.table.at(slot))
+        probe.found.filter(|_| probe.epoch == self.table.epoch()).map(|(slot, _)| self.table.at(slot))
     }
 
     /// As [`Conntrack::track`], for a packet whose tuple was looked up already.
@@ -152,9 +164,6 @@ impl Conntrack {
             if headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp) {
                 return Ok(Tracked::UNTRACKED);
             }
-        }
-        if self.config.checksum && !headers.transport_checksum_ok(bytes) {
-            return Ok(Tracked::invalid(InvalidReason::Checksum));
         }
         let Some(mut probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
         if probe.epoch != self.table.epoch() {
@@ -200,9 +209,11 @@ impl Conntrack {
         let judgement = judge(&self.config, connection, now, direction, bytes, headers, shift);
         match judgement {
             Judgement::Accept { timeout, assured } => {
-                connection.count(direction, headers);
                 if direction == Direction::Reply {
                     connection.status.set(Status::SEEN_REPLY);
+                }
+                if timeout.is_some() {
+                    connection.count(direction, headers);
                 }
                 if assured {
                     connection.status.set(Status::ASSURED);
@@ -222,8 +233,12 @@ impl Conntrack {
                 return Some(Tracked::invalid(reason));
             }
             Judgement::Reopen => return None,
-            // It is no longer found, but this packet still goes its way.
-            Judgement::Kill => self.table.set_deadline(slot, now),
+            Judgement::Kill => {
+                // It is no longer found, but this packet still goes its way.
+                connection.count(direction, headers);
+                connection.status.set(Status::DYING);
+                self.table.set_deadline(slot, now);
+            }
         }
         Some(Tracked { connection: Some(id), direction, state, is_error: false, on_match: OnMatch::Nothing })
     }
@@ -245,7 +260,8 @@ impl Conntrack {
                 return Ok(Tracked::invalid(reason));
             }
         };
-        let deadline = now + UNCONFIRMED_TIMEOUT;
+        // The judgement will set it.
+        let deadline = Instant::NEVER;
         let slot = match self.table.create(*tuple, reply, protocol, deadline) {
             Some(slot) => slot,
             None => {
@@ -307,25 +323,32 @@ impl Conntrack {
         if self.expectations.len() == 0 {
             return None;
         }
-        let slot = self.expectations.find(tuple, now)?;
-        let master = self.get(self.expectations.at(slot)?.master)?;
-        if !master.status.has(Status::CONFIRMED) {
-            return None;
-        }
+        let slot = self.pending(now, tuple)?;
         self.unexpect_slot(now, slot, None)
     }
 
-    /// Gives up connections that are not assured, in the first of eight buckets that has any, as Linux does.
+    /// Forgets connections whose time is over; or else gives up those that are not assured, in the first of eight
+    /// buckets that has any, as Linux does.
     fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
-        for distance in 0..EARLY_DROP_BUCKETS {
-            let expendable = |slot: &u32| !self.table.at(*slot).status.has(Status::ASSURED);
-            let victim = self.table.in_bucket(tuple, distance).find(expendable);
-            if let Some(slot) = victim {
-                self.destroy(now, slot, DestroyReason::Evicted);
-                return Ok(());
-            }
+        if let Some(slot) = self.table.next_expired(now) {
+            self.destroy(now, slot, DestroyReason::Timeout);
+            return Ok(());
         }
-        Err(DropReason::TableFull)
+        let mut distances = 0..EARLY_DROP_BUCKETS;
+        let distance = distances.find(|distance| self.expendable(now, tuple, *distance).is_some());
+        let distance = distance.ok_or(DropReason::TableFull)?;
+        while let Some(slot) = self.expendable(now, tuple, distance) {
+            self.destroy(now, slot, DestroyReason::Evicted);
+        }
+        Ok(())
+    }
+
+    /// A connection in a bucket that may be given up.
+    fn expendable(&self, now: Instant, tuple: &Tuple, distance: usize) -> Option<u32> {
+        self.table.near(tuple, distance).find(|slot| {
+            let connection = self.table.at(*slot);
+            !connection.status.has(Status::ASSURED) || connection.expired(now)
+        })
     }
 
     /// An ICMP error: it belongs to the connection of the packet it quotes.
@@ -366,7 +389,8 @@ impl Conntrack {
             return 0;
         }
         let (Some(helped), Layer4::Tcp(segment)) = (connection.helped, headers.layer4) else { return 0 };
-        self.shifts[helped.index()][direction.other() as usize].offset_at(segment.acknowledgement - 1)
+        let adjustment = self.adjustment(helped);
+        adjustment.map_or(0, |a| a.window_shift(direction.other() as usize, segment.acknowledgement))
     }
 }
 
@@ -379,8 +403,6 @@ impl Connection {
     }
 }
 
-/// How long a connection waits to be confirmed by a caller who takes the steps one by one and forgets it.
-const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many buckets are searched for connections to give up when the table is full (Linux, `early_drop`).
 const EARLY_DROP_BUCKETS: usize = 8;
 /// Type, code, checksum and the word behind them.

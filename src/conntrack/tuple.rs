@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::hash::Key;
+use crate::hash::Key;
 use crate::packet::{Family, Headers, Layer4, Protocol, Side};
 
 /// One direction of a connection: addresses, ports, protocol and zone (`nf_conntrack_tuple`).
@@ -53,7 +53,7 @@ impl Tuple {
     #[inline]
     pub fn of(headers: &Headers, bytes: &[u8]) -> Option<Self> {
         let ports = match headers.protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
                 let (source, destination) = headers.ports(bytes)?;
                 join(source, destination)
             }
@@ -207,10 +207,10 @@ impl Tuple {
         }
     }
 
-    /// The hash of what an expectation is looked up by: everything but the source.
-    pub(super) fn hash_destination(self, key: Key) -> u64 {
-        let [a, b] = self.destination;
-        key.hash([a, b, u64::from(self.ports & 0xffff) << 32 | u64::from(self.kind)])
+    /// The hash of what an expectation is looked up by: everything but the source port.
+    pub(super) fn hash_expected(self, key: Key) -> u64 {
+        let ([a, b], [c, d]) = (self.source, self.destination);
+        key.hash([a, b, c, d, u64::from(self.ports & 0xffff) << 32 | u64::from(self.kind)])
     }
 
     /// The hash of what NAT remembers mappings by: the source and the protocol.

@@ -26,7 +26,7 @@ use crate::conntrack::{
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, NeedsRoom, Packet, Protocol, Segment};
+use crate::packet::{Headers, Layer4, Packet, Protocol, Segment};
 
 /// Which parts of the helper are there, and their options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,16 +95,17 @@ impl FtpHelper {
         &self.config
     }
 
-    /// Whether a packet of this connection may grow, so that it must have room before anything is changed.
+    /// Whether a packet of this connection may grow, so that it must have room before anything is changed: how much
+    /// it wants, if it has less.
     #[inline]
-    pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), NeedsRoom> {
+    pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
         let Layer4::Tcp(segment) = headers.layer4 else { return Ok(()) };
         let padding = packet.bytes().len().saturating_sub(headers.end);
         let may_grow = connection.has_helper()
             && segment.payload < headers.end
             && connection.status().has(Status::SRC_NAT | Status::DST_NAT)
             && packet.tail_room() + padding < ftp::MAX_TEXT;
-        if may_grow { Err(NeedsRoom(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT))) } else { Ok(()) }
+        if may_grow { Err(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT)) } else { Ok(()) }
     }
 
     /// Reads a packet of a helped connection that is about to leave, already translated but with its own sequence

@@ -1,6 +1,6 @@
 //! What is chosen at random.
 
-use crate::conntrack::hash::Key;
+use crate::hash::Key;
 
 /// Random numbers that nobody on the network can foretell, and that the same key gives again: SipHash of a counter.
 ///

@@ -175,10 +175,7 @@ fn candidate_ports(tuple: &Tuple, range: &NatRange, side: Side) -> Option<(u16, 
 }
 
 const fn has_ports(protocol: Protocol) -> bool {
-    matches!(
-        protocol,
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
-    )
+    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::ICMP | Protocol::ICMPV6)
 }
 
 #[cfg(test)]

@@ -62,21 +62,15 @@ impl<'b> Packet<'b> {
     /// Cuts what stands behind the first `len` bytes: link-layer padding.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
+        self.end = self.end.min(self.start.saturating_add(len));
     }
 
-    /// Replaces `old` (relative to the packet's start) by `new`, moving what follows.
-    ///
-    /// # Errors
-    /// [`NeedsRoom`] when the tail room does not take the growth; nothing is changed then. A range beyond the packet
-    /// asks for room without end.
-    pub(crate) fn splice(&mut self, old: Range<usize>, new: &[u8]) -> Result<(), NeedsRoom> {
-        if old.start > old.end || old.end > self.end - self.start {
-            return Err(NeedsRoom(usize::MAX));
-        }
+    /// Replaces `old` (relative to the packet's start) by `new`, moving what follows. The caller has looked that the
+    /// range is in the packet and that there is room; otherwise nothing is changed.
+    pub(super) fn splice(&mut self, old: Range<usize>, new: &[u8]) {
         let growth = new.len().saturating_sub(old.len());
-        if growth > self.tail_room() {
-            return Err(NeedsRoom(growth));
+        if old.start > old.end || old.end > self.end - self.start || growth > self.tail_room() {
+            return;
         }
         let from = self.start + old.end;
         let to = self.start + old.start + new.len();
@@ -85,7 +79,6 @@ impl<'b> Packet<'b> {
             text.copy_from_slice(new);
         }
         self.end = self.end - old.len() + new.len();
-        Ok(())
     }
 }
 
@@ -102,18 +95,29 @@ impl fmt::Display for BadRange {
 
 impl core::error::Error for BadRange {}
 
-/// This many bytes of tail room are wanted behind the packet.
+/// Why a stretch of payload was not replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs)]
-pub struct NeedsRoom(pub usize);
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// This many bytes of room are wanted behind the packet.
+    NeedsRoom(usize),
+    /// The range is not in the payload of a TCP packet.
+    NotInPayload,
+    /// The packet would be longer than its length field can say.
+    TooLong,
+}
 
-impl fmt::Display for NeedsRoom {
+impl fmt::Display for ReplaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the packet needs {} bytes of room behind it", self.0)
+        match self {
+            Self::NeedsRoom(bytes) => write!(f, "the packet needs {bytes} bytes of room behind it"),
+            Self::NotInPayload => f.write_str("the range is not in the payload of a TCP packet"),
+            Self::TooLong => f.write_str("the packet would be longer than 65535 bytes"),
+        }
     }
 }
 
-impl core::error::Error for NeedsRoom {}
+impl core::error::Error for ReplaceError {}
 
 #[cfg(test)]
 mod tests {
@@ -123,9 +127,9 @@ mod tests {
     fn splice_moves_the_tail_both_ways() {
         let mut buffer = *b"..abcdef....";
         let mut packet = Packet::new(&mut buffer, 2..8).unwrap();
-        packet.splice(1..3, b"WXYZ").unwrap();
+        packet.splice(1..3, b"WXYZ");
         assert_eq!(packet.bytes(), b"aWXYZdef");
-        packet.splice(1..5, b"").unwrap();
+        packet.splice(1..5, b"");
         assert_eq!(packet.bytes(), b"adef");
         assert_eq!(packet.head_room(), 2);
         assert_eq!(packet.tail_room(), 6);
@@ -135,9 +139,11 @@ mod tests {
     fn splice_without_room_changes_nothing() {
         let mut buffer = *b"abcd.";
         let mut packet = Packet::new(&mut buffer, 0..4).unwrap();
-        assert_eq!(packet.splice(1..2, b"wxyz"), Err(NeedsRoom(3)));
+        packet.splice(1..2, b"wxyz");
+        packet.splice(3..9, b"");
         assert_eq!(packet.bytes(), b"abcd");
-        assert!(packet.splice(3..9, b"").is_err());
+        packet.truncate(usize::MAX);
+        assert_eq!(packet.bytes(), b"abcd");
         assert!(Packet::new(&mut [0; 4], 2..5).is_err());
     }
 }

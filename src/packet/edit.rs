@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::ops::Range;
 
 use super::headers::read_array;
-use super::{Family, Headers, Layer4, NeedsRoom, Packet, Protocol, checksum};
+use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, checksum};
 use crate::SequenceNumber;
 
 /// One of a packet's two ends.
@@ -22,7 +22,7 @@ impl Headers {
     ///
     /// The IPv4 header's checksum and that of the transport header change by the difference; a UDP packet without a
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
-    /// its port changed and nothing else. An address of the other family changes nothing.
+    /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the other family changes nothing.
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
         if address.is_ipv4() == (self.family == Family::V4) {
             self.set_address(bytes, side, address);
@@ -65,7 +65,7 @@ impl Headers {
     #[inline]
     fn set_port(&self, bytes: &mut [u8], side: Side, new: u16) {
         let at = match self.protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
                 self.transport + if side == Side::Source { 0 } else { 2 }
             }
             Protocol::ICMP | Protocol::ICMPV6 if matches!(self.layer4, Layer4::Icmp(_)) => self.transport + 4,
@@ -86,8 +86,8 @@ impl Headers {
             return;
         }
         match self.protocol {
-            // A header that is cut off shows its ports and not its checksum: what stands there may be anything.
-            Protocol::TCP if matches!(self.layer4, Layer4::Tcp(_)) => update(bytes, self.transport + 16, change),
+            // A header that is cut off shows its ports and maybe not its checksum: Linux wants its twenty bytes.
+            Protocol::TCP if bytes.len() >= self.transport + 20 => update(bytes, self.transport + 16, change),
             Protocol::UDP | Protocol::UDPLITE if self.layer4 == Layer4::Udp => {
                 update(bytes, self.transport + 6, |sum| match sum {
                     0 => 0,
@@ -192,15 +192,28 @@ impl Packet<'_> {
     /// Link-layer padding is cut off. The urgent pointer stays, as in Linux.
     ///
     /// # Errors
-    /// When the tail room does not take the growth, or the range is not in the payload; nothing is changed then.
-    pub fn replace_payload(&mut self, headers: &mut Headers, old: Range<usize>, new: &[u8]) -> Result<(), NeedsRoom> {
-        let Layer4::Tcp(segment) = headers.layer4 else { return Err(NeedsRoom(usize::MAX)) };
+    /// See [`ReplaceError`]; nothing is changed then.
+    pub fn replace_payload(
+        &mut self,
+        headers: &mut Headers,
+        old: Range<usize>,
+        new: &[u8],
+    ) -> Result<(), ReplaceError> {
+        let Layer4::Tcp(segment) = headers.layer4 else { return Err(ReplaceError::NotInPayload) };
         let len = headers.end.saturating_sub(segment.payload);
-        if old.start > old.end || old.end > len || headers.end + new.len() > old.len() + usize::from(u16::MAX) {
-            return Err(NeedsRoom(usize::MAX));
+        if old.start > old.end || old.end > len || headers.end > self.bytes().len() {
+            return Err(ReplaceError::NotInPayload);
+        }
+        if headers.end + new.len() > old.len() + usize::from(u16::MAX) {
+            return Err(ReplaceError::TooLong);
+        }
+        let growth = new.len().saturating_sub(old.len());
+        let padding = self.bytes().len() - headers.end;
+        if growth > self.tail_room() + padding {
+            return Err(ReplaceError::NeedsRoom(growth - padding));
         }
         self.truncate(headers.end);
-        self.splice(segment.payload + old.start..segment.payload + old.end, new)?;
+        self.splice(segment.payload + old.start..segment.payload + old.end, new);
         headers.end = headers.end - old.len() + new.len();
         headers.write_length(self.bytes_mut());
         headers.fill_header_checksum(self.bytes_mut());
@@ -315,8 +328,9 @@ mod tests {
         let before = buffer.clone();
         let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
         let mut headers = Headers::find(packet.bytes()).unwrap();
-        assert!(packet.replace_payload(&mut headers, 0..7, b"").is_err());
-        assert_eq!(packet.replace_payload(&mut headers, 0..0, b"ab"), Err(NeedsRoom(2)));
+        assert_eq!(packet.replace_payload(&mut headers, 0..7, b""), Err(ReplaceError::NotInPayload));
+        assert_eq!(packet.replace_payload(&mut headers, 0..0, b"ab"), Err(ReplaceError::NeedsRoom(2)));
+        assert_eq!(packet.replace_payload(&mut headers, 0..0, &[0; 65_500]), Err(ReplaceError::TooLong));
         assert_eq!(packet.bytes(), before);
     }
 

@@ -250,7 +250,7 @@ impl Headers {
     /// Source and destination port, of a TCP or UDP packet whose transport header shows at least these.
     #[inline]
     pub fn ports(&self, bytes: &[u8]) -> Option<(u16, u16)> {
-        if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP)
+        if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE)
             || self.fragment.is_some_and(|f| f.offset != 0)
         {
             return None;

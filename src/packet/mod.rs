@@ -29,14 +29,18 @@
 //! ```
 
 mod buffer;
+mod build;
 pub mod checksum;
 mod edit;
+mod fragment;
 mod headers;
 pub mod link;
 mod protocol;
 
-pub use buffer::{BadRange, NeedsRoom, Packet};
+pub use buffer::{BadRange, Packet, ReplaceError};
+pub(crate) use build::{IcmpError, MAX_BUILT, write_reset};
 pub use edit::Side;
+pub(crate) use fragment::{header_len, must_not_be_cut, write_fragment};
 pub(crate) use headers::read_array;
 pub use headers::{Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
 pub use protocol::{Family, Protocol};

@@ -39,7 +39,7 @@ use crate::config::{self, Directory};
 use crate::event::Event;
 use crate::netfilter::RulesError;
 use crate::packet::{Headers, Packet};
-use crate::router::{Outbox, Router, Verdict};
+use crate::router::{Outbox, Router, Verdict, Way};
 use frames::{Frame, Frames};
 use verify::Verifier;
 
@@ -262,10 +262,10 @@ impl Replay {
             }
         }
         for outgoing in self.outbox.iter() {
-            let seen = Seen { interface: outgoing.interface, bytes: outgoing.bytes, ..seen };
-            sink.leaves(seen, &self.router);
+            let Way::Forward { interface, .. } = outgoing.way else { continue };
+            sink.leaves(Seen { interface, bytes: outgoing.bytes, ..seen }, &self.router);
             if let Some(verifier) = &mut self.verifier {
-                verifier.predict(frame, outgoing.interface, outgoing.bytes, false);
+                verifier.predict(frame, interface, outgoing.bytes, bad_checksum);
             }
         }
         self.outbox.clear();

@@ -124,6 +124,12 @@ impl Verifier {
 fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     let mut compared = bytes.to_vec();
     let Ok(headers) = Headers::find(bytes) else { return compared };
+    let is_error = matches!(headers.layer4, Layer4::Icmp(icmp) if matches!(icmp.kind, 3 | 4 | 5 | 11 | 12));
+    if headers.protocol == Protocol::ICMP && is_error {
+        for range in [4..6, 10..12] {
+            compared.get_mut(range).into_iter().for_each(|field| field.fill(0));
+        }
+    }
     if bad_checksum {
         let at = match headers.protocol {
             Protocol::TCP => Some(16),

@@ -189,6 +189,23 @@ impl Network {
         }
     }
 
+    /// The address that this machine uses towards another.
+    pub(crate) fn source_towards(&self, address: IpAddr) -> Option<IpAddr> {
+        let route = self.routes.iter().find(|route| route.destination.contains(address))?;
+        route.source.or_else(|| self.source_for(route.interface, route.gateway.unwrap_or(address)))
+    }
+
+    /// Whether a packet from or to this address is no business of a router's (RFC 1812 sections 4.2.2.11 and 5.3.7): it
+    /// is dropped without a word.
+    pub(crate) fn is_martian(&self, source: IpAddr, destination: IpAddr) -> bool {
+        let impossible = |address: IpAddr| match address {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),
+        };
+        let many = source.is_multicast() || matches!(source, IpAddr::V4(v4) if v4.is_broadcast());
+        many || impossible(source) || impossible(destination)
+    }
+
     /// What kind of address this is to this machine.
     pub(crate) fn address_type(&self, address: IpAddr) -> AddressTypes {
         match address {

@@ -35,13 +35,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answer;
+mod fragments;
 mod interfaces;
 mod outbox;
 mod walk;
 
 pub use interfaces::{Interface, InterfaceAddress, Route, RouteKind, Scope};
-pub use outbox::{Outbox, Outgoing};
+pub use outbox::{Outbox, Outgoing, Way};
 
+use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -49,13 +53,14 @@ use crate::Instant;
 use crate::conntrack::{self, Conntrack};
 use crate::event::{DropReason, Event};
 use crate::helper::{FtpHelper, HelperConfig};
-use crate::nat::Nat;
+use crate::nat::{Choices, Nat};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
-use crate::packet::{Family, Packet};
+use crate::packet::{Family, MAX_BUILT, Packet};
+use fragments::Fragments;
 use interfaces::Network;
 
 /// What a router is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Its interfaces; their places in this list are their numbers everywhere else.
@@ -73,6 +78,28 @@ pub struct Config {
     /// Destination ports of connections that get the helper without a rule (`nf_conntrack_helper` = 1, gone since
     /// Linux 6.0).
     pub helper_ports: Vec<u16>,
+    /// Whether arriving packets with wrong transport checksums are invalid (`nf_conntrack_checksum`, which kernels set).
+    /// Captures often have them, where hardware was to fill them in.
+    pub checksum: bool,
+    /// How many packets may wait for missing fragments at once, 64 KiB each.
+    pub fragments: usize,
+}
+
+impl Default for Config {
+    /// No interfaces, routes or rules; room for 16 packets in fragments.
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            routes: Vec::new(),
+            rules4: Ruleset::default(),
+            rules6: Ruleset::default(),
+            conntrack: conntrack::Config::default(),
+            helper: HelperConfig::default(),
+            helper_ports: Vec::new(),
+            checksum: false,
+            fragments: 16,
+        }
+    }
 }
 
 /// What becomes of a packet.
@@ -90,7 +117,7 @@ pub enum Verdict {
     Local,
     /// It is gone.
     Drop(DropReason),
-    /// It is kept, and leaves with others through the outbox, or never.
+    /// It is kept, and leaves with others through the outbox, now or later, or never.
     Held,
     /// It needs this many bytes of room behind it. Nothing was changed: give it the room and call again.
     NeedsRoom(usize),
@@ -104,6 +131,12 @@ pub struct Router {
     nat: Nat,
     helper: FtpHelper,
     helper_ports: Vec<u16>,
+    checksum: bool,
+    fragments: Fragments,
+    /// Where packets are made that the router sends itself.
+    workbench: Box<[u8]>,
+    /// Identifications of ICMP errors.
+    identifications: Choices,
 }
 
 impl Router {
@@ -124,6 +157,10 @@ impl Router {
             nat: Nat::new([c, d]),
             helper: FtpHelper::new(config.helper, helped),
             helper_ports: config.helper_ports,
+            checksum: config.checksum,
+            fragments: Fragments::new(config.fragments),
+            workbench: vec![0; MAX_BUILT + Packet::ROOM].into(),
+            identifications: Choices::new([d, c]),
         })
     }
 
@@ -141,12 +178,13 @@ impl Router {
     /// When [`Router::handle_timeout`] should be called next; it may then find nothing to do. Every other call may
     /// change it.
     pub fn poll_at(&self) -> Option<Instant> {
-        self.conntrack.poll_at()
+        [self.conntrack.poll_at(), self.fragments.poll_at()].into_iter().flatten().min()
     }
 
     /// Does what only time brings: forgets connections, sends what waited too long.
     pub fn handle_timeout(&mut self, now: Instant, _outbox: &mut Outbox) {
         self.conntrack.handle_timeout(now);
+        self.fragments.handle_timeout(now);
     }
 
     /// The oldest event that was not taken yet, and when it happened.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 /// Packets that the router sends of its own accord: ICMP errors and resets, parts of packets that were too long, what
-/// was held back. Its memory is taken when it is made; the caller empties it after each call.
+/// was held back; and those for this machine that it put together of parts. Its memory is taken when it is made; the caller empties it after each call.
 #[derive(Debug)]
 pub struct Outbox {
     buffer: Box<[u8]>,
@@ -19,9 +19,23 @@ pub struct Outbox {
 struct Entry {
     start: usize,
     end: usize,
-    interface: usize,
-    next_hop: IpAddr,
+    way: Way,
     mark: u32,
+}
+
+/// Where a packet of the outbox goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Way {
+    /// It leaves.
+    Forward {
+        /// The number of the interface it leaves by.
+        interface: usize,
+        /// Who is next on its way.
+        next_hop: IpAddr,
+    },
+    /// It is for this machine.
+    Local,
 }
 
 /// A packet that leaves.
@@ -30,10 +44,8 @@ struct Entry {
 pub struct Outgoing<'o> {
     /// The packet, from its IP header.
     pub bytes: &'o [u8],
-    /// The number of the interface it leaves by.
-    pub interface: usize,
-    /// Who is next on its way.
-    pub next_hop: IpAddr,
+    /// Where it goes.
+    pub way: Way,
     /// Its firewall mark.
     pub mark: u32,
 }
@@ -49,8 +61,7 @@ impl Outbox {
     pub fn iter(&self) -> impl Iterator<Item = Outgoing<'_>> {
         self.entries.iter().map(|entry| Outgoing {
             bytes: self.buffer.get(entry.start..entry.end).unwrap_or_default(),
-            interface: entry.interface,
-            next_hop: entry.next_hop,
+            way: entry.way,
             mark: entry.mark,
         })
     }
@@ -81,8 +92,16 @@ impl Outbox {
     }
 
     /// What was made in [`Outbox::room`] leaves.
-    pub(crate) fn send(&mut self, len: usize, interface: usize, next_hop: IpAddr, mark: u32) {
-        self.entries.push(Entry { start: self.used, end: self.used + len, interface, next_hop, mark });
+    pub(crate) fn send(&mut self, len: usize, way: Way, mark: u32) {
+        self.entries.push(Entry { start: self.used, end: self.used + len, way, mark });
         self.used += len;
+    }
+
+    /// Takes a copy of a packet.
+    pub(crate) fn send_copy(&mut self, bytes: &[u8], way: Way, mark: u32) {
+        if let Some(room) = self.room(bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.send(bytes.len(), way, mark);
+        }
     }
 }

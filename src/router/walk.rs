@@ -7,25 +7,37 @@
 
 use core::net::IpAddr;
 
+use super::answer::{Answer, Refusal};
+use super::fragments::{Gathered, Whole};
 use super::interfaces::Destination;
-use super::{Outbox, Router, Verdict, family_index};
+use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
 use crate::conntrack::{PacketState, Probe, Status, Template, Tracked};
-use crate::event::{DropReason, Event};
+use crate::event::{DestroyReason, DropReason, Event};
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
 use crate::netfilter::{self, Hook, Subject, TableName, Tracking};
-use crate::packet::{Headers, Layer4, Packet, Protocol, Side};
+use crate::packet::{
+    Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, header_len, must_not_be_cut, write_fragment,
+};
 
 /// A packet on its way.
-struct Transit<'t, 'b> {
-    now: Instant,
-    packet: &'t mut Packet<'b>,
-    headers: Headers,
-    probe: Option<Probe>,
-    tracked: Tracked,
+pub(super) struct Transit<'t, 'b> {
+    pub(super) now: Instant,
+    pub(super) packet: &'t mut Packet<'b>,
+    pub(super) headers: Headers,
+    pub(super) probe: Option<Probe>,
+    pub(super) tracked: Tracked,
     in_interface: Option<usize>,
     out_interface: Option<usize>,
+}
+
+impl<'t, 'b> Transit<'t, 'b> {
+    /// A packet that this machine makes.
+    pub(super) const fn own(now: Instant, packet: &'t mut Packet<'b>, headers: Headers, probe: Option<Probe>) -> Self {
+        let tracked = Tracked::UNTRACKED;
+        Self { now, packet, headers, probe, tracked, in_interface: None, out_interface: None }
+    }
 }
 
 impl Router {
@@ -38,27 +50,36 @@ impl Router {
         outbox: &mut Outbox,
     ) -> Verdict {
         let headers = match Headers::find(packet.bytes()) {
-            Ok(headers) if headers.fragment.is_none() => headers,
-            Ok(_) => return self.dropped(now, DropReason::Fragment, None),
+            Ok(headers) => headers,
             Err(_) => return self.dropped(now, DropReason::Malformed, None),
         };
+        if let Some(fragment) = headers.fragment {
+            return self.gather(now, in_interface, packet, &headers, fragment, outbox);
+        }
         let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
         if let Some(connection) = connection
             && let Err(room) = FtpHelper::room_for(connection, &headers, packet)
         {
-            return Verdict::NeedsRoom(room.0);
+            return Verdict::NeedsRoom(room);
         }
         packet.truncate(headers.end);
-        let mut transit =
-            Transit { now, packet, headers, probe, tracked: Tracked::UNTRACKED, in_interface, out_interface: None };
-        match self.apply(&mut transit, outbox) {
-            Ok(verdict) => verdict,
-            Err(reason) => {
+        let mut transit = Transit { in_interface, ..Transit::own(now, packet, headers, probe) };
+        self.go(&mut transit, outbox)
+    }
+
+    /// The rest of the way: changes the packet and the tables.
+    fn go(&mut self, transit: &mut Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
+        match self.apply(transit) {
+            Ok(verdict) => self.fit_to_link(transit, verdict, outbox),
+            Err(refusal) => {
+                if let Some(answer) = refusal.answer {
+                    self.answer(transit, answer, outbox);
+                }
                 if let Some(id) = transit.tracked.connection {
                     self.conntrack.discard(id);
                 }
-                self.dropped(now, reason, Some(transit.tracked))
+                self.dropped(transit.now, refusal.reason, Some(transit.tracked))
             }
         }
     }
@@ -70,58 +91,202 @@ impl Router {
         Verdict::Drop(reason)
     }
 
-    /// The hooks.
-    fn apply(&mut self, transit: &mut Transit<'_, '_>, outbox: &mut Outbox) -> Result<Verdict, DropReason> {
-        match transit.in_interface {
-            Some(_) => self.prerouting(transit)?,
-            None => self.local_output(transit)?,
+    /// A part of a packet: the packet goes its way when all its parts are there.
+    fn gather(
+        &mut self,
+        now: Instant,
+        in_interface: Option<usize>,
+        packet: &Packet<'_>,
+        headers: &Headers,
+        fragment: Fragment,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        if headers.family == Family::V6 {
+            return self.dropped(now, DropReason::Fragment, None);
         }
+        let mut whole = match self.fragments.gather(now, in_interface, packet.bytes(), headers, fragment) {
+            Gathered::Waits => return Verdict::Held,
+            Gathered::Refused => return self.dropped(now, DropReason::Fragment, None),
+            Gathered::Whole(whole) => whole,
+        };
+        let mut buffer = core::mem::take(&mut whole.buffer);
+        let verdict = match Packet::new(&mut buffer, whole.range.clone()) {
+            Ok(mut gathered) => {
+                gathered.mark = packet.mark;
+                self.go_on_in_parts(now, in_interface, &mut gathered, &whole, outbox)
+            }
+            Err(_) => Verdict::Drop(DropReason::Fragment),
+        };
+        whole.buffer = buffer;
+        self.fragments.give_back(whole);
+        verdict
+    }
+
+    /// A packet that came in parts goes on in parts of the same sizes; if it was read by a helper, as Linux has it, in
+    /// parts of the size of the longest.
+    fn go_on_in_parts(
+        &mut self,
+        now: Instant,
+        in_interface: Option<usize>,
+        packet: &mut Packet<'_>,
+        whole: &Whole,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let Ok(headers) = Headers::find(packet.bytes()) else { return self.dropped(now, DropReason::Malformed, None) };
+        let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
+        let mut transit = Transit { in_interface, ..Transit::own(now, packet, headers, probe) };
+        match self.apply(&mut transit) {
+            Ok(Verdict::Forward { interface, next_hop }) => {
+                let way = Way::Forward { interface, next_hop };
+                let mark = transit.packet.mark;
+                let mtu = self.mtu(interface).min(whole.longest);
+                let read = transit.tracked.connection.and_then(|id| self.conntrack.get(id)).is_some_and(|connection| {
+                    connection.has_helper() && transit.tracked.state == PacketState::Established
+                });
+                if read {
+                    cut(transit.packet.bytes(), mtu, way, mark, outbox);
+                } else {
+                    for (offset, len) in &whole.parts {
+                        send_part(transit.packet.bytes(), usize::from(*offset), usize::from(*len), way, mark, outbox);
+                    }
+                }
+                Verdict::Held
+            }
+            Ok(Verdict::Local) => {
+                outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark);
+                Verdict::Held
+            }
+            Ok(verdict) => verdict,
+            Err(refusal) => {
+                if let Some(answer) = refusal.answer {
+                    self.answer(&transit, answer, outbox);
+                }
+                if let Some(id) = transit.tracked.connection {
+                    self.conntrack.discard(id);
+                }
+                self.dropped(now, refusal.reason, Some(transit.tracked))
+            }
+        }
+    }
+
+    /// A packet that is longer than the link takes leaves in parts, or not at all.
+    fn fit_to_link(&mut self, transit: &mut Transit<'_, '_>, verdict: Verdict, outbox: &mut Outbox) -> Verdict {
+        let Verdict::Forward { interface, next_hop } = verdict else { return verdict };
+        let mtu = self.mtu(interface);
+        let bytes = transit.packet.bytes();
+        if bytes.len() <= mtu {
+            return verdict;
+        }
+        if transit.headers.family == Family::V4 && !must_not_be_cut(bytes) {
+            cut(bytes, mtu, Way::Forward { interface, next_hop }, transit.packet.mark, outbox);
+            return Verdict::Held;
+        }
+        let error = IcmpError::too_big(transit.headers.family, mtu as u32);
+        self.answer(transit, Answer::Icmp(error), outbox);
+        self.dropped(transit.now, DropReason::TooBig, Some(transit.tracked))
+    }
+
+    fn mtu(&self, interface: usize) -> usize {
+        self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
+    }
+
+    /// The hooks.
+    fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<Verdict, Refusal> {
+        if transit.in_interface.is_none() {
+            return self.send_own(transit, None);
+        }
+        self.prerouting(transit)?;
+        let bytes = transit.packet.bytes();
+        let (source, destination) = (transit.headers.source(bytes), transit.headers.destination(bytes));
+        if self.network.is_martian(source, destination) {
+            return Err(DropReason::NotForwardable.into());
+        }
+        match self.network.route(destination) {
+            Destination::Local => self.input(transit).map(|()| Verdict::Local),
+            Destination::Via { .. } if self.network.is_for_many(destination) => Err(DropReason::NotForwardable.into()),
+            Destination::Via { interface, next_hop } => {
+                transit.out_interface = Some(interface);
+                self.forward(transit)?;
+                self.postrouting(transit, next_hop)?;
+                Ok(Verdict::Forward { interface, next_hop })
+            }
+            Destination::Nowhere(kind) => Err(self.nowhere(transit, kind)),
+        }
+    }
+
+    /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
+    /// tracked itself.
+    pub(super) fn send_own(
+        &mut self,
+        transit: &mut Transit<'_, '_>,
+        in_its_name: Option<Tracked>,
+    ) -> Result<Verdict, Refusal> {
+        self.local_output(transit, in_its_name)?;
         let destination = transit.headers.destination(transit.packet.bytes());
         match self.network.route(destination) {
             Destination::Local => self.input(transit).map(|()| Verdict::Local),
             Destination::Via { interface, next_hop } => {
                 transit.out_interface = Some(interface);
-                if transit.in_interface.is_some() {
-                    self.forward(transit, outbox)?;
-                }
                 self.postrouting(transit, next_hop)?;
                 Ok(Verdict::Forward { interface, next_hop })
             }
-            Destination::Nowhere(_) => Err(DropReason::NoRoute),
+            Destination::Nowhere(_) => Err(DropReason::NoRoute.into()),
         }
     }
 
+    /// No route leads on.
+    fn nowhere(&self, transit: &Transit<'_, '_>, kind: RouteKind) -> Refusal {
+        let family = transit.headers.family;
+        let code = match (kind, family) {
+            (RouteKind::Blackhole, _) => return DropReason::NoRoute.into(),
+            (RouteKind::Unreachable, Family::V4) => 1,
+            (RouteKind::Prohibit, Family::V4) => 13,
+            (RouteKind::Prohibit, Family::V6) => 1,
+            _ => 0,
+        };
+        Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
+    }
+
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
-    fn prerouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn prerouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.track(Hook::Prerouting, transit)?;
         self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
-        self.translate(Hook::Prerouting, Side::Destination, transit, None)
+        Ok(self.translate(Hook::Prerouting, Side::Destination, transit, None)?)
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
-    fn local_output(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<(), Refusal> {
         let destination = transit.headers.destination(transit.packet.bytes());
         if let Destination::Via { interface, .. } = self.network.route(destination) {
             transit.out_interface = Some(interface);
         }
-        self.track(Hook::Output, transit)?;
+        match in_its_name {
+            Some(tracked) => transit.tracked = tracked,
+            None => self.track(Hook::Output, transit)?,
+        }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
         self.translate(Hook::Output, Side::Destination, transit, None)?;
         self.filter(TableName::Filter, Hook::Output, transit)
     }
 
     /// It is for this machine.
-    fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
         self.translate(Hook::Input, Side::Source, transit, None)?;
-        self.finish(transit)
+        Ok(self.finish(transit)?)
     }
 
     /// It is to be sent on.
-    fn forward(&mut self, transit: &mut Transit<'_, '_>, _outbox: &mut Outbox) -> Result<(), DropReason> {
-        if transit.headers.hop_limit(transit.packet.bytes()) <= 1 {
-            return Err(DropReason::HopLimit);
+    fn forward(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        let family = transit.headers.family;
+        let bytes = transit.packet.bytes();
+        if transit.headers.hop_limit(bytes) <= 1 {
+            return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
+        }
+        let mtu = transit.out_interface.map_or(usize::MAX, |interface| self.mtu(interface));
+        if bytes.len() > mtu && (family == Family::V6 || must_not_be_cut(bytes)) {
+            return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
         }
         transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
         self.filter(TableName::Mangle, Hook::Forward, transit)?;
@@ -129,10 +294,10 @@ impl Router {
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
-    fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), DropReason> {
+    fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
         self.translate(Hook::Postrouting, Side::Source, transit, Some(next_hop))?;
-        self.finish(transit)
+        Ok(self.finish(transit)?)
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
@@ -159,9 +324,10 @@ impl Router {
     }
 
     /// Table raw, then the tracker.
-    fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let mut tracking = Tracking::default();
-        self.ask(TableName::Raw, hook, transit, None, &mut tracking).and_then(pass)?;
+        let verdict = self.ask(TableName::Raw, hook, transit, None, &mut tracking)?;
+        pass(transit.headers.family, verdict)?;
         let template = match tracking {
             Tracking::None => return Ok(()),
             Tracking::Template(mut template) => {
@@ -172,6 +338,10 @@ impl Router {
         };
         let Transit { now, packet, headers, probe, .. } = transit;
         let bytes = packet.bytes();
+        if self.checksum && hook == Hook::Prerouting && !headers.transport_checksum_ok(bytes) {
+            transit.tracked = Tracked::BAD_CHECKSUM;
+            return Ok(());
+        }
         let probe = if template.zone == 0 { *probe } else { self.conntrack.probe(bytes, headers, template.zone) };
         transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe)?;
         if let (Some(id), on_match) = (transit.tracked.connection, transit.tracked.on_match) {
@@ -196,12 +366,13 @@ impl Router {
 
     /// A table whose verdict is pass or drop.
     #[inline]
-    fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         if !self.rules[family_index(transit.headers.family)].asks(table) {
             return Ok(());
         }
         let tracked = transit.tracked;
-        self.ask(table, hook, transit, Some(&tracked), &mut Tracking::default()).and_then(pass)
+        let verdict = self.ask(table, hook, transit, Some(&tracked), &mut Tracking::default())?;
+        pass(transit.headers.family, verdict)
     }
 
     /// Asks a table's chain of a hook.
@@ -255,7 +426,8 @@ impl Router {
         next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
-        if transit.tracked.is_error {
+        let is_icmp = matches!(transit.headers.protocol, Protocol::ICMP | Protocol::ICMPV6);
+        if transit.tracked.is_error && is_icmp {
             let Transit { packet, headers, tracked, .. } = transit;
             let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
             let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
@@ -263,6 +435,7 @@ impl Router {
         }
         let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
         let undecided = matches!(transit.tracked.state, PacketState::New | PacketState::Related)
+            && !transit.tracked.is_error
             && self.conntrack.get(id).is_some_and(|c| !c.status().has(done));
         if undecided {
             self.decide_translation(hook, side, transit, next_hop)?;
@@ -273,7 +446,7 @@ impl Router {
             return Ok(());
         }
         if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, transit.out_interface) {
-            self.conntrack.delete(transit.now, id);
+            self.conntrack.destroy_for(transit.now, id, DestroyReason::Rerouted);
             return Err(DropReason::Rerouted);
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
@@ -339,10 +512,35 @@ impl Router {
 }
 
 /// The verdict of a table that only passes or drops.
-fn pass(verdict: netfilter::Verdict) -> Result<(), DropReason> {
+const fn pass(family: Family, verdict: netfilter::Verdict) -> Result<(), Refusal> {
     match verdict {
-        netfilter::Verdict::Drop => Err(DropReason::Rule),
-        netfilter::Verdict::Reject(_) => Err(DropReason::Rejected),
+        netfilter::Verdict::Drop => Err(Refusal { reason: DropReason::Rule, answer: None }),
+        netfilter::Verdict::Reject(with) => Err(Refusal::rejected(family, with)),
         _ => Ok(()),
+    }
+}
+
+/// Sends a packet in parts that are no longer than `mtu`.
+fn cut(bytes: &[u8], mtu: usize, way: Way, mark: u32, outbox: &mut Outbox) {
+    let header = header_len(bytes);
+    let body = bytes.len().saturating_sub(header);
+    let most = mtu.saturating_sub(header) & !7;
+    if body + header <= mtu {
+        return outbox.send_copy(bytes, way, mark);
+    }
+    let mut offset = 0;
+    while offset < body && most > 0 {
+        // The last part need not be a multiple of eight bytes long.
+        let rest = body - offset;
+        let len = if rest + header <= mtu { rest } else { most.min(rest) };
+        send_part(bytes, offset, len, way, mark, outbox);
+        offset += len;
+    }
+}
+
+fn send_part(bytes: &[u8], offset: usize, len: usize, way: Way, mark: u32, outbox: &mut Outbox) {
+    let Some(room) = outbox.room(header_len(bytes) + len) else { return };
+    if let Some(written) = write_fragment(room, bytes, offset, len) {
+        outbox.send(written, way, mark);
     }
 }

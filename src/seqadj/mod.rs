@@ -95,6 +95,51 @@ impl Shift {
     }
 }
 
+/// How both directions of a connection have shifted.
+///
+/// This is the place where the two behaviours keep different histories: whoever asks names the direction whose
+/// *sender* the numbers belong to, and does not see what is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjustment {
+    shifts: [Shift; 2],
+}
+
+impl Adjustment {
+    /// Notes that a packet of `direction` grew; see [`Shift::register`].
+    pub fn register(&mut self, direction: usize, sequence: SequenceNumber, growth: i32) {
+        if let Some(shift) = self.shifts.get_mut(direction) {
+            shift.register(sequence, growth);
+        }
+    }
+
+    /// A sequence number of the sender of `direction`, as the other side is to read it.
+    #[inline]
+    #[must_use]
+    pub fn outgoing(&self, direction: usize, sequence: SequenceNumber) -> SequenceNumber {
+        self.shifts.get(direction).map_or(sequence, |shift| shift.outgoing(sequence))
+    }
+
+    /// A number that acknowledges what the sender of `direction` sent, as that sender is to read it.
+    #[inline]
+    #[must_use]
+    pub fn returning(&self, direction: usize, acknowledgement: SequenceNumber) -> SequenceNumber {
+        self.shifts.get(direction).map_or(acknowledgement, |shift| shift.returning(acknowledgement))
+    }
+
+    /// By how much the stream of `direction` has shifted at what is acknowledged, as window tracking reckons: at the
+    /// number before it, and without taking the shift off first.
+    #[inline]
+    #[must_use]
+    pub fn window_shift(&self, direction: usize, acknowledgement: SequenceNumber) -> i32 {
+        self.shifts.get(direction).map_or(0, |shift| shift.offset_at(acknowledgement - 1))
+    }
+
+    /// What is kept of one direction.
+    pub fn shift(&self, direction: usize) -> Option<&Shift> {
+        self.shifts.get(direction)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use crate::Instant;
 /// compares the deadline itself.
 ///
 /// A deadline that moves later need not be told: [`Wheel::pop`] hands the index out at the old one, and the owner
-/// inserts it again.
+/// inserts it again. When time steps back by more than [`STEP_BACK`] ticks, the entries are laid out anew.
 pub(crate) struct Wheel {
     heads: [[u32; SLOTS]; LEVELS],
     /// A bit for each slot with entries.
@@ -20,10 +20,13 @@ pub(crate) struct Wheel {
     links: Box<[Link]>,
     /// The tick up to which slots were emptied.
     cursor: u64,
+    /// No slot is to be emptied before this tick.
+    soonest: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Link {
+    due: u64,
     previous: u32,
     next: u32,
     /// Level and slot; [`NOWHERE`] when not in the wheel.
@@ -37,30 +40,39 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 8;
 const NONE: u32 = u32::MAX;
 const NOWHERE: (u8, u8) = (u8::MAX, u8::MAX);
+/// Time may step back this many ticks, 16 seconds, without anything being laid out anew.
+const STEP_BACK: u64 = 64;
 
 impl Wheel {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             heads: [[NONE; SLOTS]; LEVELS],
             occupied: [0; LEVELS],
-            links: vec![Link { previous: NONE, next: NONE, place: NOWHERE }; capacity as usize].into_boxed_slice(),
+            links: vec![Link { due: 0, previous: NONE, next: NONE, place: NOWHERE }; capacity as usize].into(),
             cursor: 0,
+            soonest: u64::MAX,
         }
     }
 
     /// Puts `index` in, to come up at or shortly after `deadline`. It must not be in the wheel.
     pub(crate) fn insert(&mut self, index: u32, deadline: Instant) {
-        let due = due_tick(deadline).max(self.cursor);
+        self.insert_at(index, due_tick(deadline));
+    }
+
+    fn insert_at(&mut self, index: u32, tick: u64) {
+        let due = tick.max(self.cursor);
         let apart = due ^ self.cursor;
         let level = (63 - (apart | 1).leading_zeros()) / SLOT_BITS;
         let slot = (due >> (level * SLOT_BITS)) as usize % SLOTS;
         let head = self.heads[level as usize][slot];
-        self.links[index as usize] = Link { previous: NONE, next: head, place: (level as u8, slot as u8) };
+        self.links[index as usize] = Link { due: tick, previous: NONE, next: head, place: (level as u8, slot as u8) };
         if head != NONE {
             self.links[head as usize].previous = index;
         }
         self.heads[level as usize][slot] = index;
         self.occupied[level as usize] |= 1 << slot;
+        let begins = due >> (level * SLOT_BITS) << (level * SLOT_BITS);
+        self.soonest = self.soonest.min(begins);
     }
 
     /// Takes `index` out, if it is in.
@@ -87,14 +99,44 @@ impl Wheel {
     /// Takes out an index that may be due at `now`. The caller looks at the deadline and inserts it again if it lies
     /// later.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<u32> {
-        let (level, slot, tick) = self.earliest()?;
-        if tick > now_tick(now) {
+        let now = now_tick(now);
+        if now.saturating_add(STEP_BACK) < self.cursor {
+            self.lay_out_anew(now);
+        }
+        if now < self.soonest {
+            return None;
+        }
+        let Some((level, slot, tick)) = self.earliest() else {
+            self.soonest = u64::MAX;
+            return None;
+        };
+        self.soonest = tick;
+        if tick > now {
             return None;
         }
         self.cursor = self.cursor.max(tick);
         let index = self.heads[level][slot];
         self.remove(index);
         Some(index)
+    }
+
+    /// Puts every entry in again, as seen from an earlier time.
+    fn lay_out_anew(&mut self, now: u64) {
+        let mut taken = NONE;
+        for level in 0..LEVELS {
+            while self.occupied[level] != 0 {
+                let index = self.heads[level][self.occupied[level].trailing_zeros() as usize];
+                self.remove(index);
+                self.links[index as usize].next = taken;
+                taken = index;
+            }
+        }
+        self.cursor = now;
+        while taken != NONE {
+            let Link { due, next, .. } = self.links[taken as usize];
+            self.insert_at(taken, due);
+            taken = next;
+        }
     }
 
     /// When [`Wheel::pop`] may next have something; it may then turn out to be too early.
@@ -178,6 +220,33 @@ mod tests {
             seen.push(index);
         }
         assert_eq!(seen, [1]);
+    }
+
+    #[test]
+    fn time_that_steps_back_far_is_followed() {
+        let mut wheel = Wheel::new(2);
+        let mut deadlines = [1_000, 10_000];
+        // What is due at a moment; what came up early goes back in.
+        let due = |wheel: &mut Wheel, deadlines: [i64; 2], now: i64| {
+            let mut due = alloc::vec::Vec::new();
+            while let Some(index) = wheel.pop(Instant::from_secs(now)) {
+                if deadlines[index as usize] <= now {
+                    due.push(index);
+                } else {
+                    wheel.insert(index, Instant::from_secs(deadlines[index as usize]));
+                }
+            }
+            due
+        };
+        wheel.insert(0, Instant::from_secs(deadlines[0]));
+        wheel.insert(1, Instant::from_secs(deadlines[1]));
+        assert_eq!(due(&mut wheel, deadlines, 5_000), [0]);
+        // Back by more than an hour: what is due from there on comes in time.
+        assert_eq!(due(&mut wheel, deadlines, 100), [0; 0]);
+        deadlines[0] = 110;
+        wheel.insert(0, Instant::from_secs(110));
+        assert_eq!(due(&mut wheel, deadlines, 111), [0]);
+        assert_eq!(due(&mut wheel, deadlines, 10_001), [1]);
     }
 
     proptest! {
