@@ -2,6 +2,14 @@
 //!
 //! Layers note events as they work; whoever is interested takes them out after each packet. A packet of an
 //! established connection makes none. The queue is bounded: what nobody takes is lost, and counted.
+//!
+//! ```
+//! use ftp_conntrack::event::Events;
+//!
+//! let mut events = Events::new(16);
+//! assert!(events.pop().is_none());
+//! assert_eq!(events.lost(), 0);
+//! ```
 
 use alloc::collections::VecDeque;
 use core::net::IpAddr;

@@ -1,4 +1,50 @@
-//! FTP through NAT, firewalls and load balancers, as the Linux kernel does it.
+//! FTP through NAT, firewalls and load balancers, as the Linux kernel does it: what `nf_conntrack_ftp` and
+//! `nf_nat_ftp` do, together with the connection tracking, NAT, rules and routing that they live in, as a library
+//! that is handed packets.
+//!
+//! FTP speaks of addresses in its text. A client says `PORT 192,168,0,239,12,13` or a server `227 Entering Passive Mode
+//! (192,168,0,18,48,196)`, and a second TCP connection is opened to that address and port, often from the other side. A
+//! firewall that lets only port 21 in drops it; NAT makes the address wrong. So something on the path has to read the
+//! control connection, expect the data connection, rewrite the text, and from then on shift every sequence and
+//! acknowledgement number by as many bytes as the text grew.
+//!
+//! No sockets, no threads, no clock and no random source: time and randomness come in as arguments, packets as bytes
+//! with room around them, verdicts and events go out. The same packets, at the same times, with the same seeds, give the
+//! same bytes.
+//!
+//! # Layers
+//!
+//! Each is public and useful alone, and uses only those above it in this table.
+//!
+//! | layer | knows | in Linux | needs |
+//! |---|---|---|---|
+//! | [`packet`] | where headers are; changing addresses, numbers and text with every checksum | skb | core |
+//! | [`ftp`] | FTP text, and what an announcement means | the helper's parsers | core |
+//! | [`seqadj`] | by how much a stream has shifted where | `nf_conntrack_seqadj` | core |
+//! | [`conntrack`] | connections, TCP states and windows, expectations, timeouts | `nf_conntrack` | `alloc` |
+//! | [`nat`] | which address and port a connection gets | `nf_nat` | `alloc` |
+//! | [`helper`] | carries [`ftp`]'s decision out on a tracked connection | `nf_conntrack_ftp`, `nf_nat_ftp` | `alloc` |
+//! | [`netfilter`] | tables, chains, matches, targets; firewall marks | ip_tables, xt_* | `alloc` |
+//! | [`router`] | the order in which a packet meets all of these | the hooks | `alloc` |
+//! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
+//! | [`capture`] | pcap and pcapng | – | `capture` |
+//! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
+//!
+//! # A router in one process
+//!
+//! [`router::Router`] is all of it; its documentation has the shortest complete example. An intrusion detection system
+//! takes [`conntrack`] without [`nat`]; whoever has a tracker of their own takes [`ftp`] and [`seqadj`].
+//!
+//! # Features
+//!
+//! `default = ["std", "config", "capture"]`, so that the tools run as typed. An embedder writes `default-features =
+//! false`, which needs only core, and adds `alloc` for the layers that keep tables. A feature adds API and never changes
+//! behaviour.
+//!
+//! # Promises
+//!
+//! No `unsafe`, and no panic whatever the bytes. Memory is bounded and taken at construction; processing a packet
+//! allocates nothing. No step costs more because there are more connections, expectations or ports taken.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -10,8 +10,18 @@ use crate::hash::Key;
 pub struct Choices {
     key: [u64; 2],
     counter: u64,
-    suggestion: Option<u16>,
+    suggestion: Option<Suggestion>,
     followed: u64,
+}
+
+/// What was chosen at random elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Suggestion {
+    /// This port.
+    Port(u16),
+    /// Whatever was tried was taken: nothing left.
+    Taken,
 }
 
 impl Choices {
@@ -20,10 +30,10 @@ impl Choices {
         Self { key, counter: 0, suggestion: None, followed: 0 }
     }
 
-    /// The next random port, if there is one to choose for the next packet, is this one, provided that it lies where
-    /// it may and is free.
-    pub const fn suggest(&mut self, port: Option<u16>) {
-        self.suggestion = port;
+    /// What to choose, if there is a port to choose for the next packet: only one that lies where it may and is free is
+    /// taken, and only one that is taken counts as taken.
+    pub const fn suggest(&mut self, suggestion: Option<Suggestion>) {
+        self.suggestion = suggestion;
     }
 
     /// How many suggestions were followed.
@@ -39,15 +49,16 @@ impl Choices {
     }
 
     /// A port that is `first` plus a number below `size`: the suggestion, if `suits` it, or any.
-    pub(crate) fn port(&mut self, first: u16, size: u32, suits: impl FnOnce(u16) -> bool) -> u16 {
-        if let Some(port) = self.suggestion
-            && port >= first
-            && u32::from(port - first) < size
-            && suits(port)
-        {
-            self.suggestion = None;
-            self.followed += 1;
-            return port;
+    pub(crate) fn port(&mut self, first: u16, size: u32, suits: impl Fn(u16) -> bool) -> u16 {
+        match self.suggestion {
+            Some(Suggestion::Port(port)) if port >= first && u32::from(port - first) < size && suits(port) => {
+                self.suggestion = None;
+                self.followed += 1;
+                return port;
+            }
+            // The first candidate is as good as any that is taken.
+            Some(Suggestion::Taken) if !suits(first) => return first,
+            _ => {}
         }
         first.wrapping_add(self.below(size) as u16)
     }
@@ -72,11 +83,13 @@ mod tests {
     #[test]
     fn a_suggestion_is_followed_once_and_only_where_it_may_be() {
         let mut choices = Choices::new([1, 2]);
-        choices.suggest(Some(40_009));
+        choices.suggest(Some(Suggestion::Port(40_009)));
         assert_ne!(choices.port(40_000, 9, |_| true), 40_009);
-        assert_ne!(choices.port(40_000, 10, |_| false) as u32 | 1 << 16, 0);
+        assert!((40_000..40_010).contains(&choices.port(40_000, 10, |_| false)));
         assert_eq!(choices.followed(), 0);
         assert_eq!(choices.port(40_000, 10, |_| true), 40_009);
         assert_eq!(choices.followed(), 1);
+        choices.suggest(Some(Suggestion::Taken));
+        assert_eq!(choices.port(40_000, 10, |_| false), 40_000);
     }
 }

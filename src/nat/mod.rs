@@ -34,7 +34,7 @@ mod range;
 mod translate;
 mod unique;
 
-pub use choices::Choices;
+pub use choices::{Choices, Suggestion};
 pub use range::{NatRange, PortRange};
 pub use translate::{translate, translate_error};
 

@@ -1,4 +1,23 @@
-//! Tables, chains, matches and targets as data; firewall marks.
+//! Tables, chains, matches and targets as data; firewall marks (ip_tables and its extensions).
+//!
+//! A [`Ruleset`] is what `iptables-save` says, built in code or read by [`crate::config`]. [`Rules`] is the same ready to
+//! be asked: [`crate::router`] does, at each hook, in Netfilter's order.
+//!
+//! ```
+//! use ftp_conntrack::netfilter::{Masked, Match, PortRange, Rule, Rules, Ruleset, TableName, Target};
+//! use ftp_conntrack::packet::Protocol;
+//!
+//! // iptables -t mangle -A PREROUTING -p tcp --dport 21 -j MARK --set-mark 21
+//! let mut ruleset = Ruleset::default();
+//! let mark = Target::Mark(Masked { value: 21, mask: u32::MAX });
+//! ruleset.append(TableName::Mangle, "PREROUTING", Rule::new(mark)
+//!     .when(Match::Protocol(Protocol::TCP))
+//!     .when(Match::DestinationPorts(vec![PortRange::one(21)])));
+//!
+//! let rules = Rules::new(&ruleset, &["lo", "eth0"])?;
+//! assert!(rules.asks(TableName::Mangle) && !rules.asks(TableName::Filter));
+//! # Ok::<(), ftp_conntrack::netfilter::RulesError>(())
+//! ```
 
 mod evaluate;
 mod rules;

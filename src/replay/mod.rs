@@ -233,7 +233,7 @@ impl Replay {
         } else {
             self.summary.arrived += 1;
             if self.verifier.is_some() {
-                self.router.nat_mut().choices.suggest(suggest::port(frame, ahead));
+                self.router.nat_mut().choices.suggest(suggest::choice(frame, ahead));
             }
             self.feed(frame, false, sink);
         }

@@ -5,16 +5,23 @@ use std::collections::VecDeque;
 use super::frames::Frame;
 use crate::capture::Direction;
 use crate::ftp::{Command, Reply};
+use crate::nat::Suggestion;
 use crate::packet::{Headers, Layer4, Protocol};
 
-/// The port that the kernel may have chosen for an arriving packet: the announced one if its text announces one, the
-/// source port (for ICMP, the identifier) otherwise. Whether there was anything to choose is for others to find.
-pub(super) fn port(arrived: &Frame, ahead: &VecDeque<Frame>) -> Option<u16> {
+/// What the kernel may have chosen for an arriving packet: the announced port if its text announces one, the source port
+/// (for ICMP, the identifier) otherwise; or it found none, and nothing left. Whether there was anything to choose is for
+/// others to find.
+pub(super) fn choice(arrived: &Frame, ahead: &VecDeque<Frame>) -> Option<Suggestion> {
     let headers = Headers::find(&arrived.bytes).ok()?;
     let left = ahead.iter().filter(|frame| frame.direction == Direction::Out);
-    let (frame, left) = left
+    let same = left
         .filter_map(|frame| Some((frame, Headers::find(&frame.bytes).ok()?)))
-        .find(|(frame, left)| is_same(&headers, &arrived.bytes, left, &frame.bytes))?;
+        .find(|(frame, left)| is_same(&headers, &arrived.bytes, left, &frame.bytes));
+    let Some((frame, left)) = same else { return Some(Suggestion::Taken) };
+    chosen(frame, &left).map(Suggestion::Port)
+}
+
+fn chosen(frame: &Frame, left: &Headers) -> Option<u16> {
     match left.layer4 {
         Layer4::Tcp(_) if !left.payload(&frame.bytes).is_empty() => announced(left.payload(&frame.bytes)),
         Layer4::Icmp(icmp) => Some(icmp.identifier),
