@@ -8,12 +8,12 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::rules::{
-    AddressTypes, Condition, ConnmarkAction, Hook, Match, Origin, Policy, RejectWith, Rule, Ruleset, StateSet, Table,
-    TableName, Target,
+    AddressTypes, Cidr, Condition, ConnmarkAction, Hook, Match, Origin, Policy, RejectWith, Rule, Ruleset, StateSet,
+    Table, TableName, Target,
 };
-use crate::conntrack::{Connection, Conntrack, Direction, PacketState, Tracked};
+use crate::conntrack::{Conntrack, Direction, PacketState, Tracked};
 use crate::nat::{NatRange, PortRange, lies_between};
-use crate::packet::{Headers, Layer4, Protocol};
+use crate::packet::{Family, Headers, Layer4, Protocol, read_array};
 
 /// How deep chains may call each other.
 const MAX_DEPTH: usize = 64;
@@ -46,11 +46,22 @@ struct CompiledCondition {
     negated: bool,
 }
 
+/// A test; those that nearly every rule has are laid out to be asked fast.
 #[derive(Clone, Debug)]
 enum Test {
+    Protocol(u8),
     /// For each interface, whether it matches.
     In(Box<[bool]>),
     Out(Box<[bool]>),
+    /// An IPv4 address at an offset of the header, under a mask.
+    AddressV4 {
+        at: usize,
+        mask: u32,
+        value: u32,
+    },
+    /// One range of destination ports.
+    DestinationPort(PortRange),
+    State(StateSet),
     Other(Match),
 }
 
@@ -340,6 +351,11 @@ impl CompiledCondition {
         let test = match &condition.test {
             Match::InInterface(pattern) => Test::In(matching(pattern)),
             Match::OutInterface(pattern) => Test::Out(matching(pattern)),
+            Match::Protocol(protocol) => Test::Protocol(protocol.0),
+            Match::Source(network) if network.address().is_ipv4() => address_v4(*network, 12),
+            Match::Destination(network) if network.address().is_ipv4() => address_v4(*network, 16),
+            Match::DestinationPorts(ranges) if let [range] = ranges.as_slice() => Test::DestinationPort(*range),
+            Match::ConnectionState(states) => Test::State(*states),
             test => Test::Other(test.clone()),
         };
         Self { test, negated: condition.negated }
@@ -349,6 +365,16 @@ impl CompiledCondition {
     fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut Subject<'_>) -> bool {
         let one_of = |list: &[bool], interface: Option<usize>| interface.is_some_and(|i| list.get(i) == Some(&true));
         let holds = match &self.test {
+            Test::Protocol(protocol) => subject.headers.protocol.0 == *protocol,
+            Test::AddressV4 { at, mask, value } => {
+                let address = read_array(subject.bytes, *at).map(u32::from_be_bytes);
+                subject.headers.family == Family::V4 && address.is_some_and(|a| a & mask == *value)
+            }
+            Test::DestinationPort(range) => match subject.headers.ports(subject.bytes) {
+                Some((_, destination)) => range.contains(destination),
+                None => return false,
+            },
+            Test::State(states) => states.intersects(state_of(*states, subject, conntrack)),
             Test::In(list) => one_of(list, subject.in_interface),
             Test::Out(list) => one_of(list, subject.out_interface),
             Test::Other(Match::Unknown(_)) => {
@@ -363,6 +389,12 @@ impl CompiledCondition {
         };
         holds != self.negated
     }
+}
+
+fn address_v4(network: Cidr, at: usize) -> Test {
+    let IpAddr::V4(address) = network.address() else { return Test::AddressV4 { at, mask: 0, value: 1 } };
+    let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix())).unwrap_or(0);
+    Test::AddressV4 { at, mask, value: address.to_bits() & mask }
 }
 
 /// A trailing `+` stands for any ending.
@@ -392,7 +424,6 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option
             Layer4::Tcp(segment) => segment.flags.0 & mask == *set,
             _ => return None,
         },
-        Match::ConnectionState(states) => states.intersects(state_of(subject.tracked, connection())),
         Match::Mark(wanted) => *subject.mark & wanted.mask == wanted.value,
         Match::Connmark(wanted) => connection()?.mark() & wanted.mask == wanted.value,
         // Only the FTP helper is there; an empty name stands for any.
@@ -414,7 +445,7 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option
         Match::DestinationRange(first, last) => lies_between(headers.destination(bytes), *first, *last),
         Match::Limit => true,
         // Compiled away, or told before.
-        Match::InInterface(_) | Match::OutInterface(_) | Match::Unknown(_) => return None,
+        Match::InInterface(_) | Match::OutInterface(_) | Match::ConnectionState(_) | Match::Unknown(_) => return None,
     })
 }
 
@@ -422,16 +453,20 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
     ranges.iter().any(|range| range.contains(port))
 }
 
-/// A packet's state and its connection's translation, as a set.
-fn state_of(tracked: Option<&Tracked>, connection: Option<&Connection>) -> StateSet {
-    let state = match tracked.map(|t| t.state) {
+/// A packet's state and, if they are asked for, its connection's translations, as a set.
+#[inline]
+fn state_of(wanted: StateSet, subject: &Subject<'_>, conntrack: &Conntrack) -> StateSet {
+    let state = match subject.tracked.map(|t| t.state) {
         Some(PacketState::New) => StateSet::NEW,
         Some(PacketState::Established) => StateSet::ESTABLISHED,
         Some(PacketState::Related) => StateSet::RELATED,
         Some(PacketState::Untracked) => StateSet::UNTRACKED,
         Some(PacketState::Invalid(_)) | None => StateSet::INVALID,
     };
-    let Some(connection) = connection else { return state };
+    if !wanted.intersects(StateSet::SNAT.and(StateSet::DNAT)) {
+        return state;
+    }
+    let Some(connection) = subject.tracked.and_then(|t| conntrack.get(t.connection?)) else { return state };
     let original = connection.tuple(Direction::Original);
     let reply = connection.tuple(Direction::Reply);
     let with = |set: StateSet, moved: bool, bit: StateSet| if moved { set.and(bit) } else { set };

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -119,9 +120,23 @@ pub(crate) enum Destination {
     Nowhere(RouteKind),
 }
 
+/// How many destinations are remembered with what was found for them.
+const CACHED: usize = 256;
+
+/// What was found for a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    address: IpAddr,
+    pub(crate) destination: Destination,
+    /// It stands for every host of a link, or for a group.
+    pub(crate) is_for_many: bool,
+}
+
 /// Interfaces and routes, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
+    /// The last destination of each kind of low bits; routes do not change.
+    cache: Box<[Resolved]>,
     pub(crate) interfaces: Box<[Interface]>,
     /// Every address of this machine, sorted, with its interface.
     local: Box<[(IpAddr, usize)]>,
@@ -139,7 +154,13 @@ impl Network {
         // Of one address on two interfaces, and of equal routes, the first counts.
         local.dedup_by_key(|(address, _)| *address);
         routes.sort_by_key(|route| (core::cmp::Reverse(route.destination.prefix()), route.metric));
-        Self { interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
+        let nobody = Resolved {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            destination: Destination::Nowhere(RouteKind::Blackhole),
+            is_for_many: false,
+        };
+        let cache = vec![nobody; CACHED].into();
+        Self { cache, interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
     }
 
     /// Whether a packet to this address is for this machine.
@@ -159,8 +180,31 @@ impl Network {
             })
     }
 
-    /// Where a packet to this address goes.
+    /// Where a packet to this address goes, remembered for the next one.
     #[inline]
+    pub(crate) fn resolve(&mut self, address: IpAddr) -> Resolved {
+        let bits = match address {
+            IpAddr::V4(v4) => v4.to_bits(),
+            IpAddr::V6(v6) => v6.to_bits() as u32 ^ (v6.to_bits() >> 64) as u32,
+        };
+        let index = (bits.wrapping_mul(0x9e37_79b1) >> 24) as usize;
+        match self.cache.get(index) {
+            Some(known) if known.address == address => *known,
+            _ => self.find_out(address, index),
+        }
+    }
+
+    #[cold]
+    fn find_out(&mut self, address: IpAddr, index: usize) -> Resolved {
+        let is_for_many = self.address_type(address).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
+        let resolved = Resolved { address, destination: self.route(address), is_for_many };
+        if let Some(place) = self.cache.get_mut(index).filter(|_| !address.is_unspecified()) {
+            *place = resolved;
+        }
+        resolved
+    }
+
+    /// Where a packet to this address goes.
     pub(crate) fn route(&self, address: IpAddr) -> Destination {
         if self.is_local(address) {
             return Destination::Local;
@@ -215,11 +259,6 @@ impl Network {
             IpAddr::V4(v4) if self.is_broadcast(v4) => AddressTypes::BROADCAST,
             _ => AddressTypes::UNICAST,
         }
-    }
-
-    /// Whether an IPv4 packet to this address reaches every host of a link.
-    pub(crate) fn is_for_many(&self, address: IpAddr) -> bool {
-        self.address_type(address).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0
     }
 
     /// The address of an interface for packets to `next_hop`: one of the same network, else the first.

@@ -201,9 +201,10 @@ impl Router {
         if self.network.is_martian(source, destination) {
             return Err(DropReason::NotForwardable.into());
         }
-        match self.network.route(destination) {
+        let resolved = self.network.resolve(destination);
+        match resolved.destination {
             Destination::Local => self.input(transit).map(|()| Verdict::Local),
-            Destination::Via { .. } if self.network.is_for_many(destination) => Err(DropReason::NotForwardable.into()),
+            Destination::Via { .. } if resolved.is_for_many => Err(DropReason::NotForwardable.into()),
             Destination::Via { interface, next_hop } => {
                 transit.out_interface = Some(interface);
                 self.forward(transit)?;
@@ -223,7 +224,7 @@ impl Router {
     ) -> Result<Verdict, Refusal> {
         self.local_output(transit, in_its_name)?;
         let destination = transit.headers.destination(transit.packet.bytes());
-        match self.network.route(destination) {
+        match self.network.resolve(destination).destination {
             Destination::Local => self.input(transit).map(|()| Verdict::Local),
             Destination::Via { interface, next_hop } => {
                 transit.out_interface = Some(interface);
@@ -257,7 +258,7 @@ impl Router {
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
     fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<(), Refusal> {
         let destination = transit.headers.destination(transit.packet.bytes());
-        if let Destination::Via { interface, .. } = self.network.route(destination) {
+        if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
             transit.out_interface = Some(interface);
         }
         match in_its_name {
