@@ -1,45 +1,107 @@
-//! Replays captures (a placeholder until the story is told).
-use ftp_conntrack::{capture::Reader, config::Directory, replay::*, router::Router};
-struct Show(usize);
-impl Sink for Show {
-    fn event(&mut self, f: u64, _t: ftp_conntrack::Instant, e: &ftp_conntrack::event::Event, _: &Router) {
-        if std::env::var("EV").is_ok() {
-            println!("#{f} {e:?}")
-        }
-    }
-    fn packet(&mut self, p: Seen<'_>, v: ftp_conntrack::router::Verdict, r: &Router) {
-        if std::env::var("EV").is_ok() {
-            println!("#{} {v:?}", p.frame);
-            if let Some(c) = r.conntrack().iter(p.time).find(|(_, c)| c.protocol().0 == 6) {
-                let _ = c;
-            }
-        }
-    }
-    fn differs(&mut self, d: &Difference, _: &Router) {
-        if self.0 > 0 {
-            self.0 -= 1;
-            println!(
-                "  {:?} arrived {:?} left {:?}\n   ours   {:02x?}\n   theirs {:02x?}",
-                d.kind, d.arrived, d.left, d.ours, d.theirs
-            )
-        }
-    }
-    fn table_differs(&mut self, d: &TableDifference) {
-        if self.0 > 0 {
-            self.0 -= 1;
-            println!("  {d}")
+//! Replays a capture through a router made from the router's own files, and tells what became of FTP in it.
+//!
+//! ```text
+//! replay                                 the bundled recording
+//! replay --router DIR [CAPTURE]          a router of one's own
+//! replay --router DIR --verify           does the library send what that router sent?
+//! replay CAPTURE                         any capture; packets are followed, nothing is translated
+//! ```
+//!
+//! Exit status: 0 done (with `--verify`: all agree), 1 something differs, 2 the arguments or an input are wrong.
+
+mod arguments;
+mod decode;
+mod differences;
+mod failure;
+mod fan;
+mod input;
+mod json;
+mod notices;
+mod output;
+mod progress;
+mod record;
+mod session;
+mod story;
+mod style;
+mod talk;
+mod tell;
+
+use std::process::ExitCode;
+
+use ftp_conntrack::replay::{Sink, Summary};
+
+use arguments::Arguments;
+use differences::Differences;
+use failure::Failure;
+use fan::Fan;
+use input::Input;
+use json::JsonLines;
+use notices::Notices;
+use output::Output;
+use progress::Progress;
+use record::Recorder;
+use story::Story;
+
+const DIFFERS: u8 = 1;
+const WRONG_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(stop) => return stop,
+    };
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(DIFFERS),
+        Err(failure) => {
+            failure.tell();
+            ExitCode::from(WRONG_INPUT)
         }
     }
 }
-fn main() {
-    let n: usize = std::env::var("SHOW").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    for d in std::env::args().skip(1) {
-        let dir = Directory::read(d.as_ref()).unwrap();
-        let mut r = Reader::open(dir.capture.clone().unwrap()).unwrap();
-        let mut o = Options::default();
-        o.verify = true;
-        let mut p = Replay::new(&dir, o).unwrap();
-        let s = p.run(&mut r, &mut Show(n));
-        println!("{} {d} {s}", if s.agrees() { "ok  " } else { "DIFF" });
-    }
+
+/// Whether all agrees, as far as it was compared.
+fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    arguments.check()?;
+    let mut input = Input::open(arguments)?;
+    let mut recorder = Recorder::create(arguments.write.as_deref(), &input)?;
+    let mut output = Output::standard();
+    let mut notices = Notices::new(&input.capture_name);
+    let mut progress = Progress::new(arguments.json);
+
+    let mut sinks: [&mut dyn Sink; 3] = [&mut recorder, &mut notices, &mut progress];
+    let summary = if arguments.json {
+        show_json(&mut input, arguments.verify, &mut sinks, &mut output)
+    } else if arguments.verify {
+        show_differences(&mut input, &mut sinks, &mut output)
+    } else {
+        show_story(&mut input, &mut sinks, &mut output)
+    };
+
+    notices.finish()?;
+    recorder.finish()?;
+    output.finish()?;
+    Ok(!arguments.verify || summary.agrees())
+}
+
+fn show_json(input: &mut Input, verify: bool, sinks: &mut [&mut dyn Sink], output: &mut Output) -> Summary {
+    let mut lines = JsonLines::new(output, verify);
+    let summary = input.replay.run(&mut input.capture, &mut Fan { first: &mut lines, others: sinks });
+    lines.summary(&summary);
+    summary
+}
+
+fn show_differences(input: &mut Input, sinks: &mut [&mut dyn Sink], output: &mut Output) -> Summary {
+    let mut differences = Differences::default();
+    let summary = input.replay.run(&mut input.capture, &mut Fan { first: &mut differences, others: sinks });
+    differences.tell(input, &summary, output);
+    summary
+}
+
+fn show_story(input: &mut Input, sinks: &mut [&mut dyn Sink], output: &mut Output) -> Summary {
+    let mut story = Story::default();
+    let summary = input.replay.run(&mut input.capture, &mut Fan { first: &mut story, others: sinks });
+    story.finish(input.replay.router());
+    tell::tell(&story, input, &summary, output);
+    summary
 }

@@ -24,6 +24,8 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     /// The kernel's index of each interface.
     indexes: Vec<u32>,
+    /// Whether every frame is one that arrived on the first interface.
+    anywhere: bool,
     spare: Vec<Vec<u8>>,
 }
 
@@ -36,7 +38,12 @@ enum Other {
 
 impl Frames {
     pub(super) const fn new(indexes: Vec<u32>) -> Self {
-        Self { indexes, spare: Vec::new() }
+        Self { indexes, anywhere: false, spare: Vec::new() }
+    }
+
+    /// Takes frames of any device and direction for arrived on the only interface.
+    pub(super) const fn anywhere() -> Self {
+        Self { indexes: Vec::new(), anywhere: true, spare: Vec::new() }
     }
 
     /// The next packet on one of the router's interfaces; other frames are counted.
@@ -71,6 +78,7 @@ impl Frames {
         }
         let packet = record.data.get(payload.offset..).unwrap_or_default();
         let direction = match payload.cooked {
+            _ if self.anywhere => Direction::In,
             Some(cooked) => cooked_direction(cooked)?,
             None => record.direction,
         };
@@ -83,6 +91,7 @@ impl Frames {
             .and_then(|cooked| cooked.interface)
             .map(|index| self.indexes.iter().position(|known| *known == index));
         let interface = match indexed.or(named) {
+            _ if self.anywhere => 0,
             Some(interface) => interface.ok_or(Other::Ignored)?,
             None => by_address(packet, direction, router).ok_or(Other::Ignored)?,
         };

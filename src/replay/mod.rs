@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod anywhere;
 mod frames;
 mod suggest;
 mod tables;

@@ -1,0 +1,116 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use ftp_conntrack::netfilter::Cidr;
+
+use crate::WRONG_INPUT;
+use crate::failure::{Failure, warn};
+
+/// Replays a capture through a router made from the router's own files, and tells what became of FTP in it.
+#[derive(Debug, Parser)]
+#[command(name = "replay", version)]
+pub(crate) struct Arguments {
+    /// The capture, pcap or pcapng [default: DIR's router.pcapng or router.pcap; without DIR the bundled recording]
+    pub(crate) capture: Option<PathBuf>,
+
+    /// The router's own files: rules.v4, rules.v6, addr.json, route.json, sysctl.conf, modules
+    #[arg(long, value_name = "DIR")]
+    pub(crate) router: Option<PathBuf>,
+
+    /// Compare what the library sends with what the capture shows leaving, packet for packet, and the final tables
+    /// with the kernel's where present
+    #[arg(long)]
+    pub(crate) verify: bool,
+
+    /// Take over connections older than the capture from their first packets
+    #[arg(long)]
+    pub(crate) adopt: bool,
+
+    /// Write the packets as they leave: pcapng, with interface names and directions
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+
+    /// Whom to behave like [default: linux]
+    #[arg(long, value_enum)]
+    pub(crate) behaviour: Option<Behaviour>,
+
+    /// Control ports to attach the helper to by number [default: 21 without --router; none with it, unless
+    /// net.netfilter.nf_conntrack_helper = 1]
+    #[arg(long, value_name = "PORT,PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) ports: Vec<u16>,
+
+    /// No router at hand: a capture from the inside, as the outside would have seen it from this address
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) masquerade: Option<IpAddr>,
+
+    /// Which addresses are inside [default: the private ranges]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
+    pub(crate) inside: Vec<Cidr>,
+
+    /// One JSON object a line: events as they happen, a summary last
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whom the router behaves like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Behaviour {
+    /// As Linux 6.18 does, quirks included
+    Linux,
+    /// As FTP needs it
+    Exact,
+}
+
+impl Arguments {
+    /// The arguments of this process; help, and what is wrong with them, is told here.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            if error.use_stderr() {
+                warn(format_args!("replay: {}; replay --help tells more", one_line(&error.to_string())));
+                return ExitCode::from(WRONG_INPUT);
+            }
+            // Help or version; nobody reads it if this fails.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        })
+    }
+
+    /// Refuses what is understood and cannot be done.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let not_there = [
+            (self.behaviour == Some(Behaviour::Exact), "--behaviour exact", "use --behaviour linux"),
+            (self.adopt, "--adopt", "connections are followed from their first SYN, or as the router's sysctls say"),
+            (self.masquerade.is_some(), "--masquerade", "describe the router in a directory and use --router"),
+            (!self.inside.is_empty(), "--inside", "it belongs to --masquerade"),
+        ];
+        if let Some((_, option, instead)) = not_there.into_iter().find(|(asked, ..)| *asked) {
+            return Err(Failure::new(format_args!("{option} is not there yet; {instead}")));
+        }
+        if self.verify && self.router.is_none() && self.capture.is_some() {
+            return Err(Failure::new("--verify needs the router that the capture was taken on: --router DIR"));
+        }
+        Ok(())
+    }
+}
+
+fn cidr(text: &str) -> Result<Cidr, String> {
+    let wanted = || "write an address and a prefix length, as 10.0.0.0/8 or fd00::/8".to_owned();
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| wanted())?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wanted())?;
+    prefix.map_or(Some(Cidr::host(address)), |prefix| Cidr::new(address, prefix)).ok_or_else(wanted)
+}
+
+/// What is wrong, without the paragraphs that follow it.
+fn one_line(error: &str) -> String {
+    let lines = error.lines().map(str::trim);
+    let about = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let words: Vec<&str> = about.filter(|line| !line.is_empty()).collect();
+    words.join("; ").trim_start_matches("error: ").to_owned()
+}

@@ -1,0 +1,30 @@
+//! Why the tool cannot do what it was asked.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::Path;
+
+/// One sentence: what is wrong, where, and what would be right.
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(sentence: impl Display) -> Self {
+        Self(sentence.to_string())
+    }
+
+    /// Something is wrong with the file of this name.
+    pub(crate) fn of_file(path: &Path, wrong: impl Display) -> Self {
+        Self(format!("{}: {wrong}", path.display()))
+    }
+
+    /// Says it on standard error, on one line whatever is in it.
+    pub(crate) fn tell(&self) {
+        warn(format_args!("replay: {}", self.0));
+    }
+}
+
+/// A line on standard error. If nobody can read it, nobody can be told that either.
+pub(crate) fn warn(line: impl Display) {
+    let line: String = line.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,113 @@
+//! What is replayed: a capture, and the router it goes through.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use ftp_conntrack::capture::Reader;
+use ftp_conntrack::config::Directory;
+use ftp_conntrack::replay::{Options, Replay};
+
+use crate::arguments::Arguments;
+use crate::failure::{Failure, warn};
+
+/// Where the helper listens when nothing says where.
+const FTP: u16 = 21;
+
+/// A capture on its way through a router, before the first packet.
+pub(crate) struct Input {
+    /// The router's files; `None` for a capture from anywhere.
+    pub(crate) directory: Option<Directory>,
+    /// The router, as its directory is called; empty for a capture from anywhere.
+    pub(crate) router_name: String,
+    pub(crate) capture_path: PathBuf,
+    pub(crate) capture_name: String,
+    pub(crate) capture: Reader<File>,
+    pub(crate) replay: Replay,
+    /// Control ports that were asked for by number.
+    pub(crate) ports: Vec<u16>,
+}
+
+impl Input {
+    pub(crate) fn open(arguments: &Arguments) -> Result<Self, Failure> {
+        match (&arguments.router, &arguments.capture) {
+            (None, Some(capture)) => Self::from_anywhere(capture, arguments),
+            (Some(router), capture) => Self::of_router(router, capture.as_deref(), arguments),
+            (None, None) => Self::of_router(&bundled()?, None, arguments),
+        }
+    }
+
+    fn of_router(path: &Path, capture: Option<&Path>, arguments: &Arguments) -> Result<Self, Failure> {
+        if !path.is_dir() {
+            return Err(Failure::of_file(path, "is no directory; --router wants one with the router's files"));
+        }
+        let directory = Directory::read(path).map_err(|error| in_directory(path, error))?;
+        for warning in &directory.warnings {
+            warn(format_args!("warning: {warning}"));
+        }
+        let capture_path = capture.map(Path::to_owned).or_else(|| directory.capture.clone());
+        let capture_path = capture_path.ok_or_else(|| {
+            Failure::of_file(path, "has no router.pcapng or router.pcap; put one there or name a CAPTURE")
+        })?;
+        let capture = open(&capture_path)?;
+        let replay = Replay::new(&directory, options(arguments, &[])).map_err(|error| in_directory(path, error))?;
+        Ok(Self {
+            directory: Some(directory),
+            router_name: name_of(path),
+            capture_name: name_of(&capture_path),
+            capture_path,
+            capture,
+            replay,
+            ports: arguments.ports.clone(),
+        })
+    }
+
+    fn from_anywhere(capture_path: &Path, arguments: &Arguments) -> Result<Self, Failure> {
+        let capture = open(capture_path)?;
+        let options = options(arguments, &[FTP]);
+        let ports = options.ports.clone();
+        let replay = Replay::anywhere(options).map_err(Failure::new)?;
+        Ok(Self {
+            directory: None,
+            router_name: String::new(),
+            capture_path: capture_path.to_owned(),
+            capture_name: name_of(capture_path),
+            capture,
+            replay,
+            ports,
+        })
+    }
+}
+
+fn options(arguments: &Arguments, default_ports: &[u16]) -> Options {
+    let mut options = Options::default();
+    // Also where nobody asks for the differences: what the router's own machine sent can only be told from what it
+    // forwarded by comparing.
+    options.verify = true;
+    options.ports = if arguments.ports.is_empty() { default_ports.into() } else { arguments.ports.clone() };
+    options
+}
+
+/// The recording that comes with the sources.
+fn bundled() -> Result<PathBuf, Failure> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/masquerade-1");
+    if path.is_dir() {
+        return Ok(path);
+    }
+    Err(Failure::of_file(&path, "the bundled recording is not there; name a CAPTURE or a --router DIR"))
+}
+
+fn open(path: &Path) -> Result<Reader<File>, Failure> {
+    if fs::metadata(path).is_ok_and(|file| file.is_dir()) {
+        return Err(Failure::of_file(path, "is a directory, no capture; with a router's files in it: --router DIR"));
+    }
+    Reader::open(path).map_err(|error| Failure::of_file(path, error))
+}
+
+fn in_directory(path: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::new(format_args!("{}/{error}", path.display().to_string().trim_end_matches('/')))
+}
+
+/// The last part of a path.
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().escape_debug().to_string()
+}

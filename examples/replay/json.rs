@@ -1,0 +1,264 @@
+//! `--json`: one object a line, as things happen.
+//!
+//! Every object begins with `event`; keys keep this order, and none is ever renamed. Where there is nothing to say the
+//! value is `null`.
+//!
+//! | `event` | further keys |
+//! |---|---|
+//! | `new` | `frame` `time` `connection` `original` `reply` `master` `helper` |
+//! | `destroyed` | `frame` `time` `connection` `original` `packets` `bytes` `reason` |
+//! | `announced` | `frame` `time` `connection` `sender` `form` `address` `port` `outcome` `expected` `before` `after` `shift` `reason` |
+//! | `partial_announcement` | `frame` `time` `connection` `sender` `form` |
+//! | `fulfilled` | `frame` `time` `connection` `master` `expected` |
+//! | `unfulfilled` | `frame` `time` `master` `expected` `reason` |
+//! | `dropped` | `frame` `time` `reason` `connection` `direction` |
+//! | `log` | `frame` `time` `rule` |
+//! | `undecided` | `frame` `time` `ipv6` `rule` `place` |
+//! | `packet_differs` | `frame` `time` `kind` `arrived` `left` `interface` `library` `capture` (only with `--verify`) |
+//! | `table_differs` | `kind` `line` `seconds` (only with `--verify`) |
+//! | `damaged` | `error` |
+//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `tables_compared` `agrees` |
+//! | `other` | `frame` `time` `text`: an event this program does not know |
+//!
+//! | value | is |
+//! |---|---|
+//! | `frame` `arrived` `left` | the number of a frame in the capture, from 1; in `summary`, counts of packets |
+//! | `time` | text, seconds and microseconds since 1970: `"1795167176.499669"` |
+//! | `connection` `master` | text that names a connection, never that of another |
+//! | `original` `reply` `expected` | `{"protocol","source","source_port","destination","destination_port"}`; for ICMP `id`, `type` and `code` in place of the ports; in `expected`, source port 0 is any |
+//! | `packets` `bytes` | two numbers: the original direction, the reply direction |
+//! | `sender` | `client`, `server` |
+//! | `form` | `PORT`, `EPRT`, `227`, `229` |
+//! | `outcome` | `expected`, `foreign_address`, `refused` |
+//! | `before` `after` | the text of the endpoint as it came, and as it left |
+//! | `shift` | `{"after","offset_before","offset_after"}`: sequence numbers past `after` leave `offset_after` higher |
+//! | `reason` | why, in snake case: `timeout`, `rule`, `partial_announcement` ... |
+//! | `direction` | `original`, `reply` |
+//! | `place` | the undecided rule, `rules.v4:12` |
+//! | `kind` | `bytes`, `missing` (not in the capture), `unexpected` (not sent by the library); for tables `only_kernel`, `only_here`, `seconds` |
+//! | `library` `capture` | the packet in hexadecimal digits, from its IP header |
+//! | `seconds` | the seconds left here, for lines that differ in nothing else |
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::capture::ReadError;
+use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
+use ftp_conntrack::event::{AnnouncementOutcome, Event};
+use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::packet::{Family, Protocol};
+use ftp_conntrack::replay::{Difference, Sink, Summary, TableDifference};
+use ftp_conntrack::router::Router;
+use serde_json::{Value, json};
+
+use crate::decode::hex;
+use crate::output::Output;
+use crate::story::place;
+
+/// Writes a line for whatever it is told.
+pub(crate) struct JsonLines<'o> {
+    output: &'o mut Output,
+    /// Whether differences are of interest.
+    verify: bool,
+}
+
+impl<'o> JsonLines<'o> {
+    pub(crate) fn new(output: &'o mut Output, verify: bool) -> Self {
+        Self { output, verify }
+    }
+
+    /// The last line.
+    pub(crate) fn summary(&mut self, summary: &Summary) {
+        let mut object = Object::new("summary")
+            .with("arrived", summary.arrived)
+            .with("own", summary.own)
+            .with("left", summary.left)
+            .with("not_ip", summary.not_ip)
+            .with("ignored", summary.ignored)
+            .with("cut", summary.cut)
+            .with("bad_checksums", summary.bad_checksums);
+        if self.verify {
+            object = object
+                .with("differ", summary.differ)
+                .with("table_lines", summary.table_lines)
+                .with("choices", summary.choices)
+                .with("undecidable", summary.undecidable)
+                .with("tables_compared", summary.tables_compared)
+                .with("agrees", summary.agrees());
+        }
+        self.write(object);
+    }
+
+    fn write(&mut self, object: Object) {
+        self.output.line(format_args!("{}}}", object.0));
+    }
+}
+
+impl Sink for JsonLines<'_> {
+    fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
+        let begin = |name: &str| Object::new(name).with("frame", frame).with("time", time.to_string());
+        let object = match event {
+            Event::New { connection, original, reply, master, helper } => begin("new")
+                .with("connection", connection.to_string())
+                .with("original", tuple(original))
+                .with("reply", tuple(reply))
+                .with("master", master.map(|master| master.to_string()))
+                .with("helper", *helper),
+            Event::Destroyed { connection, original, counters, reason } => begin("destroyed")
+                .with("connection", connection.to_string())
+                .with("original", tuple(original))
+                .with("packets", json!(counters.map(|way| way.packets)))
+                .with("bytes", json!(counters.map(|way| way.bytes)))
+                .with("reason", snake(reason)),
+            Event::Announced { connection, sender, form, address, port, outcome } => {
+                let object = begin("announced")
+                    .with("connection", connection.to_string())
+                    .with("sender", snake(sender))
+                    .with("form", form.to_string())
+                    .with("address", address.to_string())
+                    .with("port", *port);
+                announcement(object, outcome, shift(router, *connection, *sender))
+            }
+            Event::PartialAnnouncement { connection, sender, form } => begin("partial_announcement")
+                .with("connection", connection.to_string())
+                .with("sender", snake(sender))
+                .with("form", form.to_string()),
+            Event::Fulfilled { connection, master, expected } => begin("fulfilled")
+                .with("connection", connection.to_string())
+                .with("master", master.to_string())
+                .with("expected", tuple(expected)),
+            Event::Unfulfilled { master, expected, reason } => begin("unfulfilled")
+                .with("master", master.to_string())
+                .with("expected", tuple(expected))
+                .with("reason", snake(reason)),
+            Event::Dropped { reason, connection, direction } => begin("dropped")
+                .with("reason", snake(reason))
+                .with("connection", connection.map(|connection| connection.to_string()))
+                .with("direction", direction.as_ref().map(snake)),
+            Event::Log { rule } => begin("log").with("rule", *rule),
+            Event::Undecided { ipv6, rule } => {
+                let family = if *ipv6 { Family::V6 } else { Family::V4 };
+                begin("undecided").with("ipv6", *ipv6).with("rule", *rule).with("place", place(router, family, *rule))
+            }
+            other => begin("other").with("text", format!("{other:?}")),
+        };
+        self.write(object);
+    }
+
+    fn differs(&mut self, difference: &Difference, router: &Router) {
+        if !self.verify {
+            return;
+        }
+        let Difference { arrived, left, time, interface, kind, ours, theirs, .. } = difference;
+        let packet = |bytes: &[u8]| if bytes.is_empty() { Value::Null } else { hex(bytes).into() };
+        let object = Object::new("packet_differs")
+            .with("frame", left.or(*arrived))
+            .with("time", time.to_string())
+            .with("kind", snake(kind))
+            .with("arrived", *arrived)
+            .with("left", *left)
+            .with("interface", router.interfaces().get(*interface).map(|i| i.name.clone()))
+            .with("library", packet(ours))
+            .with("capture", packet(theirs));
+        self.write(object);
+    }
+
+    fn table_differs(&mut self, difference: &TableDifference) {
+        if !self.verify {
+            return;
+        }
+        let (kind, line, seconds) = match difference {
+            TableDifference::OnlyKernel(line) => ("only_kernel", line.clone(), None),
+            TableDifference::OnlyHere(line) => ("only_here", line.clone(), None),
+            TableDifference::Seconds { line, here } => ("seconds", line.clone(), Some(*here)),
+            other => ("other", other.to_string(), None),
+        };
+        self.write(Object::new("table_differs").with("kind", kind).with("line", line).with("seconds", seconds));
+    }
+
+    fn broken(&mut self, error: &ReadError) {
+        self.write(Object::new("damaged").with("error", error.to_string()));
+    }
+}
+
+/// An object being written, its last brace missing; unlike a map of serde_json's it keeps its keys in order.
+struct Object(String);
+
+impl Object {
+    fn new(event: &str) -> Self {
+        Self(format!("{{\"event\":{}", Value::from(event)))
+    }
+
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.0 += &format!(",{}:{}", Value::from(key), value.into());
+        self
+    }
+}
+
+fn announcement(object: Object, outcome: &AnnouncementOutcome, shift: Value) -> Object {
+    let nothing = Value::Null;
+    let (name, expected, texts, shift, reason) = match outcome {
+        AnnouncementOutcome::Expected { expected, before, after } => {
+            let after = after.map(|text| text.as_str().to_owned());
+            let shift = if after.is_some() { shift } else { Value::Null };
+            ("expected", tuple(expected), (before.as_str().into(), after.into()), shift, nothing)
+        }
+        AnnouncementOutcome::ForeignAddress => {
+            ("foreign_address", nothing.clone(), (nothing.clone(), nothing.clone()), nothing.clone(), nothing)
+        }
+        AnnouncementOutcome::Refused(reason) => {
+            let reason = snake(reason).into();
+            ("refused", nothing.clone(), (nothing.clone(), nothing.clone()), nothing, reason)
+        }
+        _ => ("other", nothing.clone(), (nothing.clone(), nothing.clone()), nothing.clone(), nothing),
+    };
+    let (before, after): (Value, Value) = texts;
+    object
+        .with("outcome", name)
+        .with("expected", expected)
+        .with("before", before)
+        .with("after", after)
+        .with("shift", shift)
+        .with("reason", reason)
+}
+
+fn shift(router: &Router, connection: ConnectionId, sender: Sender) -> Value {
+    let direction = if sender == Sender::Client { Direction::Original } else { Direction::Reply };
+    let conntrack = router.conntrack();
+    let Some(slot) = conntrack.get(connection).and_then(|connection| connection.helped()) else { return Value::Null };
+    let shift = conntrack.shifts(slot)[direction as usize];
+    json!({
+        "after": shift.correction_position().0,
+        "offset_before": shift.offset_before(),
+        "offset_after": shift.offset_after(),
+    })
+}
+
+fn tuple(tuple: &Tuple) -> Value {
+    let (protocol, source, destination) = (tuple.protocol().name(), tuple.source(), tuple.destination());
+    match tuple.protocol() {
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            let [kind, code] = tuple.destination_port().to_be_bytes();
+            let id = tuple.source_port();
+            json!({"protocol": protocol, "source": source, "destination": destination, "id": id, "type": kind, "code": code})
+        }
+        _ => json!({
+            "protocol": protocol,
+            "source": source,
+            "source_port": tuple.source_port(),
+            "destination": destination,
+            "destination_port": tuple.destination_port(),
+        }),
+    }
+}
+
+/// The name of a variant in snake case.
+fn snake(variant: &impl std::fmt::Debug) -> String {
+    let name = format!("{variant:?}");
+    let mut snake = String::new();
+    for letter in name.chars().take_while(char::is_ascii_alphanumeric) {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}

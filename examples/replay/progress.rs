@@ -1,0 +1,47 @@
+//! How far long work has come, for who sits before it.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use ftp_conntrack::replay::{Seen, Sink};
+use ftp_conntrack::router::{Router, Verdict};
+
+/// Short work needs no sign of life.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The clock is looked at once in so many packets.
+const STRIDE: u64 = 1024;
+
+/// Counts packets on a terminal's standard error, and wipes the count away in the end.
+pub(crate) struct Progress {
+    shown: Option<Instant>,
+    packets: u64,
+    visible: bool,
+}
+
+impl Progress {
+    /// Lines that go to the same terminal meanwhile are progress enough.
+    pub(crate) fn new(lines_come: bool) -> Self {
+        let wanted = std::io::stderr().is_terminal() && !(lines_come && std::io::stdout().is_terminal());
+        Self { shown: wanted.then(Instant::now), packets: 0, visible: false }
+    }
+}
+
+impl Sink for Progress {
+    fn packet(&mut self, _: Seen<'_>, _: Verdict, _: &Router) {
+        self.packets += 1;
+        let Some(shown) = &mut self.shown else { return };
+        if self.packets.is_multiple_of(STRIDE) && shown.elapsed() >= PATIENCE {
+            *shown = Instant::now();
+            self.visible = true;
+            let _ = write!(std::io::stderr(), "\r{} packets ", self.packets);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.visible {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The packets as they leave, written to a capture.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use ftp_conntrack::capture::{Direction, Interface, WriteError, Writer};
+use ftp_conntrack::packet::link::LinkType;
+use ftp_conntrack::replay::{Seen, Sink};
+use ftp_conntrack::router::Router;
+
+use crate::failure::Failure;
+use crate::input::Input;
+
+/// Writes what leaves, if it was asked to.
+pub(crate) struct Recorder {
+    path: PathBuf,
+    writer: Option<Writer<File>>,
+    failed: Option<WriteError>,
+}
+
+impl Recorder {
+    pub(crate) fn create(path: Option<&Path>, input: &Input) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self { path: PathBuf::new(), writer: None, failed: None }) };
+        if is_same(path, &input.capture_path) {
+            return Err(Failure::of_file(path, "is the capture that is read; write to another file"));
+        }
+        let file = File::create(path).map_err(|error| Failure::of_file(path, cannot_write(error)))?;
+        let interfaces = input.replay.router().interfaces();
+        let described: Vec<_> = interfaces.iter().map(|i| Interface::named(i.name.as_str(), LinkType::RAW)).collect();
+        let writer = Writer::new(file, &described).map_err(|error| Failure::of_file(path, error))?;
+        Ok(Self { path: path.to_owned(), writer: Some(writer), failed: None })
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let closed = self.writer.map_or(Ok(()), |writer| writer.into_inner().map(drop));
+        let failed = self.failed.or(closed.err());
+        failed.map_or(Ok(()), |error| Err(Failure::of_file(&self.path, error)))
+    }
+}
+
+impl Sink for Recorder {
+    fn leaves(&mut self, packet: Seen<'_>, _: &Router) {
+        let Some(writer) = &mut self.writer else { return };
+        if self.failed.is_none() {
+            self.failed = writer.write(packet.interface, packet.time, Direction::Out, packet.bytes).err();
+        }
+    }
+}
+
+fn cannot_write(error: std::io::Error) -> String {
+    format!("cannot be written: {error}")
+}
+
+/// Whether both paths lead to one file, which would be emptied before it is read.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+}

@@ -1,0 +1,126 @@
+//! One control connection, and what came of it.
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::SequenceNumber;
+use ftp_conntrack::conntrack::{ConnectionId, Counters, Direction, TcpState, Tuple};
+use ftp_conntrack::event::{DestroyReason, DropReason};
+use ftp_conntrack::ftp::{Form, Sender};
+use ftp_conntrack::packet::TcpFlags;
+
+use crate::talk::Talk;
+
+/// A frame, and when it was.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) frame: u64,
+    pub(crate) time: Instant,
+}
+
+/// A control connection.
+pub(crate) struct Session {
+    pub(crate) opened: Moment,
+    /// From the client, as it arrives.
+    pub(crate) original: Tuple,
+    /// From the server, as it arrives.
+    pub(crate) reply: Tuple,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) talk: Talk,
+    pub(crate) ending: Ending,
+}
+
+/// Something on a control connection.
+pub(crate) enum Step {
+    /// A line that only passed.
+    Said(Said),
+    /// A line that announced a data connection.
+    Announced(Box<Announced>),
+    /// A packet of it, or of one of its data connections, was dropped.
+    Dropped { at: Moment, reason: DropReason, what: String },
+}
+
+pub(crate) struct Said {
+    pub(crate) at: Moment,
+    pub(crate) sender: Sender,
+    pub(crate) line: String,
+    /// The line as it was sent on, where that differs.
+    pub(crate) sent_on: Option<String>,
+    /// Which line of its segment it is.
+    pub(crate) index: usize,
+}
+
+pub(crate) struct Announced {
+    pub(crate) said: Said,
+    pub(crate) form: Form,
+    pub(crate) moved: Option<Moved>,
+    pub(crate) outcome: Outcome,
+}
+
+/// How the numbers behind an announcement shift.
+pub(crate) struct Moved {
+    /// By how many bytes the text grew.
+    pub(crate) growth: i32,
+    pub(crate) position: SequenceNumber,
+    pub(crate) offset_after: i32,
+}
+
+pub(crate) enum Outcome {
+    /// Expected, and nothing came yet.
+    Expected(Tuple),
+    /// Expected, and this came.
+    Came(Tuple, Box<Data>),
+    /// Expected, and given up.
+    GivenUp(Tuple, Moment, DestroyReason),
+    /// Not the speaker's address.
+    Foreign,
+    Refused(DropReason),
+}
+
+impl Outcome {
+    pub(crate) const fn expected(&self) -> Option<Tuple> {
+        match self {
+            Self::Expected(tuple) | Self::Came(tuple, _) | Self::GivenUp(tuple, ..) => Some(*tuple),
+            Self::Foreign | Self::Refused(_) => None,
+        }
+    }
+
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(self, Self::Expected(_))
+    }
+}
+
+/// A data connection.
+pub(crate) struct Data {
+    pub(crate) opened: Moment,
+    /// Both ways as they arrive; `None` if its first packet did not leave.
+    pub(crate) tuples: Option<(Tuple, Tuple)>,
+    pub(crate) ending: Ending,
+}
+
+/// How a connection ends: what was seen of it.
+pub(crate) struct Ending {
+    pub(crate) id: ConnectionId,
+    /// The frame of the first FIN, by direction.
+    pub(crate) fin: [Option<u64>; 2],
+    /// The first reset.
+    pub(crate) reset: Option<(Direction, u64)>,
+    pub(crate) state: Option<TcpState>,
+    pub(crate) counters: [Counters; 2],
+    /// Set when the table has forgotten it.
+    pub(crate) forgotten: Option<(Moment, DestroyReason)>,
+}
+
+impl Ending {
+    pub(crate) fn new(id: ConnectionId) -> Self {
+        Self { id, fin: [None; 2], reset: None, state: None, counters: Default::default(), forgotten: None }
+    }
+
+    /// A segment went through.
+    pub(crate) fn see(&mut self, frame: u64, direction: Direction, flags: TcpFlags) {
+        if flags.has(TcpFlags::FIN) {
+            self.fin[direction as usize].get_or_insert(frame);
+        }
+        if flags.has(TcpFlags::RST) {
+            self.reset.get_or_insert((direction, frame));
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Follows a replay, to tell the story of every control connection afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
+use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
+use ftp_conntrack::ftp::{Form, Sender};
+use ftp_conntrack::packet::{Family, Headers, Layer4};
+use ftp_conntrack::replay::{Seen, Sink};
+use ftp_conntrack::router::{Router, Verdict};
+
+use crate::decode::describe;
+use crate::session::{Announced, Data, Ending, Moment, Moved, Outcome, Said, Session, Step};
+use crate::talk::{Talk, line_at};
+
+/// So many frames are named where many have the same fate.
+const NAMED: usize = 8;
+
+/// What happened so far.
+#[derive(Default)]
+pub(crate) struct Story {
+    pub(crate) sessions: Vec<Session>,
+    /// Dropped packets that belong to no session.
+    pub(crate) drops: BTreeMap<String, Tally>,
+    /// Rules that nobody here understands, and who met them.
+    pub(crate) undecided: BTreeMap<String, Tally>,
+    /// Connections that are neither control nor data connections.
+    pub(crate) others: u64,
+    pub(crate) packets: u64,
+    pub(crate) leaving: u64,
+    pub(crate) dropped: u64,
+    pub(crate) first: Option<Instant>,
+    pub(crate) last: Instant,
+    roles: HashMap<ConnectionId, Role>,
+    current: Current,
+}
+
+/// How many packets share a fate, and the first of them.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) count: u64,
+    pub(crate) frames: Vec<u64>,
+}
+
+impl Tally {
+    fn note(&mut self, frame: u64) {
+        self.count += 1;
+        if self.frames.len() < NAMED {
+            self.frames.push(frame);
+        }
+    }
+}
+
+/// What a connection is to the story.
+#[derive(Clone, Copy)]
+enum Role {
+    Control { session: usize },
+    Data { session: usize, step: usize },
+}
+
+impl Role {
+    const fn session(self) -> usize {
+        match self {
+            Self::Control { session } | Self::Data { session, .. } => session,
+        }
+    }
+}
+
+/// The packet at hand.
+#[derive(Default)]
+struct Current {
+    frame: u64,
+    arrived: Vec<u8>,
+    left: Vec<u8>,
+    connection: Option<ConnectionId>,
+}
+
+impl Sink for Story {
+    fn packet(&mut self, packet: Seen<'_>, verdict: Verdict, router: &Router) {
+        self.packets += 1;
+        self.first.get_or_insert(packet.time);
+        self.last = packet.time;
+        self.current.begin(packet.frame, packet.bytes);
+        let Ok(headers) = Headers::find(packet.bytes) else { return };
+        let Some(tuple) = Tuple::of(&headers, packet.bytes) else { return };
+        let conntrack = router.conntrack();
+        let Some((id, direction)) = conntrack.find(packet.time, &tuple) else { return };
+        self.current.connection = Some(id);
+        let (Some(connection), Layer4::Tcp(segment)) = (conntrack.get(id), headers.layer4) else { return };
+        if matches!(verdict, Verdict::Forward { .. } | Verdict::Local)
+            && let Some(ending) = self.ending(id)
+        {
+            ending.see(packet.frame, direction, segment.flags);
+        }
+        if connection.has_helper() {
+            let session = self.session(id, connection, Moment { frame: packet.frame, time: packet.time });
+            let heard = self.sessions[session].talk.hear(direction, &segment, headers.payload(packet.bytes));
+            let at = Moment { frame: packet.frame, time: packet.time };
+            let said = |line: crate::talk::Line| {
+                Step::Said(Said { at, sender: sender(direction), line: line.text, sent_on: None, index: line.index })
+            };
+            self.sessions[session].steps.extend(heard.into_iter().map(said));
+        }
+    }
+
+    fn leaves(&mut self, packet: Seen<'_>, _: &Router) {
+        self.leaving += 1;
+        if self.current.left.is_empty() && packet.frame == self.current.frame {
+            self.current.left.extend_from_slice(packet.bytes);
+        }
+    }
+
+    fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
+        let at = Moment { frame, time };
+        match event {
+            Event::New { connection, original, reply, master, helper } => {
+                self.opened(at, *connection, (*original, *reply), *master, *helper);
+                self.current.connection = Some(*connection);
+                self.see_current(*connection);
+            }
+            Event::Destroyed { connection, counters, reason, .. } => {
+                if let Some(ending) = self.ending(*connection) {
+                    ending.counters = *counters;
+                    ending.forgotten = Some((at, *reason));
+                }
+                self.roles.remove(connection);
+            }
+            Event::Announced { connection, sender, form, address, port, outcome } => {
+                let text = format!("{form} {address} port {port}");
+                self.announced(at, *connection, (*sender, *form, &text), outcome, router);
+            }
+            Event::Fulfilled { connection, master, expected } => {
+                let data = Data { opened: at, tuples: None, ending: Ending::new(*connection) };
+                self.settle(*master, *expected, Outcome::Came(*expected, Box::new(data)), Some(*connection));
+            }
+            Event::Unfulfilled { master, expected, reason } => {
+                self.settle(*master, *expected, Outcome::GivenUp(*expected, at, *reason), None);
+            }
+            Event::Dropped { reason, connection, .. } => self.dropped(at, *reason, *connection),
+            Event::Undecided { ipv6, rule } => {
+                let family = if *ipv6 { Family::V6 } else { Family::V4 };
+                self.undecided.entry(place(router, family, *rule)).or_default().note(frame);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Story {
+    /// The capture is over: how those connections stand that the table still has.
+    pub(crate) fn finish(&mut self, router: &Router) {
+        let living: Vec<ConnectionId> = self.roles.keys().copied().collect();
+        for id in living {
+            let connection = router.conntrack().get(id);
+            if let (Some(connection), Some(ending)) = (connection, self.ending(id)) {
+                ending.state = connection.tcp_state();
+                ending.counters = [Direction::Original, Direction::Reply].map(|way| connection.counters(way));
+            }
+        }
+    }
+
+    /// The announcements of all sessions.
+    pub(crate) fn announcements(&self) -> impl Iterator<Item = &Announced> {
+        self.sessions.iter().flat_map(|session| &session.steps).filter_map(|step| match step {
+            Step::Announced(announced) => Some(&**announced),
+            _ => None,
+        })
+    }
+
+    fn opened(
+        &mut self,
+        at: Moment,
+        id: ConnectionId,
+        (original, reply): (Tuple, Tuple),
+        master: Option<ConnectionId>,
+        helper: bool,
+    ) {
+        if helper {
+            self.begin_session(at, id, original, reply);
+        } else if let Some(Role::Data { session, step }) = self.roles.get(&id).copied() {
+            if let Some(data) = self.data(session, step) {
+                data.tuples = Some((original, reply));
+            }
+        } else if master.is_none() {
+            self.others += 1;
+        }
+    }
+
+    fn begin_session(&mut self, opened: Moment, id: ConnectionId, original: Tuple, reply: Tuple) -> usize {
+        if let Some(role) = self.roles.get(&id) {
+            return role.session();
+        }
+        let session = self.sessions.len();
+        self.roles.insert(id, Role::Control { session });
+        let (talk, ending) = (Talk::default(), Ending::new(id));
+        self.sessions.push(Session { opened, original, reply, steps: Vec::new(), talk, ending });
+        session
+    }
+
+    /// The session of a connection with a helper, begun if its first packet was not heard of yet.
+    fn session(&mut self, id: ConnectionId, connection: &Connection, at: Moment) -> usize {
+        let tuple = |way| *connection.tuple(way);
+        self.begin_session(at, id, tuple(Direction::Original), tuple(Direction::Reply))
+    }
+
+    fn announced(
+        &mut self,
+        at: Moment,
+        id: ConnectionId,
+        (sender, form, text): (Sender, Form, &str),
+        outcome: &AnnouncementOutcome,
+        router: &Router,
+    ) {
+        let Some(session) = self.roles.get(&id).map(|role| role.session()) else { return };
+        let session = &mut self.sessions[session];
+        let is_it = |step: &Step| match step {
+            Step::Said(said) => said.at.frame == at.frame && said.sender == sender && begins(&said.line, form),
+            _ => false,
+        };
+        let found = session.steps.iter().rposition(is_it);
+        let said = match found.map(|step| session.steps.remove(step)) {
+            Some(Step::Said(said)) => said,
+            _ => Said { at, sender, line: text.to_owned(), sent_on: None, index: usize::MAX },
+        };
+        let mut announced = Announced { said, form, moved: None, outcome: Outcome::Foreign };
+        match outcome {
+            AnnouncementOutcome::Expected { expected, before, after } => {
+                announced.outcome = Outcome::Expected(*expected);
+                if let Some(after) = after {
+                    let line = line_at(self.current.left_payload(), announced.said.index);
+                    announced.said.sent_on = Some(line.unwrap_or_else(|| format!("{form} {}", after.as_str())));
+                    let growth = after.as_bytes().len() as i32 - before.as_bytes().len() as i32;
+                    announced.moved = moved(router, id, sender, growth);
+                }
+            }
+            AnnouncementOutcome::Refused(reason) => announced.outcome = Outcome::Refused(*reason),
+            _ => {}
+        }
+        let at = found.unwrap_or(session.steps.len());
+        session.steps.insert(at, Step::Announced(Box::new(announced)));
+    }
+
+    /// What became of the first announcement that still waits for this.
+    fn settle(&mut self, master: ConnectionId, expected: Tuple, outcome: Outcome, child: Option<ConnectionId>) {
+        let Some(session) = self.roles.get(&master).map(|role| role.session()) else { return };
+        let waits = |step: &Step| match step {
+            Step::Announced(a) => a.outcome.is_pending() && a.outcome.expected() == Some(expected),
+            _ => false,
+        };
+        let Some(step) = self.sessions[session].steps.iter().position(waits) else { return };
+        if let Some(Step::Announced(announced)) = self.sessions[session].steps.get_mut(step) {
+            announced.outcome = outcome;
+        }
+        if let Some(child) = child {
+            self.roles.insert(child, Role::Data { session, step });
+        }
+    }
+
+    fn dropped(&mut self, at: Moment, reason: DropReason, connection: Option<ConnectionId>) {
+        self.dropped += 1;
+        let role = connection.or(self.current.connection).and_then(|id| self.roles.get(&id).copied());
+        match role {
+            Some(role) => {
+                let what = describe(&self.current.arrived);
+                self.sessions[role.session()].steps.push(Step::Dropped { at, reason, what });
+            }
+            None => self.drops.entry(reason.to_string()).or_default().note(at.frame),
+        }
+    }
+
+    /// The first packet of a connection can end it as well: it is only known once it left.
+    fn see_current(&mut self, id: ConnectionId) {
+        let frame = self.current.frame;
+        let Ok(Layer4::Tcp(segment)) = Headers::find(&self.current.arrived).map(|headers| headers.layer4) else {
+            return;
+        };
+        if let Some(ending) = self.ending(id) {
+            ending.see(frame, Direction::Original, segment.flags);
+        }
+    }
+
+    fn ending(&mut self, id: ConnectionId) -> Option<&mut Ending> {
+        match *self.roles.get(&id)? {
+            Role::Control { session } => self.sessions.get_mut(session).map(|session| &mut session.ending),
+            Role::Data { session, step } => self.data(session, step).map(|data| &mut data.ending),
+        }
+    }
+
+    fn data(&mut self, session: usize, step: usize) -> Option<&mut Data> {
+        match self.sessions.get_mut(session)?.steps.get_mut(step)? {
+            Step::Announced(announced) => match &mut announced.outcome {
+                Outcome::Came(_, data) => Some(data),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Current {
+    fn begin(&mut self, frame: u64, arrived: &[u8]) {
+        self.frame = frame;
+        self.arrived.clear();
+        self.arrived.extend_from_slice(arrived);
+        self.left.clear();
+        self.connection = None;
+    }
+
+    fn left_payload(&self) -> &[u8] {
+        Headers::find(&self.left).map_or(&[], |headers| headers.payload(&self.left))
+    }
+}
+
+const fn sender(direction: Direction) -> Sender {
+    match direction {
+        Direction::Original => Sender::Client,
+        Direction::Reply => Sender::Server,
+    }
+}
+
+fn begins(line: &str, form: Form) -> bool {
+    let word = form.to_string();
+    line.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(&word))
+}
+
+/// How the stream has shifted behind an announcement.
+fn moved(router: &Router, id: ConnectionId, sender: Sender, growth: i32) -> Option<Moved> {
+    let conntrack = router.conntrack();
+    let direction = if sender == Sender::Client { Direction::Original } else { Direction::Reply };
+    let shift = conntrack.shifts(conntrack.get(id)?.helped()?)[direction as usize];
+    Some(Moved { growth, position: shift.correction_position(), offset_after: shift.offset_after() })
+}
+
+/// Where a rule stands.
+pub(crate) fn place(router: &Router, family: Family, rule: usize) -> String {
+    router.rule_origin(family, rule).map_or_else(|| format!("rule {rule}"), ToString::to_string)
+}
