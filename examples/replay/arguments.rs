@@ -40,11 +40,11 @@ pub(crate) struct Arguments {
 
     /// Control ports to attach the helper to by number [default: 21 without --router; none with it, unless
     /// net.netfilter.nf_conntrack_helper = 1]
-    #[arg(long, value_name = "PORT,PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT,PORT", value_delimiter = ',', value_parser = port)]
     pub(crate) ports: Vec<u16>,
 
     /// No router at hand: a capture from the inside, as the outside would have seen it from this address
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) masquerade: Option<IpAddr>,
 
     /// Which addresses are inside [default: the private ranges]
@@ -97,6 +97,14 @@ impl Arguments {
     }
 }
 
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().filter(|port| *port > 0).ok_or("write port numbers from 1 to 65535, as 21,2121")
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "write an IPv4 or IPv6 address, as 203.0.113.1")
+}
+
 fn cidr(text: &str) -> Result<Cidr, String> {
     let wanted = || "write an address and a prefix length, as 10.0.0.0/8 or fd00::/8".to_owned();
     let (address, prefix) = match text.split_once('/') {
@@ -107,10 +115,10 @@ fn cidr(text: &str) -> Result<Cidr, String> {
     prefix.map_or(Some(Cidr::host(address)), |prefix| Cidr::new(address, prefix)).ok_or_else(wanted)
 }
 
-/// What is wrong, without the paragraphs that follow it.
+/// What is wrong, without the paragraphs and tips that follow it.
 fn one_line(error: &str) -> String {
     let lines = error.lines().map(str::trim);
     let about = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-    let words: Vec<&str> = about.filter(|line| !line.is_empty()).collect();
+    let words: Vec<&str> = about.filter(|line| !line.is_empty() && !line.starts_with("tip:")).collect();
     words.join("; ").trim_start_matches("error: ").to_owned()
 }

@@ -90,8 +90,10 @@ fn notes(input: &Input, summary: &Summary) -> Vec<String> {
 fn show_packet(difference: &Difference, interface: &str, style: Style, output: &mut Output) {
     let Difference { arrived, left, time, kind, ours, theirs, .. } = difference;
     let frame = |number: &Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+    let is_own = arrived == left;
     let (arrived, left) = (frame(arrived), frame(left));
     let heading = match kind {
+        DifferenceKind::Bytes if is_own => format!("frame {left}, the router's own: other bytes"),
         DifferenceKind::Bytes => format!("frame {arrived} arrived, frame {left} left: other bytes"),
         DifferenceKind::Missing => format!("frame {arrived} arrived: the library sends a packet, the capture has none"),
         DifferenceKind::Unexpected => format!("frame {left} left: the library sends no such packet"),

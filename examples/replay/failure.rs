@@ -1,7 +1,7 @@
 //! Why the tool cannot do what it was asked.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 /// One sentence: what is wrong, where, and what would be right.
@@ -25,6 +25,9 @@ impl Failure {
 
 /// A line on standard error. If nobody can read it, nobody can be told that either.
 pub(crate) fn warn(line: impl Display) {
+    let mut stderr = std::io::stderr();
+    // A count of packets may stand there.
+    let wiped = if stderr.is_terminal() { "\r\x1b[K" } else { "" };
     let line: String = line.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(stderr, "{wiped}{line}");
 }

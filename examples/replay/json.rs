@@ -1,7 +1,7 @@
 //! `--json`: one object a line, as things happen.
 //!
-//! Every object begins with `event`; keys keep this order, and none is ever renamed. Where there is nothing to say the
-//! value is `null`.
+//! Every line begins with `event`, and its keys come in the order below; they are never renamed. Where there is nothing
+//! to say the value is `null`.
 //!
 //! | `event` | further keys |
 //! |---|---|

@@ -65,43 +65,35 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     arguments.check()?;
     let mut input = Input::open(arguments)?;
     let mut recorder = Recorder::create(arguments.write.as_deref(), &input)?;
-    let mut output = Output::standard();
     let mut notices = Notices::new(&input.capture_name);
-    let mut progress = Progress::new(arguments.json);
-
-    let mut sinks: [&mut dyn Sink; 3] = [&mut recorder, &mut notices, &mut progress];
+    let mut output = Output::standard();
+    let mut sinks: [&mut dyn Sink; 2] = [&mut recorder, &mut notices];
     let summary = if arguments.json {
-        show_json(&mut input, arguments.verify, &mut sinks, &mut output)
+        let mut lines = JsonLines::new(&mut output, arguments.verify);
+        let summary = replay(&mut input, &mut lines, &mut sinks, Progress::beside_lines());
+        lines.summary(&summary);
+        summary
     } else if arguments.verify {
-        show_differences(&mut input, &mut sinks, &mut output)
+        let mut differences = Differences::default();
+        let summary = replay(&mut input, &mut differences, &mut sinks, Progress::alone());
+        differences.tell(&input, &summary, &mut output);
+        summary
     } else {
-        show_story(&mut input, &mut sinks, &mut output)
+        let mut story = Story::default();
+        let summary = replay(&mut input, &mut story, &mut sinks, Progress::alone());
+        story.finish(input.replay.router());
+        tell::tell(&story, &input, &summary, &mut output);
+        summary
     };
-
     notices.finish()?;
     recorder.finish()?;
     output.finish()?;
     Ok(!arguments.verify || summary.agrees())
 }
 
-fn show_json(input: &mut Input, verify: bool, sinks: &mut [&mut dyn Sink], output: &mut Output) -> Summary {
-    let mut lines = JsonLines::new(output, verify);
-    let summary = input.replay.run(&mut input.capture, &mut Fan { first: &mut lines, others: sinks });
-    lines.summary(&summary);
-    summary
-}
-
-fn show_differences(input: &mut Input, sinks: &mut [&mut dyn Sink], output: &mut Output) -> Summary {
-    let mut differences = Differences::default();
-    let summary = input.replay.run(&mut input.capture, &mut Fan { first: &mut differences, others: sinks });
-    differences.tell(input, &summary, output);
-    summary
-}
-
-fn show_story(input: &mut Input, sinks: &mut [&mut dyn Sink], output: &mut Output) -> Summary {
-    let mut story = Story::default();
-    let summary = input.replay.run(&mut input.capture, &mut Fan { first: &mut story, others: sinks });
-    story.finish(input.replay.router());
-    tell::tell(&story, input, &summary, output);
-    summary
+/// Runs the capture through the router. The sign of progress is gone when it is done.
+fn replay(input: &mut Input, first: &mut dyn Sink, others: &mut [&mut dyn Sink], mut progress: Progress) -> Summary {
+    let mut fan = Fan { first, others };
+    let mut both: [&mut dyn Sink; 1] = [&mut progress];
+    input.replay.run(&mut input.capture, &mut Fan { first: &mut fan, others: &mut both })
 }

@@ -19,9 +19,17 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Lines that go to the same terminal meanwhile are progress enough.
-    pub(crate) fn new(lines_come: bool) -> Self {
-        let wanted = std::io::stderr().is_terminal() && !(lines_come && std::io::stdout().is_terminal());
+    /// Where nothing else is written meanwhile.
+    pub(crate) fn alone() -> Self {
+        Self::shown(std::io::stderr().is_terminal())
+    }
+
+    /// Where lines are written to standard output meanwhile: on the same terminal they are progress enough.
+    pub(crate) fn beside_lines() -> Self {
+        Self::shown(std::io::stderr().is_terminal() && !std::io::stdout().is_terminal())
+    }
+
+    fn shown(wanted: bool) -> Self {
         Self { shown: wanted.then(Instant::now), packets: 0, visible: false }
     }
 }

@@ -2,9 +2,9 @@
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::SequenceNumber;
-use ftp_conntrack::conntrack::{ConnectionId, Counters, Direction, TcpState, Tuple};
+use ftp_conntrack::conntrack::{Counters, Direction, TcpState, Tuple};
 use ftp_conntrack::event::{DestroyReason, DropReason};
-use ftp_conntrack::ftp::{Form, Sender};
+use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::packet::TcpFlags;
 
 use crate::talk::Talk;
@@ -19,6 +19,8 @@ pub(crate) struct Moment {
 /// A control connection.
 pub(crate) struct Session {
     pub(crate) opened: Moment,
+    /// Whether its first packet was seen.
+    pub(crate) begun: bool,
     /// From the client, as it arrives.
     pub(crate) original: Tuple,
     /// From the server, as it arrives.
@@ -46,11 +48,12 @@ pub(crate) struct Said {
     pub(crate) sent_on: Option<String>,
     /// Which line of its segment it is.
     pub(crate) index: usize,
+    /// Whether its segment was sent before.
+    pub(crate) again: bool,
 }
 
 pub(crate) struct Announced {
     pub(crate) said: Said,
-    pub(crate) form: Form,
     pub(crate) moved: Option<Moved>,
     pub(crate) outcome: Outcome,
 }
@@ -97,8 +100,8 @@ pub(crate) struct Data {
 }
 
 /// How a connection ends: what was seen of it.
+#[derive(Default)]
 pub(crate) struct Ending {
-    pub(crate) id: ConnectionId,
     /// The frame of the first FIN, by direction.
     pub(crate) fin: [Option<u64>; 2],
     /// The first reset.
@@ -110,10 +113,6 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn new(id: ConnectionId) -> Self {
-        Self { id, fin: [None; 2], reset: None, state: None, counters: Default::default(), forgotten: None }
-    }
-
     /// A segment went through.
     pub(crate) fn see(&mut self, frame: u64, direction: Direction, flags: TcpFlags) {
         if flags.has(TcpFlags::FIN) {

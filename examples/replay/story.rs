@@ -6,16 +6,18 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
 use ftp_conntrack::ftp::{Form, Sender};
-use ftp_conntrack::packet::{Family, Headers, Layer4};
+use ftp_conntrack::packet::{Family, Headers, Layer4, TcpFlags};
 use ftp_conntrack::replay::{Seen, Sink};
 use ftp_conntrack::router::{Router, Verdict};
 
-use crate::decode::describe;
+use crate::decode::{describe, short};
 use crate::session::{Announced, Data, Ending, Moment, Moved, Outcome, Said, Session, Step};
 use crate::talk::{Talk, line_at};
 
 /// So many frames are named where many have the same fate.
 const NAMED: usize = 8;
+/// So much of a dropped packet is shown.
+const DROPPED: usize = 140;
 
 /// What happened so far.
 #[derive(Default)]
@@ -74,6 +76,8 @@ struct Current {
     arrived: Vec<u8>,
     left: Vec<u8>,
     connection: Option<ConnectionId>,
+    /// Whether it bears what was said before.
+    again: bool,
 }
 
 impl Sink for Story {
@@ -95,10 +99,19 @@ impl Sink for Story {
         }
         if connection.has_helper() {
             let session = self.session(id, connection, Moment { frame: packet.frame, time: packet.time });
-            let heard = self.sessions[session].talk.hear(direction, &segment, headers.payload(packet.bytes));
+            let talk = &mut self.sessions[session].talk;
+            let heard = talk.hear(direction, &segment, headers.payload(packet.bytes));
+            self.current.again = talk.was_heard();
             let at = Moment { frame: packet.frame, time: packet.time };
             let said = |line: crate::talk::Line| {
-                Step::Said(Said { at, sender: sender(direction), line: line.text, sent_on: None, index: line.index })
+                Step::Said(Said {
+                    at,
+                    sender: sender(direction),
+                    line: line.text,
+                    sent_on: None,
+                    index: line.index,
+                    again: false,
+                })
             };
             self.sessions[session].steps.extend(heard.into_iter().map(said));
         }
@@ -124,14 +137,13 @@ impl Sink for Story {
                     ending.counters = *counters;
                     ending.forgotten = Some((at, *reason));
                 }
-                self.roles.remove(connection);
             }
             Event::Announced { connection, sender, form, address, port, outcome } => {
                 let text = format!("{form} {address} port {port}");
                 self.announced(at, *connection, (*sender, *form, &text), outcome, router);
             }
             Event::Fulfilled { connection, master, expected } => {
-                let data = Data { opened: at, tuples: None, ending: Ending::new(*connection) };
+                let data = Data { opened: at, tuples: None, ending: Ending::default() };
                 self.settle(*master, *expected, Outcome::Came(*expected, Box::new(data)), Some(*connection));
             }
             Event::Unfulfilled { master, expected, reason } => {
@@ -193,8 +205,9 @@ impl Story {
         }
         let session = self.sessions.len();
         self.roles.insert(id, Role::Control { session });
-        let (talk, ending) = (Talk::default(), Ending::new(id));
-        self.sessions.push(Session { opened, original, reply, steps: Vec::new(), talk, ending });
+        let begun = self.current.flags().is_some_and(|flags| flags.has(TcpFlags::SYN));
+        let (talk, ending) = (Talk::default(), Ending::default());
+        self.sessions.push(Session { opened, begun, original, reply, steps: Vec::new(), talk, ending });
         session
     }
 
@@ -218,12 +231,13 @@ impl Story {
             Step::Said(said) => said.at.frame == at.frame && said.sender == sender && begins(&said.line, form),
             _ => false,
         };
-        let found = session.steps.iter().rposition(is_it);
+        // The helper reads the first such line of a segment.
+        let found = session.steps.iter().position(is_it);
         let said = match found.map(|step| session.steps.remove(step)) {
             Some(Step::Said(said)) => said,
-            _ => Said { at, sender, line: text.to_owned(), sent_on: None, index: usize::MAX },
+            _ => self.current.said(at, sender, form, text),
         };
-        let mut announced = Announced { said, form, moved: None, outcome: Outcome::Foreign };
+        let mut announced = Announced { said, moved: None, outcome: Outcome::Foreign };
         match outcome {
             AnnouncementOutcome::Expected { expected, before, after } => {
                 announced.outcome = Outcome::Expected(*expected);
@@ -262,7 +276,7 @@ impl Story {
         let role = connection.or(self.current.connection).and_then(|id| self.roles.get(&id).copied());
         match role {
             Some(role) => {
-                let what = describe(&self.current.arrived);
+                let what = short(&describe(&self.current.arrived), DROPPED);
                 self.sessions[role.session()].steps.push(Step::Dropped { at, reason, what });
             }
             None => self.drops.entry(reason.to_string()).or_default().note(at.frame),
@@ -272,11 +286,9 @@ impl Story {
     /// The first packet of a connection can end it as well: it is only known once it left.
     fn see_current(&mut self, id: ConnectionId) {
         let frame = self.current.frame;
-        let Ok(Layer4::Tcp(segment)) = Headers::find(&self.current.arrived).map(|headers| headers.layer4) else {
-            return;
-        };
+        let Some(flags) = self.current.flags() else { return };
         if let Some(ending) = self.ending(id) {
-            ending.see(frame, Direction::Original, segment.flags);
+            ending.see(frame, Direction::Original, flags);
         }
     }
 
@@ -305,6 +317,23 @@ impl Current {
         self.arrived.extend_from_slice(arrived);
         self.left.clear();
         self.connection = None;
+        self.again = false;
+    }
+
+    /// A line that was not heard: its segment was sent before, or does not end with the line.
+    fn said(&self, at: Moment, sender: Sender, form: Form, text: &str) -> Said {
+        let payload = Headers::find(&self.arrived).map_or(&[][..], |headers| headers.payload(&self.arrived));
+        let mut lines = (0..).map_while(|index| Some((index, line_at(payload, index)?)));
+        let found = lines.find(|(_, line)| begins(line, form));
+        let (index, line) = found.unwrap_or((usize::MAX, text.to_owned()));
+        Said { at, sender, line, sent_on: None, index, again: self.again }
+    }
+
+    fn flags(&self) -> Option<TcpFlags> {
+        match Headers::find(&self.arrived).ok()?.layer4 {
+            Layer4::Tcp(segment) => Some(segment.flags),
+            _ => None,
+        }
     }
 
     fn left_payload(&self) -> &[u8] {

@@ -16,6 +16,8 @@ pub(crate) struct Talk {
     next: [Option<SequenceNumber>; 2],
     /// Whether the reply to what the client said last is of interest.
     answer_wanted: bool,
+    /// Whether the last segment was heard before.
+    heard: bool,
 }
 
 /// A line that matters.
@@ -29,7 +31,8 @@ impl Talk {
     /// The complete lines of a segment that matter.
     pub(crate) fn hear(&mut self, direction: Direction, segment: &Segment, payload: &[u8]) -> Vec<Line> {
         let next = &mut self.next[direction as usize];
-        if payload.is_empty() || next.is_some_and(|next| segment.sequence.before(next)) {
+        self.heard = !payload.is_empty() && next.is_some_and(|next| segment.sequence.before(next));
+        if payload.is_empty() || self.heard {
             return Vec::new();
         }
         *next = Some(segment.sequence.shifted(i32::try_from(payload.len()).unwrap_or(i32::MAX)));
@@ -45,6 +48,11 @@ impl Talk {
             }
         }
         heard
+    }
+
+    /// Whether the last segment bore what was said before.
+    pub(crate) const fn was_heard(&self) -> bool {
+        self.heard
     }
 
     fn command(&mut self, line: &[u8]) -> bool {
@@ -75,9 +83,9 @@ fn is_transfer(verb: &[u8]) -> bool {
     verbs.iter().any(|transfer| verb.eq_ignore_ascii_case(transfer))
 }
 
-/// The line of a segment with this index, if it is complete.
+/// The line of a segment with this index, complete or not.
 pub(crate) fn line_at(payload: &[u8], index: usize) -> Option<String> {
-    payload.split_inclusive(|byte| *byte == b'\n').nth(index).filter(|line| line.ends_with(b"\n")).map(text)
+    payload.split_inclusive(|byte| *byte == b'\n').nth(index).map(text)
 }
 
 fn text(line: &[u8]) -> String {

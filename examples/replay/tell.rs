@@ -1,6 +1,5 @@
 //! Tells the story of a replay, for people.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 
 use ftp_conntrack::Instant;
@@ -74,6 +73,10 @@ impl Teller<'_> {
         if let Some(line) = compared(summary, self.style) {
             self.label("Compared", &line);
         }
+        if summary.choices > 0 {
+            let ports = plural(summary.choices, "port");
+            self.label("", &format!("{ports} that the kernel chose at random taken from the capture"));
+        }
         for line in not_understood(summary) {
             self.label("Note", &line);
         }
@@ -108,24 +111,45 @@ impl Teller<'_> {
             self.output.line(format_args!("    the server sees {}", self.style.changed(translated.to_string())));
         }
         self.output.line(self.style.faint("  frame       time"));
-        self.at(session.opened, "opened by the client");
-        for step in &session.steps {
-            match step {
-                Step::Said(said) => self.said(said),
-                Step::Announced(announced) => self.announced(announced),
-                Step::Dropped { at, reason, what } => {
-                    self.at(*at, &format!("{} {what}", self.style.bad(format!("dropped, {reason}:"))));
-                }
-            }
+        self.at(session.opened, if session.begun { "opened by the client" } else { "picked up in mid-stream" });
+        let nothing: &[Step] = &[];
+        for (place, step) in session.steps.iter().enumerate() {
+            let (before, after) = session.steps.split_at_checked(place).unwrap_or((nothing, nothing));
+            self.step(step, before, after.get(1..).unwrap_or_default());
         }
         self.ending(&session.ending, [Sender::Client, Sender::Server]);
     }
 
+    fn step(&mut self, step: &Step, before: &[Step], after: &[Step]) {
+        match step {
+            Step::Said(said) => {
+                self.said(said);
+                let dropped = |step: &Step| matches!(step, Step::Dropped { at, .. } if at.frame == said.at.frame);
+                if announces(&said.line) && !after.iter().take(2).any(dropped) {
+                    self.under(&self.style.faint("  the helper reads no announcement here"));
+                }
+            }
+            Step::Announced(announced) => self.announced(announced),
+            Step::Dropped { at, reason, what } => match before.last() {
+                Some(Step::Said(said)) if said.at.frame == at.frame => {
+                    self.under(&self.style.bad(format!("  dropped: {reason}")));
+                }
+                Some(Step::Announced(announced)) if announced.said.at.frame == at.frame => {
+                    self.under(&self.style.bad("  dropped"));
+                }
+                _ => self.at(*at, &format!("{} {what}", self.style.bad(format!("dropped, {reason}:")))),
+            },
+        }
+    }
+
     fn said(&mut self, said: &Said) {
         let who = self.style.speaker(if said.sender == Sender::Client { "C" } else { "S" });
-        self.at(said.at, &format!("{who} {}", said.line));
-        if let Some(line) = &said.sent_on {
-            self.under(&format!("  {} as it is sent on", self.style.changed(line)));
+        let again = if said.again { self.style.faint(" (sent again)") } else { String::new() };
+        self.at(said.at, &format!("{who} {}{again}", said.line));
+        match &said.sent_on {
+            Some(line) if *line == said.line => self.under("  leaves as it came"),
+            Some(line) => self.under(&format!("  leaves as {}", self.style.changed(line))),
+            None => {}
         }
     }
 
@@ -141,8 +165,10 @@ impl Teller<'_> {
                     moved.offset_after.unsigned_abs(),
                 ));
             }
-            Some(_) => self.under("  +0: as long as before, nothing shifts"),
-            None => {}
+            Some(_) if announced.said.sent_on.as_ref() != Some(&announced.said.line) => {
+                self.under("  +0: as long as before, nothing shifts");
+            }
+            _ => {}
         }
         match &announced.outcome {
             Outcome::Refused(reason) => self.under(&self.style.bad(format!("  refused: {reason}"))),
@@ -161,11 +187,8 @@ impl Teller<'_> {
             Outcome::Came(_, data) => self.data(data, speaker.other()),
             Outcome::GivenUp(_, at, reason) => {
                 let why = given_up(*reason);
-                self.under(&self.style.bad(format!(
-                    "  nothing came: {why} (frame {}, {})",
-                    at.frame,
-                    self.offset(at.time)
-                )));
+                let when = format!("frame {}, {}", at.frame, self.offset(at.time));
+                self.under(&self.style.bad(format!("  nothing came: {why} ({when})")));
             }
             _ => self.under(&self.style.bad("  nothing came by the end of the capture")),
         }
@@ -179,11 +202,11 @@ impl Teller<'_> {
             );
             return;
         };
-        let mut line = self.style.good(format!("data connection: {original}"));
+        self.at(data.opened, &format!("    {}", self.style.good(format!("data connection: {original}"))));
         if let Some(translated) = behind_nat(original, reply) {
-            let _ = write!(line, "; the {} sees {}", name(opener.other()), self.style.changed(translated.to_string()));
+            let translated = self.style.changed(translated.to_string());
+            self.under(&format!("      the {} sees {translated}", name(opener.other())));
         }
-        self.at(data.opened, &format!("    {line}"));
         let speakers = [opener, opener.other()];
         let ways = [Direction::Original, Direction::Reply].map(|way| {
             let counters = data.ending.counters[way as usize];
@@ -273,7 +296,10 @@ impl Teller<'_> {
 
 fn ftp_line(story: &Story) -> String {
     let (announced, came) = story.announcements().fold((0, 0), |(announced, came), announcement| {
-        (announced + 1, came + u64::from(matches!(announcement.outcome, Outcome::Came(..))))
+        (
+            announced + u64::from(!announcement.said.again),
+            came + u64::from(matches!(announcement.outcome, Outcome::Came(..))),
+        )
     });
     let sessions = plural(story.sessions.len() as u64, "control connection");
     match announced {
@@ -312,9 +338,15 @@ fn table_rules(rules: &Ruleset, name: TableName) -> Option<String> {
         chains.iter().filter(|c| c.policy == Some(Policy::Drop)).map(|c| c.name.escape_debug().to_string()).collect();
     match (count, refusing.as_slice()) {
         (0, []) => None,
-        (_, []) => Some(format!("{} {count}", name.name())),
-        _ => Some(format!("{} {count} (policy DROP: {})", name.name(), refusing.join(" "))),
+        (_, []) => Some(format!("{count} in {}", name.name())),
+        _ => Some(format!("{count} in {} (policy DROP: {})", name.name(), refusing.join(" "))),
     }
+}
+
+/// Whether a line says where a data connection will be.
+fn announces(line: &str) -> bool {
+    let words = ["PORT", "EPRT", "LPRT", "227", "228", "229"];
+    words.iter().any(|word| line.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
 }
 
 /// The tuple as its destination sees it, if that is another one.
@@ -335,7 +367,7 @@ fn expectation(tuple: &Tuple) -> String {
 const fn given_up(reason: DestroyReason) -> &'static str {
     match reason {
         DestroyReason::Timeout => "its time was over",
-        DestroyReason::Replaced => "it made way for the next announcement",
+        DestroyReason::Replaced => "it made way for another announcement",
         DestroyReason::Master => "the control connection is gone",
         DestroyReason::Evicted => "the table was full",
         _ => "it was taken back",

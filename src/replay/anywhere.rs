@@ -84,7 +84,7 @@ mod tests {
         let mut writer = Writer::new(Vec::new(), &devices).unwrap();
         writer.write(0, Instant::from_secs(1), Direction::Out, &SYN).unwrap();
         writer.write(1, Instant::from_secs(2), Direction::Unknown, &SYN).unwrap();
-        writer.write(1, Instant::from_secs(3), Direction::In, b"no packet").unwrap();
+        writer.write(1, Instant::from_secs(3), Direction::In, b"\0no packet").unwrap();
         let file = writer.into_inner().unwrap();
         let mut replay = Replay::anywhere(Options { verify: true, ports: [21].into() }).unwrap();
         let summary = replay.run(&mut Reader::new(&file[..]).unwrap(), &mut Silent);
