@@ -9,7 +9,7 @@ use crate::decode::{describe, fields, hex};
 use crate::input::Input;
 use crate::output::Output;
 use crate::style::Style;
-use crate::tell::not_understood;
+use crate::words::not_understood;
 
 /// So many packets, and so many lines of tables, are shown.
 const MOST: usize = 20;

@@ -25,6 +25,7 @@ mod story;
 mod style;
 mod talk;
 mod tell;
+mod words;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,178 @@
+//! What the story is told with: phrases for connections, counts and rules.
+
+use std::net::SocketAddr;
+
+use ftp_conntrack::conntrack::{Direction, Tuple};
+use ftp_conntrack::event::DestroyReason;
+use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::netfilter::{Policy, Ruleset, TableName};
+use ftp_conntrack::replay::Summary;
+
+use crate::session::{Ending, Outcome};
+use crate::story::{Story, Tally};
+use crate::style::Style;
+
+/// What of the capture was not understood.
+pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
+    let counts = [
+        (summary.not_ip, "no IP packet", "no IP packets"),
+        (
+            summary.ignored,
+            "on a device the router's files do not name, or for another host",
+            "on devices the router's files do not name, or for other hosts",
+        ),
+        (summary.cut, "cut off inside the packet", "cut off inside the packet"),
+    ];
+    let told = |(count, one, many): (u64, &str, &str)| match count {
+        0 => None,
+        1 => Some(format!("1 frame not looked at: {one}")),
+        _ => Some(format!("{count} frames not looked at: {many}")),
+    };
+    counts.into_iter().filter_map(told).collect()
+}
+
+pub(crate) fn ftp_line(story: &Story) -> String {
+    let (announced, came) = story.announcements().fold((0, 0), |(announced, came), announcement| {
+        (
+            announced + u64::from(!announcement.said.again),
+            came + u64::from(matches!(announcement.outcome, Outcome::Came(..))),
+        )
+    });
+    let sessions = plural(story.sessions.len() as u64, "control connection");
+    match announced {
+        0 => format!("{sessions}, no data connection announced"),
+        _ => format!("{sessions}, {} announced, {came} came", plural(announced, "data connection")),
+    }
+}
+
+/// Whether the packets leave as the capture shows them leaving, where it does.
+pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
+    if summary.left == 0 {
+        return None;
+    }
+    let tables = if summary.tables_compared { ", and the tables are the kernel's" } else { "" };
+    Some(match summary.agrees() {
+        true => style.good(format!("what leaves is what the capture shows leaving, to the byte{tables}")),
+        false => {
+            let (packets, lines) = (plural(summary.differ, "packet"), plural(summary.table_lines, "table line"));
+            style.bad(format!("{packets} and {lines} differ from the kernel's; --verify shows them"))
+        }
+    })
+}
+
+pub(crate) fn rules(v4: Option<&Ruleset>, v6: Option<&Ruleset>) -> String {
+    let count = |rules: Option<&Ruleset>| {
+        let told: Vec<_> = TableName::ALL.into_iter().filter_map(|name| table_rules(rules?, name)).collect();
+        if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+    };
+    format!("IPv4: {}; IPv6: {}", count(v4), count(v6))
+}
+
+fn table_rules(rules: &Ruleset, name: TableName) -> Option<String> {
+    let chains = &rules.table(name).chains;
+    let count: usize = chains.iter().map(|chain| chain.rules.len()).sum();
+    let refusing: Vec<_> =
+        chains.iter().filter(|c| c.policy == Some(Policy::Drop)).map(|c| c.name.escape_debug().to_string()).collect();
+    match (count, refusing.as_slice()) {
+        (0, []) => None,
+        (_, []) => Some(format!("{count} in {}", name.name())),
+        _ => Some(format!("{count} in {} (policy DROP: {})", name.name(), refusing.join(" "))),
+    }
+}
+
+/// Whether a line says where a data connection will be.
+pub(crate) fn announces(line: &str) -> bool {
+    let words = ["PORT", "EPRT", "LPRT", "227", "228", "229"];
+    words.iter().any(|word| line.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
+}
+
+/// The tuple as its destination sees it, if that is another one.
+pub(crate) fn behind_nat(original: &Tuple, reply: &Tuple) -> Option<Tuple> {
+    reply.reversed().filter(|seen| seen != original)
+}
+
+/// An expectation's tuple: any source port is `*`.
+pub(crate) fn expectation(tuple: &Tuple) -> String {
+    let to = SocketAddr::new(tuple.destination(), tuple.destination_port());
+    match (tuple.source_port(), tuple.source()) {
+        (0, std::net::IpAddr::V4(source)) => format!("{source}:* > {to}"),
+        (0, std::net::IpAddr::V6(source)) => format!("[{source}]:* > {to}"),
+        _ => tuple.to_string(),
+    }
+}
+
+pub(crate) const fn given_up(reason: DestroyReason) -> &'static str {
+    match reason {
+        DestroyReason::Timeout => "its time was over",
+        DestroyReason::Replaced => "it made way for another announcement",
+        DestroyReason::Master => "the control connection is gone",
+        DestroyReason::Evicted => "the table was full",
+        _ => "it was taken back",
+    }
+}
+
+pub(crate) fn how_ended(ending: &Ending, speakers: [Sender; 2]) -> String {
+    let who = |direction: Direction| name(speakers[direction as usize]);
+    let [original, reply] = ending.fin;
+    let seen = match (ending.reset, original, reply) {
+        (Some((direction, frame)), ..) => format!("reset by the {} in frame {frame}", who(direction)),
+        (None, Some(a), Some(b)) => {
+            let (first, second) =
+                if a <= b { (Direction::Original, Direction::Reply) } else { (Direction::Reply, Direction::Original) };
+            format!("closed by the {} in frame {}, by the {} in frame {}", who(first), a.min(b), who(second), a.max(b))
+        }
+        (None, Some(frame), None) => {
+            format!("closed by the {} in frame {frame}, not by the other", who(Direction::Original))
+        }
+        (None, None, Some(frame)) => {
+            format!("closed by the {} in frame {frame}, not by the other", who(Direction::Reply))
+        }
+        (None, None, None) => "not closed".to_owned(),
+    };
+    match (ending.forgotten, ending.state) {
+        (Some((at, reason)), _) => format!("{seen}; forgotten by frame {}: {}", at.frame, forgotten(reason)),
+        (None, Some(state)) => format!("{seen}; in the end {}", state.name()),
+        (None, None) => seen,
+    }
+}
+
+const fn forgotten(reason: DestroyReason) -> &'static str {
+    match reason {
+        DestroyReason::Timeout => "its time was over",
+        DestroyReason::Reopened => "its ports were used again",
+        DestroyReason::Reset => "reset before it was answered",
+        DestroyReason::Evicted => "the table was full",
+        DestroyReason::Master => "its master is gone",
+        DestroyReason::Rerouted => "its first packet left by another interface",
+        _ => "deleted",
+    }
+}
+
+/// Where the end of a connection was seen.
+pub(crate) fn last_frame(ending: &Ending) -> Option<u64> {
+    ending.reset.map(|(_, frame)| frame).or(ending.fin.into_iter().flatten().max())
+}
+
+pub(crate) const fn name(speaker: Sender) -> &'static str {
+    match speaker {
+        Sender::Client => "client",
+        _ => "server",
+    }
+}
+
+pub(crate) fn plural(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
+pub(crate) fn frames(tally: &Tally) -> String {
+    let numbers: Vec<_> = tally.frames.iter().map(ToString::to_string).collect();
+    let word = if tally.count == 1 { "frame" } else { "frames" };
+    let more = if tally.count as usize > tally.frames.len() { " ..." } else { "" };
+    format!("{word} {}{more}", numbers.join(" "))
+}
+
+pub(crate) fn ports(ports: &[u16]) -> String {
+    let numbers: Vec<_> = ports.iter().map(ToString::to_string).collect();
+    numbers.join(", ")
+}
