@@ -55,6 +55,19 @@ impl Capture {
         self.frames.iter().filter(|frame| frame.direction == Direction::Out)
     }
 
+    /// Replaces a text by another of the same length where it arrives for the first time.
+    fn replace_arriving(&mut self, text: &[u8], other: &[u8]) {
+        assert_eq!(text.len(), other.len());
+        let arriving = self.frames.iter_mut().filter(|frame| frame.direction == Direction::In);
+        for frame in arriving {
+            if let Some(at) = frame.bytes.windows(text.len()).position(|window| window == text) {
+                frame.bytes[at..at + text.len()].copy_from_slice(other);
+                return;
+            }
+        }
+        panic!("nowhere");
+    }
+
     /// The number of the first frame that leaves with this text in it, from 0.
     fn leaving_with(&self, text: &[u8]) -> usize {
         let has = |frame: &Frame| {
@@ -168,6 +181,33 @@ fn without_arguments_it_tells_of_the_bundled_recording() {
         "/proc/net/nf_conntrack_expect, +0.009988 after the capture began\n(empty)\n",
     ]);
     assert!(!told.stdout.contains('\x1b'), "no colours in a pipe");
+}
+
+#[test]
+fn what_the_helper_drops_is_told() {
+    let scratch = Scratch::new("partial");
+    scratch.change(|capture| capture.replace_arriving(b"PORT 10,77,1,2,11,65\r\n", b"PORT 10,77,1,2,11,6543"));
+    let told = run(&["--router", scratch.0.to_str().unwrap()]);
+    assert_eq!(told.status, Some(0));
+    told.assert_says(&[
+        "     19    +0.000630  dropped, partial announcement: 10.77.1.2:38327 > 198.51.100.9:21 tcp [PA] seq 3280387033 ",
+        "Packets    ",
+        " differ from the kernel's; --verify shows them\n",
+    ]);
+}
+
+#[test]
+fn what_is_not_the_speakers_address_is_told() {
+    let scratch = Scratch::new("foreign");
+    scratch.change(|capture| capture.replace_arriving(b"PORT 10,77,1,2,11,65", b"PORT 10,77,1,3,11,65"));
+    let told = run(&["--router", scratch.0.to_str().unwrap()]);
+    told.assert_says(&[
+        "FTP        1 control connection, 1 data connection announced, 0 came\n",
+        "C PORT 10,77,1,3,11,65\n                        not the speaker's address: nothing is expected, ",
+    ]);
+    let json = run(&["--router", scratch.0.to_str().unwrap(), "--json"]);
+    json.assert_says(&["\"address\":\"10.77.1.3\",\"port\":2881,\"outcome\":\"foreign_address\",\"expected\":null,"]);
+    assert!(!json.stdout.contains("packet_differs"), "differences are not asked for");
 }
 
 #[test]

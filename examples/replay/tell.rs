@@ -50,7 +50,8 @@ impl Teller<'_> {
         self.label("Capture", &format!("{place}: {} in {seconds:.3} s", plural(story.packets, "packet")));
         self.label("FTP", &ftp_line(story));
         let dropped = if story.dropped == 0 { "none".to_owned() } else { self.style.bad(story.dropped.to_string()) };
-        self.label("Packets", &format!("{} leave, {dropped} dropped", story.leaving));
+        let leave = if input.directory.is_some() { format!("{} leave, ", story.leaving) } else { String::new() };
+        self.label("Packets", &format!("{leave}{dropped} dropped"));
         if let Some(line) = compared(summary, self.style) {
             self.label("Compared", &line);
         }

@@ -52,7 +52,10 @@ pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
     }
     let tables = if summary.tables_compared { ", and the tables are the kernel's" } else { "" };
     Some(match summary.agrees() {
-        true => style.good(format!("what leaves is what the capture shows leaving, to the byte{tables}")),
+        true => {
+            let aside = if summary.bad_checksums > 0 { " (checksums that arrived wrong aside)" } else { "" };
+            style.good(format!("what leaves is what the capture shows leaving, to the byte{aside}{tables}"))
+        }
         false => {
             let (packets, lines) = (plural(summary.differ, "packet"), plural(summary.table_lines, "table line"));
             style.bad(format!("{packets} and {lines} differ from the kernel's; --verify shows them"))
