@@ -215,7 +215,7 @@ mod tests {
         wheel.insert(1, Instant::from_secs(1));
         wheel.remove(0);
         wheel.remove(0);
-        let mut seen = alloc::vec::Vec::new();
+        let mut seen = vec::Vec::new();
         while let Some(index) = wheel.pop(Instant::from_secs(9)) {
             seen.push(index);
         }
@@ -228,7 +228,7 @@ mod tests {
         let mut deadlines = [1_000, 10_000];
         // What is due at a moment; what came up early goes back in.
         let due = |wheel: &mut Wheel, deadlines: [i64; 2], now: i64| {
-            let mut due = alloc::vec::Vec::new();
+            let mut due = vec::Vec::new();
             while let Some(index) = wheel.pop(Instant::from_secs(now)) {
                 if deadlines[index as usize] <= now {
                     due.push(index);

@@ -357,7 +357,7 @@ fn begins(line: &str, form: Form) -> bool {
 fn moved(router: &Router, id: ConnectionId, sender: Sender, growth: i32) -> Option<Moved> {
     let conntrack = router.conntrack();
     let direction = if sender == Sender::Client { Direction::Original } else { Direction::Reply };
-    let shift = conntrack.shifts(conntrack.get(id)?.helped()?)[direction as usize];
+    let shift = conntrack.adjustment(conntrack.get(id)?.helped()?)?.shift(direction as usize)?;
     Some(Moved { growth, position: shift.correction_position(), offset_after: shift.offset_after() })
 }
 

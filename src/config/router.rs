@@ -1,11 +1,12 @@
 //! From a router directory to a router.
 
-use std::borrow::ToOwned;
+use std::vec;
 use std::vec::Vec;
 
 use super::addresses::{InterfaceConfig, Scope};
 use super::directory::Directory;
 use super::error::Error;
+use super::modules::Modules;
 use super::routes::{RouteConfig, RouteKind};
 use super::sysctl::Sysctl;
 use crate::conntrack;
@@ -33,26 +34,34 @@ impl Directory {
     /// # Ok::<(), ftp_conntrack::config::Error>(())
     /// ```
     pub fn router_config(&self) -> Result<Config, Error> {
-        let mut config = Config::default();
-        config.interfaces = self.interfaces.iter().map(interface).collect();
-        config.routes = self.routes.iter().filter_map(|route| self.route(route)).collect();
-        if self.routes.is_empty() {
-            config.routes = connected(&config.interfaces);
-        }
-        config.rules4 = self.rules4.clone().unwrap_or_default();
-        config.rules6 = self.rules6.clone().unwrap_or_default();
-        config.conntrack = conntrack_config(&self.sysctl)?;
+        let interfaces: Vec<Interface> = self.interfaces.iter().map(interface).collect();
+        let routes = match self.routes.as_slice() {
+            [] => connected(&interfaces),
+            routes => routes.iter().filter_map(|route| self.route(route)).collect(),
+        };
         let has = |module: &str| self.modules.as_ref().is_none_or(|modules| modules.has(module));
-        let loose = self.modules.as_ref().is_some_and(super::Modules::loose);
-        config.helper = HelperConfig::default()
-            .loose(loose)
-            .enabled(has("nf_conntrack_ftp") || has("nf_nat_ftp"))
-            .rewriting(has("nf_nat_ftp"));
-        if self.sysctl.switch("net.netfilter.nf_conntrack_helper")? == Some(true) {
-            config.helper_ports =
-                self.modules.as_ref().map_or_else(|| [21].to_vec(), |modules| modules.ports("nf_conntrack_ftp"));
+        let loose = self.modules.as_ref().is_some_and(Modules::loose);
+        Ok(Config {
+            interfaces,
+            routes,
+            rules4: self.rules4.clone().unwrap_or_default(),
+            rules6: self.rules6.clone().unwrap_or_default(),
+            conntrack: conntrack_config(&self.sysctl)?,
+            helper: HelperConfig::default()
+                .loose(loose)
+                .enabled(has("nf_conntrack_ftp") || has("nf_nat_ftp"))
+                .rewriting(has("nf_nat_ftp")),
+            helper_ports: self.helper_ports()?,
+            ..Config::default()
+        })
+    }
+
+    /// The ports the helper is attached to without a rule.
+    fn helper_ports(&self) -> Result<Vec<u16>, Error> {
+        if self.sysctl.switch("net.netfilter.nf_conntrack_helper")? != Some(true) {
+            return Ok(Vec::new());
         }
-        Ok(config)
+        Ok(self.modules.as_ref().map_or_else(|| vec![21], |modules| modules.ports("nf_conntrack_ftp")))
     }
 
     fn route(&self, route: &RouteConfig) -> Option<Route> {
@@ -88,7 +97,7 @@ fn everything(family: Family) -> Option<Cidr> {
 }
 
 fn interface(config: &InterfaceConfig) -> Interface {
-    let mut interface = Interface::new(&config.name.to_owned());
+    let mut interface = Interface::new(&config.name);
     interface.mtu = config.mtu as usize;
     interface.addresses = config
         .addresses

@@ -218,10 +218,11 @@ impl Conntrack {
         }
         let clashing = self.expectations.matching(&tuple).next();
         if let Some((other, expectation)) = clashing.and_then(|other| Some((other, self.expectations.at(other)?))) {
-            if expectation.master != master && self.is_pending(now, expectation) {
+            let renewed = expectation.master == master;
+            if !renewed && self.is_pending(now, expectation) {
                 return Err(ExpectError::Busy);
             }
-            self.unexpect_slot(now, other, Some(DestroyReason::Replaced));
+            self.unexpect_slot(now, other, (!renewed).then_some(DestroyReason::Timeout));
         }
         if self.expectations.is_full() {
             self.handle_timeout(now);
@@ -288,8 +289,8 @@ impl Conntrack {
 
     /// Living connections that come from the same address and port by the same protocol, and whose source was looked
     /// at by NAT.
-    pub(crate) fn from_source(&self, now: Instant, tuple: &Tuple) -> impl Iterator<Item = &Connection> {
-        self.table.from_source(tuple).map(|slot| self.table.at(slot)).filter(move |c| !c.expired(now))
+    pub(crate) fn same_source(&self, now: Instant, tuple: &Tuple) -> impl Iterator<Item = &Connection> {
+        self.table.same_source(tuple).map(|slot| self.table.at(slot)).filter(move |c| !c.expired(now))
     }
 
     /// Lets a connection be found by its source.

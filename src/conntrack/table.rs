@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// Connections from the same source, of those that [`Table::link_source`] was told; newest first.
-    pub(super) fn from_source(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
+    pub(super) fn same_source(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
         let candidates = self.by_source.with_hash(tuple.hash_source(self.key));
         candidates.filter(move |slot| self.at(*slot).tuples[0].same_source(tuple))

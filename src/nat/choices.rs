@@ -45,7 +45,7 @@ impl Choices {
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         self.counter = self.counter.wrapping_add(1);
         let random = Key(self.key).hash([self.counter]) >> 32;
-        (random * u64::from(bound) >> 32) as u32
+        ((random * u64::from(bound)) >> 32) as u32
     }
 
     /// A port that is `first` plus a number below `size`: the suggestion, if `suits` it, or any.

@@ -39,10 +39,12 @@ impl Nat {
         if !range.random {
             let port = addressed.port(side);
             match range.ports {
-                Some(ports) if range.base_port.is_none() && ports.contains(port) => {
-                    if ports.first == ports.last || free(&addressed) {
-                        return addressed;
-                    }
+                Some(ports)
+                    if range.base_port.is_none()
+                        && ports.contains(port)
+                        && (ports.first == ports.last || free(&addressed)) =>
+                {
+                    return addressed;
                 }
                 None if free(&addressed) => return addressed,
                 _ => {}
@@ -94,7 +96,7 @@ fn mapping_of_same_source(
     original: &Tuple,
     range: &NatRange,
 ) -> Option<Tuple> {
-    conntrack.from_source(now, original).find_map(|other| {
+    conntrack.same_source(now, original).find_map(|other| {
         let mapped = other.tuple(Direction::Reply);
         let (address, port) = (mapped.destination(), mapped.destination_port());
         range.contains(address, port).then(|| current.with_end(Side::Source, address, port))

@@ -11,7 +11,7 @@ use super::rules::{
     AddressTypes, Cidr, Condition, ConnmarkAction, Hook, Match, Origin, Policy, RejectWith, Rule, Ruleset, StateSet,
     Table, TableName, Target,
 };
-use crate::conntrack::{Conntrack, Direction, PacketState, Tracked};
+use crate::conntrack::{Conntrack, Direction, PacketState, Template, Tracked};
 use crate::nat::{NatRange, PortRange, lies_between};
 use crate::packet::{Family, Headers, Layer4, Protocol, read_array};
 
@@ -142,7 +142,7 @@ pub enum Tracking {
     /// It is not tracked.
     None,
     /// It is tracked so.
-    Template(crate::conntrack::Template),
+    Template(Template),
 }
 
 /// A packet, and all that rules may ask or change about it.
@@ -492,9 +492,7 @@ fn carry_out(target: &Target, rule: u32, conntrack: &mut Conntrack, subject: &mu
         }
         Target::Ct { helper, zone } => {
             if *subject.tracking == Tracking::Usual {
-                let mut template = crate::conntrack::Template::default();
-                template.helper = helper.as_deref() == Some("ftp");
-                template.zone = zone.unwrap_or_default();
+                let template = Template { zone: zone.unwrap_or_default(), helper: helper.as_deref() == Some("ftp") };
                 *subject.tracking = Tracking::Template(template);
             }
         }

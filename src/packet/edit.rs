@@ -131,7 +131,7 @@ impl Headers {
             return;
         }
         write(bytes, place, &new.to_be_bytes());
-        let lying = |word: u32| if at % 2 == 0 { word } else { word.rotate_right(8) };
+        let lying = |word: u32| if at.is_multiple_of(2) { word } else { word.rotate_right(8) };
         update(bytes, self.transport + 16, |sum| checksum::replace_u32(sum, lying(old), lying(new)));
     }
 

@@ -49,9 +49,8 @@ impl Router {
         packet: &mut Packet<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let headers = match Headers::find(packet.bytes()) {
-            Ok(headers) => headers,
-            Err(_) => return self.dropped(now, DropReason::Malformed, None),
+        let Ok(headers) = Headers::find(packet.bytes()) else {
+            return self.dropped(now, DropReason::Malformed, None);
         };
         if let Some(fragment) = headers.fragment {
             return self.gather(now, in_interface, packet, &headers, fragment, outbox);
