@@ -116,7 +116,7 @@ impl Drop for Scratch {
 }
 
 fn bundled() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/masquerade-1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/netfilter/masquerade-1")
 }
 
 /// What the tool said.

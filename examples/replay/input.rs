@@ -89,7 +89,7 @@ fn options(arguments: &Arguments, default_ports: &[u16]) -> Options {
 
 /// The recording that comes with the sources.
 fn bundled() -> Result<PathBuf, Failure> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/masquerade-1");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/netfilter/masquerade-1");
     if path.is_dir() {
         return Ok(path);
     }
