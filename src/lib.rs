@@ -84,5 +84,10 @@ pub mod replay;
 pub mod router;
 pub mod seqadj;
 
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "alloc"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use sequence::SequenceNumber;
 pub use time::Instant;
