@@ -1,0 +1,136 @@
+//! Packets for scenario tests, and a router to send them through.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::config::parse_rules;
+use ftp_conntrack::netfilter::Cidr;
+use ftp_conntrack::packet::{Family, Headers, Layer4, Packet, checksum};
+use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+
+pub const CLIENT: &str = "10.77.1.2:40000";
+pub const SERVER: &str = "198.51.100.9:21";
+pub const OUTSIDE: &str = "203.0.113.1:40000";
+pub const LAN: usize = 0;
+pub const WAN: usize = 1;
+
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const PSH_ACK: u8 = 0x18;
+pub const ACK: u8 = 0x10;
+
+/// Masquerading on the outer interface, and the helper on port 21.
+pub const MASQUERADE: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
+                              *nat\n-A POSTROUTING -o wan -j MASQUERADE\nCOMMIT\n";
+
+/// An IPv4 TCP segment with right checksums.
+pub fn tcp(source: &str, destination: &str, flags: u8, sequence: u32, acknowledgement: u32, text: &str) -> Vec<u8> {
+    let mut bytes = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0];
+    let ends: [SocketAddr; 2] = [source.parse().unwrap(), destination.parse().unwrap()];
+    for end in ends {
+        let IpAddr::V4(address) = end.ip() else { panic!("{end}") };
+        bytes.extend(address.octets());
+    }
+    for end in ends {
+        bytes.extend(end.port().to_be_bytes());
+    }
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend(acknowledgement.to_be_bytes());
+    bytes.extend([0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+    bytes.extend(text.as_bytes());
+    finish(bytes)
+}
+
+/// Sets the length and the checksums of an IPv4 TCP or UDP packet without options.
+pub fn finish(mut bytes: Vec<u8>) -> Vec<u8> {
+    let length = bytes.len() as u16;
+    bytes[2..4].copy_from_slice(&length.to_be_bytes());
+    bytes[10..12].fill(0);
+    let sum = checksum::fold(checksum::sum(&bytes[..20], 0));
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    let at = if bytes[9] == 6 { 36 } else { 26 };
+    bytes[at..at + 2].fill(0);
+    let start = checksum::pseudo_header(&bytes[12..20], bytes[9], bytes.len() - 20);
+    let sum = checksum::fold(checksum::sum(&bytes[20..], start));
+    bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// A router between 10.77.1.0/24 (`lan`) and everything else (`wan`, 203.0.113.1).
+pub fn config(rules: &str) -> Config {
+    let mut config = Config::default();
+    config.interfaces = vec![
+        Interface::new("lan").with_address([10, 77, 1, 1].into(), 24),
+        Interface::new("wan").with_address([203, 0, 113, 1].into(), 24),
+    ];
+    config.routes = vec![
+        Route::on_link(Cidr::new([10, 77, 1, 0].into(), 24).unwrap(), LAN),
+        Route::on_link(Cidr::new([0, 0, 0, 0].into(), 0).unwrap(), WAN),
+    ];
+    let (rules, warnings) = parse_rules("rules.v4", rules, Family::V4).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    config.rules4 = rules;
+    config
+}
+
+/// A router and the moment it is.
+pub struct World {
+    pub router: Router,
+    pub outbox: Outbox,
+    pub now: Instant,
+}
+
+impl World {
+    pub fn new(config: Config) -> Self {
+        let router = Router::new(config, [1, 2, 3, 4]).unwrap();
+        Self { router, outbox: Outbox::new(64, 1 << 17), now: Instant::from_secs(1000) }
+    }
+
+    /// Sends a packet in; gives the verdict and the packet as it then is.
+    pub fn send(&mut self, interface: usize, bytes: &[u8]) -> (Verdict, Vec<u8>) {
+        let mut buffer = [bytes, &[0; Packet::ROOM]].concat();
+        let mut packet = Packet::new(&mut buffer, 0..bytes.len()).unwrap();
+        let verdict = self.router.process(self.now, interface, &mut packet, &mut self.outbox);
+        (verdict, packet.bytes().to_vec())
+    }
+
+    /// Sends a packet in that must leave; gives it as it leaves, its checksums right.
+    pub fn forward(&mut self, interface: usize, bytes: &[u8]) -> Vec<u8> {
+        let (verdict, bytes) = self.send(interface, bytes);
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+        let headers = Headers::find(&bytes).unwrap();
+        assert!(headers.header_checksum_ok(&bytes) && headers.transport_checksum_ok(&bytes), "{bytes:02x?}");
+        bytes
+    }
+
+    /// A control connection from [`CLIENT`] to [`SERVER`], both sides having sent a line: the client's next byte is 101,
+    /// the server's 501.
+    pub fn login(&mut self) {
+        self.forward(LAN, &tcp(CLIENT, SERVER, SYN, 89, 0, ""));
+        self.forward(WAN, &tcp(SERVER, OUTSIDE, SYN | ACK, 489, 90, ""));
+        self.forward(LAN, &tcp(CLIENT, SERVER, ACK, 90, 490, ""));
+        self.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 490, 90, "220 ready\r\n"));
+        self.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 90, 501, "USER ftp \r\n"));
+    }
+
+    /// What the kernel's table would show.
+    pub fn table(&self) -> String {
+        let mut text = self.router.conntrack().to_proc_text(self.now);
+        self.router.conntrack().write_proc_expect(self.now, &mut text).unwrap();
+        text
+    }
+}
+
+/// The payload of a TCP packet as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(Headers::find(bytes).unwrap().payload(bytes)).into_owned()
+}
+
+/// Sequence and acknowledgement number of a TCP packet.
+pub fn numbers(bytes: &[u8]) -> (u32, u32) {
+    let Layer4::Tcp(segment) = Headers::find(bytes).unwrap().layer4 else { panic!("{bytes:02x?}") };
+    (segment.sequence.0, segment.acknowledgement.0)
+}
