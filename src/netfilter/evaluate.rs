@@ -22,14 +22,17 @@ const MAX_DEPTH: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Rules {
     tables: [Option<CompiledTable>; 4],
+    loaded: [bool; 4],
     origins: Box<[Option<Origin>]>,
 }
 
 #[derive(Clone, Debug)]
 struct CompiledTable {
     rules: Box<[CompiledRule]>,
-    /// For each hook, the first rule of its chain.
+    /// For each hook, the first rule of its chain; `None` where that chain has nothing to say.
     entries: [Option<u32>; 5],
+    /// For each hook, whether its chain has only rules that say how connections begin.
+    only_begins: [bool; 5],
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +74,9 @@ enum Action {
     Goto(u32),
     /// The end of a built-in chain.
     Policy(Policy),
+    Return,
+    /// `CT` without more than a helper or a zone.
+    Template(Template),
     Target(Target),
 }
 
@@ -115,9 +121,9 @@ impl fmt::Display for RulesError {
 impl core::error::Error for RulesError {}
 
 /// What a table says of a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Verdict<'r> {
     /// It passes.
     Accept,
     /// It is gone.
@@ -125,11 +131,11 @@ pub enum Verdict {
     /// It is gone, and its sender is told.
     Reject(RejectWith),
     /// One end of its connection is mapped into a range.
-    Map(NatRange),
+    Map(&'r NatRange),
     /// The source becomes the address of the interface it leaves by.
-    Masquerade(NatRange),
+    Masquerade(&'r NatRange),
     /// The destination becomes this machine.
-    Redirect(NatRange),
+    Redirect(&'r NatRange),
 }
 
 /// What rules in table raw say about tracking a packet.
@@ -163,10 +169,10 @@ pub struct Subject<'p> {
     pub tracking: &'p mut Tracking,
     /// What kind of address an address is to this machine.
     pub address_type: &'p dyn Fn(IpAddr) -> AddressTypes,
-    /// Told the number of each LOG rule that was met.
-    pub on_log: &'p mut dyn FnMut(usize),
-    /// Told the number of each rule that was met and is not understood.
-    pub on_unknown: &'p mut dyn FnMut(usize),
+    /// The number of the last LOG rule that was met.
+    pub logged: Option<usize>,
+    /// The number of the last rule that was met and is not understood.
+    pub not_understood: Option<usize>,
 }
 
 impl Rules {
@@ -183,7 +189,8 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
-        Ok(Self { tables, origins: origins.into() })
+        let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
+        Ok(Self { tables, loaded, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -197,6 +204,25 @@ impl Rules {
         self.tables[table as usize].is_some()
     }
 
+    /// Whether a table was loaded, with rules or without.
+    #[inline]
+    pub const fn is_loaded(&self, table: TableName) -> bool {
+        self.loaded[table as usize]
+    }
+
+    /// Whether a table would say anything but accept, or do anything, at a hook.
+    #[inline]
+    pub fn asks_at(&self, table: TableName, hook: Hook) -> bool {
+        self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.entries[hook as usize].is_some())
+    }
+
+    /// Whether a table, at a hook, only says how connections that begin with a packet are tracked: then it need not be
+    /// asked about packets of connections that are there.
+    #[inline]
+    pub(crate) fn only_begins(&self, table: TableName, hook: Hook) -> bool {
+        self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.only_begins[hook as usize])
+    }
+
     /// Asks a table at a hook.
     #[inline]
     pub fn evaluate(
@@ -205,7 +231,7 @@ impl Rules {
         hook: Hook,
         conntrack: &mut Conntrack,
         subject: &mut Subject<'_>,
-    ) -> Verdict {
+    ) -> Verdict<'_> {
         match &self.tables[table as usize] {
             Some(compiled) => compiled.evaluate(hook, conntrack, subject),
             None => Verdict::Accept,
@@ -255,14 +281,18 @@ impl CompiledTable {
                     }
                     Target::Return => match chain.policy {
                         Some(policy) => Action::Policy(policy),
-                        None => Action::Target(Target::Return),
+                        None => Action::Return,
                     },
+                    Target::Ct { helper, zone } => Action::Template(Template {
+                        zone: zone.unwrap_or_default(),
+                        helper: helper.as_deref() == Some("ftp"),
+                    }),
                     target => Action::Target(target.clone()),
                 };
                 rules.push(compile(rule, action, interfaces, origins.len() as u32));
                 origins.push(rule.origin.clone());
             }
-            let end = chain.policy.map_or(Action::Target(Target::Return), Action::Policy);
+            let end = chain.policy.map_or(Action::Return, Action::Policy);
             rules.push(CompiledRule { conditions: Box::default(), action: end, number: u32::MAX });
         }
         for index in 0..table.chains.len() {
@@ -270,54 +300,65 @@ impl CompiledTable {
                 return Err(RulesError::Loop { table: name, chain: table.chains[index].name.clone() });
             }
         }
+        let position = |hook: Hook| table.chains.iter().position(|chain| chain.name == hook.chain_name());
         let entry = |hook: Hook| {
-            let position = table.chains.iter().position(|chain| chain.name == hook.chain_name())?;
-            begins.get(position).copied()
+            let position = position(hook)?;
+            let chain = table.chains.get(position)?;
+            let silent = chain.rules.is_empty() && chain.policy != Some(Policy::Drop);
+            if silent { None } else { begins.get(position).copied() }
         };
-        Ok(Self { rules: rules.into(), entries: Hook::ALL.map(entry) })
+        let is_template = |rule: &Rule| {
+            let known = |condition: &Condition| !matches!(condition.test, Match::Unknown(_));
+            matches!(rule.target, Target::Ct { zone: None, .. }) && rule.conditions.iter().all(known)
+        };
+        let only_begins = |hook: Hook| {
+            let chain = position(hook).and_then(|position| table.chains.get(position));
+            chain.is_some_and(|c| c.policy == Some(Policy::Accept) && c.rules.iter().all(is_template))
+        };
+        Ok(Self { rules: rules.into(), entries: Hook::ALL.map(entry), only_begins: Hook::ALL.map(only_begins) })
     }
 
-    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Verdict {
-        let Some(mut next) = self.entries[hook as usize] else { return Verdict::Accept };
-        let mut callers = [0; MAX_DEPTH];
-        let mut depth = 0;
-        loop {
-            let Some(rule) = self.rules.get(next as usize) else { return Verdict::Accept };
+    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Verdict<'_> {
+        let Some(entry) = self.entries[hook as usize] else { return Verdict::Accept };
+        // Only a chain that was gone to from the built-in one returns here: its policy decides then.
+        self.run(entry, conntrack, subject).unwrap_or_else(|| self.policy(hook))
+    }
+
+    /// Asks the rules from one on; `None` when a chain returns. Chains that call each other too deep were refused.
+    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Option<Verdict<'_>> {
+        let mut next = begin;
+        while let Some(rule) = self.rules.get(next as usize) {
             next += 1;
             if !rule.conditions.iter().all(|c| c.holds(rule.number, conntrack, subject)) {
                 continue;
             }
             match &rule.action {
-                Action::Policy(Policy::Accept) => return Verdict::Accept,
-                Action::Policy(Policy::Drop) => return Verdict::Drop,
+                Action::Policy(Policy::Accept) => return Some(Verdict::Accept),
+                Action::Policy(Policy::Drop) => return Some(Verdict::Drop),
                 Action::Jump(begin) => {
-                    // Chains that call deeper were refused.
-                    if let Some(caller) = callers.get_mut(depth) {
-                        *caller = next;
-                        depth += 1;
-                        next = *begin;
+                    if let Some(verdict) = self.run(*begin, conntrack, subject) {
+                        return Some(verdict);
                     }
                 }
                 Action::Goto(begin) => next = *begin,
-                Action::Target(Target::Return) => match depth.checked_sub(1).and_then(|top| callers.get(top)) {
-                    Some(caller) => {
-                        next = *caller;
-                        depth -= 1;
+                Action::Return => return None,
+                Action::Template(template) => {
+                    if *subject.tracking == Tracking::Usual {
+                        *subject.tracking = Tracking::Template(*template);
                     }
-                    // A chain that was gone to from a built-in one: its policy, which is the end of that chain.
-                    None => return self.policy(hook),
-                },
+                }
                 Action::Target(target) => {
                     if let Some(verdict) = carry_out(target, rule.number, conntrack, subject) {
-                        return verdict;
+                        return Some(verdict);
                     }
                 }
             }
         }
+        None
     }
 
     /// The policy of a hook's chain: the first end behind its entry.
-    fn policy(&self, hook: Hook) -> Verdict {
+    fn policy(&self, hook: Hook) -> Verdict<'_> {
         let entry = self.entries[hook as usize].unwrap_or_default() as usize;
         let end = self.rules.iter().skip(entry).find(|rule| rule.number == u32::MAX);
         match end.map(|rule| &rule.action) {
@@ -378,7 +419,7 @@ impl CompiledCondition {
             Test::In(list) => one_of(list, subject.in_interface),
             Test::Out(list) => one_of(list, subject.out_interface),
             Test::Other(Match::Unknown(_)) => {
-                (subject.on_unknown)(rule as usize);
+                subject.not_understood = Some(rule as usize);
                 return false;
             }
             Test::Other(test) => match matches(test, conntrack, subject) {
@@ -475,14 +516,19 @@ fn state_of(wanted: StateSet, subject: &Subject<'_>, conntrack: &Conntrack) -> S
 }
 
 /// Does what a target says; `None` when the next rule is to be asked.
-fn carry_out(target: &Target, rule: u32, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Option<Verdict> {
+fn carry_out<'r>(
+    target: &'r Target,
+    rule: u32,
+    conntrack: &mut Conntrack,
+    subject: &mut Subject<'_>,
+) -> Option<Verdict<'r>> {
     match target {
         Target::Accept => return Some(Verdict::Accept),
         Target::Drop => return Some(Verdict::Drop),
         Target::Reject(with) => return Some(Verdict::Reject(*with)),
-        Target::Snat(range) | Target::Dnat(range) => return Some(Verdict::Map(*range)),
-        Target::Masquerade(range) => return Some(Verdict::Masquerade(*range)),
-        Target::Redirect(range) => return Some(Verdict::Redirect(*range)),
+        Target::Snat(range) | Target::Dnat(range) => return Some(Verdict::Map(range)),
+        Target::Masquerade(range) => return Some(Verdict::Masquerade(range)),
+        Target::Redirect(range) => return Some(Verdict::Redirect(range)),
         Target::Mark(change) => *subject.mark = (*subject.mark & !change.mask) ^ change.value,
         Target::Connmark(action) => connmark(*action, conntrack, subject),
         Target::NoTrack => {
@@ -490,15 +536,10 @@ fn carry_out(target: &Target, rule: u32, conntrack: &mut Conntrack, subject: &mu
                 *subject.tracking = Tracking::None;
             }
         }
-        Target::Ct { helper, zone } => {
-            if *subject.tracking == Tracking::Usual {
-                let template = Template { zone: zone.unwrap_or_default(), helper: helper.as_deref() == Some("ftp") };
-                *subject.tracking = Tracking::Template(template);
-            }
-        }
-        Target::Log { .. } => (subject.on_log)(rule as usize),
-        Target::Unknown(_) | Target::TcpMss(_) => (subject.on_unknown)(rule as usize),
-        Target::Continue | Target::Return | Target::Jump(_) | Target::Goto(_) => {}
+        Target::Log { .. } => subject.logged = Some(rule as usize),
+        Target::Unknown(_) | Target::TcpMss(_) => subject.not_understood = Some(rule as usize),
+        // Compiled away.
+        Target::Ct { .. } | Target::Continue | Target::Return | Target::Jump(_) | Target::Goto(_) => {}
     }
     None
 }

@@ -97,12 +97,13 @@ impl TableName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     tables: [Table; 4],
+    loaded: [bool; 4],
 }
 
 impl Default for Ruleset {
     /// Four tables with built-in chains that accept everything: what a kernel has before any rule is loaded.
     fn default() -> Self {
-        Self { tables: TableName::ALL.map(Table::new) }
+        Self { tables: TableName::ALL.map(Table::new), loaded: [false; 4] }
     }
 }
 
@@ -112,8 +113,15 @@ impl Ruleset {
         &self.tables[name as usize]
     }
 
-    /// The table of that name, to be changed.
+    /// Whether a table was touched. An empty table nat makes a difference in Linux: without it, connections are not
+    /// moved out of each other's way.
+    pub const fn is_loaded(&self, name: TableName) -> bool {
+        self.loaded[name as usize]
+    }
+
+    /// The table of that name, to be changed; it counts as loaded then.
     pub fn table_mut(&mut self, name: TableName) -> &mut Table {
+        self.loaded[name as usize] = true;
         &mut self.tables[name as usize]
     }
 

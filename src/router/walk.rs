@@ -9,16 +9,17 @@ use core::net::IpAddr;
 
 use super::answer::{Answer, Refusal};
 use super::fragments::{Gathered, Whole};
-use super::interfaces::Destination;
+use super::interfaces::{Destination, Network};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{Conntrack, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
-use crate::netfilter::{self, Hook, Subject, TableName, Tracking};
+use crate::netfilter::{self, Hook, Rules, Subject, TableName, Tracking};
 use crate::packet::{
-    Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, header_len, must_not_be_cut, write_fragment,
+    Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, header_len, must_not_be_cut,
+    write_fragment,
 };
 
 /// A packet on its way.
@@ -326,8 +327,13 @@ impl Router {
     /// Table raw, then the tracker.
     fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let mut tracking = Tracking::default();
-        let verdict = self.ask(TableName::Raw, hook, transit, None, &mut tracking)?;
-        pass(transit.headers.family, verdict)?;
+        let rules = &self.rules[family_index(transit.headers.family)];
+        let begins = !rules.only_begins(TableName::Raw, hook) || self.may_begin(transit);
+        if begins && rules.asks_at(TableName::Raw, hook) {
+            let verdict =
+                ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
+            pass(transit.headers.family, verdict)?;
+        }
         let template = match tracking {
             Tracking::None => return Ok(()),
             Tracking::Template(mut template) => {
@@ -350,6 +356,14 @@ impl Router {
         Ok(())
     }
 
+    /// Whether a packet may begin a connection.
+    #[inline]
+    fn may_begin(&self, transit: &Transit<'_, '_>) -> bool {
+        let begins = matches!(transit.headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN));
+        let known = transit.probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
+        begins || known.is_none_or(|connection| connection.remaining(transit.now).is_zero())
+    }
+
     /// The helper by port, for routers that have it so.
     fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
         let is_control = || {
@@ -367,53 +381,13 @@ impl Router {
     /// A table whose verdict is pass or drop.
     #[inline]
     fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        if !self.rules[family_index(transit.headers.family)].asks(table) {
+        let rules = &self.rules[family_index(transit.headers.family)];
+        if !rules.asks_at(table, hook) {
             return Ok(());
         }
-        let tracked = transit.tracked;
-        let verdict = self.ask(table, hook, transit, Some(&tracked), &mut Tracking::default())?;
+        let mut tracking = Tracking::None;
+        let verdict = ask(rules, &self.network, &mut self.conntrack, (table, hook), transit, &mut tracking);
         pass(transit.headers.family, verdict)
-    }
-
-    /// Asks a table's chain of a hook.
-    #[inline]
-    fn ask(
-        &mut self,
-        table: TableName,
-        hook: Hook,
-        transit: &mut Transit<'_, '_>,
-        tracked: Option<&Tracked>,
-        tracking: &mut Tracking,
-    ) -> Result<netfilter::Verdict, DropReason> {
-        let family = family_index(transit.headers.family);
-        let rules = &self.rules[family];
-        if !rules.asks(table) {
-            return Ok(netfilter::Verdict::Accept);
-        }
-        let network = &self.network;
-        let mut met: (Option<usize>, Option<usize>) = (None, None);
-        let mut mark = transit.packet.mark;
-        let mut subject = Subject {
-            bytes: transit.packet.bytes_mut(),
-            headers: &transit.headers,
-            mark: &mut mark,
-            in_interface: transit.in_interface,
-            out_interface: if hook == Hook::Prerouting { None } else { transit.out_interface },
-            tracked,
-            tracking,
-            address_type: &|address| network.address_type(address),
-            on_log: &mut |rule| met.0 = Some(rule),
-            on_unknown: &mut |rule| met.1 = Some(rule),
-        };
-        let verdict = rules.evaluate(table, hook, &mut self.conntrack, &mut subject);
-        transit.packet.mark = mark;
-        if let Some(rule) = met.0 {
-            self.conntrack.events.push(transit.now, Event::Log { rule });
-        }
-        if let Some(rule) = met.1 {
-            self.conntrack.events.push(transit.now, Event::Undecided { ipv6: family == 1, rule });
-        }
-        Ok(verdict)
     }
 
     /// Translates one end: decided by rules for the first packet of a connection, and then for all.
@@ -434,10 +408,12 @@ impl Router {
             return if passes { Ok(()) } else { Err(DropReason::NotForwardable) };
         }
         let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
-        let undecided = matches!(transit.tracked.state, PacketState::New | PacketState::Related)
+        let begins = matches!(transit.tracked.state, PacketState::New | PacketState::Related);
+        if begins
             && !transit.tracked.is_error
-            && self.conntrack.get(id).is_some_and(|c| !c.status().has(done));
-        if undecided {
+            && self.rules[family_index(transit.headers.family)].is_loaded(TableName::Nat)
+            && self.conntrack.get(id).is_some_and(|c| !c.status().has(done))
+        {
             self.decide_translation(hook, side, transit, next_hop)?;
         }
         let Transit { packet, headers, tracked, .. } = transit;
@@ -468,11 +444,18 @@ impl Router {
         next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
-        let tracked = transit.tracked;
         let now = transit.now;
-        let range = match self.ask(TableName::Nat, hook, transit, Some(&tracked), &mut Tracking::default())? {
-            netfilter::Verdict::Map(range) => range,
+        let rules = &self.rules[family_index(transit.headers.family)];
+        let mut tracking = Tracking::None;
+        let verdict = if rules.asks_at(TableName::Nat, hook) {
+            ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), transit, &mut tracking)
+        } else {
+            netfilter::Verdict::Accept
+        };
+        let range = match verdict {
+            netfilter::Verdict::Map(range) => *range,
             netfilter::Verdict::Masquerade(range) => {
+                let range = *range;
                 let address = self.masquerade_address(transit, next_hop)?;
                 if let Some(connection) = self.conntrack.get_mut(id) {
                     connection.masqueraded_on = transit.out_interface.map(|i| i as u32);
@@ -480,6 +463,7 @@ impl Router {
                 NatRange { addresses: Some((address, address)), ..range }
             }
             netfilter::Verdict::Redirect(range) => {
+                let range = *range;
                 let address = self.redirect_address(hook, transit)?;
                 NatRange { addresses: Some((address, address)), ..range }
             }
@@ -511,8 +495,45 @@ impl Router {
     }
 }
 
+/// Asks a table's chain of a hook.
+#[inline]
+fn ask<'r>(
+    rules: &'r Rules,
+    network: &Network,
+    conntrack: &mut Conntrack,
+    (table, hook): (TableName, Hook),
+    transit: &mut Transit<'_, '_>,
+    tracking: &mut Tracking,
+) -> netfilter::Verdict<'r> {
+    let mut mark = transit.packet.mark;
+    let before = matches!(table, TableName::Raw);
+    let mut subject = Subject {
+        bytes: transit.packet.bytes_mut(),
+        headers: &transit.headers,
+        mark: &mut mark,
+        in_interface: transit.in_interface,
+        out_interface: if matches!(hook, Hook::Prerouting) { None } else { transit.out_interface },
+        tracked: if before { None } else { Some(&transit.tracked) },
+        tracking,
+        address_type: &|address| network.address_type(address),
+        logged: None,
+        not_understood: None,
+    };
+    let verdict = rules.evaluate(table, hook, conntrack, &mut subject);
+    let (logged, not_understood) = (subject.logged, subject.not_understood);
+    transit.packet.mark = mark;
+    if let Some(rule) = logged {
+        conntrack.events.push(transit.now, Event::Log { rule });
+    }
+    if let Some(rule) = not_understood {
+        let ipv6 = transit.headers.family == Family::V6;
+        conntrack.events.push(transit.now, Event::Undecided { ipv6, rule });
+    }
+    verdict
+}
+
 /// The verdict of a table that only passes or drops.
-const fn pass(family: Family, verdict: netfilter::Verdict) -> Result<(), Refusal> {
+const fn pass(family: Family, verdict: netfilter::Verdict<'_>) -> Result<(), Refusal> {
     match verdict {
         netfilter::Verdict::Drop => Err(Refusal { reason: DropReason::Rule, answer: None }),
         netfilter::Verdict::Reject(with) => Err(Refusal::rejected(family, with)),
