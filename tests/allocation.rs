@@ -1,7 +1,7 @@
 //! Processing packets allocates nothing: all memory is taken when a router is made.
 #![allow(unsafe_code, reason = "a global allocator cannot be had without")]
 
-#[path = "../benches/packets/mod.rs"]
+#[path = "../benches/layers/packets.rs"]
 mod packets;
 
 use std::alloc::{GlobalAlloc, Layout, System};
