@@ -81,6 +81,8 @@ fn apply(edit: Edit<'_>, packet: &mut Packet<'_>, headers: &mut Headers) -> bool
         }
         Edit::Sequence(number) => headers.set_sequence(bytes, SequenceNumber(number)),
         Edit::Acknowledgement(number) => headers.set_acknowledgement(bytes, SequenceNumber(number)),
+        // Who forwards drops a packet whose limit is used up.
+        Edit::HopLimit if headers.hop_limit(bytes) == 0 => {}
         Edit::HopLimit => headers.decrement_hop_limit(bytes),
         Edit::Text { start, len, new } => {
             let old = usize::from(start)..usize::from(start) + usize::from(len);
