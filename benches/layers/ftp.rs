@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use criterion::Criterion;
-use ftp_conntrack::ftp::{Command, Form, Reply, Sender, read_segment, write};
+use ftp_conntrack::ftp::{Command, Form, Reading, Reply, Sender, read_segment, write};
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ftp");
@@ -17,7 +17,11 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         ("other reply", Sender::Server, b"226 Directory send OK.\r\n"),
     ];
     let own = IpAddr::from([10, 77, 1, 2]);
+    let own_v6: IpAddr = "fd77::2".parse().expect("an address");
     for (name, sender, line) in lines {
+        let own = if name == "EPRT" { own_v6 } else { own };
+        assert_eq!(read_segment(sender, own, line) == Reading::Nothing, name.starts_with("other"));
+        assert!(!matches!(read_segment(sender, own, line), Reading::Partial(_)));
         group.bench_function(format!("read_segment/{name}"), |b| {
             b.iter(|| read_segment(sender, own, black_box(line)));
         });
