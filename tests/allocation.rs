@@ -151,7 +151,7 @@ impl World {
         config.conntrack.limits.expectations = 8;
         config.conntrack.limits.helped = 8;
         config.conntrack.limits.events = 64;
-        config.conntrack.checksum = true;
+        config.checksum = true;
         let router = Router::new(config, [1, 2, 3, 4]).unwrap();
         Self { router, outbox: Outbox::new(64, 1 << 16), now: Instant::from_secs(1_700_000_000), seen: Seen::default() }
     }

@@ -34,8 +34,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     tracked: Some(&tracked),
                     tracking: &mut Tracking::default(),
                     address_type: &|_| AddressTypes::UNICAST,
-                    on_log: &mut |_| {},
-                    on_unknown: &mut |_| {},
+                    logged: None,
+                    not_understood: None,
                 };
                 let verdict = rules.evaluate(TableName::Filter, Hook::Forward, &mut table, &mut subject);
                 debug_assert_eq!(verdict, Verdict::Accept);

@@ -135,12 +135,12 @@ impl Headers {
         update(bytes, self.transport + 16, |sum| checksum::replace_u32(sum, lying(old), lying(new)));
     }
 
-    /// Takes one from the time to live or hop limit.
+    /// Takes one from the time to live or hop limit, if there is one left.
     pub fn decrement_hop_limit(&self, bytes: &mut [u8]) {
         match self.family {
             Family::V4 => {
-                let Some(ttl) = bytes.get_mut(8) else { return };
-                *ttl = ttl.wrapping_sub(1);
+                let Some(ttl) = bytes.get_mut(8).filter(|ttl| **ttl > 0) else { return };
+                *ttl -= 1;
                 update(bytes, 10, |sum| {
                     // The time to live is the upper byte of its word. Linux adds with the carry of 0xffff too.
                     let sum = u32::from(sum) + 0x0100;
@@ -149,7 +149,7 @@ impl Headers {
             }
             Family::V6 => {
                 if let Some(limit) = bytes.get_mut(7) {
-                    *limit = limit.wrapping_sub(1);
+                    *limit = limit.saturating_sub(1);
                 }
             }
         }

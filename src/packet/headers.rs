@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
 use super::{Family, Protocol};
 use crate::SequenceNumber;
@@ -191,22 +191,14 @@ impl Headers {
     fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
         let end = ip.slice().len() + usize::from(ip.payload_length());
-        let rest = bytes.get(ip.slice().len()..end.min(bytes.len())).unwrap_or_default();
-        let (extensions, next, behind, _) = Ipv6ExtensionsSlice::from_slice_lax(ip.next_header(), rest);
-        let mut fragment = None;
-        for extension in extensions.clone() {
-            if let etherparse::Ipv6ExtensionSlice::Fragment(part) = extension
-                && part.is_fragmenting_payload()
-            {
-                fragment = Some(Fragment {
-                    identification: part.identification(),
-                    offset: usize::from(part.fragment_offset().value()) * 8,
-                    more: part.more_fragments(),
-                });
-            }
+        let whole = bytes.get(..end.min(bytes.len())).unwrap_or_default();
+        let extensions = Extensions::step_over(whole, ip.slice().len(), ip.next_header().0);
+        let mut headers =
+            Self::with_layer4(bytes, Family::V6, extensions.protocol, extensions.end, end, extensions.fragment);
+        if extensions.is_cut {
+            headers.layer4 = Layer4::Unreadable;
         }
-        let transport = ip.slice().len() + rest.len() - behind.len();
-        Ok(Self::with_layer4(bytes, Family::V6, Protocol(next.0), transport, end, fragment))
+        Ok(headers)
     }
 
     #[inline]
@@ -311,6 +303,56 @@ impl Headers {
     pub(super) fn addresses<'p>(&self, bytes: &'p [u8]) -> &'p [u8] {
         let range = if self.family == Family::V4 { 12..20 } else { 8..40 };
         bytes.get(range).unwrap_or_default()
+    }
+}
+
+/// The extension headers of an IPv6 packet (RFC 8200 section 4).
+struct Extensions {
+    /// What follows them.
+    protocol: Protocol,
+    /// Where it begins.
+    end: usize,
+    fragment: Option<Fragment>,
+    /// One of them is not all there.
+    is_cut: bool,
+}
+
+impl Extensions {
+    /// Steps over the extension headers from `at` on, as far as Linux does (`ipv6_skip_exthdr`): up to what it takes for
+    /// a transport header, or to the first fragment header of a part that is not the first.
+    fn step_over(bytes: &[u8], mut at: usize, mut next: u8) -> Self {
+        const HOP_BY_HOP: u8 = 0;
+        const ROUTING: u8 = 43;
+        const FRAGMENT: u8 = 44;
+        const AUTHENTICATION: u8 = 51;
+        const DESTINATION: u8 = 60;
+        let mut fragment = None;
+        while let HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION = next {
+            let header: Option<[u8; 8]> = read_array(bytes, at);
+            let Some([following, length, a, b, identification @ ..]) = header else {
+                return Self { protocol: Protocol(next), end: at, fragment, is_cut: true };
+            };
+            let len = match next {
+                FRAGMENT => 8,
+                AUTHENTICATION => (usize::from(length) + 2) * 4,
+                _ => (usize::from(length) + 1) * 8,
+            };
+            if at + len > bytes.len() {
+                return Self { protocol: Protocol(next), end: at, fragment, is_cut: true };
+            }
+            if next == FRAGMENT {
+                let field = u16::from_be_bytes([a, b]);
+                let (offset, more) = (usize::from(field & !7), field & 1 != 0);
+                if offset != 0 || more {
+                    fragment = Some(Fragment { identification: u32::from_be_bytes(identification), offset, more });
+                }
+            }
+            (at, next) = (at + len, following);
+            if fragment.is_some_and(|part| part.offset != 0) {
+                break;
+            }
+        }
+        Self { protocol: Protocol(next), end: at, fragment, is_cut: false }
     }
 }
 
@@ -445,6 +487,38 @@ mod tests {
         let h = Headers::find(&bytes).unwrap();
         assert_eq!((h.protocol, h.transport, h.end), (Protocol::TCP, 48, 68));
         assert_eq!(h.ports(&bytes), Some((0, 21)));
+    }
+
+    /// An IPv6 header with this payload behind it.
+    fn ipv6<const N: usize>(next: u8, payload: [u8; N]) -> alloc::vec::Vec<u8> {
+        let mut bytes = alloc::vec![0; 40];
+        bytes[0] = 0x60;
+        bytes[5] = N as u8;
+        bytes[6] = next;
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn extensions_that_a_fuzzer_cut_are_unreadable() {
+        // Hop-by-hop, then destination options of 16 bytes of which none are there; and hop-by-hop twice.
+        for payload in [[0x3c, 0, 1, 4, 0, 0, 0, 0], [0, 0, 1, 4, 0, 0, 0, 0]] {
+            let headers = Headers::find(&ipv6(0, payload)).unwrap();
+            assert_eq!((headers.transport, headers.layer4), (48, Layer4::Unreadable));
+        }
+        assert_eq!(Headers::find(&ipv6(60, [6, 9, 0, 0, 0, 0, 0, 0])).unwrap().layer4, Layer4::Unreadable);
+        assert_eq!(Headers::find(&ipv6(60, [6])).unwrap().layer4, Layer4::Unreadable);
+    }
+
+    #[test]
+    fn an_ipv6_fragment_is_known() {
+        let headers = Headers::find(&ipv6(44, [17, 0, 0, 0x19, 1, 2, 3, 4, 0, 53, 0, 53, 0, 8, 0, 0])).unwrap();
+        let fragment = Fragment { identification: 0x0102_0304, offset: 24, more: true };
+        assert_eq!((headers.protocol, headers.fragment), (Protocol::UDP, Some(fragment)));
+        assert_eq!(headers.layer4, Layer4::Unreadable);
+        // A fragment header that says neither more nor where is none ("atomic", RFC 6946).
+        let atomic = Headers::find(&ipv6(44, [17, 0, 0, 0, 1, 2, 3, 4, 0, 53, 0, 53, 0, 8, 0, 0])).unwrap();
+        assert_eq!((atomic.fragment, atomic.layer4, atomic.transport), (None, Layer4::Udp, 48));
     }
 
     #[test]

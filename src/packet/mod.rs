@@ -29,18 +29,23 @@
 //! ```
 
 mod buffer;
+#[cfg(feature = "alloc")]
 mod build;
 pub mod checksum;
 mod edit;
+#[cfg(feature = "alloc")]
 mod fragment;
 mod headers;
 pub mod link;
 mod protocol;
 
 pub use buffer::{BadRange, Packet, ReplaceError};
+#[cfg(feature = "alloc")]
 pub(crate) use build::{IcmpError, MAX_BUILT, write_reset};
 pub use edit::Side;
+#[cfg(feature = "alloc")]
 pub(crate) use fragment::{header_len, must_not_be_cut, write_fragment};
+#[cfg(feature = "alloc")]
 pub(crate) use headers::read_array;
 pub use headers::{Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
 pub use protocol::{Family, Protocol};

@@ -10,24 +10,31 @@ use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Headers, Layer4, Packet, checksum};
 use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
 
-pub const CLIENT: &str = "10.77.1.2:40000";
-pub const SERVER: &str = "198.51.100.9:21";
-pub const OUTSIDE: &str = "203.0.113.1:40000";
-pub const LAN: usize = 0;
-pub const WAN: usize = 1;
+pub(crate) const CLIENT: &str = "10.77.1.2:40000";
+pub(crate) const SERVER: &str = "198.51.100.9:21";
+pub(crate) const OUTSIDE: &str = "203.0.113.1:40000";
+pub(crate) const LAN: usize = 0;
+pub(crate) const WAN: usize = 1;
 
-pub const FIN: u8 = 1;
-pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
-pub const PSH_ACK: u8 = 0x18;
-pub const ACK: u8 = 0x10;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const PSH_ACK: u8 = 0x18;
+pub(crate) const ACK: u8 = 0x10;
 
 /// Masquerading on the outer interface, and the helper on port 21.
-pub const MASQUERADE: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
+pub(crate) const MASQUERADE: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
                               *nat\n-A POSTROUTING -o wan -j MASQUERADE\nCOMMIT\n";
 
 /// An IPv4 TCP segment with right checksums.
-pub fn tcp(source: &str, destination: &str, flags: u8, sequence: u32, acknowledgement: u32, text: &str) -> Vec<u8> {
+pub(crate) fn tcp(
+    source: &str,
+    destination: &str,
+    flags: u8,
+    sequence: u32,
+    acknowledgement: u32,
+    text: &str,
+) -> Vec<u8> {
     let mut bytes = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0];
     let ends: [SocketAddr; 2] = [source.parse().unwrap(), destination.parse().unwrap()];
     for end in ends {
@@ -45,7 +52,7 @@ pub fn tcp(source: &str, destination: &str, flags: u8, sequence: u32, acknowledg
 }
 
 /// Sets the length and the checksums of an IPv4 TCP or UDP packet without options.
-pub fn finish(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn finish(mut bytes: Vec<u8>) -> Vec<u8> {
     let length = bytes.len() as u16;
     bytes[2..4].copy_from_slice(&length.to_be_bytes());
     bytes[10..12].fill(0);
@@ -60,7 +67,7 @@ pub fn finish(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A router between 10.77.1.0/24 (`lan`) and everything else (`wan`, 203.0.113.1).
-pub fn config(rules: &str) -> Config {
+pub(crate) fn config(rules: &str) -> Config {
     let mut config = Config::default();
     config.interfaces = vec![
         Interface::new("lan").with_address([10, 77, 1, 1].into(), 24),
@@ -77,20 +84,20 @@ pub fn config(rules: &str) -> Config {
 }
 
 /// A router and the moment it is.
-pub struct World {
-    pub router: Router,
-    pub outbox: Outbox,
-    pub now: Instant,
+pub(crate) struct World {
+    pub(crate) router: Router,
+    pub(crate) outbox: Outbox,
+    pub(crate) now: Instant,
 }
 
 impl World {
-    pub fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let router = Router::new(config, [1, 2, 3, 4]).unwrap();
         Self { router, outbox: Outbox::new(64, 1 << 17), now: Instant::from_secs(1000) }
     }
 
     /// Sends a packet in; gives the verdict and the packet as it then is.
-    pub fn send(&mut self, interface: usize, bytes: &[u8]) -> (Verdict, Vec<u8>) {
+    pub(crate) fn send(&mut self, interface: usize, bytes: &[u8]) -> (Verdict, Vec<u8>) {
         let mut buffer = [bytes, &[0; Packet::ROOM]].concat();
         let mut packet = Packet::new(&mut buffer, 0..bytes.len()).unwrap();
         let verdict = self.router.process(self.now, interface, &mut packet, &mut self.outbox);
@@ -98,7 +105,7 @@ impl World {
     }
 
     /// Sends a packet in that must leave; gives it as it leaves, its checksums right.
-    pub fn forward(&mut self, interface: usize, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn forward(&mut self, interface: usize, bytes: &[u8]) -> Vec<u8> {
         let (verdict, bytes) = self.send(interface, bytes);
         assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
         let headers = Headers::find(&bytes).unwrap();
@@ -108,7 +115,7 @@ impl World {
 
     /// A control connection from [`CLIENT`] to [`SERVER`], both sides having sent a line: the client's next byte is 101,
     /// the server's 501.
-    pub fn login(&mut self) {
+    pub(crate) fn login(&mut self) {
         self.forward(LAN, &tcp(CLIENT, SERVER, SYN, 89, 0, ""));
         self.forward(WAN, &tcp(SERVER, OUTSIDE, SYN | ACK, 489, 90, ""));
         self.forward(LAN, &tcp(CLIENT, SERVER, ACK, 90, 490, ""));
@@ -117,7 +124,7 @@ impl World {
     }
 
     /// What the kernel's table would show.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = self.router.conntrack().to_proc_text(self.now);
         self.router.conntrack().write_proc_expect(self.now, &mut text).unwrap();
         text
@@ -125,12 +132,12 @@ impl World {
 }
 
 /// The payload of a TCP packet as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(Headers::find(bytes).unwrap().payload(bytes)).into_owned()
 }
 
 /// Sequence and acknowledgement number of a TCP packet.
-pub fn numbers(bytes: &[u8]) -> (u32, u32) {
+pub(crate) fn numbers(bytes: &[u8]) -> (u32, u32) {
     let Layer4::Tcp(segment) = Headers::find(bytes).unwrap().layer4 else { panic!("{bytes:02x?}") };
     (segment.sequence.0, segment.acknowledgement.0)
 }
