@@ -172,7 +172,7 @@ impl World {
         if setup.by_port {
             config.helper_ports = vec![21];
         }
-        config.conntrack.checksum = setup.checksum;
+        config.checksum = setup.checksum;
         config.conntrack.limits.connections = CONNECTIONS;
         config.conntrack.limits.expectations = EXPECTATIONS;
         config.conntrack.limits.helped = HELPED;

@@ -43,6 +43,7 @@ fn router() -> Option<Router> {
     config.conntrack.limits.connections = 16;
     config.conntrack.limits.expectations = 4;
     config.conntrack.limits.helped = 4;
+    config.fragments = 0;
     let masquerade = Rule::new(Target::Masquerade(NatRange::default())).when(Match::OutInterface("wan".into()));
     config.rules4.append(TableName::Nat, "POSTROUTING", masquerade);
     Router::new(config, [1, 2, 3, 4]).ok()
