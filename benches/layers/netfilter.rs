@@ -1,14 +1,15 @@
 //! Chains of rules.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 
 use criterion::Criterion;
 use ftp_conntrack::conntrack::Template;
 use ftp_conntrack::netfilter::{
-    AddressTypes, Cidr, Hook, Match, PortRange, Rule, Rules, Ruleset, StateSet, Subject, TableName, Target, Tracking,
-    Verdict,
+    AddressTypes, Cidr, Hook, Match, PortRange, Rule, Rules, Ruleset, StateSet, Subject, Surroundings, TableName,
+    Target, Tracking, Verdict,
 };
-use ftp_conntrack::packet::{Headers, Protocol};
+use ftp_conntrack::packet::{Headers, Packet, Protocol};
 
 use crate::flow::{Flow, conntrack, open, track};
 
@@ -22,18 +23,20 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let headers = Headers::find(frame.bytes()).expect("a whole packet");
     for count in [1, 10, 100] {
         let rules = Rules::new(&ruleset(count), &["lan", "wan"]).expect("no chain is called");
+        let mut headers = headers;
         let mut bytes = frame.bytes().to_vec();
+        let len = bytes.len();
+        let mut packet = Packet::new(&mut bytes, 0..len).expect("it stands in its buffer");
         group.bench_function(format!("evaluate, none matches/{count} rules"), |b| {
             b.iter(|| {
                 let mut subject = Subject {
-                    bytes: black_box(&mut bytes),
-                    headers: &headers,
-                    mark: &mut 0,
+                    packet: black_box(&mut packet),
+                    headers: &mut headers,
                     in_interface: Some(0),
                     out_interface: Some(1),
                     tracked: Some(&tracked),
                     tracking: &mut Tracking::default(),
-                    address_type: &|_| AddressTypes::UNICAST,
+                    surroundings: &Nowhere,
                     logged: None,
                     not_understood: None,
                 };
@@ -44,6 +47,19 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// A machine without addresses.
+struct Nowhere;
+
+impl Surroundings for Nowhere {
+    fn address_type(&self, _: IpAddr) -> AddressTypes {
+        AddressTypes::UNICAST
+    }
+
+    fn path_mtu(&self, _: IpAddr, _: IpAddr) -> usize {
+        1500
+    }
 }
 
 /// Rules of two or three tests each, of which the last never holds.

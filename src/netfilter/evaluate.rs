@@ -13,7 +13,7 @@ use super::rules::{
 };
 use crate::conntrack::{Conntrack, Direction, PacketState, Template, Tracked};
 use crate::nat::{NatRange, PortRange, lies_between};
-use crate::packet::{Family, Headers, Layer4, Protocol, read_array};
+use crate::packet::{Family, Headers, Layer4, Packet, Protocol, read_array};
 
 /// How deep chains may call each other.
 const MAX_DEPTH: usize = 64;
@@ -23,6 +23,7 @@ const MAX_DEPTH: usize = 64;
 pub struct Rules {
     tables: [Option<CompiledTable>; 4],
     loaded: [bool; 4],
+    may_add_option: bool,
     origins: Box<[Option<Origin>]>,
 }
 
@@ -151,14 +152,20 @@ pub enum Tracking {
     Template(Template),
 }
 
+/// What rules may ask about the machine they stand on.
+pub trait Surroundings {
+    /// What kind of address this is to the machine.
+    fn address_type(&self, address: IpAddr) -> AddressTypes;
+    /// The longest packet that fits on the links towards both ends.
+    fn path_mtu(&self, source: IpAddr, destination: IpAddr) -> usize;
+}
+
 /// A packet, and all that rules may ask or change about it.
-pub struct Subject<'p> {
-    /// The packet, from its IP header.
-    pub bytes: &'p mut [u8],
+pub struct Subject<'p, 'b> {
+    /// The packet, its firewall mark with it.
+    pub packet: &'p mut Packet<'b>,
     /// Its headers.
-    pub headers: &'p Headers,
-    /// Its firewall mark.
-    pub mark: &'p mut u32,
+    pub headers: &'p mut Headers,
     /// The number of the interface it arrived on.
     pub in_interface: Option<usize>,
     /// The number of the interface it leaves by.
@@ -167,8 +174,8 @@ pub struct Subject<'p> {
     pub tracked: Option<&'p Tracked>,
     /// What table raw said about tracking it.
     pub tracking: &'p mut Tracking,
-    /// What kind of address an address is to this machine.
-    pub address_type: &'p dyn Fn(IpAddr) -> AddressTypes,
+    /// The machine's addresses and links.
+    pub surroundings: &'p dyn Surroundings,
     /// The number of the last LOG rule that was met.
     pub logged: Option<usize>,
     /// The number of the last rule that was met and is not understood.
@@ -190,7 +197,10 @@ impl Rules {
             }
         }
         let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
-        Ok(Self { tables, loaded, origins: origins.into() })
+        let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
+        let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
+        let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
+        Ok(Self { tables, loaded, may_add_option, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -203,6 +213,15 @@ impl Rules {
     pub fn asks(&self, table: TableName) -> bool {
         self.tables[table as usize].is_some()
     }
+
+    /// Whether a rule may add an option to a SYN (TCPMSS), so that it grows by [`Rules::OPTION`] bytes.
+    #[inline]
+    pub const fn may_add_option(&self) -> bool {
+        self.may_add_option
+    }
+
+    /// How long the option that TCPMSS adds is.
+    pub const OPTION: usize = 4;
 
     /// Whether a table was loaded, with rules or without.
     #[inline]
@@ -230,7 +249,7 @@ impl Rules {
         table: TableName,
         hook: Hook,
         conntrack: &mut Conntrack,
-        subject: &mut Subject<'_>,
+        subject: &mut Subject<'_, '_>,
     ) -> Verdict<'_> {
         match &self.tables[table as usize] {
             Some(compiled) => compiled.evaluate(hook, conntrack, subject),
@@ -318,14 +337,14 @@ impl CompiledTable {
         Ok(Self { rules: rules.into(), entries: Hook::ALL.map(entry), only_begins: Hook::ALL.map(only_begins) })
     }
 
-    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Verdict<'_> {
+    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_, '_>) -> Verdict<'_> {
         let Some(entry) = self.entries[hook as usize] else { return Verdict::Accept };
         // Only a chain that was gone to from the built-in one returns here: its policy decides then.
         self.run(entry, conntrack, subject).unwrap_or_else(|| self.policy(hook))
     }
 
     /// Asks the rules from one on; `None` when a chain returns. Chains that call each other too deep were refused.
-    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut Subject<'_>) -> Option<Verdict<'_>> {
+    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut Subject<'_, '_>) -> Option<Verdict<'_>> {
         let mut next = begin;
         while let Some(rule) = self.rules.get(next as usize) {
             next += 1;
@@ -403,15 +422,15 @@ impl CompiledCondition {
     }
 
     #[inline]
-    fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut Subject<'_>) -> bool {
+    fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut Subject<'_, '_>) -> bool {
         let one_of = |list: &[bool], interface: Option<usize>| interface.is_some_and(|i| list.get(i) == Some(&true));
         let holds = match &self.test {
             Test::Protocol(protocol) => subject.headers.protocol.0 == *protocol,
             Test::AddressV4 { at, mask, value } => {
-                let address = read_array(subject.bytes, *at).map(u32::from_be_bytes);
+                let address = read_array(subject.packet.bytes(), *at).map(u32::from_be_bytes);
                 subject.headers.family == Family::V4 && address.is_some_and(|a| a & mask == *value)
             }
-            Test::DestinationPort(range) => match subject.headers.ports(subject.bytes) {
+            Test::DestinationPort(range) => match subject.headers.ports(subject.packet.bytes()) {
                 Some((_, destination)) => range.contains(destination),
                 None => return false,
             },
@@ -448,8 +467,8 @@ fn interface_matches(pattern: &str, name: &str) -> bool {
 
 /// Whether a test holds; `None` when the packet has not got what is asked about.
 #[inline]
-fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option<bool> {
-    let Subject { bytes, headers, .. } = subject;
+fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_, '_>) -> Option<bool> {
+    let (bytes, headers) = (subject.packet.bytes(), &*subject.headers);
     let connection = || subject.tracked.and_then(|t| t.connection).and_then(|id| conntrack.get(id));
     Some(match test {
         Match::Protocol(protocol) => headers.protocol == *protocol,
@@ -465,7 +484,7 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option
             Layer4::Tcp(segment) => segment.flags.0 & mask == *set,
             _ => return None,
         },
-        Match::Mark(wanted) => *subject.mark & wanted.mask == wanted.value,
+        Match::Mark(wanted) => subject.packet.mark & wanted.mask == wanted.value,
         Match::Connmark(wanted) => connection()?.mark() & wanted.mask == wanted.value,
         // Only the FTP helper is there; an empty name stands for any.
         Match::Helper(name) => {
@@ -479,7 +498,9 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_>) -> Option
             _ => return None,
         },
         Match::AddressType { source, destination } => {
-            let is = |wanted: AddressTypes, address| wanted.0 == 0 || wanted.0 & (subject.address_type)(address).0 != 0;
+            let is = |wanted: AddressTypes, address| {
+                wanted.0 == 0 || wanted.0 & subject.surroundings.address_type(address).0 != 0
+            };
             is(*source, headers.source(bytes)) && is(*destination, headers.destination(bytes))
         }
         Match::SourceRange(first, last) => lies_between(headers.source(bytes), *first, *last),
@@ -496,7 +517,7 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
 
 /// A packet's state and, if they are asked for, its connection's translations, as a set.
 #[inline]
-fn state_of(wanted: StateSet, subject: &Subject<'_>, conntrack: &Conntrack) -> StateSet {
+fn state_of(wanted: StateSet, subject: &Subject<'_, '_>, conntrack: &Conntrack) -> StateSet {
     let state = match subject.tracked.map(|t| t.state) {
         Some(PacketState::New) => StateSet::NEW,
         Some(PacketState::Established) => StateSet::ESTABLISHED,
@@ -520,7 +541,7 @@ fn carry_out<'r>(
     target: &'r Target,
     rule: u32,
     conntrack: &mut Conntrack,
-    subject: &mut Subject<'_>,
+    subject: &mut Subject<'_, '_>,
 ) -> Option<Verdict<'r>> {
     match target {
         Target::Accept => return Some(Verdict::Accept),
@@ -529,7 +550,7 @@ fn carry_out<'r>(
         Target::Snat(range) | Target::Dnat(range) => return Some(Verdict::Map(range)),
         Target::Masquerade(range) => return Some(Verdict::Masquerade(range)),
         Target::Redirect(range) => return Some(Verdict::Redirect(range)),
-        Target::Mark(change) => *subject.mark = (*subject.mark & !change.mask) ^ change.value,
+        Target::Mark(change) => subject.packet.mark = (subject.packet.mark & !change.mask) ^ change.value,
         Target::Connmark(action) => connmark(*action, conntrack, subject),
         Target::NoTrack => {
             if *subject.tracking == Tracking::Usual {
@@ -537,14 +558,34 @@ fn carry_out<'r>(
             }
         }
         Target::Log { .. } => subject.logged = Some(rule as usize),
-        Target::Unknown(_) | Target::TcpMss(_) => subject.not_understood = Some(rule as usize),
+        Target::Unknown(_) => subject.not_understood = Some(rule as usize),
+        Target::TcpMss(mss) => return clamp_mss(*mss, subject),
         // Compiled away.
         Target::Ct { .. } | Target::Continue | Target::Return | Target::Jump(_) | Target::Goto(_) => {}
     }
     None
 }
 
-fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Subject<'_>) {
+/// TCPMSS: `None` for what fits the links towards both ends. A header that cannot be read is dropped, as in Linux.
+fn clamp_mss(mss: Option<u16>, subject: &mut Subject<'_, '_>) -> Option<Verdict<'static>> {
+    let bytes = subject.packet.bytes();
+    let Layer4::Tcp(_) = subject.headers.layer4 else { return Some(Verdict::Drop) };
+    let headers_len = if subject.headers.family == Family::V4 { 40 } else { 60 };
+    let mss = match mss {
+        Some(mss) => mss,
+        None => {
+            let mtu = subject.surroundings.path_mtu(subject.headers.source(bytes), subject.headers.destination(bytes));
+            match mtu.checked_sub(headers_len) {
+                None | Some(0) => return Some(Verdict::Drop),
+                Some(rest) => u16::try_from(rest).unwrap_or(u16::MAX),
+            }
+        }
+    };
+    subject.packet.clamp_mss(subject.headers, mss);
+    None
+}
+
+fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Subject<'_, '_>) {
     let Some(id) = subject.tracked.and_then(|t| t.connection) else { return };
     let Some(mark) = conntrack.get(id).map(|c| c.mark()) else { return };
     match action {
@@ -552,10 +593,10 @@ fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Sub
             conntrack.set_mark(id, (mark & !change.mask) ^ change.value);
         }
         ConnmarkAction::Save { nfmask, ctmask } => {
-            conntrack.set_mark(id, (mark & !ctmask) ^ (*subject.mark & nfmask));
+            conntrack.set_mark(id, (mark & !ctmask) ^ (subject.packet.mark & nfmask));
         }
         ConnmarkAction::Restore { nfmask, ctmask } => {
-            *subject.mark = (*subject.mark & !nfmask) ^ (mark & ctmask);
+            subject.packet.mark = (subject.packet.mark & !nfmask) ^ (mark & ctmask);
         }
     }
 }

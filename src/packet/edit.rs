@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::ops::Range;
 
 use super::headers::read_array;
-use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, checksum};
+use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, TcpOptions, checksum};
 use crate::SequenceNumber;
 
 /// One of a packet's two ends.
@@ -121,18 +121,17 @@ impl Headers {
         }
     }
 
-    /// Changes the 32 bits at `at` of a TCP header (an edge of a SACK block, for one).
+    /// Changes the 32 bits at `at` of a TCP header: a number, or an edge of a SACK block.
     ///
-    /// The words of an option may stand at odd places: the checksum then changes by the bytes as they lie under it.
+    /// An option may stand at an odd place, where its bytes are summed the other way round. Linux does not mind that
+    /// (seen on 6.18): such a packet leaves with a wrong checksum, and so it does here.
     pub(crate) fn set_tcp_word(&self, bytes: &mut [u8], at: usize, new: u32) {
         let place = self.transport + at;
         let Some(old) = read_array(bytes, place).map(u32::from_be_bytes) else { return };
-        if old == new {
-            return;
+        if old != new {
+            write(bytes, place, &new.to_be_bytes());
+            update(bytes, self.transport + 16, |sum| checksum::replace_u32(sum, old, new));
         }
-        write(bytes, place, &new.to_be_bytes());
-        let lying = |word: u32| if at.is_multiple_of(2) { word } else { word.rotate_right(8) };
-        update(bytes, self.transport + 16, |sum| checksum::replace_u32(sum, lying(old), lying(new)));
     }
 
     /// Takes one from the time to live or hop limit, if there is one left.
@@ -232,6 +231,55 @@ impl Headers {
     }
 }
 
+/// The maximum segment size that is taken for granted where a SYN names none (RFC 9293 section 3.7.1).
+const DEFAULT_MSS: [u16; 2] = [536, 1220];
+
+impl Packet<'_> {
+    /// Lowers the maximum segment size that a TCP header names, or adds the option where there is none and the packet
+    /// has no data (TCPMSS). It is never raised. Without room for an option that is to be added, nothing changes.
+    pub(crate) fn clamp_mss(&mut self, headers: &mut Headers, mss: u16) {
+        let options = headers.tcp_options(self.bytes());
+        let named = options.iter().map_while(Result::ok).find_map(|(kind, at, value)| {
+            let value: [u8; 2] = value.try_into().ok()?;
+            (kind == TcpOptions::MSS).then_some((at, u16::from_be_bytes(value)))
+        });
+        match named {
+            Some((at, old)) if old > mss => headers.set_mss(self.bytes_mut(), 20 + at, old, mss),
+            Some(_) => {}
+            None => self.add_mss(headers, mss.min(DEFAULT_MSS[usize::from(headers.family == Family::V6)])),
+        }
+    }
+
+    /// Puts the option in front of the others.
+    fn add_mss(&mut self, headers: &mut Headers, mss: u16) {
+        let Layer4::Tcp(segment) = &mut headers.layer4 else { return };
+        let full = segment.payload - headers.transport >= 60;
+        if full || segment.payload < headers.end || self.tail_room() < 4 {
+            return;
+        }
+        let [high, low] = mss.to_be_bytes();
+        let at = headers.transport + 20;
+        self.splice(at..at, &[TcpOptions::MSS, 4, high, low]);
+        segment.payload += 4;
+        headers.end += 4;
+        if let Some(offset) = self.bytes_mut().get_mut(headers.transport + 12) {
+            *offset = offset.wrapping_add(0x10);
+        }
+        headers.write_length(self.bytes_mut());
+        headers.fill_header_checksum(self.bytes_mut());
+        headers.fill_transport_checksum(self.bytes_mut());
+    }
+}
+
+impl Headers {
+    /// Changes the two bytes of an option's value. At an odd place the checksum is then wrong, as with
+    /// [`Headers::set_tcp_word`].
+    fn set_mss(&self, bytes: &mut [u8], at: usize, old: u16, new: u16) {
+        write(bytes, self.transport + at, &new.to_be_bytes());
+        update(bytes, self.transport + 16, |sum| checksum::replace_u16(sum, old, new));
+    }
+}
+
 /// Writes `value` at `at`, if it fits there.
 #[inline]
 fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
@@ -292,14 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_change_with_their_checksum_at_odd_places_too() {
-        let mut bytes = segment(&[1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0, 0], b"x");
+    fn numbers_change_with_their_checksum() {
+        let mut bytes = segment(&[1, 1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0], b"x");
         let mut headers = Headers::find(&bytes).unwrap();
         headers.set_sequence(&mut bytes, SequenceNumber(0xffff_fffe));
         headers.set_acknowledgement(&mut bytes, SequenceNumber(3));
-        headers.set_tcp_word(&mut bytes, 23, 0x0102_0304);
+        headers.set_tcp_word(&mut bytes, 24, 0x0102_0304);
         assert_right(&bytes);
-        assert_eq!(bytes[43..47], [1, 2, 3, 4]);
+        assert_eq!(bytes[44..48], [1, 2, 3, 4]);
         assert_eq!(Headers::find(&bytes).unwrap(), headers);
     }
 
@@ -319,6 +367,32 @@ mod tests {
             assert_eq!(packet.bytes().len(), headers.end);
             assert_eq!(Headers::find(packet.bytes()).unwrap(), headers);
         }
+    }
+
+    #[test]
+    fn the_segment_size_is_lowered_or_added_but_never_raised() {
+        for (options, expected) in [
+            (&[2, 4, 5, 0xb4][..], &[2, 4, 4, 0][..]),
+            (&[1, 1, 2, 4, 5, 0xb4, 1, 1], &[1, 1, 2, 4, 4, 0, 1, 1]),
+            (&[2, 4, 2, 0], &[2, 4, 2, 0]),
+            (&[], &[2, 4, 2, 0x18]),
+            (&[1, 3, 3, 7], &[2, 4, 2, 0x18, 1, 3, 3, 7]),
+        ] {
+            let mut buffer = segment(options, b"");
+            let len = buffer.len();
+            buffer.resize(len + 8, 0xee);
+            let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
+            let mut headers = Headers::find(packet.bytes()).unwrap();
+            packet.clamp_mss(&mut headers, 1024);
+            assert_eq!(&packet.bytes()[40..], expected);
+            assert_right(packet.bytes());
+            assert_eq!(Headers::find(packet.bytes()).unwrap(), headers);
+        }
+        let mut with_data = segment(&[], b"x");
+        let mut packet = Packet::new(&mut with_data, 0..41).unwrap();
+        let mut headers = Headers::find(packet.bytes()).unwrap();
+        packet.clamp_mss(&mut headers, 1024);
+        assert_eq!(packet.bytes().len(), 41);
     }
 
     #[test]

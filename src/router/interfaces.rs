@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::netfilter::{AddressTypes, Cidr};
+use crate::netfilter::{AddressTypes, Cidr, Surroundings};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,17 +250,6 @@ impl Network {
         many || impossible(source) || impossible(destination)
     }
 
-    /// What kind of address this is to this machine.
-    pub(crate) fn address_type(&self, address: IpAddr) -> AddressTypes {
-        match address {
-            _ if address.is_unspecified() => AddressTypes::UNSPEC,
-            _ if address.is_multicast() => AddressTypes::MULTICAST,
-            _ if self.is_local(address) => AddressTypes::LOCAL,
-            IpAddr::V4(v4) if self.is_broadcast(v4) => AddressTypes::BROADCAST,
-            _ => AddressTypes::UNICAST,
-        }
-    }
-
     /// The address of an interface for packets to `next_hop`: one of the same network, else the first.
     pub(crate) fn source_for(&self, interface: usize, next_hop: IpAddr) -> Option<IpAddr> {
         let usable = |own: &&InterfaceAddress| {
@@ -269,5 +258,26 @@ impl Network {
         let addresses = || self.interfaces.get(interface).into_iter().flat_map(|i| &i.addresses).filter(usable);
         let same_network = addresses().find(|own| own.network().is_some_and(|net| net.contains(next_hop)));
         same_network.or_else(|| addresses().next()).map(|own| own.address)
+    }
+
+    fn link_mtu(&self, address: IpAddr) -> usize {
+        let link = self.interface_towards(address).and_then(|interface| self.interfaces.get(interface));
+        link.map_or(usize::MAX, |interface| interface.mtu)
+    }
+}
+
+impl Surroundings for Network {
+    fn path_mtu(&self, source: IpAddr, destination: IpAddr) -> usize {
+        self.link_mtu(source).min(self.link_mtu(destination))
+    }
+
+    fn address_type(&self, address: IpAddr) -> AddressTypes {
+        match address {
+            _ if address.is_unspecified() => AddressTypes::UNSPEC,
+            _ if address.is_multicast() => AddressTypes::MULTICAST,
+            _ if self.is_local(address) => AddressTypes::LOCAL,
+            IpAddr::V4(v4) if self.is_broadcast(v4) => AddressTypes::BROADCAST,
+            _ => AddressTypes::UNICAST,
+        }
     }
 }

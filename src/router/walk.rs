@@ -63,6 +63,13 @@ impl Router {
         {
             return Verdict::NeedsRoom(room);
         }
+        let padding = packet.bytes().len() - headers.end;
+        if matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN))
+            && self.rules[family_index(headers.family)].may_add_option()
+            && packet.tail_room() + padding < Rules::OPTION
+        {
+            return Verdict::NeedsRoom(Rules::OPTION);
+        }
         packet.truncate(headers.end);
         let mut transit = Transit { in_interface, ..Transit::own(now, packet, headers, probe) };
         self.go(&mut transit, outbox)
@@ -505,23 +512,20 @@ fn ask<'r>(
     transit: &mut Transit<'_, '_>,
     tracking: &mut Tracking,
 ) -> netfilter::Verdict<'r> {
-    let mut mark = transit.packet.mark;
     let before = matches!(table, TableName::Raw);
     let mut subject = Subject {
-        bytes: transit.packet.bytes_mut(),
-        headers: &transit.headers,
-        mark: &mut mark,
+        packet: &mut *transit.packet,
+        headers: &mut transit.headers,
         in_interface: transit.in_interface,
         out_interface: if matches!(hook, Hook::Prerouting) { None } else { transit.out_interface },
         tracked: if before { None } else { Some(&transit.tracked) },
         tracking,
-        address_type: &|address| network.address_type(address),
+        surroundings: network,
         logged: None,
         not_understood: None,
     };
     let verdict = rules.evaluate(table, hook, conntrack, &mut subject);
     let (logged, not_understood) = (subject.logged, subject.not_understood);
-    transit.packet.mark = mark;
     if let Some(rule) = logged {
         conntrack.events.push(transit.now, Event::Log { rule });
     }
