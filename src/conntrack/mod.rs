@@ -28,6 +28,7 @@ mod config;
 mod connection;
 mod expectation;
 mod proc;
+mod statistics;
 mod table;
 mod tcp;
 mod track;
@@ -36,6 +37,7 @@ mod tuple;
 pub use config::{Config, Limits};
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
+pub use statistics::Statistics;
 pub use tcp::{TcpConfig, TcpInvalid, TcpState};
 pub use track::{InvalidReason, PacketState, Template, Tracked};
 pub use tuple::Tuple;
@@ -61,6 +63,7 @@ pub struct Conntrack {
     expectations: expectation::Table,
     free_helped: Vec<u32>,
     adjustments: Box<[Adjustment]>,
+    statistics: Statistics,
     /// What happened.
     pub events: Events,
 }
@@ -75,6 +78,7 @@ impl Conntrack {
             expectations: expectation::Table::new(limits.expectations, Key(key)),
             free_helped: (0..limits.helped).rev().collect(),
             adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
+            statistics: Statistics::default(),
             events: Events::new(limits.events),
             config,
         }
@@ -180,6 +184,7 @@ impl Conntrack {
             self.forget_expired(now, &tuple);
             if self.table.find(&tuple).is_some() {
                 self.discard(id);
+                self.statistics.insert_failed += 1;
                 return Err(DropReason::Clash);
             }
         }
@@ -237,6 +242,7 @@ impl Conntrack {
         let expectation = Expectation { tuple, master, on_match, deadline: now + policy.timeout };
         let (head, id) = self.expectations.insert(expectation, first).ok_or(ExpectError::Full)?;
         self.table.at_mut(slot).expectations = head;
+        self.statistics.expect_create += 1;
         Ok(id)
     }
 
@@ -268,6 +274,7 @@ impl Conntrack {
         let master = self.table.slot(self.expectations.at(slot)?.master);
         let first = master.map_or(NONE, |master| self.table.at(master).expectations);
         let (expectation, head) = self.expectations.remove(slot, first)?;
+        self.statistics.expect_delete += 1;
         if let Some(master) = master {
             self.table.at_mut(master).expectations = head;
         }

@@ -22,11 +22,34 @@ impl Conntrack {
         Ok(())
     }
 
+    /// Writes the IPv4 connections as `/proc/net/ip_conntrack` showed them until Linux 4.x: without the columns for the
+    /// family and the zone.
+    ///
+    /// # Errors
+    /// When `out` refuses.
+    pub fn write_proc_ip(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
+        for (_, connection) in self.iter(now) {
+            let original = connection.tuple(Direction::Original);
+            if original.family() == Family::V4 {
+                write_protocol(original, out)?;
+                self.write_state(now, connection, out)?;
+                writeln!(out, "mark={} use=2", connection.mark)?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_connection(&self, now: Instant, connection: &Connection, out: &mut impl Write) -> fmt::Result {
         let original = connection.tuple(Direction::Original);
-        let seconds = connection.remaining(now).as_secs();
-        write_families(original, out)?;
-        write!(out, "{seconds} ")?;
+        write_family(original, out)?;
+        write_protocol(original, out)?;
+        self.write_state(now, connection, out)?;
+        writeln!(out, "mark={} zone={} use=2", connection.mark, original.zone())
+    }
+
+    /// Time, state, tuples and flags: what all formats have in common.
+    fn write_state(&self, now: Instant, connection: &Connection, out: &mut impl Write) -> fmt::Result {
+        write!(out, "{} ", connection.remaining(now).as_secs())?;
         if let ProtocolState::Tcp(tracker) = &connection.protocol {
             write!(out, "{} ", tracker.state().name())?;
         }
@@ -43,7 +66,7 @@ impl Conntrack {
         if connection.status.has(Status::ASSURED) {
             out.write_str("[ASSURED] ")?;
         }
-        writeln!(out, "mark={} zone={} use=2", connection.mark, original.zone())
+        Ok(())
     }
 
     /// Writes the expectations as `/proc/net/nf_conntrack_expect` shows them: one line each.
@@ -66,13 +89,17 @@ fn write_expectation(now: Instant, expectation: &Expectation, out: &mut impl Wri
     out.write_str("ftp\n")
 }
 
-fn write_families(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
-    let family = match tuple.family() {
+fn write_family(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
+    let name = match tuple.family() {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     };
+    write!(out, "{name:<8} {} ", tuple.family() as u8)
+}
+
+fn write_protocol(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
     let protocol = tuple.protocol();
-    write!(out, "{family:<8} {} {:<8} {} ", tuple.family() as u8, protocol.name(), protocol.0)
+    write!(out, "{:<8} {} ", protocol.name(), protocol.0)
 }
 
 fn write_tuple(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
@@ -101,5 +128,29 @@ fn write_address(address: IpAddr, out: &mut impl Write) -> fmt::Result {
             write!(out, "{first:04x}")?;
             rest.iter().try_for_each(|group| write!(out, ":{group:04x}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::Config;
+    use crate::packet::Headers;
+
+    #[test]
+    fn the_older_format_has_no_families() {
+        let syn = [
+            0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9, //
+            0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
+        ];
+        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let now = Instant::from_secs(0);
+        let tracked = conntrack.track(now, &syn, &Headers::find(&syn).unwrap(), Default::default()).unwrap();
+        conntrack.confirm(now, tracked.connection.unwrap()).unwrap();
+        let mut text = alloc::string::String::new();
+        conntrack.write_proc_ip(now, &mut text).unwrap();
+        let expected = "tcp      6 120 SYN_SENT src=10.77.1.2 dst=198.51.100.9 sport=40000 dport=21 [UNREPLIED] \
+                        src=198.51.100.9 dst=10.77.1.2 sport=21 dport=40000 mark=0 use=2\n";
+        assert_eq!(text, expected);
     }
 }

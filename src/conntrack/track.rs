@@ -157,6 +157,21 @@ impl Conntrack {
         template: Template,
         probe: Option<Probe>,
     ) -> Result<Tracked, DropReason> {
+        let tracked = self.sort(now, bytes, headers, template, probe)?;
+        self.statistics.invalid += u64::from(matches!(tracked.state, PacketState::Invalid(_)));
+        Ok(tracked)
+    }
+
+    /// Sorts a packet: errors, what is never tracked, known connections, and those that begin.
+    #[inline]
+    fn sort(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        template: Template,
+        probe: Option<Probe>,
+    ) -> Result<Tracked, DropReason> {
         if let Layer4::Icmp(icmp) = headers.layer4 {
             if is_icmp_error(headers.protocol, icmp) {
                 return Ok(self.track_error(now, bytes, headers, template.zone));
@@ -296,6 +311,7 @@ impl Conntrack {
             }
         }
         let id = self.table.id(slot);
+        self.statistics.expect_new += u64::from(expectation.is_some());
         let mut tracked = Tracked {
             connection: Some(id),
             direction: Direction::Original,
@@ -336,8 +352,12 @@ impl Conntrack {
         }
         let mut distances = 0..EARLY_DROP_BUCKETS;
         let distance = distances.find(|distance| self.expendable(now, tuple, *distance).is_some());
-        let distance = distance.ok_or(DropReason::TableFull)?;
+        let Some(distance) = distance else {
+            self.statistics.drop += 1;
+            return Err(DropReason::TableFull);
+        };
         while let Some(slot) = self.expendable(now, tuple, distance) {
+            self.statistics.early_drop += 1;
             self.destroy(now, slot, DestroyReason::Evicted);
         }
         Ok(())
@@ -366,9 +386,11 @@ impl Conntrack {
             .and_then(|inner| Tuple::of(&inner, quoted)?.in_zone(zone).reversed());
         let found = reversed.and_then(|tuple| self.table.find(&tuple));
         let Some((slot, direction)) = found.filter(|(slot, _)| !self.table.at(*slot).expired(now)) else {
+            self.statistics.icmp_error += 1;
             return Tracked::invalid(InvalidReason::IcmpError);
         };
         if self.table.at(slot).tuple(direction).destination() != headers.destination(bytes) {
+            self.statistics.icmp_error += 1;
             return Tracked::invalid(InvalidReason::IcmpError);
         }
         Tracked {
