@@ -276,31 +276,35 @@ impl Replay {
     /// The capture shows a packet leaving.
     fn left(&mut self, frame: &Frame, sink: &mut dyn Sink) {
         self.summary.left += 1;
-        let Some(verifier) = &mut self.verifier else { return };
-        if verifier.matches(frame) {
+        if self.was_predicted(frame, sink) {
             return;
         }
-        if let Some(difference) = verifier.closest(frame) {
-            self.summary.differ += 1;
-            sink.differs(&difference, &self.router);
-            return;
-        }
-        let is_own = |h: &Headers| self.router.is_local(h.source(&frame.bytes));
-        if Headers::find(&frame.bytes).is_ok_and(|h| is_own(&h)) {
+        if Headers::find(&frame.bytes).is_ok_and(|h| self.router.is_local(h.source(&frame.bytes))) {
             self.summary.own += 1;
             self.feed(frame, true, sink);
-            let Some(verifier) = &mut self.verifier else { return };
-            if verifier.matches(frame) {
-                return;
-            }
-            if let Some(difference) = verifier.closest(frame) {
-                self.summary.differ += 1;
-                sink.differs(&difference, &self.router);
+            if self.was_predicted(frame, sink) {
                 return;
             }
         }
+        self.differs(&Difference::unexpected(frame), sink);
+    }
+
+    /// Whether the router sent what left, to the byte or otherwise; or nobody compares.
+    fn was_predicted(&mut self, frame: &Frame, sink: &mut dyn Sink) -> bool {
+        let Some(verifier) = &mut self.verifier else { return true };
+        if verifier.matches(frame) {
+            return true;
+        }
+        let difference = verifier.closest(frame);
+        if let Some(difference) = &difference {
+            self.differs(difference, sink);
+        }
+        difference.is_some()
+    }
+
+    fn differs(&mut self, difference: &Difference, sink: &mut dyn Sink) {
         self.summary.differ += 1;
-        sink.differs(&Difference::unexpected(frame), &self.router);
+        sink.differs(difference, &self.router);
     }
 
     /// Passes on what happened.

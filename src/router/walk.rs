@@ -7,7 +7,7 @@
 
 use core::net::IpAddr;
 
-use super::answer::{Answer, Refusal};
+use super::answer::Refusal;
 use super::fragments::{Gathered, Whole};
 use super::interfaces::{Destination, Network};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
@@ -79,16 +79,19 @@ impl Router {
     fn go(&mut self, transit: &mut Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
         match self.apply(transit) {
             Ok(verdict) => self.fit_to_link(transit, verdict, outbox),
-            Err(refusal) => {
-                if let Some(answer) = refusal.answer {
-                    self.answer(transit, answer, outbox);
-                }
-                if let Some(id) = transit.tracked.connection {
-                    self.conntrack.discard(id);
-                }
-                self.dropped(transit.now, refusal.reason, Some(transit.tracked))
-            }
+            Err(refusal) => self.refuse(transit, refusal, outbox),
         }
+    }
+
+    /// The packet ends here: its sender is told if need be, and a connection that it would have begun does not begin.
+    fn refuse(&mut self, transit: &Transit<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
+        if let Some(answer) = refusal.answer {
+            self.answer(transit, answer, outbox);
+        }
+        if let Some(id) = transit.tracked.connection {
+            self.conntrack.discard(id);
+        }
+        self.dropped(transit.now, refusal.reason, Some(transit.tracked))
     }
 
     fn dropped(&mut self, now: Instant, reason: DropReason, tracked: Option<Tracked>) -> Verdict {
@@ -164,15 +167,7 @@ impl Router {
                 Verdict::Held
             }
             Ok(verdict) => verdict,
-            Err(refusal) => {
-                if let Some(answer) = refusal.answer {
-                    self.answer(&transit, answer, outbox);
-                }
-                if let Some(id) = transit.tracked.connection {
-                    self.conntrack.discard(id);
-                }
-                self.dropped(now, refusal.reason, Some(transit.tracked))
-            }
+            Err(refusal) => self.refuse(&transit, refusal, outbox),
         }
     }
 
@@ -189,8 +184,7 @@ impl Router {
             return Verdict::Held;
         }
         let error = IcmpError::too_big(transit.headers.family, mtu as u32);
-        self.answer(transit, Answer::Icmp(error), outbox);
-        self.dropped(transit.now, DropReason::TooBig, Some(transit.tracked))
+        self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
     fn mtu(&self, interface: usize) -> usize {
