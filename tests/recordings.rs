@@ -81,6 +81,6 @@ fn crafted_dialogues_leave_as_linux_sent_them() {
 #[test]
 fn real_clients_and_servers_leave_as_linux_sent_them() {
     let summaries = verify_all("live");
-    assert_eq!(summaries.len(), 6);
-    assert!(summaries.iter().all(|(_, summary)| summary.tables_compared && summary.left > 20));
+    assert!(summaries.len() > 20);
+    assert!(summaries.iter().all(|(_, summary)| summary.tables_compared && summary.left > 10));
 }
