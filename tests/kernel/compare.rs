@@ -1,0 +1,77 @@
+//! Where the kernel and the library differ.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::OnWire;
+use crate::wire;
+
+/// The packet without what is not compared: a checksum where the arriving one was wrong, and the identification of an
+/// ICMP error, which the kernel draws at random.
+pub(crate) fn comparable(packet: &OnWire, bad_checksum: bool) -> OnWire {
+    let mut compared = packet.clone();
+    let Some(read) = wire::read(&packet.bytes) else { return compared };
+    let is_error = packet.bytes.get(read.at).is_some_and(|kind| matches!(kind, 3 | 4 | 5 | 11 | 12));
+    if read.protocol == 1 && is_error {
+        for range in [4..6, 10..12] {
+            compared.bytes.get_mut(range).into_iter().for_each(|field| field.fill(0));
+        }
+    }
+    if bad_checksum && !read.is_fragment {
+        let at = match read.protocol {
+            6 => 16,
+            17 => 6,
+            _ => 2,
+        };
+        let field = read.at + at..read.at + at + 2;
+        compared.bytes.get_mut(field).into_iter().for_each(|field| field.fill(0));
+    }
+    compared
+}
+
+/// Takes those that both have out of both.
+pub(crate) fn cancel(kernel: &mut Vec<OnWire>, library: &mut Vec<OnWire>, bad_checksum: bool) {
+    kernel.retain(|left| {
+        let left = comparable(left, bad_checksum);
+        let same = library.iter().position(|made| comparable(made, bad_checksum) == left);
+        same.map(|at| library.remove(at)).is_none()
+    });
+}
+
+/// The differences of two tables, `use=` and one second aside.
+pub(crate) fn tables(kernel: &str, library: &str) -> Vec<String> {
+    let mut here: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for line in library.lines() {
+        let (key, seconds) = key(line);
+        here.entry(key).or_default().push(seconds);
+    }
+    let mut differences = Vec::new();
+    for line in kernel.lines() {
+        let (key, seconds) = key(line);
+        let times = here.entry(key.clone()).or_default();
+        let nearest = times.iter().enumerate().min_by_key(|(_, time)| (*time - seconds).abs());
+        match nearest.map(|(at, time)| (at, *time)) {
+            Some((at, time)) => {
+                times.remove(at);
+                if (time - seconds).abs() > 1 {
+                    differences.push(format!("seconds: kernel {seconds}, library {time}: {key}"));
+                }
+            }
+            None => differences.push(format!("only the kernel:  {line}")),
+        }
+    }
+    for (key, times) in here {
+        differences.extend(times.iter().map(|time| format!("only the library: {time}: {key}")));
+    }
+    differences
+}
+
+/// A line without its time and `use=`, and the time.
+fn key(line: &str) -> (String, i64) {
+    let mut words: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("use=")).collect();
+    let at = if line.starts_with("ipv") { 4 } else { 0 };
+    let seconds = words.get(at).and_then(|word| word.parse().ok());
+    if seconds.is_some() {
+        words.remove(at);
+    }
+    (words.join(" "), seconds.unwrap_or(0))
+}

@@ -1,0 +1,289 @@
+//! Asking both, packet by packet.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::config::{self, Directory};
+use ftp_conntrack::router::Config;
+
+use crate::kernel::{Kernel, OnWire};
+use crate::library::{self, Library};
+use crate::setup::Setup;
+use crate::{choice, compare, wire};
+
+/// The kernel and what the library needs to be told about it.
+pub(crate) struct Judge {
+    kernel: Kernel,
+    machine: Directory,
+    /// `addr.json` and `route.json`.
+    pub(crate) files: (String, String),
+    loaded: Option<(Setup, Config)>,
+    /// Packets asked about.
+    pub(crate) packets: u64,
+}
+
+/// What was done in a dialogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Packet { interface: usize, bytes: Vec<u8> },
+    Wait(Duration),
+}
+
+/// A packet as it was seen, for a capture.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenPacket {
+    pub(crate) time: Instant,
+    pub(crate) arrived: bool,
+    pub(crate) packet: OnWire,
+}
+
+/// A difference.
+#[derive(Clone, Debug)]
+pub(crate) struct Difference {
+    /// In what way, in a few words without numbers: differences of one kind are likely to have one cause.
+    pub(crate) kind: String,
+    pub(crate) text: String,
+}
+
+/// One dialogue under way.
+pub(crate) struct Trial {
+    library: Library,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) seen: Vec<SeenPacket>,
+    pub(crate) difference: Option<Difference>,
+    /// The kernel's tables in the end, and when.
+    pub(crate) tables: Option<(Instant, [String; 2])>,
+}
+
+fn now() -> Instant {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Instant::from_micros(since.as_micros() as i64)
+}
+
+impl Judge {
+    pub(crate) fn start() -> Result<Self, String> {
+        let kernel = Kernel::start()?;
+        let files = kernel.addresses_and_routes()?;
+        let text = |error: config::Error| error.to_string();
+        let machine = Directory {
+            interfaces: config::parse_addresses("addr.json", &files.0).map_err(text)?,
+            routes: config::parse_routes("route.json", &files.1).map_err(text)?,
+            ..Directory::default()
+        };
+        Ok(Self { kernel, machine, files, loaded: None, packets: 0 })
+    }
+
+    /// Both begin anew.
+    pub(crate) fn begin(&mut self, setup: &Setup) -> Result<Trial, String> {
+        let config = match &self.loaded {
+            Some((loaded, config)) if loaded == setup => config.clone(),
+            _ => {
+                let config = library::configuration(setup, &self.machine)?;
+                self.kernel.load(setup)?;
+                self.loaded = Some((setup.clone(), config.clone()));
+                config
+            }
+        };
+        self.kernel.flush()?;
+        self.kernel.drain();
+        let library = Library::new(config)?;
+        Ok(Trial { library, steps: Vec::new(), seen: Vec::new(), difference: None, tables: None })
+    }
+
+    /// A packet arrives. Returns what the kernel sends; nothing after the first difference.
+    pub(crate) fn ask(&mut self, trial: &mut Trial, interface: usize, bytes: &[u8]) -> Vec<OnWire> {
+        if trial.difference.is_some() {
+            return Vec::new();
+        }
+        let now = now();
+        self.packets += 1;
+        let left = self.kernel.ask(interface, bytes);
+        trial.steps.push(Step::Packet { interface, bytes: bytes.to_vec() });
+        let arrived = OnWire { interface, bytes: bytes.to_vec() };
+        trial.seen.push(SeenPacket { time: now, arrived: true, packet: arrived });
+        let leaving = left.iter().map(|packet| SeenPacket { time: now, arrived: false, packet: packet.clone() });
+        trial.seen.extend(leaving);
+        trial.difference = trial.compare(now, interface, bytes, &left);
+        left
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(&mut self, trial: &mut Trial, time: Duration) {
+        if trial.difference.is_none() {
+            std::thread::sleep(time);
+            trial.steps.push(Step::Wait(time));
+        }
+    }
+
+    /// The dialogue is over: compares the tables.
+    pub(crate) fn end(&mut self, trial: &mut Trial) -> Result<(), String> {
+        let tables = self.kernel.tables()?;
+        let now = now();
+        if trial.difference.is_none() {
+            let ours = trial.library.tables(now);
+            let mut differences = compare::tables(&tables[0], &ours[0]);
+            differences.extend(compare::tables(&tables[1], &ours[1]).into_iter().map(|d| format!("expectation {d}")));
+            if !differences.is_empty() {
+                trial.difference = Some(Difference { kind: table_kind(&differences), text: differences.join("\n") });
+            }
+        }
+        trial.tables = Some((now, tables));
+        Ok(())
+    }
+
+    /// Asks both about packets that are known.
+    pub(crate) fn again(&mut self, setup: &Setup, steps: &[Step]) -> Result<Trial, String> {
+        let mut trial = self.begin(setup)?;
+        for step in steps {
+            match step {
+                Step::Packet { interface, bytes } => drop(self.ask(&mut trial, *interface, bytes)),
+                Step::Wait(time) => self.wait(&mut trial, *time),
+            }
+        }
+        self.end(&mut trial)?;
+        Ok(trial)
+    }
+}
+
+impl Trial {
+    fn compare(&mut self, now: Instant, interface: usize, bytes: &[u8], left: &[OnWire]) -> Option<Difference> {
+        let arrived = wire::read(bytes);
+        let bad_checksum = arrived.as_ref().is_some_and(|read| !read.checksum_ok);
+        let made = match self.library.process(now, Some(interface), bytes, choice::of(bytes, left)) {
+            Ok(made) => made,
+            Err(panic) => return Some(Difference { kind: format!("panic: {panic}"), text: panic }),
+        };
+        let (mut theirs, mut ours) = (left.to_vec(), made.sent.clone());
+        compare::cancel(&mut theirs, &mut ours, bad_checksum);
+        if made.is_local {
+            // What is for this machine may be answered by its own sockets, or for want of one.
+            theirs.retain(|packet| !self.is_own(now, &made.packet, packet));
+        }
+        if theirs.is_empty() && ours.is_empty() && !made.undecided {
+            return None;
+        }
+        Some(describe(bytes, &theirs, &ours, &made))
+    }
+
+    /// Whether a packet that left is one that the machine itself sent, with what the library makes of that.
+    fn is_own(&mut self, now: Instant, delivered: &[u8], left: &OnWire) -> bool {
+        let Some(sent) = as_sent(delivered, &left.bytes) else { return false };
+        let Ok(made) = self.library.process(now, None, &sent, None) else { return false };
+        made.sent.iter().any(|packet| compare::comparable(packet, false) == compare::comparable(left, false))
+    }
+}
+
+/// The answer to a delivered packet as the machine sent it, before it was translated back.
+fn as_sent(delivered: &[u8], left: &[u8]) -> Option<Vec<u8>> {
+    let (to, from) = (wire::read(delivered)?, wire::read(left)?);
+    let mut sent = left.to_vec();
+    if (from.from, from.to) == (to.to, to.from) && from.ports.is_none() {
+        return Some(sent);
+    }
+    let Some((source, destination)) = to.ports.filter(|_| from.protocol == to.protocol) else {
+        let width = if to.to.is_ipv4() { 12..20 } else { 8..40 };
+        return (left.get(width.clone())? == swapped(delivered.get(width)?)).then_some(sent);
+    };
+    let addresses = if to.to.is_ipv4() { 12..20 } else { 8..40 };
+    sent.get_mut(addresses.clone())?.copy_from_slice(&swapped(delivered.get(addresses)?));
+    let body = sent.get_mut(from.at..)?;
+    body.get_mut(..2)?.copy_from_slice(&destination.to_be_bytes());
+    body.get_mut(2..4)?.copy_from_slice(&source.to_be_bytes());
+    wire::sum_into(body, if from.protocol == 6 { 16 } else { 6 }, to.to, to.from, from.protocol);
+    if to.to.is_ipv4() {
+        wire::header_sum(&mut sent);
+    }
+    Some(sent)
+}
+
+fn swapped(addresses: &[u8]) -> Vec<u8> {
+    let (source, destination) = addresses.split_at(addresses.len() / 2);
+    [destination, source].concat()
+}
+
+fn describe(arrived: &[u8], theirs: &[OnWire], ours: &[OnWire], made: &library::Made) -> Difference {
+    let name = |packet: &OnWire| format!("{:<4} {}", crate::kernel::INTERFACES[packet.interface].0, wire::show(&packet.bytes));
+    let mut text = format!("arrived:          {}\n", wire::show(arrived));
+    for packet in theirs {
+        text += &format!("kernel sends:     {}\n", name(packet));
+    }
+    for packet in ours {
+        text += &format!("library sends:    {}\n", name(packet));
+    }
+    if let ([theirs], [ours]) = (theirs, ours) {
+        text += &format!("kernel's bytes:   {}\nlibrary's bytes:  {}\n", wire::hex(&theirs.bytes), wire::hex(&ours.bytes));
+    }
+    text += &format!("library decides:  {}\n", made.verdict);
+    for event in &made.events {
+        text += &format!("library tells:    {event}\n");
+    }
+    let short = |packets: &[OnWire]| packets.iter().map(|p| class(&p.bytes)).collect::<Vec<_>>().join("+");
+    let what = match (theirs, ours) {
+        ([theirs], [ours]) => differing(&theirs.bytes, &ours.bytes),
+        _ => String::new(),
+    };
+    let verdict = made.verdict.split([' ', '{']).next().unwrap_or_default();
+    let kind = format!("{} -> kernel [{}] library [{}] {verdict} {what}", class(arrived), short(theirs), short(ours));
+    Difference { kind, text }
+}
+
+/// A packet in a word or two.
+fn class(bytes: &[u8]) -> String {
+    let Some(read) = wire::read(bytes) else { return "?".to_owned() };
+    let version = bytes[0] >> 4;
+    match (&read.tcp, read.protocol) {
+        _ if read.is_fragment => format!("{version}:fragment"),
+        (Some(tcp), _) => {
+            let flags: String = "FSRPAU".chars().enumerate().filter(|(bit, _)| tcp.flags >> bit & 1 == 1).map(|(_, c)| c).collect();
+            format!("{version}:{flags}{}", if tcp.data.is_empty() { "" } else { "+data" })
+        }
+        (None, protocol) => {
+            let kind = bytes.get(read.at..read.at + 2).filter(|_| matches!(protocol, 1 | 58));
+            format!("{version}:{protocol}{}", kind.map_or(String::new(), |kind| format!("/{}.{}", kind[0], kind[1])))
+        }
+    }
+}
+
+/// The fields in which two packets differ.
+fn differing(theirs: &[u8], ours: &[u8]) -> String {
+    let mut fields = Vec::new();
+    if theirs.len() != ours.len() {
+        fields.push("length");
+    }
+    let (Some(a), Some(b)) = (wire::read(theirs), wire::read(ours)) else { return "unreadable".to_owned() };
+    let mut note = |name: &'static str, differs: bool| {
+        if differs {
+            fields.push(name);
+        }
+    };
+    note("source", a.from != b.from);
+    note("destination", a.to != b.to);
+    note("ttl", a.ttl != b.ttl);
+    note("ports", a.ports != b.ports);
+    if let (Some(x), Some(y)) = (&a.tcp, &b.tcp) {
+        note("seq", x.seq != y.seq);
+        note("ack", x.ack != y.ack);
+        note("flags", x.flags != y.flags);
+        note("options", x.options != y.options);
+        note("data", x.data != y.data);
+    } else {
+        note("body", theirs.get(a.at..) != ours.get(b.at..));
+    }
+    if fields.is_empty() {
+        fields.push("header");
+    }
+    fields.join(",")
+}
+
+fn table_kind(differences: &[String]) -> String {
+    let word = |line: &str| -> String {
+        let states = ["SYN_SENT2", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "udp", "icmp", "tcp"];
+        let state = states.iter().find(|state| line.contains(**state)).unwrap_or(&"other");
+        let start: String = line.split(':').next().unwrap_or_default().to_owned();
+        format!("{start} {state}")
+    };
+    let mut words: Vec<String> = differences.iter().map(|line| word(line)).collect();
+    words.sort();
+    words.dedup();
+    format!("table: {}", words.join("; "))
+}

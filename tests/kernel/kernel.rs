@@ -1,0 +1,211 @@
+//! The running kernel as a function: one packet in, the packets that leave out.
+//!
+//! Interfaces are TUN devices in the network namespace that this process runs in. A packet written to one is routed
+//! before the write returns, and what leaves can be read at once.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::{Command, Stdio};
+use std::{fs, path::PathBuf};
+
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use smoltcp::phy::{Device as _, Medium, RxToken as _, TunTapInterface, TxToken as _};
+use smoltcp::time::Instant;
+
+use crate::setup::Setup;
+
+/// The interfaces by number, with their addresses and MTU.
+pub(crate) const INTERFACES: [(&str, &[&str], u32); 3] = [
+    ("in", &["10.77.1.1/16", "fd77:1::1/64"], 1500),
+    ("out", &["203.0.113.1/24", "2001:db8:1::1/64"], 1500),
+    ("dmz", &["172.16.5.1/24", "fd77:5::1/64"], 1280),
+];
+const ROUTES: [&str; 2] = ["route add default dev out", "-6 route add 2000::/3 dev out"];
+/// Silence where the kernel would speak of itself, and no limit to the errors it sends.
+const QUIET: [(&str, &str); 8] = [
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    ("net/ipv4/icmp_ratemask", "0"),
+    ("net/ipv6/icmp/ratelimit", "0"),
+];
+const QUIET_DEVICE: [(&str, &str); 4] =
+    [("accept_dad", "0"), ("addr_gen_mode", "1"), ("router_solicitations", "0"), ("mldv1_unsolicited_report_interval", "0")];
+
+/// A packet on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OnWire {
+    pub(crate) interface: usize,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) struct Kernel {
+    devices: Vec<TunTapInterface>,
+    netlink: OwnedFd,
+    /// What a setting was before a setup changed it.
+    defaults: BTreeMap<String, String>,
+    loaded: Setup,
+}
+
+impl Kernel {
+    /// Makes the interfaces. The namespace must be one's own.
+    pub(crate) fn start() -> Result<Self, String> {
+        for (key, value) in QUIET {
+            write_sysctl(key, value)?;
+        }
+        run("ip", "link set lo up", None)?;
+        let mut devices = Vec::new();
+        for (name, addresses, mtu) in INTERFACES {
+            devices.push(TunTapInterface::new(name, Medium::Ip).map_err(|error| format!("{name}: {error}"))?);
+            for (key, value) in QUIET_DEVICE {
+                write_sysctl(&format!("net/ipv6/conf/{name}/{key}"), value)?;
+            }
+            run("ip", &format!("link set {name} up mtu {mtu}"), None)?;
+            for address in addresses {
+                let nodad = if address.contains(':') { " nodad" } else { "" };
+                run("ip", &format!("addr add {address} dev {name}{nodad}"), None)?;
+            }
+        }
+        for route in ROUTES {
+            run("ip", route, None)?;
+        }
+        let family = Some(netlink::NETFILTER);
+        let netlink = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, family)
+            .map_err(|error| format!("netlink: {error}"))?;
+        let mut kernel = Self { devices, netlink, defaults: BTreeMap::new(), loaded: Setup::default() };
+        kernel.restore("iptables", &Setup::default().rules4)?;
+        kernel.restore("ip6tables", &Setup::default().rules6)?;
+        kernel.flush()?;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        kernel.drain();
+        Ok(kernel)
+    }
+
+    /// `ip -j addr` and `ip -j route` of both families.
+    pub(crate) fn addresses_and_routes(&self) -> Result<(String, String), String> {
+        let routes = [run("ip", "-j route", None)?, run("ip", "-6 -j route", None)?];
+        let [v4, v6] = routes.each_ref().map(|text| text.trim().trim_start_matches('[').trim_end_matches(']'));
+        Ok((run("ip", "-j addr", None)?, format!("[{v4},{v6}]\n")))
+    }
+
+    /// Takes a configuration, and forgets every connection.
+    pub(crate) fn load(&mut self, setup: &Setup) -> Result<(), String> {
+        for (key, value) in std::mem::take(&mut self.defaults) {
+            write_sysctl(&key, &value)?;
+        }
+        for (key, value) in &setup.sysctl {
+            let path = key.replace('.', "/");
+            let before = read_sysctl(&path)?;
+            self.defaults.entry(path.clone()).or_insert(before);
+            write_sysctl(&path, value)?;
+        }
+        if self.loaded.rules4 != setup.rules4 {
+            self.restore("iptables", &setup.rules4)?;
+        }
+        if self.loaded.rules6 != setup.rules6 {
+            self.restore("ip6tables", &setup.rules6)?;
+        }
+        self.loaded = setup.clone();
+        Ok(())
+    }
+
+    fn restore(&self, tool: &str, rules: &str) -> Result<(), String> {
+        let legacy = format!("{tool}-legacy-restore");
+        let tool = if exists(&legacy) { legacy } else { format!("{tool}-restore") };
+        run(&tool, "", Some(rules)).map(drop)
+    }
+
+    /// Forgets every connection, and with it every expectation.
+    pub(crate) fn flush(&mut self) -> Result<(), String> {
+        // Delete of connection tracking, without saying which; with an acknowledgement.
+        let mut request = Vec::new();
+        request.extend(20_u32.to_ne_bytes());
+        request.extend((1_u16 << 8 | 2).to_ne_bytes());
+        request.extend(5_u16.to_ne_bytes());
+        request.extend([0; 12]);
+        rustix::net::send(&self.netlink, &request, SendFlags::empty()).map_err(|error| format!("flush: {error}"))?;
+        let mut answer = [0; 64];
+        let (received, _) = rustix::net::recv(&self.netlink, &mut answer[..], RecvFlags::empty())
+            .map_err(|error| format!("flush: {error}"))?;
+        match answer.get(16..20) {
+            Some([0, 0, 0, 0]) if received >= 20 => Ok(()),
+            other => Err(format!("flush: the kernel says {other:?}")),
+        }
+    }
+
+    /// Hands a packet over as if it had arrived, and returns what left.
+    pub(crate) fn ask(&mut self, interface: usize, packet: &[u8]) -> Vec<OnWire> {
+        if let Some(token) = self.devices[interface].transmit(Instant::ZERO) {
+            token.consume(packet.len(), |buffer| buffer.copy_from_slice(packet));
+        }
+        self.drain()
+    }
+
+    /// What left since the last time.
+    pub(crate) fn drain(&mut self) -> Vec<OnWire> {
+        let mut left = Vec::new();
+        for (interface, device) in self.devices.iter_mut().enumerate() {
+            while let Some((token, _)) = device.receive(Instant::ZERO) {
+                let bytes = token.consume(<[u8]>::to_vec);
+                if !is_about_neighbours(&bytes) {
+                    left.push(OnWire { interface, bytes });
+                }
+            }
+        }
+        left
+    }
+
+    /// The tables of connections and expectations.
+    pub(crate) fn tables(&self) -> Result<[String; 2], String> {
+        let read = |name: &str| fs::read_to_string(format!("/proc/net/{name}")).map_err(|e| format!("{name}: {e}"));
+        Ok([read("nf_conntrack")?, read("nf_conntrack_expect")?])
+    }
+}
+
+/// Neighbour discovery and multicast listeners are no part of the question.
+fn is_about_neighbours(bytes: &[u8]) -> bool {
+    let is_v6 = bytes.first().is_some_and(|byte| byte >> 4 == 6);
+    is_v6 && match bytes.get(6) {
+        Some(0) => bytes.get(40) == Some(&58),
+        Some(58) => bytes.get(40).is_some_and(|kind| (130..=143).contains(kind)),
+        _ => false,
+    }
+}
+
+fn write_sysctl(path: &str, value: &str) -> Result<(), String> {
+    fs::write(PathBuf::from("/proc/sys").join(path), value).map_err(|error| format!("{path}: {error}"))
+}
+
+fn read_sysctl(path: &str) -> Result<String, String> {
+    let text = fs::read_to_string(PathBuf::from("/proc/sys").join(path)).map_err(|error| format!("{path}: {error}"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Whether there is such a program.
+pub(crate) fn exists(tool: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let more = ":/usr/sbin:/sbin";
+    (path + more).split(':').any(|directory| PathBuf::from(directory).join(tool).is_file())
+}
+
+/// Runs a program to its end and returns what it prints.
+pub(crate) fn run(tool: &str, arguments: &str, input: Option<&str>) -> Result<String, String> {
+    let failed = |error: io::Error| format!("{tool} {arguments}: {error}");
+    let mut command = Command::new(tool);
+    command.args(arguments.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().map_err(failed)?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        stdin.write_all(input.as_bytes()).map_err(failed)?;
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(format!("{tool} {arguments}: {}{}\n{}", text(&output.stdout), text(&output.stderr), input.unwrap_or(""))),
+    }
+}

@@ -1,0 +1,132 @@
+//! The library, asked the same as the kernel.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::config::{self, Directory};
+use ftp_conntrack::conntrack::Limits;
+use ftp_conntrack::event::Event;
+use ftp_conntrack::packet::Packet;
+use ftp_conntrack::router::{Config, Outbox, Router, Verdict, Way};
+
+use crate::kernel::{INTERFACES, OnWire};
+use crate::setup::Setup;
+
+/// A router of one's own; a dialogue begins with a new one.
+pub(crate) struct Library {
+    router: Router,
+    outbox: Outbox,
+    buffer: Vec<u8>,
+    /// The router's number of each interface.
+    numbers: [usize; 3],
+}
+
+/// What the library made of a packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) verdict: String,
+    /// Whether it is for this machine, which may then answer.
+    pub(crate) is_local: bool,
+    pub(crate) sent: Vec<OnWire>,
+    /// The packet as it is now.
+    pub(crate) packet: Vec<u8>,
+    pub(crate) events: Vec<String>,
+    pub(crate) undecided: bool,
+}
+
+/// What a setup and the machine's addresses and routes make.
+pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<Config, String> {
+    let text = |error: config::Error| error.to_string();
+    let mut directory = machine.clone();
+    let rules = |name: &str, rules: &str, family| config::parse_rules(name, rules, family).map_err(text);
+    let (rules4, warnings4) = rules("rules.v4", &setup.rules4, ftp_conntrack::packet::Family::V4)?;
+    let (rules6, warnings6) = rules("rules.v6", &setup.rules6, ftp_conntrack::packet::Family::V6)?;
+    if let Some(warning) = warnings4.first().or(warnings6.first()) {
+        return Err(warning.to_string());
+    }
+    (directory.rules4, directory.rules6) = (Some(rules4), Some(rules6));
+    directory.sysctl = config::parse_sysctl("sysctl.conf", &sysctl_text(setup)).map_err(text)?;
+    let mut config = directory.router_config().map_err(text)?;
+    config.conntrack.limits = Limits::new(1024, 256, 128);
+    config.fragments = 8;
+    // The kernel verifies checksums unless told otherwise.
+    config.checksum = !setup.sysctl.iter().any(|(key, value)| key.ends_with("conntrack_checksum") && value == "0");
+    Ok(config)
+}
+
+pub(crate) fn sysctl_text(setup: &Setup) -> String {
+    setup.sysctl.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+}
+
+impl Library {
+    pub(crate) fn new(config: Config) -> Result<Self, String> {
+        let place = |name: &str| config.interfaces.iter().position(|interface| interface.name == name);
+        let mut numbers = [0; 3];
+        for (number, (name, ..)) in numbers.iter_mut().zip(INTERFACES) {
+            *number = place(name).ok_or("an interface is missing")?;
+        }
+        let router = Router::new(config, [11, 12, 13, 14]).map_err(|error| error.to_string())?;
+        Ok(Self { router, outbox: Outbox::new(256, 1 << 18), buffer: Vec::new(), numbers })
+    }
+
+    /// A packet arrives on an interface, or, without one, this machine sends it. `choice` is the port that the kernel
+    /// may have chosen at random. An error is a panic.
+    pub(crate) fn process(
+        &mut self,
+        now: Instant,
+        interface: Option<usize>,
+        bytes: &[u8],
+        choice: Option<u16>,
+    ) -> Result<Made, String> {
+        catch_unwind(AssertUnwindSafe(|| self.process_unguarded(now, interface, bytes, choice))).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panics").to_owned()
+        })
+    }
+
+    fn process_unguarded(&mut self, now: Instant, interface: Option<usize>, bytes: &[u8], choice: Option<u16>) -> Made {
+        self.router.handle_timeout(now, &mut self.outbox);
+        self.router.nat_mut().choices.suggest(choice);
+        self.buffer.clear();
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.resize(bytes.len() + Packet::ROOM, 0);
+        let mut packet = Packet::new(&mut self.buffer, 0..bytes.len()).expect("the packet is in its buffer");
+        let verdict = match interface {
+            Some(wire) => self.router.process(now, self.numbers[wire], &mut packet, &mut self.outbox),
+            None => self.router.output(now, &mut packet, &mut self.outbox),
+        };
+        let mut sent = Vec::new();
+        let wire = |number: usize| self.numbers.iter().position(|known| *known == number).unwrap_or(usize::MAX);
+        if let Verdict::Forward { interface, .. } = verdict {
+            sent.push(OnWire { interface: wire(interface), bytes: packet.bytes().to_vec() });
+        }
+        let mut is_local = verdict == Verdict::Local;
+        for outgoing in self.outbox.iter() {
+            match outgoing.way {
+                Way::Forward { interface, .. } => {
+                    sent.push(OnWire { interface: wire(interface), bytes: outgoing.bytes.to_vec() });
+                }
+                _ => is_local = true,
+            }
+        }
+        let packet = packet.bytes().to_vec();
+        self.outbox.clear();
+        let (mut events, mut undecided) = (Vec::new(), false);
+        while let Some((_, event)) = self.router.poll_event() {
+            undecided |= matches!(event, Event::Undecided { .. });
+            events.push(format!("{event:?}"));
+        }
+        Made { verdict: format!("{verdict:?}"), is_local, sent, packet, events, undecided }
+    }
+
+    /// The tables of connections and expectations.
+    pub(crate) fn tables(&mut self, now: Instant) -> [String; 2] {
+        self.router.handle_timeout(now, &mut self.outbox);
+        self.outbox.clear();
+        let (mut connections, mut expectations) = (String::new(), String::new());
+        let conntrack = self.router.conntrack();
+        conntrack.write_proc(now, &mut connections).expect("a string takes everything");
+        conntrack.write_proc_expect(now, &mut expectations).expect("a string takes everything");
+        [connections, expectations]
+    }
+}

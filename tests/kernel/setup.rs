@@ -1,0 +1,76 @@
+//! A configuration, as the kernel's own tools take it.
+
+/// What the router is told before the first packet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Setup {
+    pub(crate) rules4: String,
+    pub(crate) rules6: String,
+    pub(crate) sysctl: Vec<(String, String)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { rules4: Rules::empty().text(), rules6: Rules::empty().text(), sysctl: Vec::new() }
+    }
+}
+
+impl Setup {
+    /// These rules for one family, none for the other.
+    pub(crate) fn new(v6: bool, rules: &Rules) -> Self {
+        let mut setup = Self::default();
+        *(if v6 { &mut setup.rules6 } else { &mut setup.rules4 }) = rules.text();
+        setup
+    }
+
+    /// The same with a setting of connection tracking.
+    #[must_use]
+    pub(crate) fn with(mut self, key: &str, value: u32) -> Self {
+        self.sysctl.push((format!("net.netfilter.nf_conntrack_{key}"), value.to_string()));
+        self
+    }
+}
+
+pub(crate) const HELPER: &str = "-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp";
+pub(crate) const DROP_INVALID: &str = "-A INPUT -m conntrack --ctstate INVALID -j DROP\n\
+     -A FORWARD -m conntrack --ctstate INVALID -j DROP\n-A INPUT -p tcp -j DROP";
+
+/// Rules by table, as iptables-save writes them.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) raw: String,
+    pub(crate) mangle: String,
+    pub(crate) nat: String,
+    pub(crate) filter: String,
+    pub(crate) forward: &'static str,
+}
+
+impl Rules {
+    pub(crate) const fn empty() -> Self {
+        Self { raw: String::new(), mangle: String::new(), nat: String::new(), filter: String::new(), forward: "ACCEPT" }
+    }
+
+    /// The helper on port 21, this translation, and invalid packets dropped.
+    pub(crate) fn nat(nat: &str) -> Self {
+        Self { raw: HELPER.to_owned(), nat: nat.to_owned(), filter: DROP_INVALID.to_owned(), ..Self::empty() }
+    }
+
+    fn text(&self) -> String {
+        let tables = [
+            ("raw", "PREROUTING OUTPUT", &self.raw),
+            ("mangle", "PREROUTING INPUT FORWARD OUTPUT POSTROUTING", &self.mangle),
+            ("nat", "PREROUTING INPUT OUTPUT POSTROUTING", &self.nat),
+            ("filter", "INPUT FORWARD OUTPUT", &self.filter),
+        ];
+        let mut out = String::new();
+        for (table, chains, rules) in tables {
+            out += &format!("*{table}\n");
+            for chain in chains.split(' ') {
+                let policy = if (table, chain) == ("filter", "FORWARD") { self.forward } else { "ACCEPT" };
+                out += &format!(":{chain} {policy} [0:0]\n");
+            }
+            out += rules;
+            out += if rules.is_empty() || rules.ends_with('\n') { "COMMIT\n" } else { "\nCOMMIT\n" };
+        }
+        out
+    }
+}

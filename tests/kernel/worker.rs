@@ -1,0 +1,138 @@
+//! Asking one dialogue after the other, in the namespace.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::arguments::Arguments;
+use crate::families::Family;
+use crate::judge::{Judge, Trial};
+use crate::rng::Rng;
+use crate::setup::Setup;
+use crate::world::World;
+use crate::{save, shrink};
+
+/// So many dialogues are put in the order of their configurations at a time.
+const BLOCK: u64 = 4000;
+
+struct Planned {
+    family: Family,
+    seed: u64,
+    setup: Setup,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Findings {
+    /// How often each kind.
+    kinds: BTreeMap<String, u64>,
+    dialogues: u64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let mut judge = match Judge::start() {
+        Ok(judge) => judge,
+        Err(error) => {
+            println!("kernel: skipped: {error}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    // What the library says when it panics is part of the difference.
+    std::panic::set_hook(Box::new(|_| {}));
+    match ask_all(&mut judge, arguments) {
+        Ok(findings) if findings.kinds.is_empty() || arguments.fresh => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("kernel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ask_all(judge: &mut Judge, arguments: &Arguments) -> Result<Findings, String> {
+    let start = Instant::now();
+    let mut findings = Findings::default();
+    let mut begin = 0;
+    while begin < arguments.dialogues {
+        let count = BLOCK.min(arguments.dialogues - begin);
+        for planned in plan(arguments, begin, count) {
+            ask(judge, arguments, &planned, &mut findings)?;
+        }
+        begin += count;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "kernel: {} dialogues, {} packets, {} differ, in {seconds:.1} s ({:.0} dialogues a second), seeds from {}",
+        findings.dialogues,
+        judge.packets,
+        findings.kinds.values().sum::<u64>(),
+        findings.dialogues as f64 / seconds,
+        arguments.seed,
+    );
+    for (kind, count) in &findings.kinds {
+        println!("  {count:6} {kind}");
+    }
+    Ok(findings)
+}
+
+/// Dialogues in the order of their configurations.
+fn plan(arguments: &Arguments, begin: u64, count: u64) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    for number in begin..begin + count {
+        let seed = arguments.seed.wrapping_add(number);
+        let mut turn = number as usize;
+        let family = loop {
+            let family = arguments.families[turn % arguments.families.len()];
+            let alone = arguments.families.len() == 1;
+            if alone || Rng::of("share", seed).percent(family.share) {
+                break family;
+            }
+            turn += 1;
+        };
+        let (setup, _) = (family.plan)(&mut Rng::of(family.name, seed));
+        planned.push(Planned { family, seed, setup });
+    }
+    planned.sort_by(|a, b| a.setup.cmp(&b.setup));
+    planned
+}
+
+fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &mut Findings) -> Result<(), String> {
+    let mut rng = Rng::of(planned.family.name, planned.seed);
+    let (setup, play) = (planned.family.plan)(&mut rng);
+    let trial = judge.begin(&setup)?;
+    let mut world = World::new(judge, trial, rng);
+    play(&mut world);
+    let mut trial = world.trial;
+    judge.end(&mut trial)?;
+    findings.dialogues += 1;
+    if trial.difference.is_some() {
+        found(judge, arguments, planned, &trial, findings)?;
+    }
+    Ok(())
+}
+
+/// Counts a difference; the first of its kind is shrunk, printed and saved.
+fn found(
+    judge: &mut Judge,
+    arguments: &Arguments,
+    planned: &Planned,
+    trial: &Trial,
+    findings: &mut Findings,
+) -> Result<(), String> {
+    let kind = trial.difference.as_ref().map(|difference| difference.kind.clone()).unwrap_or_default();
+    let count = findings.kinds.entry(kind).or_default();
+    *count += 1;
+    if *count > 1 || findings.kinds.len() > arguments.most {
+        return Ok(());
+    }
+    let shrunk = shrink::shrink(judge, &planned.setup, &trial.steps)?;
+    let (setup, trial) = shrunk.as_ref().map_or((&planned.setup, trial), |(setup, trial)| (setup, trial));
+    let name = format!("{} {}", planned.family.name, planned.seed);
+    let mut story = save::story(&name, setup, trial);
+    if shrunk.is_none() {
+        story += "(its packets alone do not bring the difference back)\n";
+    }
+    println!("{story}");
+    let path = arguments.findings.join(format!("{}-{}", planned.family.name, planned.seed));
+    save::save(&path, setup, trial, &judge.files, &story).map_err(|error| format!("{}: {error}", path.display()))
+}
