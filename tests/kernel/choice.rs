@@ -11,15 +11,14 @@ pub(crate) fn of(arrived: &[u8], left: &[OnWire]) -> Option<u16> {
     let packet = left.iter().find(same)?;
     let read = wire::read(&packet.bytes)?;
     match &read.tcp {
-        Some(tcp) if !tcp.data.is_empty() => announced(&tcp.data),
-        Some(_) => read.ports.map(|(source, _)| source),
+        Some(tcp) => announced(&tcp.data).or(read.ports.map(|(source, _)| source)),
         None if read.protocol == 17 => read.ports.map(|(source, _)| source),
         None => Some(u16::from_be_bytes(packet.bytes.get(read.at + 4..read.at + 6)?.try_into().ok()?)),
     }
 }
 
 /// The port in the text of an announcement.
-fn announced(data: &[u8]) -> Option<u16> {
+pub(crate) fn announced(data: &[u8]) -> Option<u16> {
     let text = String::from_utf8_lossy(data);
     crate::text::host_port(&text).map(|at| at.port()).or_else(|| crate::text::extended(&text).map(|(_, port)| port))
 }

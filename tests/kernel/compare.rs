@@ -6,7 +6,7 @@ use crate::kernel::OnWire;
 use crate::wire;
 
 /// The packet without what is not compared: a checksum where the arriving one was wrong, and the identification of an
-/// ICMP error, which the kernel draws at random.
+/// ICMP error and of parts of IPv6 packets, which the kernel draws at random.
 pub(crate) fn comparable(packet: &OnWire, bad_checksum: bool) -> OnWire {
     let mut compared = packet.clone();
     let Some(read) = wire::read(&packet.bytes) else { return compared };
@@ -15,6 +15,9 @@ pub(crate) fn comparable(packet: &OnWire, bad_checksum: bool) -> OnWire {
         for range in [4..6, 10..12] {
             compared.bytes.get_mut(range).into_iter().for_each(|field| field.fill(0));
         }
+    }
+    if read.is_fragment && read.to.is_ipv6() {
+        compared.bytes.get_mut(44..48).into_iter().for_each(|field| field.fill(0));
     }
     if bad_checksum && !read.is_fragment {
         let at = match read.protocol {

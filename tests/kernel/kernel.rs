@@ -23,7 +23,7 @@ pub(crate) const INTERFACES: [(&str, &[&str], u32); 3] = [
 ];
 const ROUTES: [&str; 2] = ["route add default dev out", "-6 route add 2000::/3 dev out"];
 /// Silence where the kernel would speak of itself, and no limit to the errors it sends.
-const QUIET: [(&str, &str); 8] = [
+const QUIET: [(&str, &str); 9] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
@@ -32,6 +32,8 @@ const QUIET: [(&str, &str); 8] = [
     ("net/ipv4/conf/default/send_redirects", "0"),
     ("net/ipv4/icmp_ratemask", "0"),
     ("net/ipv6/icmp/ratelimit", "0"),
+    // Flow labels of what the kernel sends itself are random otherwise.
+    ("net/ipv6/auto_flowlabels", "0"),
 ];
 const QUIET_DEVICE: [(&str, &str); 4] =
     [("accept_dad", "0"), ("addr_gen_mode", "1"), ("router_solicitations", "0"), ("mldv1_unsolicited_report_interval", "0")];

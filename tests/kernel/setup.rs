@@ -68,8 +68,17 @@ impl Rules {
                 let policy = if (table, chain) == ("filter", "FORWARD") { self.forward } else { "ACCEPT" };
                 out += &format!(":{chain} {policy} [0:0]\n");
             }
-            out += rules;
-            out += if rules.is_empty() || rules.ends_with('\n') { "COMMIT\n" } else { "\nCOMMIT\n" };
+            for chain in rules.lines().filter(|line| line.starts_with(':')) {
+                out += &format!("{chain}\n");
+            }
+            if table == "mangle" {
+                // The kernel tracks connections only where some rule asks about them.
+                out += "-A INPUT -m conntrack --ctstate INVALID -j ACCEPT\n";
+            }
+            for rule in rules.lines().filter(|line| line.starts_with('-')) {
+                out += &format!("{rule}\n");
+            }
+            out += "COMMIT\n";
         }
         out
     }

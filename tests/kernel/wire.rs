@@ -284,6 +284,13 @@ pub(crate) fn show(bytes: &[u8]) -> String {
     if bytes[0] >> 4 == 4 && bytes[0] & 15 != 5 {
         out += &format!(" ipopt={}", hex(bytes.get(20..read.at).unwrap_or_default()));
     }
+    if bytes[0] >> 4 == 4 && bytes.get(..usize::from(bytes[0] & 15) * 4).is_some_and(|header| fold(add(header, 0)) != 0xffff) {
+        out += " BAD HEADER CHECKSUM";
+    }
+    let total = if bytes[0] >> 4 == 4 { word(bytes, 2) } else { word(bytes, 4).map(|len| len.saturating_add(40)) };
+    if total.map(usize::from) != Some(bytes.len()) {
+        out += &format!(" says {} bytes", total.unwrap_or_default());
+    }
     if !read.checksum_ok {
         out += " BAD CHECKSUM";
     }
@@ -300,4 +307,20 @@ pub(crate) fn header_sum(bytes: &mut [u8]) {
     bytes[10..12].fill(0);
     let sum = !fold(add(&bytes[..header], 0));
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Gives a part of a packet another identification, so that it does not meet parts of an earlier dialogue.
+pub(crate) fn reidentify(bytes: &mut [u8], salt: u16) {
+    let Some(read) = read(bytes).filter(|read| read.is_fragment) else { return };
+    if read.to.is_ipv6() {
+        if let Some(field) = bytes.get_mut(46..48) {
+            field.iter_mut().zip(salt.to_be_bytes()).for_each(|(byte, salt)| *byte ^= salt);
+        }
+        return;
+    }
+    let right = bytes.get(..read.at).is_some_and(|header| fold(add(header, 0)) == 0xffff);
+    bytes[4..6].iter_mut().zip(salt.to_be_bytes()).for_each(|(byte, salt)| *byte ^= salt);
+    if right {
+        header_sum(bytes);
+    }
 }

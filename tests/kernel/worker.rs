@@ -99,12 +99,18 @@ fn plan(arguments: &Arguments, begin: u64, count: u64) -> Vec<Planned> {
 fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &mut Findings) -> Result<(), String> {
     let mut rng = Rng::of(planned.family.name, planned.seed);
     let (setup, play) = (planned.family.plan)(&mut rng);
-    let trial = judge.begin(&setup)?;
+    findings.dialogues += 1;
+    let trial = match judge.begin(&setup) {
+        Ok(trial) => trial,
+        Err(error) => {
+            *findings.kinds.entry(format!("{}: {error}", planned.family.name)).or_default() += 1;
+            return Ok(());
+        }
+    };
     let mut world = World::new(judge, trial, rng);
     play(&mut world);
     let mut trial = world.trial;
     judge.end(&mut trial)?;
-    findings.dialogues += 1;
     if trial.difference.is_some() {
         found(judge, arguments, planned, &trial, findings)?;
     }

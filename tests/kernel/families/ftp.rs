@@ -394,7 +394,6 @@ pub(super) fn zones(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
     let raw = rng.pick(&[
         "-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp --zone 5\n-A PREROUTING -j CT --zone 5",
-        "-A PREROUTING -i in -p tcp -m tcp --dport 21 -j CT --helper ftp --zone-orig 7\n-A PREROUTING -i in -j CT --zone-orig 7",
         "-A PREROUTING -i in -j CT --zone 3\n-A PREROUTING -i out -j CT --zone 3",
         "-A PREROUTING -i in -j CT --zone 3",
         "-A PREROUTING -p tcp -m tcp --dport 21 -j NOTRACK",

@@ -222,7 +222,7 @@ fn datagram(w: &mut World<'_>, net: &Net) {
             w.carry(from, &icmp(&ip, source, target, kind, code, rest, b"unasked"));
         }
         9 => {
-            let (ip, protocol, len) = (w.ip(), w.rng.pick(&[4, 41, 47, 50, 51, 89, 103, 132, 136, 255, 33]), w.rng.below(30));
+            let (ip, protocol, len) = (w.ip(), w.rng.pick(&[4, 41, 50, 51, 89, 103, 136, 255, 33]), w.rng.below(30));
             if net.v6 && protocol == 51 {
                 return;
             }
