@@ -10,6 +10,11 @@ pub(crate) fn of(arrived: &[u8], left: &[OnWire]) -> Option<u16> {
     let same = |packet: &&OnWire| wire::read(&packet.bytes).is_some_and(|read| read.protocol == arrived.protocol);
     let packet = left.iter().find(same)?;
     let read = wire::read(&packet.bytes)?;
+    if read.is_fragment {
+        // The first part has the ports, behind the fragment header of IPv6.
+        let at = read.at + if read.to.is_ipv6() { 8 } else { 0 };
+        return Some(u16::from_be_bytes(packet.bytes.get(at..at + 2)?.try_into().ok()?));
+    }
     match &read.tcp {
         Some(tcp) => announced(&tcp.data).or(read.ports.map(|(source, _)| source)),
         None if read.protocol == 17 => read.ports.map(|(source, _)| source),
