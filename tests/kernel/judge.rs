@@ -258,7 +258,16 @@ fn describe(arrived: &[u8], theirs: &[OnWire], ours: &[OnWire], made: &library::
 /// A packet in a word or two.
 fn class(bytes: &[u8]) -> String {
     let Some(read) = wire::read(bytes) else { return "?".to_owned() };
-    let version = bytes[0] >> 4;
+    let mut version = (bytes[0] >> 4).to_string();
+    if version == "4" && read.at != 20 {
+        version += "+options";
+    }
+    if version.starts_with('4') && !wire::header_checksum_ok(bytes) {
+        version += "+bad header";
+    }
+    if !read.checksum_ok {
+        version += "+bad checksum";
+    }
     match (&read.tcp, read.protocol) {
         _ if read.is_fragment => format!("{version}:fragment"),
         (Some(tcp), _) => {
@@ -266,7 +275,11 @@ fn class(bytes: &[u8]) -> String {
             format!("{version}:{flags}{}", if tcp.data.is_empty() { "" } else { "+data" })
         }
         (None, protocol) => {
+            let is_error = |kind: &u8| if protocol == 1 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { *kind < 128 };
             let kind = bytes.get(read.at..read.at + 2).filter(|_| matches!(protocol, 1 | 58));
+            if kind.is_some_and(|kind| is_error(&kind[0])) {
+                return format!("{version}:error");
+            }
             format!("{version}:{protocol}{}", kind.map_or(String::new(), |kind| format!("/{}.{}", kind[0], kind[1])))
         }
     }

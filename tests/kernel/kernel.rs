@@ -23,7 +23,7 @@ pub(crate) const INTERFACES: [(&str, &[&str], u32); 3] = [
 ];
 const ROUTES: [&str; 2] = ["route add default dev out", "-6 route add 2000::/3 dev out"];
 /// Silence where the kernel would speak of itself, and no limit to the errors it sends.
-const QUIET: [(&str, &str); 9] = [
+const QUIET: [(&str, &str); 15] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
@@ -34,6 +34,13 @@ const QUIET: [(&str, &str); 9] = [
     ("net/ipv6/icmp/ratelimit", "0"),
     // Flow labels of what the kernel sends itself are random otherwise.
     ("net/ipv6/auto_flowlabels", "0"),
+    // Parts of packets that never become whole must not be heard of in a later dialogue, nor take the room of others.
+    ("net/ipv4/ipfrag_time", "3600"),
+    ("net/ipv6/ip6frag_time", "3600"),
+    ("net/netfilter/nf_conntrack_frag6_timeout", "3600"),
+    ("net/ipv4/ipfrag_high_thresh", "268435456"),
+    ("net/ipv6/ip6frag_high_thresh", "268435456"),
+    ("net/netfilter/nf_conntrack_frag6_high_thresh", "268435456"),
 ];
 const QUIET_DEVICE: [(&str, &str); 4] =
     [("accept_dad", "0"), ("addr_gen_mode", "1"), ("router_solicitations", "0"), ("mldv1_unsolicited_report_interval", "0")];
@@ -121,7 +128,7 @@ impl Kernel {
         run(&tool, "", Some(rules)).map(drop)
     }
 
-    /// Forgets every connection, and with it every expectation.
+    /// Forgets every connection, with it every expectation, and every route's MTU that was learned.
     pub(crate) fn flush(&mut self) -> Result<(), String> {
         // Delete of connection tracking, without saying which; with an acknowledgement.
         let mut request = Vec::new();
@@ -134,7 +141,11 @@ impl Kernel {
         let (received, _) = rustix::net::recv(&self.netlink, &mut answer[..], RecvFlags::empty())
             .map_err(|error| format!("flush: {error}"))?;
         match answer.get(16..20) {
-            Some([0, 0, 0, 0]) if received >= 20 => Ok(()),
+            Some([0, 0, 0, 0]) if received >= 20 => {
+                // And what ICMP errors said about routes.
+                write_sysctl("net/ipv4/route/flush", "1")?;
+                write_sysctl("net/ipv6/route/flush", "1")
+            }
             other => Err(format!("flush: the kernel says {other:?}")),
         }
     }

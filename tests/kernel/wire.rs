@@ -284,7 +284,7 @@ pub(crate) fn show(bytes: &[u8]) -> String {
     if bytes[0] >> 4 == 4 && bytes[0] & 15 != 5 {
         out += &format!(" ipopt={}", hex(bytes.get(20..read.at).unwrap_or_default()));
     }
-    if bytes[0] >> 4 == 4 && bytes.get(..usize::from(bytes[0] & 15) * 4).is_some_and(|header| fold(add(header, 0)) != 0xffff) {
+    if bytes[0] >> 4 == 4 && !header_checksum_ok(bytes) {
         out += " BAD HEADER CHECKSUM";
     }
     let total = if bytes[0] >> 4 == 4 { word(bytes, 2) } else { word(bytes, 4).map(|len| len.saturating_add(40)) };
@@ -323,4 +323,9 @@ pub(crate) fn reidentify(bytes: &mut [u8], salt: u16) {
     if right {
         header_sum(bytes);
     }
+}
+
+/// Whether the checksum of an IPv4 header is right.
+pub(crate) fn header_checksum_ok(bytes: &[u8]) -> bool {
+    bytes.get(..usize::from(bytes[0] & 15) * 4).is_some_and(|header| fold(add(header, 0)) == 0xffff)
 }
