@@ -23,7 +23,7 @@ pub(crate) const INTERFACES: [(&str, &[&str], u32); 3] = [
 ];
 const ROUTES: [&str; 2] = ["route add default dev out", "-6 route add 2000::/3 dev out"];
 /// Silence where the kernel would speak of itself, and no limit to the errors it sends.
-const QUIET: [(&str, &str); 15] = [
+const QUIET: [(&str, &str); 17] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
@@ -32,6 +32,9 @@ const QUIET: [(&str, &str); 15] = [
     ("net/ipv4/conf/default/send_redirects", "0"),
     ("net/ipv4/icmp_ratemask", "0"),
     ("net/ipv6/icmp/ratelimit", "0"),
+    ("net/ipv6/icmp/ratemask", "200-255"),
+    // What ICMP errors say about routes is forgotten at once.
+    ("net/ipv6/route/mtu_expires", "0"),
     // Flow labels of what the kernel sends itself are random otherwise.
     ("net/ipv6/auto_flowlabels", "0"),
     // Parts of packets that never become whole must not be heard of in a later dialogue, nor take the room of others.
@@ -128,7 +131,7 @@ impl Kernel {
         run(&tool, "", Some(rules)).map(drop)
     }
 
-    /// Forgets every connection, with it every expectation, and every route's MTU that was learned.
+    /// Forgets every connection, and with it every expectation.
     pub(crate) fn flush(&mut self) -> Result<(), String> {
         // Delete of connection tracking, without saying which; with an acknowledgement.
         let mut request = Vec::new();
@@ -141,11 +144,7 @@ impl Kernel {
         let (received, _) = rustix::net::recv(&self.netlink, &mut answer[..], RecvFlags::empty())
             .map_err(|error| format!("flush: {error}"))?;
         match answer.get(16..20) {
-            Some([0, 0, 0, 0]) if received >= 20 => {
-                // And what ICMP errors said about routes.
-                write_sysctl("net/ipv4/route/flush", "1")?;
-                write_sysctl("net/ipv6/route/flush", "1")
-            }
+            Some([0, 0, 0, 0]) if received >= 20 => Ok(()),
             other => Err(format!("flush: the kernel says {other:?}")),
         }
     }
