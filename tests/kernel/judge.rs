@@ -230,7 +230,8 @@ fn swapped(addresses: &[u8]) -> Vec<u8> {
 }
 
 fn describe(arrived: &[u8], theirs: &[OnWire], ours: &[OnWire], made: &library::Made) -> Difference {
-    let name = |packet: &OnWire| format!("{:<4} {}", crate::kernel::INTERFACES[packet.interface].0, wire::show(&packet.bytes));
+    let name =
+        |packet: &OnWire| format!("{:<4} {}", crate::kernel::INTERFACES[packet.interface].0, wire::show(&packet.bytes));
     let mut text = format!("arrived:          {}\n", wire::show(arrived));
     for packet in theirs {
         text += &format!("kernel sends:     {}\n", name(packet));
@@ -239,7 +240,8 @@ fn describe(arrived: &[u8], theirs: &[OnWire], ours: &[OnWire], made: &library::
         text += &format!("library sends:    {}\n", name(packet));
     }
     if let ([theirs], [ours]) = (theirs, ours) {
-        text += &format!("kernel's bytes:   {}\nlibrary's bytes:  {}\n", wire::hex(&theirs.bytes), wire::hex(&ours.bytes));
+        text +=
+            &format!("kernel's bytes:   {}\nlibrary's bytes:  {}\n", wire::hex(&theirs.bytes), wire::hex(&ours.bytes));
     }
     text += &format!("library decides:  {}\n", made.verdict);
     for event in &made.events {
@@ -271,7 +273,8 @@ fn class(bytes: &[u8]) -> String {
     match (&read.tcp, read.protocol) {
         _ if read.is_fragment => format!("{version}:fragment"),
         (Some(tcp), _) => {
-            let flags: String = "FSRPAU".chars().enumerate().filter(|(bit, _)| tcp.flags >> bit & 1 == 1).map(|(_, c)| c).collect();
+            let flags: String =
+                "FSRPAU".chars().enumerate().filter(|(bit, _)| tcp.flags >> bit & 1 == 1).map(|(_, c)| c).collect();
             format!("{version}:{flags}{}", if tcp.data.is_empty() { "" } else { "+data" })
         }
         (None, protocol) => {
@@ -318,7 +321,20 @@ fn differing(theirs: &[u8], ours: &[u8]) -> String {
 
 fn table_kind(differences: &[String]) -> String {
     let word = |line: &str| -> String {
-        let states = ["SYN_SENT2", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "udp", "icmp", "tcp"];
+        let states = [
+            "SYN_SENT2",
+            "SYN_SENT",
+            "SYN_RECV",
+            "ESTABLISHED",
+            "FIN_WAIT",
+            "CLOSE_WAIT",
+            "LAST_ACK",
+            "TIME_WAIT",
+            "CLOSE",
+            "udp",
+            "icmp",
+            "tcp",
+        ];
         let state = states.iter().find(|state| line.contains(**state)).unwrap_or(&"other");
         let start: String = line.split(':').next().unwrap_or_default().to_owned();
         format!("{start} {state}")

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use smoltcp::phy::{Device as _, Medium, RxToken as _, TunTapInterface, TxToken as _};
 use smoltcp::time::Instant;
 
-use crate::setup::Setup;
+use crate::setup::{Rules, Setup};
 
 /// The interfaces by number, with their addresses and MTU.
 pub(crate) const INTERFACES: [(&str, &[&str], u32); 3] = [
@@ -45,8 +45,12 @@ const QUIET: [(&str, &str); 17] = [
     ("net/ipv6/ip6frag_high_thresh", "268435456"),
     ("net/netfilter/nf_conntrack_frag6_high_thresh", "268435456"),
 ];
-const QUIET_DEVICE: [(&str, &str); 4] =
-    [("accept_dad", "0"), ("addr_gen_mode", "1"), ("router_solicitations", "0"), ("mldv1_unsolicited_report_interval", "0")];
+const QUIET_DEVICE: [(&str, &str); 4] = [
+    ("accept_dad", "0"),
+    ("addr_gen_mode", "1"),
+    ("router_solicitations", "0"),
+    ("mldv1_unsolicited_report_interval", "0"),
+];
 
 /// A packet on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +93,8 @@ impl Kernel {
         let netlink = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, family)
             .map_err(|error| format!("netlink: {error}"))?;
         let mut kernel = Self { devices, netlink, defaults: BTreeMap::new(), loaded: Setup::default() };
+        let helped = Setup::new(false, &Rules::nat(""));
+        kernel.restore("iptables", &helped.rules4).map_err(|error| format!("no FTP helper, or no rules: {error}"))?;
         kernel.restore("iptables", &Setup::default().rules4)?;
         kernel.restore("ip6tables", &Setup::default().rules6)?;
         kernel.flush()?;
@@ -181,11 +187,12 @@ impl Kernel {
 /// Neighbour discovery and multicast listeners are no part of the question.
 fn is_about_neighbours(bytes: &[u8]) -> bool {
     let is_v6 = bytes.first().is_some_and(|byte| byte >> 4 == 6);
-    is_v6 && match bytes.get(6) {
-        Some(0) => bytes.get(40) == Some(&58),
-        Some(58) => bytes.get(40).is_some_and(|kind| (130..=143).contains(kind)),
-        _ => false,
-    }
+    is_v6
+        && match bytes.get(6) {
+            Some(0) => bytes.get(40) == Some(&58),
+            Some(58) => bytes.get(40).is_some_and(|kind| (130..=143).contains(kind)),
+            _ => false,
+        }
 }
 
 fn write_sysctl(path: &str, value: &str) -> Result<(), String> {
@@ -218,6 +225,11 @@ pub(crate) fn run(tool: &str, arguments: &str, input: Option<&str>) -> Result<St
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
         true => Ok(text(&output.stdout)),
-        false => Err(format!("{tool} {arguments}: {}{}\n{}", text(&output.stdout), text(&output.stderr), input.unwrap_or(""))),
+        false => Err(format!(
+            "{tool} {arguments}: {}{}\n{}",
+            text(&output.stdout),
+            text(&output.stderr),
+            input.unwrap_or("")
+        )),
     }
 }

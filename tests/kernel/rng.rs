@@ -7,9 +7,9 @@ pub(crate) struct Rng(u64);
 impl Rng {
     /// The numbers of one dialogue: of a family and a seed.
     pub(crate) fn of(family: &str, seed: u64) -> Self {
-        let name = family.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let name = family
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut rng = Self(seed ^ name);
         rng.next();
         rng
@@ -29,7 +29,7 @@ impl Rng {
 
     /// A number from `low` up to, not including, `high`.
     pub(crate) const fn range(&mut self, low: u32, high: u32) -> u32 {
-        low + (self.u32() as u64 * (high - low) as u64 >> 32) as u32
+        low + ((self.u32() as u64 * (high - low) as u64) >> 32) as u32
     }
 
     /// A number below `bound`.

@@ -43,7 +43,9 @@ pub(crate) fn save(path: &Path, setup: &Setup, trial: &Trial, files: &(String, S
 pub(crate) fn story(name: &str, setup: &Setup, trial: &Trial) -> String {
     let mut out = format!("{name}\n");
     for (which, rules) in [("v4", &setup.rules4), ("v6", &setup.rules6)] {
-        for line in rules.lines().filter(|line| line.starts_with('-') || line.contains(" DROP ") || line.contains(" - ")) {
+        for line in
+            rules.lines().filter(|line| line.starts_with('-') || line.contains(" DROP ") || line.contains(" - "))
+        {
             out += &format!("  {which} {line}\n");
         }
     }

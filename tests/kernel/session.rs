@@ -115,10 +115,13 @@ impl Session {
         let extended = transfer.extended || self.is_v6();
         w.say(self.c, if extended { "EPSV\r\n" } else { "PASV\r\n" });
         w.heard(self.c);
-        w.say(self.s, match extended {
-            true => format!("229 Entering Extended Passive Mode (|||{port}|)\r\n"),
-            false => format!("227 Entering Passive Mode ({}).\r\n", text::host_port_text(address, port)),
-        });
+        w.say(
+            self.s,
+            match extended {
+                true => format!("229 Entering Extended Passive Mode (|||{port}|)\r\n"),
+                false => format!("227 Entering Passive Mode ({}).\r\n", text::host_port_text(address, port)),
+            },
+        );
         let heard = w.heard(self.c);
         if w.rng.percent(20) {
             w.again(self.s);

@@ -134,9 +134,9 @@ pub(crate) fn fragment_header(protocol: u8, offset: usize, more: bool, identific
 }
 
 fn add(bytes: &[u8], sum: u32) -> u32 {
-    bytes.chunks(2).fold(sum, |sum, pair| {
-        sum + (u32::from(pair[0]) << 8) + u32::from(pair.get(1).copied().unwrap_or(0))
-    })
+    bytes
+        .chunks(2)
+        .fold(sum, |sum, pair| sum + (u32::from(pair[0]) << 8) + u32::from(pair.get(1).copied().unwrap_or(0)))
 }
 
 const fn fold(mut sum: u32) -> u16 {
@@ -212,8 +212,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Read> {
         (end, is_fragment) = (40 + usize::from(word(bytes, 4)?), protocol == 44);
     }
     let body = bytes.get(at..end.min(bytes.len()))?;
-    let mut out =
-        Read { from, to, protocol, ttl, at, is_fragment, ports: None, tcp: None, checksum_ok: true };
+    let mut out = Read { from, to, protocol, ttl, at, is_fragment, ports: None, tcp: None, checksum_ok: true };
     if is_fragment {
         return Some(out);
     }
@@ -253,7 +252,8 @@ pub(crate) fn show(bytes: &[u8]) -> String {
         None => format!("{} > {}", read.from, read.to),
     };
     if let Some(tcp) = &read.tcp {
-        let flags: String = "FSRPAUEC".chars().enumerate().filter(|(bit, _)| tcp.flags >> bit & 1 == 1).map(|(_, c)| c).collect();
+        let flags: String =
+            "FSRPAUEC".chars().enumerate().filter(|(bit, _)| tcp.flags >> bit & 1 == 1).map(|(_, c)| c).collect();
         out += &format!(" {flags} seq={} ack={} win={}", tcp.seq, tcp.ack, tcp.window);
         if tcp.urgent != 0 {
             out += &format!(" urg={}", tcp.urgent);

@@ -200,7 +200,6 @@ impl<'j> World<'j> {
         self.send(then, FIN | ACK);
         self.send(first, ACK);
     }
-
 }
 
 impl Half {

@@ -11,12 +11,41 @@ use crate::wire::{self, ACK, FIN, Ip, PSH, RST, SYN, Tcp, icmp, udp};
 use crate::world::{MSS, World, at};
 
 const ERRORS4: &[(u8, u8, u32)] = &[
-    (3, 0, 0), (3, 1, 0), (3, 2, 0), (3, 3, 0), (3, 4, 1400), (3, 4, 0), (3, 9, 0), (3, 13, 0), (3, 15, 0), (3, 16, 0),
-    (4, 0, 0), (5, 0, 0x0a4d_0102), (5, 1, 0), (11, 0, 0), (11, 1, 0), (12, 0, 0), (12, 1, 0x0400_0000), (12, 2, 0),
+    (3, 0, 0),
+    (3, 1, 0),
+    (3, 2, 0),
+    (3, 3, 0),
+    (3, 4, 1400),
+    (3, 4, 0),
+    (3, 9, 0),
+    (3, 13, 0),
+    (3, 15, 0),
+    (3, 16, 0),
+    (4, 0, 0),
+    (5, 0, 0x0a4d_0102),
+    (5, 1, 0),
+    (11, 0, 0),
+    (11, 1, 0),
+    (12, 0, 0),
+    (12, 1, 0x0400_0000),
+    (12, 2, 0),
 ];
 const ERRORS6: &[(u8, u8, u32)] = &[
-    (1, 0, 0), (1, 1, 0), (1, 3, 0), (1, 4, 0), (1, 6, 0), (2, 0, 1280), (2, 0, 0), (3, 0, 0), (3, 1, 0), (4, 0, 0),
-    (4, 1, 6), (4, 2, 40), (127, 0, 0), (100, 0, 0), (1, 200, 0),
+    (1, 0, 0),
+    (1, 1, 0),
+    (1, 3, 0),
+    (1, 4, 0),
+    (1, 6, 0),
+    (2, 0, 1280),
+    (2, 0, 0),
+    (3, 0, 0),
+    (3, 1, 0),
+    (4, 0, 0),
+    (4, 1, 6),
+    (4, 2, 40),
+    (127, 0, 0),
+    (100, 0, 0),
+    (1, 200, 0),
 ];
 
 const fn ping_kinds(v6: bool) -> (u8, u8) {
@@ -92,38 +121,45 @@ pub(super) fn others(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
     let nat = if rng.percent(80) { MASQUERADE } else { "" };
     let setup = Setup::new(net.v6, &Rules { filter: String::new(), ..Rules::nat(nat) });
-    (settings(rng, setup), Box::new(move |w| {
-        let Some(s) = Session::open(w, net.outward()) else { return };
-        s.login(w);
-        for _ in 0..w.rng.range(6, 16) {
-            match w.rng.range(0, 10) {
-                0 | 1 => question(w, &net),
-                2 | 3 => ping(w, &net, (IN, net.client), net.server, (OUT, net.server)),
-                4..7 => {
-                    let (port, extended) = (w.rng.port(), w.rng.percent(40));
-                    let line = if w.rng.percent(50) { "NOOP\r\n".to_owned() } else { s.command(extended, net.client, port) };
-                    let left = w.say(s.c, line);
-                    for packet in left {
-                        error_about(w, &net, &packet);
+    (
+        settings(rng, setup),
+        Box::new(move |w| {
+            let Some(s) = Session::open(w, net.outward()) else { return };
+            s.login(w);
+            for _ in 0..w.rng.range(6, 16) {
+                match w.rng.range(0, 10) {
+                    0 | 1 => question(w, &net),
+                    2 | 3 => ping(w, &net, (IN, net.client), net.server, (OUT, net.server)),
+                    4..7 => {
+                        let (port, extended) = (w.rng.port(), w.rng.percent(40));
+                        let line = if w.rng.percent(50) {
+                            "NOOP\r\n".to_owned()
+                        } else {
+                            s.command(extended, net.client, port)
+                        };
+                        let left = w.say(s.c, line);
+                        for packet in left {
+                            error_about(w, &net, &packet);
+                        }
+                    }
+                    7 => {
+                        let tcp = w.segment(s.c, ACK, b"");
+                        let ip = Ip { ttl: w.rng.pick(&[0, 1, 2]), ..w.ip() };
+                        w.carry(IN, &tcp.packet(&ip, w.halves[s.c].local, w.halves[s.c].remote));
+                    }
+                    8 => {
+                        let ip = w.ip();
+                        let never = udp(&ip, at(net.router_out, 5555), at(net.server, 53), b"never sent");
+                        error_about(w, &net, &OnWire { interface: OUT, bytes: never });
+                    }
+                    _ => {
+                        w.say(s.s, "200 ok\r\n");
+                        w.send(s.c, ACK);
                     }
                 }
-                7 => {
-                    let tcp = w.segment(s.c, ACK, b"");
-                    let ip = Ip { ttl: w.rng.pick(&[0, 1, 2]), ..w.ip() };
-                    w.carry(IN, &tcp.packet(&ip, w.halves[s.c].local, w.halves[s.c].remote));
-                }
-                8 => {
-                    let ip = w.ip();
-                    let never = udp(&ip, at(net.router_out, 5555), at(net.server, 53), b"never sent");
-                    error_about(w, &net, &OnWire { interface: OUT, bytes: never });
-                }
-                _ => {
-                    w.say(s.s, "200 ok\r\n");
-                    w.send(s.c, ACK);
-                }
             }
-        }
-    }))
+        }),
+    )
 }
 
 /// ICMP errors of every kind about every kind of connection, in both directions.
@@ -134,63 +170,92 @@ pub(super) fn errors(rng: &mut Rng) -> (Setup, Play) {
         true => format!(
             "-A PREROUTING -d {0}/{1} -p tcp -m tcp --dport 21 -j DNAT --to-destination {2}\n\
              -A PREROUTING -d {0}/{1} -p udp -j DNAT --to-destination {2}{3}",
-            net.router_out, net.bits(), net.inner,
+            net.router_out,
+            net.bits(),
+            net.inner,
             if rng.percent(50) { "\n-A POSTROUTING -o in -j MASQUERADE" } else { "" }
         ),
         false => any_nat(rng, &net),
     };
-    let filter = rng.pick(&["", "-A FORWARD -m conntrack --ctstate INVALID -j DROP", "-A FORWARD -p icmp -m conntrack --ctstate NEW -j DROP"]);
+    let filter = rng.pick(&[
+        "",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+        "-A FORWARD -p icmp -m conntrack --ctstate NEW -j DROP",
+    ]);
     let filter = if net.v6 { filter.replace("-p icmp", "-p ipv6-icmp") } else { filter.to_owned() };
     let setup = Setup::new(net.v6, &Rules { filter, ..Rules::nat(&nat) });
-    (settings(rng, setup), Box::new(move |w| {
-        let ends = if inward { net.inward() } else { net.outward() };
-        let Some(s) = Session::open(w, ends.clone()) else { return };
-        for round in 0..w.rng.range(4, 12) {
-            let left = match w.rng.range(0, 6) {
-                0 => w.say(s.c, "NOOP\r\n"),
-                1 => w.say(s.s, "200 ok\r\n"),
-                2 => {
-                    let (port, extended) = (w.rng.port(), w.rng.percent(30));
-                    w.say(s.c, s.command(extended, ends.client.1, port))
-                }
-                3 => {
-                    let (ip, port) = (w.ip(), w.rng.port());
-                    w.carry(ends.client.0, &udp(&ip, at(ends.client.1, port), at(ends.target, 53), b"question"))
-                }
-                4 => {
-                    let (ip, identifier) = (w.ip(), w.rng.u32());
-                    w.carry(ends.client.0, &icmp(&ip, ends.client.1, net.server, ping_kinds(net.v6).0, 0, identifier, b"ping"))
-                }
-                _ => {
-                    let (ip, port) = (w.ip(), w.rng.port());
-                    let syn = Tcp { options: MSS.to_vec(), ..Tcp::new(SYN, round, 0) };
-                    w.carry(ends.client.0, &syn.packet(&ip, at(ends.client.1, port), at(ends.target, 21)))
-                }
-            };
-            for packet in left {
-                for _ in 0..w.rng.range(1, 4) {
-                    error_about(w, &net, &packet);
+    (
+        settings(rng, setup),
+        Box::new(move |w| {
+            let ends = if inward { net.inward() } else { net.outward() };
+            let Some(s) = Session::open(w, ends.clone()) else { return };
+            for round in 0..w.rng.range(4, 12) {
+                let left = match w.rng.range(0, 6) {
+                    0 => w.say(s.c, "NOOP\r\n"),
+                    1 => w.say(s.s, "200 ok\r\n"),
+                    2 => {
+                        let (port, extended) = (w.rng.port(), w.rng.percent(30));
+                        w.say(s.c, s.command(extended, ends.client.1, port))
+                    }
+                    3 => {
+                        let (ip, port) = (w.ip(), w.rng.port());
+                        w.carry(ends.client.0, &udp(&ip, at(ends.client.1, port), at(ends.target, 53), b"question"))
+                    }
+                    4 => {
+                        let (ip, identifier) = (w.ip(), w.rng.u32());
+                        w.carry(
+                            ends.client.0,
+                            &icmp(&ip, ends.client.1, net.server, ping_kinds(net.v6).0, 0, identifier, b"ping"),
+                        )
+                    }
+                    _ => {
+                        let (ip, port) = (w.ip(), w.rng.port());
+                        let syn = Tcp { options: MSS.to_vec(), ..Tcp::new(SYN, round, 0) };
+                        w.carry(ends.client.0, &syn.packet(&ip, at(ends.client.1, port), at(ends.target, 21)))
+                    }
+                };
+                for packet in left {
+                    for _ in 0..w.rng.range(1, 4) {
+                        error_about(w, &net, &packet);
+                    }
                 }
             }
-        }
-        w.say(s.c, "NOOP\r\n");
-        w.say(s.s, "200 ok\r\n");
-    }))
+            w.say(s.c, "NOOP\r\n");
+            w.say(s.s, "200 ok\r\n");
+        }),
+    )
 }
 
 /// UDP both ways, pings and other ICMP, protocols that have no ports.
 pub(super) fn datagrams(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
-    let dnat = format!("-A PREROUTING -d {}/{} -p udp -m udp --dport 53 -j DNAT --to-destination {}", net.router_out, net.bits(), net.with_port(net.inner, 5353));
-    let masquerade = rng.pick(&[MASQUERADE, "-A POSTROUTING -o out -p udp -j MASQUERADE --to-ports 5000-5003", "-A POSTROUTING -o out -j MASQUERADE --random", ""]);
+    let dnat = format!(
+        "-A PREROUTING -d {}/{} -p udp -m udp --dport 53 -j DNAT --to-destination {}",
+        net.router_out,
+        net.bits(),
+        net.with_port(net.inner, 5353)
+    );
+    let masquerade = rng.pick(&[
+        MASQUERADE,
+        "-A POSTROUTING -o out -p udp -j MASQUERADE --to-ports 5000-5003",
+        "-A POSTROUTING -o out -j MASQUERADE --random",
+        "",
+    ]);
     let nat = format!("{dnat}\n{masquerade}\n-A POSTROUTING -o in -j MASQUERADE");
-    let filter = rng.pick(&["", "-A FORWARD -m conntrack --ctstate INVALID -j DROP", "-A FORWARD -i out -m conntrack --ctstate NEW -j DROP"]);
+    let filter = rng.pick(&[
+        "",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+        "-A FORWARD -i out -m conntrack --ctstate NEW -j DROP",
+    ]);
     let setup = Setup::new(net.v6, &Rules { filter: filter.to_owned(), ..Rules::nat(&nat) });
-    (settings(rng, setup), Box::new(move |w| {
-        for _ in 0..w.rng.range(4, 14) {
-            datagram(w, &net);
-        }
-    }))
+    (
+        settings(rng, setup),
+        Box::new(move |w| {
+            for _ in 0..w.rng.range(4, 14) {
+                datagram(w, &net);
+            }
+        }),
+    )
 }
 
 fn datagram(w: &mut World<'_>, net: &Net) {
@@ -202,7 +267,10 @@ fn datagram(w: &mut World<'_>, net: &Net) {
         6 => {
             let (ip, port) = (w.ip(), w.rng.pick(&[4000, 4001]));
             for packet in w.carry(OUT, &udp(&ip, at(net.server, port), at(net.router_out, 53), b"question")) {
-                if let Some(read) = wire::read(&packet.bytes) && packet.interface == IN && read.ports.is_some() {
+                if let Some(read) = wire::read(&packet.bytes)
+                    && packet.interface == IN
+                    && read.ports.is_some()
+                {
                     w.carry(IN, &udp(&ip, read.destination(), read.source(), b"answer"));
                 }
             }
@@ -216,7 +284,11 @@ fn datagram(w: &mut World<'_>, net: &Net) {
         }
         8 => {
             let (ip, from) = (w.ip(), w.rng.below(2));
-            let kinds: &[u8] = if net.v6 { &[129, 128, 144, 160, 127, 200] } else { &[0, 8, 9, 10, 13, 14, 15, 16, 17, 18, 19, 42, 255] };
+            let kinds: &[u8] = if net.v6 {
+                &[129, 128, 144, 160, 127, 200]
+            } else {
+                &[0, 8, 9, 10, 13, 14, 15, 16, 17, 18, 19, 42, 255]
+            };
             let (kind, code, rest) = (w.rng.pick(kinds), w.rng.pick(&[0, 0, 0, 1]), w.rng.u32());
             let (source, target) = if from == 0 { (client, net.server) } else { (net.server, net.client) };
             w.carry(from, &icmp(&ip, source, target, kind, code, rest, b"unasked"));
@@ -250,20 +322,26 @@ fn datagram(w: &mut World<'_>, net: &Net) {
 /// IP options, padding, times to live, wrong checksums and lengths, packets longer than the next link takes.
 pub(super) fn headers(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
-    let rules = Rules { filter: "-A FORWARD -m conntrack --ctstate INVALID -j DROP".to_owned(), ..Rules::nat(&any_nat(rng, &net)) };
+    let rules = Rules {
+        filter: "-A FORWARD -m conntrack --ctstate INVALID -j DROP".to_owned(),
+        ..Rules::nat(&any_nat(rng, &net))
+    };
     let open = Rules { filter: String::new(), ..rules.clone() };
     let setup = Setup::new(net.v6, if rng.percent(50) { &rules } else { &open });
-    (settings(rng, setup), Box::new(move |w| {
-        let ends = match w.rng.percent(40) {
-            true => Ends { server: (DMZ, net.dmz), target: net.dmz, ..net.outward() },
-            false => net.outward(),
-        };
-        let Some(s) = Session::open(w, ends) else { return };
-        s.login(w);
-        for _ in 0..w.rng.range(3, 14) {
-            odd_header(w, &net, &s);
-        }
-    }))
+    (
+        settings(rng, setup),
+        Box::new(move |w| {
+            let ends = match w.rng.percent(40) {
+                true => Ends { server: (DMZ, net.dmz), target: net.dmz, ..net.outward() },
+                false => net.outward(),
+            };
+            let Some(s) = Session::open(w, ends) else { return };
+            s.login(w);
+            for _ in 0..w.rng.range(3, 14) {
+                odd_header(w, &net, &s);
+            }
+        }),
+    )
 }
 
 fn odd_header(w: &mut World<'_>, net: &Net, s: &Session) {
@@ -286,10 +364,22 @@ fn odd_header(w: &mut World<'_>, net: &Net, s: &Session) {
             tcp.packet(&ip, half.local, half.remote)
         }
         1 | 2 if !net.v6 => {
-            ip.options = w.rng.pick(&[
-                &[1, 1, 1, 1][..], &[0, 0, 0, 0], &[7, 7, 4, 0, 0, 0, 0, 0], &[148, 4, 0, 0], &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                &[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[7, 3, 4, 0], &[7, 7, 3, 0, 0, 0, 0, 0], &[200, 4, 1, 2], &[200, 40, 1, 2], &[1, 1, 1, 131],
-            ]).to_vec();
+            ip.options = w
+                .rng
+                .pick(&[
+                    &[1, 1, 1, 1][..],
+                    &[0, 0, 0, 0],
+                    &[7, 7, 4, 0, 0, 0, 0, 0],
+                    &[148, 4, 0, 0],
+                    &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                    &[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                    &[7, 3, 4, 0],
+                    &[7, 7, 3, 0, 0, 0, 0, 0],
+                    &[200, 4, 1, 2],
+                    &[200, 40, 1, 2],
+                    &[1, 1, 1, 131],
+                ])
+                .to_vec();
             tcp.packet(&ip, half.local, half.remote)
         }
         1 | 2 => {
@@ -364,19 +454,24 @@ pub(super) fn fragments(rng: &mut Rng) -> (Setup, Play) {
     let setup = Setup::new(net.v6, &Rules::nat(&any_nat(rng, &net)));
     // Parts that never become whole stay; nobody else may have this address for a while.
     let number = rng.next();
-    (settings(rng, setup), Box::new(move |w| {
-        let client = match net.client {
-            IpAddr::V4(_) => IpAddr::from([10, 77, 2 + (number >> 8) as u8 % 250, 1 + number as u8 % 250]),
-            IpAddr::V6(_) => IpAddr::from([0xfd77, 1, 0, 0, number as u16, (number >> 16) as u16, (number >> 32) as u16, 2]),
-        };
-        let net = Net { client, ..net };
-        let Some(s) = Session::open(w, net.outward()) else { return };
-        s.login(w);
-        for _ in 0..w.rng.range(2, 7) {
-            in_parts(w, &net, &s);
-        }
-        w.say(s.c, "NOOP\r\n");
-    }))
+    (
+        settings(rng, setup),
+        Box::new(move |w| {
+            let client = match net.client {
+                IpAddr::V4(_) => IpAddr::from([10, 77, 2 + (number >> 8) as u8 % 250, 1 + number as u8 % 250]),
+                IpAddr::V6(_) => {
+                    IpAddr::from([0xfd77, 1, 0, 0, number as u16, (number >> 16) as u16, (number >> 32) as u16, 2])
+                }
+            };
+            let net = Net { client, ..net };
+            let Some(s) = Session::open(w, net.outward()) else { return };
+            s.login(w);
+            for _ in 0..w.rng.range(2, 7) {
+                in_parts(w, &net, &s);
+            }
+            w.say(s.c, "NOOP\r\n");
+        }),
+    )
 }
 
 fn in_parts(w: &mut World<'_>, net: &Net, s: &Session) {
@@ -396,7 +491,7 @@ fn in_parts(w: &mut World<'_>, net: &Net, s: &Session) {
     let protocol = if is_datagram { 17 } else { 6 };
     let body = whole[if net.v6 { 40 } else { 20 }..].to_vec();
     let step = 8 * w.rng.range(1, (body.len() as u32 / 8).clamp(2, 180)) as usize;
-    let step = step.max(body.len() / 20 & !7).max(8);
+    let step = step.max((body.len() / 20) & !7).max(8);
     let mut parts: Vec<Vec<u8>> = Vec::new();
     let identification = w.rng.u32();
     let mut start = 0;
@@ -444,39 +539,65 @@ fn part(ip: &Ip, net: &Net, protocol: u8, body: &[u8], offset: usize, more: bool
 /// Packets for the router itself, and those that are redirected to it.
 pub(super) fn local(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
-    let nat = rng.pick(&["", "-A PREROUTING -i in -p tcp -m tcp --dport 21 -j REDIRECT --to-ports 2121", "-A PREROUTING -i in -p tcp -j REDIRECT"]);
-    let filter = rng.pick(&["", "-A INPUT -p tcp -m tcp --dport 23 -j DROP", "-A INPUT -m conntrack --ctstate INVALID -j DROP"]);
+    let nat = rng.pick(&[
+        "",
+        "-A PREROUTING -i in -p tcp -m tcp --dport 21 -j REDIRECT --to-ports 2121",
+        "-A PREROUTING -i in -p tcp -j REDIRECT",
+    ]);
+    let filter =
+        rng.pick(&["", "-A INPUT -p tcp -m tcp --dport 23 -j DROP", "-A INPUT -m conntrack --ctstate INVALID -j DROP"]);
     let rules = Rules { filter: filter.to_owned(), ..Rules::nat(&format!("{nat}\n{MASQUERADE}")) };
-    (settings(rng, Setup::new(net.v6, &rules)), Box::new(move |w| {
-        for _ in 0..w.rng.range(3, 10) {
-            let to = w.rng.pick(&[net.router_in, net.router_out, net.server]);
-            let (ip, port, target) = (w.ip(), w.rng.port(), w.rng.pick(&[21, 23, 80]));
-            let (flags, seq, ack) = (w.rng.pick(&[SYN, SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK]), w.isn(), w.rng.u32());
-            match w.rng.range(0, 4) {
-                0 if to != net.server => {
-                    let (request, _) = ping_kinds(net.v6);
-                    w.carry(IN, &icmp(&ip, net.client, to, request, 0, seq, b"ping"));
-                }
-                1 if to != net.server => drop(w.carry(IN, &udp(&ip, at(net.client, port), at(to, target), b"to you"))),
-                _ => {
-                    let mut tcp = Tcp::new(flags, seq, if flags & ACK == 0 { 0 } else { ack });
-                    tcp.options = if flags & SYN != 0 { MSS.to_vec() } else { Vec::new() };
-                    w.carry(IN, &tcp.packet(&ip, at(net.client, port), at(to, target)));
-                    if w.rng.percent(30) {
+    (
+        settings(rng, Setup::new(net.v6, &rules)),
+        Box::new(move |w| {
+            for _ in 0..w.rng.range(3, 10) {
+                let to = w.rng.pick(&[net.router_in, net.router_out, net.server]);
+                let (ip, port, target) = (w.ip(), w.rng.port(), w.rng.pick(&[21, 23, 80]));
+                let (flags, seq, ack) =
+                    (w.rng.pick(&[SYN, SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK]), w.isn(), w.rng.u32());
+                match w.rng.range(0, 4) {
+                    0 if to != net.server => {
+                        let (request, _) = ping_kinds(net.v6);
+                        w.carry(IN, &icmp(&ip, net.client, to, request, 0, seq, b"ping"));
+                    }
+                    1 if to != net.server => {
+                        drop(w.carry(IN, &udp(&ip, at(net.client, port), at(to, target), b"to you")))
+                    }
+                    _ => {
+                        let mut tcp = Tcp::new(flags, seq, if flags & ACK == 0 { 0 } else { ack });
+                        tcp.options = if flags & SYN != 0 { MSS.to_vec() } else { Vec::new() };
                         w.carry(IN, &tcp.packet(&ip, at(net.client, port), at(to, target)));
+                        if w.rng.percent(30) {
+                            w.carry(IN, &tcp.packet(&ip, at(net.client, port), at(to, target)));
+                        }
                     }
                 }
             }
-        }
-    }))
+        }),
+    )
 }
 
 /// Every form of REJECT, for every kind of packet.
 pub(super) fn rejects(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
     let with: &[&str] = match net.v6 {
-        false => &["icmp-net-unreachable", "icmp-host-unreachable", "icmp-port-unreachable", "icmp-proto-unreachable", "icmp-net-prohibited", "icmp-host-prohibited", "icmp-admin-prohibited"],
-        true => &["icmp6-no-route", "icmp6-adm-prohibited", "icmp6-addr-unreachable", "icmp6-port-unreachable", "icmp6-policy-fail", "icmp6-reject-route"],
+        false => &[
+            "icmp-net-unreachable",
+            "icmp-host-unreachable",
+            "icmp-port-unreachable",
+            "icmp-proto-unreachable",
+            "icmp-net-prohibited",
+            "icmp-host-prohibited",
+            "icmp-admin-prohibited",
+        ],
+        true => &[
+            "icmp6-no-route",
+            "icmp6-adm-prohibited",
+            "icmp6-addr-unreachable",
+            "icmp6-port-unreachable",
+            "icmp6-policy-fail",
+            "icmp6-reject-route",
+        ],
     };
     let chain = rng.pick(&["FORWARD", "FORWARD", "INPUT"]);
     let filter = format!(
@@ -488,24 +609,35 @@ pub(super) fn rejects(rng: &mut Rng) -> (Setup, Play) {
     );
     let nat = any_nat(rng, &net);
     let setup = Setup::new(net.v6, &Rules { filter, ..Rules::nat(&nat) });
-    (settings(rng, setup), Box::new(move |w| {
-        let target = if chain == "INPUT" { net.router_in } else { net.server };
-        for _ in 0..w.rng.range(3, 10) {
-            let (ip, port) = (w.ip(), w.rng.port());
-            let (flags, seq, ack) = (w.rng.pick(&[SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK, PSH | ACK]), w.isn(), w.rng.u32());
-            let tcp = Tcp { data: vec![b'z'; w.rng.pick(&[0, 0, 5, 700])], ..Tcp::new(flags, seq, if flags & ACK == 0 { 0 } else { ack }) };
-            match w.rng.range(0, 4) {
-                0 => drop(w.carry(IN, &udp(&ip, at(net.client, port), at(target, 53), &vec![7; seq as usize % 1300]))),
-                1 => drop(w.carry(OUT, &udp(&ip, at(net.server, port), at(net.client, 53), b"inward"))),
-                _ => drop(w.carry(IN, &tcp.packet(&ip, at(net.client, port), at(target, 25)))),
+    (
+        settings(rng, setup),
+        Box::new(move |w| {
+            let target = if chain == "INPUT" { net.router_in } else { net.server };
+            for _ in 0..w.rng.range(3, 10) {
+                let (ip, port) = (w.ip(), w.rng.port());
+                let (flags, seq, ack) =
+                    (w.rng.pick(&[SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK, PSH | ACK]), w.isn(), w.rng.u32());
+                let tcp = Tcp {
+                    data: vec![b'z'; w.rng.pick(&[0, 0, 5, 700])],
+                    ..Tcp::new(flags, seq, if flags & ACK == 0 { 0 } else { ack })
+                };
+                match w.rng.range(0, 4) {
+                    0 => drop(
+                        w.carry(IN, &udp(&ip, at(net.client, port), at(target, 53), &vec![7; seq as usize % 1300])),
+                    ),
+                    1 => drop(w.carry(OUT, &udp(&ip, at(net.server, port), at(net.client, 53), b"inward"))),
+                    _ => drop(w.carry(IN, &tcp.packet(&ip, at(net.client, port), at(target, 25)))),
+                }
             }
-        }
-        if chain == "FORWARD" && let Some(s) = Session::open(w, net.outward()) {
-            w.say(s.s, "220 ready\r\n");
-            w.say(s.c, "USER a\r\n");
-            w.say(s.c, "USER b\r\n");
-            w.say(s.s, "331 go on\r\n");
-            s.active(w, &Transfer { only_announced: true, extended: net.v6, ..Transfer::default() });
-        }
-    }))
+            if chain == "FORWARD"
+                && let Some(s) = Session::open(w, net.outward())
+            {
+                w.say(s.s, "220 ready\r\n");
+                w.say(s.c, "USER a\r\n");
+                w.say(s.c, "USER b\r\n");
+                w.say(s.s, "331 go on\r\n");
+                s.active(w, &Transfer { only_announced: true, extended: net.v6, ..Transfer::default() });
+            }
+        }),
+    )
 }
