@@ -27,6 +27,8 @@ struct Findings {
     /// How often each kind.
     kinds: BTreeMap<String, u64>,
     dialogues: u64,
+    /// Dialogues that were left because chance decided otherwise for each.
+    left: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
@@ -62,10 +64,11 @@ fn ask_all(judge: &mut Judge, arguments: &Arguments) -> Result<Findings, String>
     }
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "kernel: {} dialogues, {} packets, {} differ, in {seconds:.1} s ({:.0} dialogues a second), seeds from {}",
+        "kernel: {} dialogues, {} packets, {} differ, {} left to chance, in {seconds:.1} s ({:.0} dialogues a second), seeds from {}",
         findings.dialogues,
         judge.packets,
         findings.kinds.values().sum::<u64>(),
+        findings.left,
         findings.dialogues as f64 / seconds,
         arguments.seed,
     );
@@ -111,6 +114,7 @@ fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &m
     play(&mut world);
     let mut trial = world.trial;
     judge.end(&mut trial)?;
+    findings.left += u64::from(trial.chance);
     if trial.difference.is_some() {
         found(judge, arguments, planned, &trial, findings)?;
     }
