@@ -37,6 +37,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     tracked: Some(&tracked),
                     tracking: &mut Tracking::default(),
                     surroundings: &Nowhere,
+                    hot_drop: false,
                     logged: None,
                     not_understood: None,
                 };

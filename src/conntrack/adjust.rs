@@ -1,10 +1,12 @@
 //! Adjusting the numbers of a packet whose stream has shifted (`nf_ct_seq_adjust`).
 
+use core::ops::Range;
+
 use super::Conntrack;
 use super::connection::{Connection, Direction};
 use crate::SequenceNumber;
 use crate::event::DropReason;
-use crate::packet::{Headers, Layer4, TcpFlags, TcpOptions};
+use crate::packet::{Headers, TcpFlags, TcpOptions};
 
 impl Conntrack {
     /// Writes the sequence number, the acknowledgement and the edges of SACK blocks as the receiver knows them.
@@ -12,8 +14,11 @@ impl Conntrack {
     /// Worked example. The client's PORT of 22 bytes at 1000 became 24 bytes long. Its next segment, at 1022, leaves
     /// at 1024. The server acknowledges 1030 and, by SACK, has 1040..1050: the client reads 1028, and 1038..1048.
     ///
+    /// What follows the IP header is taken for a segment whatever it is: an ICMP error in original direction is adjusted
+    /// too, as if the packet quoted in it stood where acknowledgement and options stand (seen on 6.18).
+    ///
     /// # Errors
-    /// When a TCP option does not fit: the packet is to be dropped, as Linux does.
+    /// When an option does not fit: the packet is to be dropped, as Linux does.
     #[inline]
     pub fn adjust(
         &self,
@@ -22,13 +27,19 @@ impl Conntrack {
         bytes: &mut [u8],
         headers: &mut Headers,
     ) -> Result<(), DropReason> {
-        let (Some(helped), Layer4::Tcp(segment)) = (connection.helped, headers.layer4) else { return Ok(()) };
-        let Some(adjustment) = self.adjustment(helped) else { return Ok(()) };
+        let Some(adjustment) = connection.helped.and_then(|helped| self.adjustment(helped)) else { return Ok(()) };
+        let segment = bytes.get(headers.transport..headers.end).unwrap_or_default();
+        let Some(&[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, ..]) = segment.first_chunk::<20>() else {
+            return Err(DropReason::TcpOptions);
+        };
+        let sequence = SequenceNumber(u32::from_be_bytes([s0, s1, s2, s3]));
+        let acknowledgement = SequenceNumber(u32::from_be_bytes([a0, a1, a2, a3]));
         let other = direction.other() as usize;
-        headers.set_sequence(bytes, adjustment.outgoing(direction as usize, segment.sequence));
-        if segment.flags.has(TcpFlags::ACK) {
-            headers.set_acknowledgement(bytes, adjustment.returning(other, segment.acknowledgement));
-            adjust_sack(|edge| adjustment.returning(other, edge), bytes, headers)?;
+        headers.set_sequence(bytes, adjustment.outgoing(direction as usize, sequence));
+        if TcpFlags(flags).has(TcpFlags::ACK) {
+            headers.set_acknowledgement(bytes, adjustment.returning(other, acknowledgement));
+            let options = headers.transport + 20..headers.transport + usize::from(offset >> 4) * 4;
+            adjust_sack(|edge| adjustment.returning(other, edge), options, bytes, headers)?;
         }
         Ok(())
     }
@@ -37,13 +48,15 @@ impl Conntrack {
 /// Writes the edges of SACK blocks as the sender of the acknowledged data knows them.
 fn adjust_sack(
     returning: impl Fn(SequenceNumber) -> SequenceNumber,
+    options: Range<usize>,
     bytes: &mut [u8],
     headers: &Headers,
 ) -> Result<(), DropReason> {
-    let options = headers.tcp_options(bytes);
     if options.is_empty() {
         return Ok(());
     }
+    let whole = bytes.get(..headers.end).and_then(|packet| packet.get(options));
+    let options = TcpOptions::new(whole.ok_or(DropReason::TcpOptions)?);
     // A header has at most 40 bytes of options: two times four blocks.
     let mut edges = [(0, 0); 16];
     let mut count = 0;

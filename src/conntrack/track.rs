@@ -380,9 +380,8 @@ impl Conntrack {
     /// to where packets of that direction go, 203.0.113.1, or it is none of this connection's business.
     fn track_error(&mut self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Tracked {
         let quoted = bytes.get(headers.transport + ICMP_HEADER..headers.end).unwrap_or_default();
-        let reversed = Headers::find_cut(quoted)
+        let reversed = Headers::find_quoted(quoted, headers.family)
             .ok()
-            .filter(|inner| inner.family == headers.family)
             .and_then(|inner| Tuple::of(&inner, quoted)?.in_zone(zone).reversed());
         let found = reversed.and_then(|tuple| self.table.find(&tuple));
         let Some((slot, direction)) = found.filter(|(slot, _)| !self.table.at(*slot).expired(now)) else {

@@ -136,6 +136,7 @@ impl FtpHelper {
         };
         let Some(helped) = connection.helped() else { return Ok(()) };
         let Some(state) = self.state(id, helped) else { return Ok(()) };
+        let zone = connection.tuple(Direction::Original).zone();
         let begins_line = state.line_starts.begins_line(sender, segment.sequence);
         let mut result = Ok(());
         if begins_line {
@@ -154,7 +155,7 @@ impl FtpHelper {
                 }
                 Decision::Expect(expect) => {
                     let rewrites = self.config.rewrites;
-                    let job = Job { now, id, direction: tracked.direction, sender, segment, rewrites };
+                    let job = Job { now, id, direction: tracked.direction, sender, segment, rewrites, zone };
                     result = job.carry_out(conntrack, nat, &expect, packet, headers);
                 }
                 _ => {}
@@ -184,6 +185,7 @@ struct Job {
     sender: Sender,
     segment: Segment,
     rewrites: bool,
+    zone: u16,
 }
 
 impl Job {
@@ -203,7 +205,7 @@ impl Job {
         let done = if translated {
             self.rewrite(conntrack, nat, expect, packet, headers).map(|(tuple, text)| (tuple, Some(text)))
         } else {
-            let tuple = expected_tuple(expect, expect.destination.port());
+            let tuple = self.expected_tuple(expect, expect.destination.port());
             let registered = tuple.map(|t| self.register(conntrack, t, OnMatch::Nothing));
             match (tuple, registered) {
                 (Some(tuple), Some(Ok(_))) => Ok((tuple, None)),
@@ -253,7 +255,7 @@ impl Job {
         let above = u32::from(u16::MAX - announced);
         let mut port = announced;
         for _ in 0..=above.min(MAX_PORT_ATTEMPTS) {
-            let tuple = expected_tuple(expect, port).ok_or(DropReason::ExpectationRefused)?;
+            let tuple = self.expected_tuple(expect, port).ok_or(DropReason::ExpectationRefused)?;
             match self.register(conntrack, tuple, on_match) {
                 // Linux registers port 0 too, and then takes it for a failure.
                 Ok(_) if port == 0 => return Err(DropReason::NoPort),
@@ -261,10 +263,17 @@ impl Job {
                 Err(ExpectError::Busy) => {}
                 Err(_) => return Err(DropReason::NoPort),
             }
-            let free = |port| expected_tuple(expect, port).is_some_and(|t| !conntrack.is_expected(self.now, &t));
+            let free = |port| self.expected_tuple(expect, port).is_some_and(|t| !conntrack.is_expected(self.now, &t));
             port = nat.choices.port(announced, above, free);
         }
         Err(DropReason::NoPort)
+    }
+
+    /// The tuple of the data connection, its source port open, in the zone of the control connection.
+    fn expected_tuple(&self, expect: &Expect, port: u16) -> Option<Tuple> {
+        let destination = SocketAddr::new(expect.destination.ip(), port);
+        let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(expect.source, 0), destination)?;
+        Some(tuple.in_zone(self.zone))
     }
 
     fn register(
@@ -275,12 +284,6 @@ impl Job {
     ) -> Result<ExpectationId, ExpectError> {
         conntrack.expect(self.now, self.id, tuple, on_match, ExpectPolicy::FTP)
     }
-}
-
-/// The tuple of the data connection, its source port open.
-fn expected_tuple(expect: &Expect, port: u16) -> Option<Tuple> {
-    let destination = SocketAddr::new(expect.destination.ip(), port);
-    Tuple::new(Protocol::TCP, SocketAddr::new(expect.source, 0), destination)
 }
 
 /// The four addresses of a control connection, as both sides see them.

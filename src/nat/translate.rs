@@ -26,7 +26,7 @@ pub fn translate(connection: &Connection, direction: Direction, side: Side, byte
 }
 
 /// Changes an ICMP error about a connection, and the packet quoted in it (`nf_nat_icmp_reply_translation`). False
-/// when it must not pass: a redirect about a translated connection.
+/// when it must not pass: a redirect about a translated connection, or one that quotes too little.
 ///
 /// Worked example. C = 10.77.1.2 is masqueraded as N = 203.0.113.1 towards S = 198.51.100.9. A router R answers the
 /// packet N > S with an error R > N that quotes N > S. It goes in reply direction, whose destination is translated
@@ -54,8 +54,12 @@ pub fn translate_error(
         Side::Destination => Side::Source,
     };
     if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
-        && let Ok(inner) = Headers::find_cut(quoted)
+        && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
     {
+        // Four bytes of ports are enough to find the connection; to change them Linux wants eight.
+        if quoted.len() < inner.transport + 8 {
+            return false;
+        }
         let (address, port) = (other_way.address(quoted_side), other_way.port(quoted_side));
         set_end(address, port, other_way.source_port(), quoted_side, quoted, &inner);
     }

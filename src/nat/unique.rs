@@ -118,25 +118,29 @@ fn choose_address(current: &Tuple, range: &NatRange, side: Side) -> IpAddr {
             let count = u64::from(last.to_bits() - first.to_bits()) + 1;
             IpAddr::V4((first.to_bits() + ((u64::from(hash) * count) >> 32) as u32).into())
         }
-        (IpAddr::V6(first), IpAddr::V6(last)) => IpAddr::V6(spread_v6(first.to_bits(), last.to_bits(), hash).into()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            let stirred = if range.persistent { [0; 4] } else { destination };
+            IpAddr::V6(spread_v6(first.to_bits(), last.to_bits(), hash, stirred).into())
+        }
         _ => first,
     }
 }
 
-/// An IPv6 address of a range, chosen word by word: once a word is below its maximum, later words may be anything.
-fn spread_v6(first: u128, last: u128, mut hash: u32) -> u128 {
-    let word = |bits: u128, i: u32| (bits >> (96 - 32 * i)) as u32;
+/// An IPv6 address of a range, chosen word by word: once a word is below its maximum, later words may be anything (but,
+/// as 6.18 has it, the very last value). Between words the hash is stirred with those of the destination.
+fn spread_v6(first: u128, last: u128, mut hash: u32, stirred: [u32; 4]) -> u128 {
+    let word = |bits: u128, i: usize| (bits >> (96 - 32 * i)) as u32;
     let mut address = 0;
-    let mut full = false;
-    for i in 0..4 {
-        let (low, high) = (word(first, i), if full { u32::MAX } else { word(last, i) });
-        let count = u64::from(high.wrapping_sub(low)) + 1;
+    let mut below = false;
+    for (i, stir) in stirred.into_iter().enumerate() {
+        let (low, count) = match below {
+            true => (0, u64::from(u32::MAX)),
+            false => (word(first, i), u64::from(word(last, i).wrapping_sub(word(first, i))) + 1),
+        };
         let chosen = low.wrapping_add(((u64::from(hash) * count) >> 32) as u32);
         address = address << 32 | u128::from(chosen);
-        full |= chosen != word(last, i);
-        if i < 3 {
-            hash ^= chosen.swap_bytes();
-        }
+        below |= chosen < word(last, i);
+        hash ^= stir;
     }
     address
 }

@@ -176,6 +176,8 @@ pub struct Subject<'p, 'b> {
     pub tracking: &'p mut Tracking,
     /// The machine's addresses and links.
     pub surroundings: &'p dyn Surroundings,
+    /// A match wanted a header that is not all there: the packet is dropped, whatever the rule says.
+    pub hot_drop: bool,
     /// The number of the last LOG rule that was met.
     pub logged: Option<usize>,
     /// The number of the last rule that was met and is not understood.
@@ -349,6 +351,9 @@ impl CompiledTable {
         while let Some(rule) = self.rules.get(next as usize) {
             next += 1;
             if !rule.conditions.iter().all(|c| c.holds(rule.number, conntrack, subject)) {
+                if subject.hot_drop {
+                    return Some(Verdict::Drop);
+                }
                 continue;
             }
             match &rule.action {
@@ -430,7 +435,7 @@ impl CompiledCondition {
                 let address = read_array(subject.packet.bytes(), *at).map(u32::from_be_bytes);
                 subject.headers.family == Family::V4 && address.is_some_and(|a| a & mask == *value)
             }
-            Test::DestinationPort(range) => match subject.headers.ports(subject.packet.bytes()) {
+            Test::DestinationPort(range) => match subject.ports(Wants::Header) {
                 Some((_, destination)) => range.contains(destination),
                 None => return false,
             },
@@ -467,22 +472,27 @@ fn interface_matches(pattern: &str, name: &str) -> bool {
 
 /// Whether a test holds; `None` when the packet has not got what is asked about.
 #[inline]
-fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_, '_>) -> Option<bool> {
-    let (bytes, headers) = (subject.packet.bytes(), &*subject.headers);
-    let connection = || subject.tracked.and_then(|t| t.connection).and_then(|id| conntrack.get(id));
+fn matches(test: &Match, conntrack: &Conntrack, subject: &mut Subject<'_, '_>) -> Option<bool> {
+    let tracked = subject.tracked;
+    let connection = || tracked.and_then(|t| t.connection).and_then(|id| conntrack.get(id));
+    let headers = *subject.headers;
+    let bytes = subject.packet.bytes();
     Some(match test {
         Match::Protocol(protocol) => headers.protocol == *protocol,
         Match::Source(network) => network.contains(headers.source(bytes)),
         Match::Destination(network) => network.contains(headers.destination(bytes)),
-        Match::SourcePorts(ranges) => one_of(ranges, headers.ports(bytes)?.0),
-        Match::DestinationPorts(ranges) => one_of(ranges, headers.ports(bytes)?.1),
+        Match::SourcePorts(ranges) => one_of(ranges, subject.ports(Wants::of(ranges))?.0),
+        Match::DestinationPorts(ranges) => one_of(ranges, subject.ports(Wants::of(ranges))?.1),
         Match::Ports(ranges) => {
-            let (source, destination) = headers.ports(bytes)?;
+            let (source, destination) = subject.ports(Wants::Ports)?;
             one_of(ranges, source) || one_of(ranges, destination)
         }
         Match::TcpFlags { mask, set } => match headers.layer4 {
             Layer4::Tcp(segment) => segment.flags.0 & mask == *set,
-            _ => return None,
+            _ => {
+                subject.ports(Wants::Header)?;
+                return None;
+            }
         },
         Match::Mark(wanted) => subject.packet.mark & wanted.mask == wanted.value,
         Match::Connmark(wanted) => connection()?.mark() & wanted.mask == wanted.value,
@@ -509,6 +519,43 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &Subject<'_, '_>) -> Op
         // Compiled away, or told before.
         Match::InInterface(_) | Match::OutInterface(_) | Match::ConnectionState(_) | Match::Unknown(_) => return None,
     })
+}
+
+/// How much of a transport header a match wants to see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// All of it but options: `-m tcp`, `-m udp`.
+    Header,
+    /// The ports: `-m multiport`.
+    Ports,
+}
+
+impl Wants {
+    /// Several ranges can only be multiport's.
+    const fn of(ranges: &[PortRange]) -> Self {
+        if ranges.len() == 1 { Self::Header } else { Self::Ports }
+    }
+}
+
+impl Subject<'_, '_> {
+    /// The ports of a packet that is not a later fragment. One that does not even show what the match wants to see is to
+    /// be dropped (`hotdrop`).
+    #[inline]
+    fn ports(&mut self, wants: Wants) -> Option<(u16, u16)> {
+        let bytes = self.packet.bytes();
+        let shown = self.headers.end.min(bytes.len()).saturating_sub(self.headers.transport);
+        let wanted = match (wants, self.headers.protocol) {
+            (Wants::Ports, _) => 4,
+            (Wants::Header, Protocol::TCP) => 20,
+            (Wants::Header, _) => 8,
+        };
+        let later_part = self.headers.fragment.is_some_and(|fragment| fragment.offset != 0);
+        if shown < wanted && !later_part {
+            self.hot_drop = true;
+            return None;
+        }
+        self.headers.ports(bytes)
+    }
 }
 
 fn one_of(ranges: &[PortRange], port: u16) -> bool {

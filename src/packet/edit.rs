@@ -108,8 +108,8 @@ impl Headers {
     pub fn set_sequence(&mut self, bytes: &mut [u8], new: SequenceNumber) {
         if let Layer4::Tcp(segment) = &mut self.layer4 {
             segment.sequence = new;
-            self.set_tcp_word(bytes, 4, new.0);
         }
+        self.set_tcp_word(bytes, 4, new.0);
     }
 
     /// Changes the acknowledgement number of a TCP packet.
@@ -117,8 +117,8 @@ impl Headers {
     pub fn set_acknowledgement(&mut self, bytes: &mut [u8], new: SequenceNumber) {
         if let Layer4::Tcp(segment) = &mut self.layer4 {
             segment.acknowledgement = new;
-            self.set_tcp_word(bytes, 8, new.0);
         }
+        self.set_tcp_word(bytes, 8, new.0);
     }
 
     /// Changes the 32 bits at `at` of a TCP header: a number, or an edge of a SACK block.

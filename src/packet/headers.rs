@@ -37,6 +37,12 @@ pub struct Fragment {
     pub offset: usize,
     /// Whether others follow.
     pub more: bool,
+    /// What stands before the part: the IPv4 header, or the IPv6 headers before the fragment header; in bytes.
+    pub header: usize,
+    /// Where the part itself begins.
+    pub body: usize,
+    /// Where in the headers the fragment header is named (IPv6).
+    pub named_at: usize,
 }
 
 /// A transport header.
@@ -172,6 +178,24 @@ impl Headers {
         }
     }
 
+    /// Finds the headers of a packet that an ICMP error quotes. Its family is that of the error; the version that it
+    /// bears itself is not looked at, as in Linux.
+    ///
+    /// # Errors
+    /// As [`Headers::find_cut`].
+    pub fn find_quoted(bytes: &[u8], family: Family) -> Result<Self, Malformed> {
+        // Headers that are longer than this are not looked through.
+        let mut copy = [0; 256];
+        let shown = copy.get_mut(..bytes.len().min(256)).ok_or(Malformed::Header)?;
+        shown.copy_from_slice(bytes.get(..shown.len()).unwrap_or_default());
+        let first = shown.first_mut().ok_or(Malformed::Header)?;
+        *first = *first & 0x0f | if family == Family::V4 { 0x40 } else { 0x60 };
+        match family {
+            Family::V4 => Self::find_v4(shown),
+            Family::V6 => Self::find_v6(shown),
+        }
+    }
+
     #[inline]
     fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
@@ -184,6 +208,9 @@ impl Headers {
             identification: u32::from(ip.identification()),
             offset: usize::from(ip.fragments_offset().value()) * 8,
             more: ip.more_fragments(),
+            header: transport,
+            body: transport,
+            named_at: 0,
         });
         Ok(Self::with_layer4(bytes, Family::V4, Protocol(ip.protocol().0), transport, end, fragment))
     }
@@ -319,7 +346,7 @@ struct Extensions {
 
 impl Extensions {
     /// Steps over the extension headers from `at` on, as far as Linux does (`ipv6_skip_exthdr`): up to what it takes for
-    /// a transport header, or to the first fragment header of a part that is not the first.
+    /// a transport header, or to the fragment header of a part.
     fn step_over(bytes: &[u8], mut at: usize, mut next: u8) -> Self {
         const HOP_BY_HOP: u8 = 0;
         const ROUTING: u8 = 43;
@@ -327,6 +354,8 @@ impl Extensions {
         const AUTHENTICATION: u8 = 51;
         const DESTINATION: u8 = 60;
         let mut fragment = None;
+        // Where the header at hand is named: in the IPv6 header, or in the extension before it.
+        let mut named_at = 6;
         while let HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION = next {
             let header: Option<[u8; 8]> = read_array(bytes, at);
             let Some([following, length, a, b, identification @ ..]) = header else {
@@ -344,11 +373,13 @@ impl Extensions {
                 let field = u16::from_be_bytes([a, b]);
                 let (offset, more) = (usize::from(field & !7), field & 1 != 0);
                 if offset != 0 || more {
-                    fragment = Some(Fragment { identification: u32::from_be_bytes(identification), offset, more });
+                    let identification = u32::from_be_bytes(identification);
+                    fragment = Some(Fragment { identification, offset, more, header: at, body: at + len, named_at });
                 }
             }
+            named_at = at;
             (at, next) = (at + len, following);
-            if fragment.is_some_and(|part| part.offset != 0) {
+            if fragment.is_some() {
                 break;
             }
         }
@@ -386,6 +417,11 @@ pub(crate) fn read_array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8;
 pub struct TcpOptions<'p>(&'p [u8]);
 
 impl<'p> TcpOptions<'p> {
+    /// The options that stand in these bytes.
+    pub const fn new(options: &'p [u8]) -> Self {
+        Self(options)
+    }
+
     /// Maximum segment size (RFC 9293 section 3.7.1).
     pub const MSS: u8 = 2;
     /// Window scale (RFC 7323 section 2).
@@ -513,7 +549,8 @@ mod tests {
     #[test]
     fn an_ipv6_fragment_is_known() {
         let headers = Headers::find(&ipv6(44, [17, 0, 0, 0x19, 1, 2, 3, 4, 0, 53, 0, 53, 0, 8, 0, 0])).unwrap();
-        let fragment = Fragment { identification: 0x0102_0304, offset: 24, more: true };
+        let fragment =
+            Fragment { identification: 0x0102_0304, offset: 24, more: true, header: 40, body: 48, named_at: 6 };
         assert_eq!((headers.protocol, headers.fragment), (Protocol::UDP, Some(fragment)));
         assert_eq!(headers.layer4, Layer4::Unreadable);
         // A fragment header that says neither more nor where is none ("atomic", RFC 6946).
@@ -527,7 +564,10 @@ mod tests {
         part[6] = 0;
         part[7] = 5;
         let h = Headers::find(&part).unwrap();
-        assert_eq!(h.fragment, Some(Fragment { identification: 1, offset: 40, more: false }));
+        assert_eq!(
+            h.fragment,
+            Some(Fragment { identification: 1, offset: 40, more: false, header: 20, body: 20, named_at: 0 })
+        );
         assert_eq!(h.ports(&part), None);
         assert_eq!(h.layer4, Layer4::Unreadable);
     }

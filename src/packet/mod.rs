@@ -44,7 +44,7 @@ pub use buffer::{BadRange, Packet, ReplaceError};
 pub(crate) use build::{IcmpError, MAX_BUILT, write_reset};
 pub use edit::Side;
 #[cfg(feature = "alloc")]
-pub(crate) use fragment::{header_len, must_not_be_cut, write_fragment};
+pub(crate) use fragment::{Cut, must_not_be_cut};
 #[cfg(feature = "alloc")]
 pub(crate) use headers::read_array;
 pub use headers::{Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};

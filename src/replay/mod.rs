@@ -184,7 +184,17 @@ impl Replay {
     /// # Errors
     /// When the directory describes none.
     pub fn new(directory: &Directory, options: Options) -> Result<Self, ReplayError> {
+        Self::with_header_checksums(directory, options, true)
+    }
+
+    /// The same; `header_checksum` as in [`router::Config`](crate::router::Config::header_checksum).
+    fn with_header_checksums(
+        directory: &Directory,
+        options: Options,
+        header_checksum: bool,
+    ) -> Result<Self, ReplayError> {
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
+        config.header_checksum = header_checksum;
         config.helper_ports.extend(&options.ports);
         config.conntrack.limits.events = 1024;
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;

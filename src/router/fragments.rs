@@ -8,7 +8,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use crate::Instant;
-use crate::packet::{Fragment, Headers, Packet, Protocol, header_len, must_not_be_cut};
+use crate::packet::{Family, Fragment, Headers, Packet, Protocol, must_not_be_cut};
 
 /// How long fragments wait for the others (Linux, `net.ipv4.ipfrag_time`).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -16,8 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_PARTS: usize = 256;
 /// What an IPv4 packet can be long, with room behind it.
 const BUFFER: usize = MAX_HEADER + u16::MAX as usize + Packet::ROOM;
-/// The longest IPv4 header.
-const MAX_HEADER: usize = 60;
+/// The longest headers before a part: IPv4's 60 bytes, or IPv6's with some extensions.
+const MAX_HEADER: usize = 256;
 
 /// Packets that come in parts: so many at once, in memory taken at construction.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ struct Queue {
     deadline: Instant,
     /// The packet as far as it is there: what follows its header begins at [`MAX_HEADER`].
     buffer: Box<[u8]>,
-    /// Length of the header; 0 while the first part is not there.
+    /// Length of the headers; 0 while the first part is not there.
     header: usize,
+    /// IPv6: what follows the fragment header, and where in the headers that is to be said.
+    next: (usize, u8),
     /// The length of what follows the header, once the last part is there.
     total: Option<usize>,
     /// Offset and length of the parts, in order.
@@ -71,8 +73,10 @@ pub(super) struct Whole {
     pub(super) range: Range<usize>,
     /// Offset and length of the parts it came in, in order.
     pub(super) parts: Vec<(u16, u16)>,
-    /// The longest part, header included.
+    /// The longest part, headers included.
     pub(super) longest: usize,
+    /// The length of the headers before the parts, and, for IPv6, where they name what follows.
+    pub(super) header: (usize, usize),
 }
 
 impl Fragments {
@@ -82,6 +86,7 @@ impl Fragments {
             deadline: Instant::NEVER,
             buffer: vec![0; BUFFER].into(),
             header: 0,
+            next: (0, 0),
             total: None,
             parts: Vec::with_capacity(MAX_PARTS),
             longest: 0,
@@ -106,6 +111,9 @@ impl Fragments {
             protocol: headers.protocol,
             interface,
         };
+        if begins_too_short(bytes, headers, fragment) {
+            return Gathered::Refused;
+        }
         let known = self.queues.iter().position(|queue| queue.key == Some(key) && queue.deadline > now);
         let free = || self.queues.iter().position(|queue| queue.key.is_none() || queue.deadline <= now);
         let Some(index) = known.or_else(free) else { return Gathered::Refused };
@@ -130,10 +138,17 @@ impl Fragments {
         let uncuttable = queue.longest_uncuttable == queue.longest;
         let mut buffer = core::mem::take(&mut queue.buffer);
         if let Ok(mut packet) = Packet::new(&mut buffer, range.clone()) {
-            packet.become_whole(uncuttable);
+            packet.become_whole(uncuttable, queue.next);
         }
         let parts = core::mem::take(&mut queue.parts);
-        Gathered::Whole(Whole { queue: index, buffer, range, parts, longest: queue.longest })
+        Gathered::Whole(Whole {
+            queue: index,
+            buffer,
+            range,
+            parts,
+            longest: queue.longest,
+            header: (queue.header, queue.next.0),
+        })
     }
 
     /// Gives the memory of a whole packet back.
@@ -158,6 +173,18 @@ impl Fragments {
     }
 }
 
+/// Whether the first part of an IPv6 packet does not even show the transport header: it is to be discarded (RFC 8200
+/// section 4.5), and the others wait in vain.
+fn begins_too_short(bytes: &[u8], headers: &Headers, fragment: Fragment) -> bool {
+    let wanted = match headers.protocol {
+        _ if headers.family == Family::V4 || fragment.offset != 0 => return false,
+        Protocol::TCP => 20,
+        Protocol::UDP | Protocol::ICMPV6 => 8,
+        _ => 1,
+    };
+    headers.end.min(bytes.len()) < fragment.body + wanted
+}
+
 impl Queue {
     fn begin(&mut self, key: Key, deadline: Instant) {
         self.key = Some(key);
@@ -172,11 +199,16 @@ impl Queue {
     /// Puts a part in its place. `None` when it contradicts others or is too much: the packet is given up then. A part
     /// that was there already changes nothing.
     fn insert(&mut self, bytes: &[u8], headers: &Headers, fragment: Fragment) -> Option<bool> {
-        let header = header_len(bytes);
-        let mut body = bytes.get(header..headers.end)?;
+        let header = fragment.header;
+        let mut body = bytes.get(fragment.body..headers.end)?;
         if fragment.more {
-            // Parts with others behind them are cut at eight bytes.
-            body = body.get(..body.len() & !7)?;
+            // IPv4 parts with others behind them are cut at eight bytes; for IPv6 ones that are longer the packet is
+            // given up.
+            let rounded = body.get(..body.len() & !7)?;
+            if headers.family == Family::V6 && rounded.len() < body.len() {
+                return None;
+            }
+            body = rounded;
         }
         let (start, end) = (fragment.offset, fragment.offset + body.len());
         if body.is_empty() || end + header > usize::from(u16::MAX) {
@@ -201,12 +233,14 @@ impl Queue {
         }
         let at = self.parts.partition_point(|(offset, _)| usize::from(*offset) < start);
         self.parts.insert(at, (u16::try_from(start).ok()?, u16::try_from(body.len()).ok()?));
-        self.longest = self.longest.max(headers.end);
-        if must_not_be_cut(bytes) {
-            self.longest_uncuttable = self.longest_uncuttable.max(headers.end);
+        let length = fragment.body + body.len();
+        self.longest = self.longest.max(length);
+        if headers.family == Family::V4 && must_not_be_cut(bytes) {
+            self.longest_uncuttable = self.longest_uncuttable.max(length);
         }
         if start == 0 {
             self.header = header;
+            self.next = (fragment.named_at, *bytes.get(header)?);
             let before_body = MAX_HEADER.checked_sub(header)?;
             self.buffer.get_mut(before_body..MAX_HEADER)?.copy_from_slice(bytes.get(..header)?);
         }
@@ -224,7 +258,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::write_fragment;
+    use crate::packet::Cut;
 
     fn whole() -> Vec<u8> {
         let mut bytes = vec![0x45, 0, 0, 100, 0, 9, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
@@ -234,7 +268,7 @@ mod tests {
 
     fn part(offset: usize, len: usize) -> Vec<u8> {
         let mut out = vec![0; 100];
-        let written = write_fragment(&mut out, &whole(), offset, len).unwrap();
+        let written = Cut::v4(&whole()).write(&mut out, &whole(), offset, len).unwrap();
         out.truncate(written);
         out
     }

@@ -78,15 +78,17 @@ pub struct Config {
     /// Destination ports of connections that get the helper without a rule (`nf_conntrack_helper` = 1, gone since
     /// Linux 6.0).
     pub helper_ports: Vec<u16>,
-    /// Whether arriving packets with wrong transport checksums are invalid (`nf_conntrack_checksum`, which kernels set).
-    /// Captures often have them, where hardware was to fill them in.
+    /// Whether arriving packets with a wrong checksum in their IPv4 header are dropped, as Linux does.
+    pub header_checksum: bool,
+    /// Whether arriving packets with a wrong checksum in their transport header are invalid (`nf_conntrack_checksum`,
+    /// which kernels set). Captures often have them, where hardware was to fill them in.
     pub checksum: bool,
     /// How many packets may wait for missing fragments at once, 64 KiB each.
     pub fragments: usize,
 }
 
 impl Default for Config {
-    /// No interfaces, routes or rules; room for 16 packets in fragments.
+    /// No interfaces, routes or rules; transport checksums are not looked at; room for 16 packets in fragments.
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
@@ -96,6 +98,7 @@ impl Default for Config {
             conntrack: conntrack::Config::default(),
             helper: HelperConfig::default(),
             helper_ports: Vec::new(),
+            header_checksum: true,
             checksum: false,
             fragments: 16,
         }
@@ -131,6 +134,7 @@ pub struct Router {
     nat: Nat,
     helper: FtpHelper,
     helper_ports: Vec<u16>,
+    header_checksum: bool,
     checksum: bool,
     fragments: Fragments,
     /// Where packets are made that the router sends itself.
@@ -157,6 +161,7 @@ impl Router {
             nat: Nat::new([c, d]),
             helper: FtpHelper::new(config.helper, helped),
             helper_ports: config.helper_ports,
+            header_checksum: config.header_checksum,
             checksum: config.checksum,
             fragments: Fragments::new(config.fragments),
             workbench: vec![0; MAX_BUILT + Packet::ROOM].into(),

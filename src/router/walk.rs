@@ -12,14 +12,13 @@ use super::fragments::{Gathered, Whole};
 use super::interfaces::{Destination, Network};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{Conntrack, PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{Conntrack, Direction, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
 use crate::netfilter::{self, Hook, Rules, Subject, TableName, Tracking};
 use crate::packet::{
-    Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, header_len, must_not_be_cut,
-    write_fragment,
+    Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
 
 /// A packet on its way.
@@ -31,13 +30,15 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) tracked: Tracked,
     in_interface: Option<usize>,
     out_interface: Option<usize>,
+    /// The longest part it came in, if it came in parts.
+    longest_part: Option<usize>,
 }
 
 impl<'t, 'b> Transit<'t, 'b> {
     /// A packet that this machine makes.
     pub(super) const fn own(now: Instant, packet: &'t mut Packet<'b>, headers: Headers, probe: Option<Probe>) -> Self {
         let tracked = Tracked::UNTRACKED;
-        Self { now, packet, headers, probe, tracked, in_interface: None, out_interface: None }
+        Self { now, packet, headers, probe, tracked, in_interface: None, out_interface: None, longest_part: None }
     }
 }
 
@@ -53,6 +54,9 @@ impl Router {
         let Ok(headers) = Headers::find(packet.bytes()) else {
             return self.dropped(now, DropReason::Malformed, None);
         };
+        if self.header_checksum && in_interface.is_some() && !headers.header_checksum_ok(packet.bytes()) {
+            return self.dropped(now, DropReason::Malformed, None);
+        }
         if let Some(fragment) = headers.fragment {
             return self.gather(now, in_interface, packet, &headers, fragment, outbox);
         }
@@ -111,9 +115,6 @@ impl Router {
         fragment: Fragment,
         outbox: &mut Outbox,
     ) -> Verdict {
-        if headers.family == Family::V6 {
-            return self.dropped(now, DropReason::Fragment, None);
-        }
         let mut whole = match self.fragments.gather(now, in_interface, packet.bytes(), headers, fragment) {
             Gathered::Waits => return Verdict::Held,
             Gathered::Refused => return self.dropped(now, DropReason::Fragment, None),
@@ -132,8 +133,7 @@ impl Router {
         verdict
     }
 
-    /// A packet that came in parts goes on in parts of the same sizes; if it was read by a helper, as Linux has it, in
-    /// parts of the size of the longest.
+    /// A packet that came in parts goes on in parts.
     fn go_on_in_parts(
         &mut self,
         now: Instant,
@@ -144,22 +144,11 @@ impl Router {
     ) -> Verdict {
         let Ok(headers) = Headers::find(packet.bytes()) else { return self.dropped(now, DropReason::Malformed, None) };
         let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-        let mut transit = Transit { in_interface, ..Transit::own(now, packet, headers, probe) };
+        let longest_part = Some(whole.longest);
+        let mut transit = Transit { in_interface, longest_part, ..Transit::own(now, packet, headers, probe) };
         match self.apply(&mut transit) {
             Ok(Verdict::Forward { interface, next_hop }) => {
-                let way = Way::Forward { interface, next_hop };
-                let mark = transit.packet.mark;
-                let mtu = self.mtu(interface).min(whole.longest);
-                let read = transit.tracked.connection.and_then(|id| self.conntrack.get(id)).is_some_and(|connection| {
-                    connection.has_helper() && transit.tracked.state == PacketState::Established
-                });
-                if read {
-                    cut(transit.packet.bytes(), mtu, way, mark, outbox);
-                } else {
-                    for (offset, len) in &whole.parts {
-                        send_part(transit.packet.bytes(), usize::from(*offset), usize::from(*len), way, mark, outbox);
-                    }
-                }
+                self.send_in_parts(&transit, whole, interface, Way::Forward { interface, next_hop }, outbox);
                 Verdict::Held
             }
             Ok(Verdict::Local) => {
@@ -168,6 +157,40 @@ impl Router {
             }
             Ok(verdict) => verdict,
             Err(refusal) => self.refuse(&transit, refusal, outbox),
+        }
+    }
+
+    /// Parts leave in the sizes they came, if these fit; if a helper read the packet, as Linux has it, in the size of the
+    /// longest. IPv6 parts bear another identification, and one that is not longer than the longest part leaves whole.
+    fn send_in_parts(
+        &mut self,
+        transit: &Transit<'_, '_>,
+        whole: &Whole,
+        interface: usize,
+        way: Way,
+        outbox: &mut Outbox,
+    ) {
+        let (bytes, mark) = (transit.packet.bytes(), transit.packet.mark);
+        let (cut, longest) = match transit.headers.family {
+            Family::V4 => (Cut::v4(bytes), whole.longest),
+            Family::V6 if bytes.len() <= whole.longest => return outbox.send_copy(bytes, way, mark),
+            Family::V6 => {
+                let identification = self.identifications.below(u32::MAX);
+                (Cut::v6(whole.header.0, whole.header.1, identification), whole.longest.max(MIN_MTU_V6))
+            }
+        };
+        let mtu = self.mtu(interface).min(longest);
+        let connection = transit.tracked.connection.and_then(|id| self.conntrack.get(id));
+        let was_read = transit.tracked.state == PacketState::Established && connection.is_some_and(|c| c.has_helper());
+        let fits = |(i, (_, len)): (usize, &(u16, u16))| {
+            let last = i + 1 == whole.parts.len();
+            usize::from(*len) + cut.overhead() <= mtu && (last || len % 8 == 0)
+        };
+        if was_read || !whole.parts.iter().enumerate().all(fits) {
+            return send_cut(&cut, bytes, mtu, way, mark, outbox);
+        }
+        for (offset, len) in &whole.parts {
+            send_part(&cut, bytes, usize::from(*offset), usize::from(*len), way, mark, outbox);
         }
     }
 
@@ -180,7 +203,8 @@ impl Router {
             return verdict;
         }
         if transit.headers.family == Family::V4 && !must_not_be_cut(bytes) {
-            cut(bytes, mtu, Way::Forward { interface, next_hop }, transit.packet.mark, outbox);
+            let way = Way::Forward { interface, next_hop };
+            send_cut(&Cut::v4(bytes), bytes, mtu, way, transit.packet.mark, outbox);
             return Verdict::Held;
         }
         let error = IcmpError::too_big(transit.headers.family, mtu as u32);
@@ -287,7 +311,8 @@ impl Router {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }
         let mtu = transit.out_interface.map_or(usize::MAX, |interface| self.mtu(interface));
-        if bytes.len() > mtu && (family == Family::V6 || must_not_be_cut(bytes)) {
+        let fitted = transit.longest_part.is_some_and(|longest| longest <= mtu);
+        if bytes.len() > mtu && !fitted && (family == Family::V6 || must_not_be_cut(bytes)) {
             return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
         }
         transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
@@ -306,10 +331,14 @@ impl Router {
     fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let status = connection.status();
         if transit.tracked.is_error {
+            if status.has(Status::SEQ_ADJUST) && transit.tracked.direction == Direction::Original {
+                let Transit { packet, headers, tracked, .. } = transit;
+                self.conntrack.adjust(connection, tracked.direction, packet.bytes_mut(), headers)?;
+            }
             return Ok(());
         }
-        let status = connection.status();
         if connection.has_helper() {
             let Transit { now, packet, headers, tracked, .. } = transit;
             self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
@@ -360,7 +389,10 @@ impl Router {
     /// Whether a packet may begin a connection.
     #[inline]
     fn may_begin(&self, transit: &Transit<'_, '_>) -> bool {
-        let begins = matches!(transit.headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN));
+        let begins = match transit.headers.layer4 {
+            Layer4::Tcp(segment) => segment.flags.has(TcpFlags::SYN),
+            layer4 => layer4 == Layer4::Unreadable,
+        };
         let known = transit.probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
         begins || known.is_none_or(|connection| connection.remaining(transit.now).is_zero())
     }
@@ -515,6 +547,7 @@ fn ask<'r>(
         tracked: if before { None } else { Some(&transit.tracked) },
         tracking,
         surroundings: network,
+        hot_drop: false,
         logged: None,
         not_understood: None,
     };
@@ -539,27 +572,26 @@ const fn pass(family: Family, verdict: netfilter::Verdict<'_>) -> Result<(), Ref
     }
 }
 
+/// The least that an IPv6 link takes (RFC 8200 section 5).
+const MIN_MTU_V6: usize = 1280;
+
 /// Sends a packet in parts that are no longer than `mtu`.
-fn cut(bytes: &[u8], mtu: usize, way: Way, mark: u32, outbox: &mut Outbox) {
-    let header = header_len(bytes);
-    let body = bytes.len().saturating_sub(header);
-    let most = mtu.saturating_sub(header) & !7;
-    if body + header <= mtu {
-        return outbox.send_copy(bytes, way, mark);
-    }
+fn send_cut(cut: &Cut, bytes: &[u8], mtu: usize, way: Way, mark: u32, outbox: &mut Outbox) {
+    let body = cut.body(bytes);
+    let room = mtu.saturating_sub(cut.overhead());
     let mut offset = 0;
-    while offset < body && most > 0 {
+    while offset < body && room >= 8 {
         // The last part need not be a multiple of eight bytes long.
         let rest = body - offset;
-        let len = if rest + header <= mtu { rest } else { most.min(rest) };
-        send_part(bytes, offset, len, way, mark, outbox);
+        let len = if rest <= room { rest } else { room & !7 };
+        send_part(cut, bytes, offset, len, way, mark, outbox);
         offset += len;
     }
 }
 
-fn send_part(bytes: &[u8], offset: usize, len: usize, way: Way, mark: u32, outbox: &mut Outbox) {
-    let Some(room) = outbox.room(header_len(bytes) + len) else { return };
-    if let Some(written) = write_fragment(room, bytes, offset, len) {
+fn send_part(cut: &Cut, bytes: &[u8], offset: usize, len: usize, way: Way, mark: u32, outbox: &mut Outbox) {
+    let Some(room) = outbox.room(cut.overhead() + len) else { return };
+    if let Some(written) = cut.write(room, bytes, offset, len) {
         outbox.send(written, way, mark);
     }
 }

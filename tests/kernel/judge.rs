@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
+use ftp_conntrack::nat::Suggestion;
 use ftp_conntrack::router::Config;
 
 use crate::kernel::{Kernel, OnWire};
@@ -159,7 +160,7 @@ impl Trial {
     fn compare(&mut self, now: Instant, interface: usize, bytes: &[u8], left: &[OnWire]) -> Option<Difference> {
         let arrived = wire::read(bytes);
         let bad_checksum = arrived.as_ref().is_some_and(|read| !read.checksum_ok);
-        let made = match self.library.process(now, Some(interface), bytes, choice::of(bytes, left)) {
+        let made = match self.library.process(now, Some(interface), bytes, suggestion(bytes, left)) {
             Ok(made) => made,
             Err(panic) => return Some(Difference { kind: format!("panic: {panic}"), text: panic }),
         };
@@ -170,10 +171,6 @@ impl Trial {
             theirs.retain(|packet| !self.is_own(now, &made.packet, packet));
         }
         if theirs.is_empty() && ours.is_empty() && !made.undecided {
-            return None;
-        }
-        if theirs.is_empty() && found_by_chance(bytes, &ours) {
-            self.chance = true;
             return None;
         }
         Some(describe(bytes, &theirs, &ours, &made))
@@ -187,19 +184,10 @@ impl Trial {
     }
 }
 
-/// Whether all is an announcement whose port was taken, with so few ports above it that the kernel, which tries some at
-/// random, may find none.
-fn found_by_chance(arrived: &[u8], ours: &[OnWire]) -> bool {
-    let announced = |bytes: &[u8]| choice::announced(&wire::read(bytes)?.tcp?.data);
-    let [ours] = ours else { return false };
-    match (announced(arrived), announced(&ours.bytes)) {
-        (Some(before), Some(after)) => before != after && before >= FEW_ABOVE,
-        _ => false,
-    }
+/// What the kernel may have chosen at random: a port, or, where nothing left, none that was free.
+fn suggestion(arrived: &[u8], left: &[OnWire]) -> Option<Suggestion> {
+    if left.is_empty() { Some(Suggestion::Taken) } else { choice::of(arrived, left).map(Suggestion::Port) }
 }
-
-/// With this port and higher ones the kernel tries fewer than 128.
-const FEW_ABOVE: u16 = 65_408;
 
 /// The answer to a delivered packet as the machine sent it, before it was translated back.
 fn as_sent(delivered: &[u8], left: &[u8]) -> Option<Vec<u8>> {

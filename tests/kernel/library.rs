@@ -6,7 +6,9 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::Event;
+use ftp_conntrack::nat::Suggestion;
 use ftp_conntrack::packet::Packet;
+
 use ftp_conntrack::router::{Config, Outbox, Router, Verdict, Way};
 
 use crate::kernel::{INTERFACES, OnWire};
@@ -69,14 +71,14 @@ impl Library {
         Ok(Self { router, outbox: Outbox::new(256, 1 << 18), buffer: Vec::new(), numbers })
     }
 
-    /// A packet arrives on an interface, or, without one, this machine sends it. `choice` is the port that the kernel
+    /// A packet arrives on an interface, or, without one, this machine sends it. `choice` is what the kernel
     /// may have chosen at random. An error is a panic.
     pub(crate) fn process(
         &mut self,
         now: Instant,
         interface: Option<usize>,
         bytes: &[u8],
-        choice: Option<u16>,
+        choice: Option<Suggestion>,
     ) -> Result<Made, String> {
         catch_unwind(AssertUnwindSafe(|| self.process_unguarded(now, interface, bytes, choice))).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -84,7 +86,13 @@ impl Library {
         })
     }
 
-    fn process_unguarded(&mut self, now: Instant, interface: Option<usize>, bytes: &[u8], choice: Option<u16>) -> Made {
+    fn process_unguarded(
+        &mut self,
+        now: Instant,
+        interface: Option<usize>,
+        bytes: &[u8],
+        choice: Option<Suggestion>,
+    ) -> Made {
         self.router.handle_timeout(now, &mut self.outbox);
         self.router.nat_mut().choices.suggest(choice);
         self.buffer.clear();
