@@ -2,7 +2,7 @@
 //! to the byte, and the kernel's tables afterwards.
 //!
 //! `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/live` are real FTP
-//! clients and servers. Each is a router directory that `replay --router DIR --verify` shows.
+//! clients and servers; `testdata/found` is what `tests/kernel` once found to differ. Each is a router directory that `replay --router DIR --verify` shows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,12 @@ fn crafted_dialogues_leave_as_linux_sent_them() {
     let mut families: Vec<String> = summaries.iter().map(|(path, _)| family(path)).collect();
     families.dedup();
     assert_eq!(families.len(), 29, "{families:?}");
+}
+
+#[test]
+fn what_was_once_found_to_differ_agrees() {
+    let summaries = verify_all("found");
+    assert!(summaries.iter().all(|(_, summary)| summary.tables_compared && summary.arrived > 0));
 }
 
 #[test]

@@ -178,8 +178,8 @@ impl Headers {
         }
     }
 
-    /// Finds the headers of a packet that an ICMP error quotes. Its family is that of the error; the version that it
-    /// bears itself is not looked at, as in Linux.
+    /// Finds the headers of a packet that an ICMP error quotes, as Linux does. Its family is that of the error; the
+    /// version and the length that it bears itself are not looked at: `end` says nothing.
     ///
     /// # Errors
     /// As [`Headers::find_cut`].
@@ -190,6 +190,8 @@ impl Headers {
         shown.copy_from_slice(bytes.get(..shown.len()).unwrap_or_default());
         let first = shown.first_mut().ok_or(Malformed::Header)?;
         *first = *first & 0x0f | if family == Family::V4 { 0x40 } else { 0x60 };
+        let length = if family == Family::V4 { 2..4 } else { 4..6 };
+        shown.get_mut(length).ok_or(Malformed::Header)?.fill(0xff);
         match family {
             Family::V4 => Self::find_v4(shown),
             Family::V6 => Self::find_v6(shown),

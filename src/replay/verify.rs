@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::frames::Frame;
 use crate::Instant;
-use crate::packet::{Headers, Layer4, Protocol};
+use crate::packet::{Family, Headers, Layer4, Protocol};
 
 /// A packet that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +119,8 @@ impl Verifier {
     }
 }
 
-/// The packet without what is not compared: a transport checksum that arrived wrong, and the identification of an ICMP
-/// error, which the kernel draws at random.
+/// The packet without what is not compared: a transport checksum that arrived wrong, and the identifications of ICMP
+/// errors and of IPv6 fragments, which the kernel draws at random.
 fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     let mut compared = bytes.to_vec();
     let Ok(headers) = Headers::find(bytes) else { return compared };
@@ -129,6 +129,16 @@ fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
         for range in [4..6, 10..12] {
             compared.get_mut(range).into_iter().for_each(|field| field.fill(0));
         }
+    }
+    // A fragment header that the router wrote follows the IPv6 header, or what the fragment says stands before it.
+    let fragment_header = match headers.fragment {
+        Some(fragment) => Some(fragment.header),
+        None => (bytes.get(6) == Some(&44)).then_some(40),
+    };
+    if headers.family == Family::V6
+        && let Some(at) = fragment_header
+    {
+        compared.get_mut(at + 4..at + 8).into_iter().for_each(|field| field.fill(0));
     }
     if bad_checksum {
         let at = match headers.protocol {
@@ -154,7 +164,7 @@ fn is_meant(ours: &[u8], theirs: &[u8]) -> bool {
     match (a.layer4, b.layer4) {
         (Layer4::Tcp(x), Layer4::Tcp(y)) => {
             let same_ends = ends(&a, ours) == ends(&b, theirs);
-            let same_identification = ours.get(4..6) == theirs.get(4..6) && a.family == crate::packet::Family::V4;
+            let same_identification = ours.get(4..6) == theirs.get(4..6) && a.family == Family::V4;
             x.flags == y.flags && (same_ends || same_identification)
         }
         _ => ours.get(4..6) == theirs.get(4..6) || ends(&a, ours) == ends(&b, theirs),
