@@ -130,8 +130,8 @@ impl Conntrack {
         headers: &Headers,
         template: Template,
     ) -> Result<Tracked, DropReason> {
-        let probe = self.probe(bytes, headers, template.zone);
-        self.track_probed(now, bytes, headers, template, probe)
+        let mut probe = self.probe(bytes, headers, template.zone);
+        self.track_probed(now, bytes, headers, template, probe.as_mut())
     }
 
     /// Looks a packet's tuple up and changes nothing. `None` when it has no tuple.
@@ -155,7 +155,7 @@ impl Conntrack {
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        probe: Option<Probe>,
+        probe: Option<&mut Probe>,
     ) -> Result<Tracked, DropReason> {
         let tracked = self.sort(now, bytes, headers, template, probe)?;
         self.statistics.invalid += u64::from(matches!(tracked.state, PacketState::Invalid(_)));
@@ -170,7 +170,7 @@ impl Conntrack {
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        probe: Option<Probe>,
+        probe: Option<&mut Probe>,
     ) -> Result<Tracked, DropReason> {
         if let Layer4::Icmp(icmp) = headers.layer4 {
             if is_icmp_error(headers.protocol, icmp) {
@@ -180,7 +180,7 @@ impl Conntrack {
                 return Ok(Tracked::UNTRACKED);
             }
         }
-        let Some(mut probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
+        let Some(probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
         if probe.epoch != self.table.epoch() {
             probe.found = self.table.find(&probe.tuple);
         }

@@ -24,10 +24,42 @@ impl Headers {
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
     /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the other family changes nothing.
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
-        if address.is_ipv4() == (self.family == Family::V4) {
-            self.set_address(bytes, side, address);
-            self.set_port(bytes, side, port);
+        match (self.family, self.layer4, address) {
+            (Family::V4, Layer4::Tcp(_), IpAddr::V4(address)) => {
+                self.set_endpoint_v4_tcp(bytes, side, address.into(), port)
+            }
+            _ if address.is_ipv4() == (self.family == Family::V4) => {
+                self.set_address(bytes, side, address);
+                self.set_port(bytes, side, port);
+            }
+            _ => {}
         }
+    }
+
+    /// The commonest case, with one change of each checksum.
+    #[inline]
+    fn set_endpoint_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
+        let (address_at, port_at) = match side {
+            Side::Source => (12, self.transport),
+            Side::Destination => (16, self.transport + 2),
+        };
+        let (Some(old_address), Some(old_port)) = (read_array(bytes, address_at), read_array(bytes, port_at)) else {
+            return;
+        };
+        let (old_address, old_port) = (u32::from_be_bytes(old_address), u16::from_be_bytes(old_port));
+        if (old_address, old_port) == (address, port) {
+            return;
+        }
+        write(bytes, address_at, &address.to_be_bytes());
+        write(bytes, port_at, &port.to_be_bytes());
+        if old_address != address {
+            update(bytes, 10, |sum| checksum::replace_u32(sum, old_address, address));
+        }
+        let old = checksum::add(!old_address, !u32::from(old_port));
+        let new = checksum::add(address, u32::from(port));
+        update(bytes, self.transport + 16, |sum| {
+            checksum::fold(checksum::add(!sum as u32 & 0xffff, checksum::add(old, new)))
+        });
     }
 
     /// Changes the address of one end, and what is summed over it.

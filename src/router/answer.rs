@@ -65,7 +65,7 @@ impl Router {
             && let Ok(headers) = Headers::find(packet.bytes())
         {
             let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-            let mut sent = Transit::own(transit.now, &mut packet, headers, probe);
+            let mut sent = Transit::new(transit.now, &mut packet, headers, probe, None);
             if let Ok(Verdict::Forward { interface, next_hop }) = self.send_own(&mut sent, in_its_name) {
                 let mark = sent.packet.mark;
                 outbox.send_copy(sent.packet.bytes(), Way::Forward { interface, next_hop }, mark);

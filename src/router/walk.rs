@@ -12,7 +12,7 @@ use super::fragments::{Gathered, Whole};
 use super::interfaces::{Destination, Network};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{Conntrack, Direction, PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
@@ -35,10 +35,17 @@ pub(super) struct Transit<'t, 'b> {
 }
 
 impl<'t, 'b> Transit<'t, 'b> {
-    /// A packet that this machine makes.
-    pub(super) const fn own(now: Instant, packet: &'t mut Packet<'b>, headers: Headers, probe: Option<Probe>) -> Self {
+    /// A packet before its first hook; without an interface, one that this machine makes.
+    #[inline]
+    pub(super) const fn new(
+        now: Instant,
+        packet: &'t mut Packet<'b>,
+        headers: Headers,
+        probe: Option<Probe>,
+        in_interface: Option<usize>,
+    ) -> Self {
         let tracked = Tracked::UNTRACKED;
-        Self { now, packet, headers, probe, tracked, in_interface: None, out_interface: None, longest_part: None }
+        Self { now, packet, headers, probe, tracked, in_interface, out_interface: None, longest_part: None }
     }
 }
 
@@ -75,8 +82,7 @@ impl Router {
             return Verdict::NeedsRoom(Rules::OPTION);
         }
         packet.truncate(headers.end);
-        let mut transit = Transit { in_interface, ..Transit::own(now, packet, headers, probe) };
-        self.go(&mut transit, outbox)
+        self.go(&mut Transit::new(now, packet, headers, probe, in_interface), outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.
@@ -144,8 +150,8 @@ impl Router {
     ) -> Verdict {
         let Ok(headers) = Headers::find(packet.bytes()) else { return self.dropped(now, DropReason::Malformed, None) };
         let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-        let longest_part = Some(whole.longest);
-        let mut transit = Transit { in_interface, longest_part, ..Transit::own(now, packet, headers, probe) };
+        let mut transit = Transit::new(now, packet, headers, probe, in_interface);
+        transit.longest_part = Some(whole.longest);
         match self.apply(&mut transit) {
             Ok(Verdict::Forward { interface, next_hop }) => {
                 self.send_in_parts(&transit, whole, interface, Way::Forward { interface, next_hop }, outbox);
@@ -378,10 +384,12 @@ impl Router {
             transit.tracked = Tracked::BAD_CHECKSUM;
             return Ok(());
         }
-        let probe = if template.zone == 0 { *probe } else { self.conntrack.probe(bytes, headers, template.zone) };
-        transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe)?;
-        if let (Some(id), on_match) = (transit.tracked.connection, transit.tracked.on_match) {
-            self.nat.carry_out(*now, &mut self.conntrack, id, on_match)?;
+        if template.zone != 0 {
+            *probe = self.conntrack.probe(bytes, headers, template.zone);
+        }
+        transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe.as_mut())?;
+        if let (Some(id), OnMatch::FollowMaster { .. }) = (transit.tracked.connection, transit.tracked.on_match) {
+            self.nat.carry_out(*now, &mut self.conntrack, id, transit.tracked.on_match)?;
         }
         Ok(())
     }
