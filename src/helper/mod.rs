@@ -109,7 +109,7 @@ impl FtpHelper {
     }
 
     /// Reads a packet of a helped connection that is about to leave, already translated but with its own sequence
-    /// numbers, and does what the line in it asks for.
+    /// numbers, and does what the line in it asks for. True when its text was rewritten.
     ///
     /// # Errors
     /// When the packet is to be dropped.
@@ -121,24 +121,24 @@ impl FtpHelper {
         tracked: &Tracked,
         packet: &mut Packet<'_>,
         headers: &mut Headers,
-    ) -> Result<(), DropReason> {
+    ) -> Result<bool, DropReason> {
         let (Some(id), PacketState::Established, false) = (tracked.connection, tracked.state, tracked.is_error) else {
-            return Ok(());
+            return Ok(false);
         };
-        let Layer4::Tcp(segment) = headers.layer4 else { return Ok(()) };
-        let Some(connection) = conntrack.get(id).filter(|c| c.has_helper()) else { return Ok(()) };
+        let Layer4::Tcp(segment) = headers.layer4 else { return Ok(false) };
+        let Some(connection) = conntrack.get(id).filter(|c| c.has_helper()) else { return Ok(false) };
         let payload = headers.payload(packet.bytes());
-        let Some(last) = payload.last() else { return Ok(()) };
+        let Some(last) = payload.last() else { return Ok(false) };
         let (ends_line, next) = (*last == b'\n', segment.sequence + payload.len() as u32);
         let sender = match tracked.direction {
             Direction::Original => Sender::Client,
             Direction::Reply => Sender::Server,
         };
-        let Some(helped) = connection.helped() else { return Ok(()) };
-        let Some(state) = self.state(id, helped) else { return Ok(()) };
+        let Some(helped) = connection.helped() else { return Ok(false) };
+        let Some(state) = self.state(id, helped) else { return Ok(false) };
         let zone = connection.tuple(Direction::Original).zone();
         let begins_line = state.line_starts.begins_line(sender, segment.sequence);
-        let mut result = Ok(());
+        let mut result = Ok(false);
         if begins_line {
             let ends = endpoints(connection);
             let reading = ftp::read_segment(sender, ends.own(sender), payload);
@@ -197,7 +197,7 @@ impl Job {
         expect: &Expect,
         packet: &mut Packet<'_>,
         headers: &mut Headers,
-    ) -> Result<(), DropReason> {
+    ) -> Result<bool, DropReason> {
         let is_translated = |c: &Connection| c.status().has(Status::SRC_NAT | Status::DST_NAT);
         let translated = self.rewrites && conntrack.get(self.id).is_some_and(is_translated);
         let announcement = expect.announcement;
@@ -217,7 +217,7 @@ impl Job {
             Err(reason) => AnnouncementOutcome::Refused(*reason),
         };
         conntrack.events.push(self.now, announced(self.id, self.sender, &announcement, outcome));
-        done.map(|_| ())
+        done.map(|(_, after)| after.is_some())
     }
 
     /// Finds a port that nobody else expects, registers it, and writes it into the text.

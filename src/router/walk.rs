@@ -345,9 +345,10 @@ impl Router {
             }
             return Ok(());
         }
+        let mut rewritten = false;
         if connection.has_helper() {
             let Transit { now, packet, headers, tracked, .. } = transit;
-            self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
+            rewritten = self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
@@ -356,6 +357,10 @@ impl Router {
         {
             let Transit { packet, headers, tracked, .. } = transit;
             self.conntrack.adjust(connection, tracked.direction, packet.bytes_mut(), headers)?;
+            if rewritten {
+                // Linux sums a rewritten packet when all is done: of the two zeros its checksum is the other one.
+                headers.fill_transport_checksum(packet.bytes_mut());
+            }
         }
         if status.has(Status::CONFIRMED) { Ok(()) } else { self.conntrack.confirm(transit.now, id) }
     }
