@@ -312,7 +312,8 @@ struct Last {
     direction: Direction,
     sequence: SequenceNumber,
     acknowledgement: SequenceNumber,
-    end: SequenceNumber,
+    /// Where it ended; `None` before any was remembered so far.
+    end: Option<SequenceNumber>,
     window: u16,
     scale: u8,
     flags: u8,
@@ -413,7 +414,7 @@ impl TcpTracker {
                 direction: Direction::Original,
                 sequence: SequenceNumber(0),
                 acknowledgement: SequenceNumber(0),
-                end: SequenceNumber(0),
+                end: None,
                 window: 0,
                 scale: 0,
                 flags: 0,
@@ -532,12 +533,12 @@ impl TcpTracker {
         let answers = kind == Kind::SynAck
             && self.last.kind == Kind::Syn
             && self.last.direction != direction
-            && arrived.segment.acknowledgement == self.last.end;
+            && self.last.end == Some(arrived.segment.acknowledgement);
         if answers {
             self.last.flags &= !EXPECT_CHALLENGE_ACK;
             self.peers[direction.other() as usize] = Peer {
-                end: self.last.end,
-                max_end: self.last.end,
+                end: arrived.segment.acknowledgement,
+                max_end: arrived.segment.acknowledgement,
                 max_window: u32::from(self.last.window).max(1),
                 max_ack: self.peers[direction.other() as usize].max_ack,
                 scale: self.last.scale,
@@ -555,7 +556,7 @@ impl TcpTracker {
         self.last.kind = kind;
         self.last.direction = direction;
         self.last.sequence = segment.sequence;
-        self.last.end = arrived.end();
+        self.last.end = Some(arrived.end());
         self.last.window = segment.window;
         if kind == Kind::Syn && direction == Direction::Original {
             let mut peer = Peer::default();
@@ -612,7 +613,7 @@ impl TcpTracker {
             }
             let follows_its_data = self.last.kind == Kind::Ack
                 && self.last.direction == arrived.direction
-                && segment.sequence == self.last.end;
+                && self.last.end == Some(segment.sequence);
             if !established || segment.sequence == receiver.max_ack || follows_its_data {
                 return Reset::Closes;
             }
@@ -620,7 +621,7 @@ impl TcpTracker {
         }
         let answers_ignored = (arrived.seen_reply && self.last.kind == Kind::Syn
             || !arrived.assured && self.last.kind == Kind::Ack)
-            && segment.acknowledgement == self.last.end;
+            && self.last.end == Some(segment.acknowledgement);
         let answers_challenge = old == TcpState::SynSent
             && self.last.kind == Kind::Ack
             && self.last.direction == Direction::Reply
@@ -768,7 +769,7 @@ impl TcpTracker {
         if last.direction == direction
             && last.sequence == sequence
             && last.acknowledgement == acknowledgement
-            && last.end == end
+            && last.end == Some(end)
             && last.window == window
         {
             self.retransmissions = self.retransmissions.saturating_add(1);
@@ -776,7 +777,7 @@ impl TcpTracker {
             last.direction = direction;
             last.sequence = sequence;
             last.acknowledgement = acknowledgement;
-            last.end = end;
+            last.end = Some(end);
             last.window = window;
             self.retransmissions = 0;
         }

@@ -114,7 +114,13 @@ pub(crate) fn write_reset(out: &mut [u8], original: &[u8]) -> Option<usize> {
     tcp.get_mut(4..8)?.copy_from_slice(&sequence.to_be_bytes());
     tcp.get_mut(8..12)?.copy_from_slice(&acknowledgement.to_be_bytes());
     tcp.get_mut(12..)?.copy_from_slice(&[0x50, flags, 0, 0, 0, 0, 0, 0]);
-    finish(packet)
+    let len = finish(packet)?;
+    // Of the two zeros, Linux writes this one into a reset over IPv6 (seen on 6.18).
+    let sum = packet.get_mut(header + 16..header + 18)?;
+    if headers.family == Family::V6 && sum == [0xff, 0xff] {
+        sum.fill(0);
+    }
+    Some(len)
 }
 
 /// Writes an IP header in front of a packet of which all other bytes are still to come; they are zeroed.

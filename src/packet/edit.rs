@@ -211,7 +211,8 @@ impl Headers {
         let start = if pseudo { checksum::pseudo_header(self.addresses(bytes), self.protocol.0, len) } else { 0 };
         let sum = checksum::fold(checksum::sum(bytes.get(self.transport..self.end).unwrap_or_default(), start));
         // All zeros would say "no checksum" in UDP; Linux avoids it for TCP that it sums in software as well.
-        let sum = if sum == 0 && pseudo { 0xffff } else { sum };
+        let avoids_zero = matches!(self.protocol, Protocol::TCP | Protocol::UDP);
+        let sum = if sum == 0 && avoids_zero { 0xffff } else { sum };
         write(bytes, self.transport + at, &sum.to_be_bytes());
     }
 }
