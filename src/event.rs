@@ -1,7 +1,7 @@
 //! What happened, as data.
 //!
 //! Layers note events as they work; whoever is interested takes them out after each packet. A packet of an
-//! established connection makes none. The queue is bounded: what nobody takes is lost, and counted.
+//! established connection makes none, unless it is dropped, meets a LOG rule, or announces something. The queue is bounded: what nobody takes is lost, and counted.
 //!
 //! ```
 //! use ftp_conntrack::event::Events;
@@ -99,6 +99,8 @@ pub enum Event {
     },
     /// A LOG rule was met.
     Log {
+        /// Whether the rule belongs to IPv6.
+        ipv6: bool,
         /// The rule's number among all rules of its family, in loading order.
         rule: usize,
     },
@@ -119,7 +121,7 @@ pub enum DropReason {
     Malformed,
     /// A rule, or a chain's policy, said so.
     Rule,
-    /// A rule said so, and an answer was sent.
+    /// A rule said so, and its sender is to be told.
     Rejected,
     /// The table of connections is full of connections that are not to be given up.
     TableFull,
@@ -216,7 +218,7 @@ pub enum DestroyReason {
     Master,
     /// The caller asked for it.
     Deleted,
-    /// Its first packet left by another interface than the one whose address it bears.
+    /// A packet of it would have left by another interface than the one whose address it bears.
     Rerouted,
 }
 

@@ -30,6 +30,8 @@
 //! | [`capture`] | pcap and pcapng | – | `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
 //!
+//! Beside them, [`event`] tells what happened, as data.
+//!
 //! # A router in one process
 //!
 //! [`router::Router`] is all of it; its documentation has the shortest complete example. An intrusion detection system

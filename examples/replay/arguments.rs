@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) verify: bool,
 
-    /// Take over connections older than the capture from their first packets
+    /// Take over connections older than the capture from their first packets (not there yet)
     #[arg(long)]
     pub(crate) adopt: bool,
 
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
 
-    /// Whom to behave like [default: linux]
+    /// Whom to behave like (exact is not there yet) [default: linux]
     #[arg(long, value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
@@ -44,10 +44,11 @@ pub(crate) struct Arguments {
     pub(crate) ports: Vec<u16>,
 
     /// No router at hand: a capture from the inside, as the outside would have seen it from this address
+    /// (not there yet)
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) masquerade: Option<IpAddr>,
 
-    /// Which addresses are inside [default: the private ranges]
+    /// Which addresses are inside (not there yet) [default: the private ranges]
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub(crate) inside: Vec<Cidr>,
 

@@ -77,6 +77,9 @@ fn notes(input: &Input, summary: &Summary) -> Vec<String> {
             summary.bad_checksums
         ));
     }
+    if summary.events_lost > 0 {
+        notes.push(format!("{} events came faster than they were read, and are not told", summary.events_lost));
+    }
     if !summary.tables_compared {
         let timeless = input.directory.as_ref().is_some_and(|directory| directory.tables_time.is_none());
         notes.push(match timeless {

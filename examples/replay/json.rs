@@ -17,7 +17,7 @@
 //! | `packet_differs` | `frame` `time` `kind` `arrived` `left` `interface` `library` `capture` (only with `--verify`) |
 //! | `table_differs` | `kind` `line` `seconds` (only with `--verify`) |
 //! | `damaged` | `error` |
-//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `tables_compared` `agrees` |
+//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `tables_compared` `agrees` |
 //! | `other` | `frame` `time` `text`: an event this program does not know |
 //!
 //! | value | is |
@@ -74,7 +74,8 @@ impl<'o> JsonLines<'o> {
             .with("not_ip", summary.not_ip)
             .with("ignored", summary.ignored)
             .with("cut", summary.cut)
-            .with("bad_checksums", summary.bad_checksums);
+            .with("bad_checksums", summary.bad_checksums)
+            .with("events_lost", summary.events_lost);
         if self.verify {
             object = object
                 .with("differ", summary.differ)
@@ -133,7 +134,7 @@ impl Sink for JsonLines<'_> {
                 .with("reason", snake(reason))
                 .with("connection", connection.map(|connection| connection.to_string()))
                 .with("direction", direction.as_ref().map(snake)),
-            Event::Log { rule } => begin("log").with("rule", *rule),
+            Event::Log { ipv6, rule } => begin("log").with("ipv6", *ipv6).with("rule", *rule),
             Event::Undecided { ipv6, rule } => {
                 let family = if *ipv6 { Family::V6 } else { Family::V4 };
                 begin("undecided").with("ipv6", *ipv6).with("rule", *rule).with("place", place(router, family, *rule))

@@ -229,8 +229,10 @@ impl Conntrack {
             }
             self.unexpect_slot(now, other, (!renewed).then_some(DestroyReason::Timeout));
         }
-        if self.expectations.is_full() {
-            self.handle_timeout(now);
+        if self.expectations.is_full()
+            && let Some(expired) = self.expectations.next_expired(now)
+        {
+            self.unexpect_slot(now, expired, Some(DestroyReason::Timeout));
         }
         let first = self.table.at(slot).expectations;
         if self.expectations.of_master(first).count() >= policy.most as usize

@@ -109,7 +109,8 @@ impl FtpHelper {
     }
 
     /// Reads a packet of a helped connection that is about to leave, already translated but with its own sequence
-    /// numbers, and does what the line in it asks for. True when its text was rewritten.
+    /// numbers, and does what the line in it asks for. True when its text was rewritten. There must be [`ftp::MAX_TEXT`]
+    /// bytes of room behind it.
     ///
     /// # Errors
     /// When the packet is to be dropped.

@@ -9,6 +9,8 @@ use crate::packet::{Protocol, Side};
 
 /// How many ports are tried from one starting point, at first; then half as many from another, and so on.
 const MAX_ATTEMPTS: u32 = 128;
+/// How many connections from one source are looked at for a mapping to share; Linux looks at all.
+const MAX_MAPPINGS: usize = 128;
 /// With fewer attempts than this no further starting point is tried.
 const MIN_ATTEMPTS: u32 = 16;
 
@@ -96,7 +98,7 @@ fn mapping_of_same_source(
     original: &Tuple,
     range: &NatRange,
 ) -> Option<Tuple> {
-    conntrack.same_source(now, original).find_map(|other| {
+    conntrack.same_source(now, original).take(MAX_MAPPINGS).find_map(|other| {
         let mapped = other.tuple(Direction::Reply);
         let (address, port) = (mapped.destination(), mapped.destination_port());
         range.contains(address, port).then(|| current.with_end(Side::Source, address, port))

@@ -1,6 +1,7 @@
 //! Asking the rules.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -24,6 +25,7 @@ pub struct Rules {
     tables: [Option<CompiledTable>; 4],
     loaded: [bool; 4],
     may_add_option: bool,
+    sets_zones: bool,
     origins: Box<[Option<Origin>]>,
 }
 
@@ -202,7 +204,9 @@ impl Rules {
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
         let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
         let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
-        Ok(Self { tables, loaded, may_add_option, origins: origins.into() })
+        let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
+        let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
+        Ok(Self { tables, loaded, may_add_option, sets_zones, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -220,6 +224,12 @@ impl Rules {
     #[inline]
     pub const fn may_add_option(&self) -> bool {
         self.may_add_option
+    }
+
+    /// Whether a rule sets a zone, so that a packet's connection is not known before the rules were asked.
+    #[inline]
+    pub const fn sets_zones(&self) -> bool {
+        self.sets_zones
     }
 
     /// How long the option that TCPMSS adds is.
@@ -281,9 +291,10 @@ impl CompiledTable {
             begins.push(next);
             next += chain.rules.len() as u32 + 1;
         }
+        let names: BTreeMap<&str, usize> =
+            table.chains.iter().enumerate().map(|(index, chain)| (chain.name.as_str(), index)).collect();
         let find = |called: &str, origin: &Option<Origin>| {
-            let position = table.chains.iter().position(|chain| chain.name == called);
-            position.ok_or_else(|| RulesError::NoChain {
+            names.get(called).copied().ok_or_else(|| RulesError::NoChain {
                 table: name,
                 chain: called.to_string(),
                 origin: origin.clone(),
@@ -316,10 +327,8 @@ impl CompiledTable {
             let end = chain.policy.map_or(Action::Return, Action::Policy);
             rules.push(CompiledRule { conditions: Box::default(), action: end, number: u32::MAX });
         }
-        for index in 0..table.chains.len() {
-            if !is_bounded(&calls, index, MAX_DEPTH) {
-                return Err(RulesError::Loop { table: name, chain: table.chains[index].name.clone() });
-            }
+        if let Some(index) = too_deep(&calls) {
+            return Err(RulesError::Loop { table: name, chain: table.chains[index].name.clone() });
         }
         let position = |hook: Hook| table.chains.iter().position(|chain| chain.name == hook.chain_name());
         let entry = |hook: Hook| {
@@ -392,17 +401,17 @@ impl CompiledTable {
     }
 }
 
-/// Whether a chain calls no deeper than `depth`.
-fn is_bounded(calls: &[Vec<usize>], chain: usize, depth: usize) -> bool {
-    // The depth of each chain once those it calls are known; a round without progress is a circle.
+/// A chain that is in a circle, or calls deeper than [`MAX_DEPTH`].
+fn too_deep(calls: &[Vec<usize>]) -> Option<usize> {
+    // The depth of each chain once those it calls are known. Every round finds those that are one deeper.
     let mut depths: Vec<Option<usize>> = vec![None; calls.len()];
-    for _ in 0..calls.len() {
-        for index in 0..calls.len() {
-            let called: Option<Vec<usize>> = calls[index].iter().map(|c| depths[*c]).collect();
-            depths[index] = called.map(|called| called.iter().max().map_or(0, |deepest| deepest + 1));
+    for _ in 0..MAX_DEPTH {
+        for (index, called) in calls.iter().enumerate() {
+            let deepest = called.iter().try_fold(0, |deepest, chain| Some(deepest.max(depths[*chain]? + 1)));
+            depths[index] = deepest;
         }
     }
-    depths[chain].is_some_and(|deep| deep < depth)
+    depths.iter().position(|depth| depth.is_none_or(|deep| deep >= MAX_DEPTH))
 }
 
 fn compile(rule: &Rule, action: Action, interfaces: &[&str], number: u32) -> CompiledRule {
@@ -645,5 +654,34 @@ fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Sub
         ConnmarkAction::Restore { nfmask, ctmask } => {
             subject.packet.mark = (subject.packet.mark & !nfmask) ^ (mark & ctmask);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn jumps(pairs: &[(&str, &str)]) -> Ruleset {
+        let mut ruleset = Ruleset::default();
+        for (from, to) in pairs {
+            ruleset.table_mut(TableName::Filter).chain_mut(to);
+            ruleset.append(TableName::Filter, from, Rule::new(Target::Jump((*to).into())));
+        }
+        ruleset
+    }
+
+    #[test]
+    fn circles_and_depths_are_refused() {
+        assert!(Rules::new(&jumps(&[("FORWARD", "a"), ("a", "b"), ("FORWARD", "b")]), &[]).is_ok());
+        let circle = Rules::new(&jumps(&[("FORWARD", "a"), ("a", "b"), ("b", "a")]), &[]);
+        assert!(matches!(circle, Err(RulesError::Loop { .. })), "{circle:?}");
+        let names: Vec<String> = (0..70).map(|i| format!("c{i}")).collect();
+        let chain = |len: usize| names.windows(2).take(len).map(|w| (w[0].as_str(), w[1].as_str())).collect::<Vec<_>>();
+        assert!(Rules::new(&jumps(&chain(60)), &[]).is_ok());
+        assert!(Rules::new(&jumps(&chain(69)), &[]).is_err());
+        let mut nowhere = Ruleset::default();
+        nowhere.append(TableName::Filter, "FORWARD", Rule::new(Target::Jump("gone".into())));
+        assert!(matches!(Rules::new(&nowhere, &[]), Err(RulesError::NoChain { .. })));
     }
 }

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::ops::Range;
 
 use super::headers::read_array;
-use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, TcpOptions, checksum};
+use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, checksum};
 use crate::SequenceNumber;
 
 /// One of a packet's two ends.
@@ -264,58 +264,9 @@ impl Headers {
     }
 }
 
-/// The maximum segment size that is taken for granted where a SYN names none (RFC 9293 section 3.7.1).
-const DEFAULT_MSS: [u16; 2] = [536, 1220];
-
-impl Packet<'_> {
-    /// Lowers the maximum segment size that a TCP header names, or adds the option where there is none and the packet
-    /// has no data (TCPMSS). It is never raised. Without room for an option that is to be added, nothing changes.
-    pub(crate) fn clamp_mss(&mut self, headers: &mut Headers, mss: u16) {
-        let options = headers.tcp_options(self.bytes());
-        let named = options.iter().map_while(Result::ok).find_map(|(kind, at, value)| {
-            let value: [u8; 2] = value.try_into().ok()?;
-            (kind == TcpOptions::MSS).then_some((at, u16::from_be_bytes(value)))
-        });
-        match named {
-            Some((at, old)) if old > mss => headers.set_mss(self.bytes_mut(), 20 + at, old, mss),
-            Some(_) => {}
-            None => self.add_mss(headers, mss.min(DEFAULT_MSS[usize::from(headers.family == Family::V6)])),
-        }
-    }
-
-    /// Puts the option in front of the others.
-    fn add_mss(&mut self, headers: &mut Headers, mss: u16) {
-        let Layer4::Tcp(segment) = &mut headers.layer4 else { return };
-        let full = segment.payload - headers.transport >= 60;
-        if full || segment.payload < headers.end || self.tail_room() < 4 {
-            return;
-        }
-        let [high, low] = mss.to_be_bytes();
-        let at = headers.transport + 20;
-        self.splice(at..at, &[TcpOptions::MSS, 4, high, low]);
-        segment.payload += 4;
-        headers.end += 4;
-        if let Some(offset) = self.bytes_mut().get_mut(headers.transport + 12) {
-            *offset = offset.wrapping_add(0x10);
-        }
-        headers.write_length(self.bytes_mut());
-        headers.fill_header_checksum(self.bytes_mut());
-        headers.fill_transport_checksum(self.bytes_mut());
-    }
-}
-
-impl Headers {
-    /// Changes the two bytes of an option's value. At an odd place the checksum is then wrong, as with
-    /// [`Headers::set_tcp_word`].
-    fn set_mss(&self, bytes: &mut [u8], at: usize, old: u16, new: u16) {
-        write(bytes, self.transport + at, &new.to_be_bytes());
-        update(bytes, self.transport + 16, |sum| checksum::replace_u16(sum, old, new));
-    }
-}
-
 /// Writes `value` at `at`, if it fits there.
 #[inline]
-fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(super) fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(to) = bytes.get_mut(at..at + value.len()) {
         to.copy_from_slice(value);
     }
@@ -323,21 +274,21 @@ fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 /// Changes the 16 bits at `at`, if they are there.
 #[inline]
-fn update(bytes: &mut [u8], at: usize, change: impl Fn(u16) -> u16) {
+pub(super) fn update(bytes: &mut [u8], at: usize, change: impl Fn(u16) -> u16) {
     if let Some(field) = read_array(bytes, at) {
         write(bytes, at, &change(u16::from_be_bytes(field)).to_be_bytes());
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use alloc::vec::Vec;
     use pnet_packet::ipv4::Ipv4Packet;
     use pnet_packet::tcp::TcpPacket;
 
     /// 10.77.1.2:40000 > 198.51.100.9:21, flags PA, with the options and text given; checksums right.
-    fn segment(options: &[u8], text: &[u8]) -> Vec<u8> {
+    pub(in crate::packet) fn segment(options: &[u8], text: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::from([0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9]);
         let offset = ((20 + options.len()) / 4) << 4;
         bytes.extend([0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 9, offset as u8, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
@@ -351,7 +302,7 @@ mod tests {
         bytes
     }
 
-    fn assert_right(bytes: &[u8]) {
+    pub(in crate::packet) fn assert_right(bytes: &[u8]) {
         let ip = Ipv4Packet::new(bytes).unwrap();
         assert_eq!(ip.get_checksum(), pnet_packet::ipv4::checksum(&ip), "{bytes:02x?}");
         let tcp = &bytes[20..];
@@ -400,32 +351,6 @@ mod tests {
             assert_eq!(packet.bytes().len(), headers.end);
             assert_eq!(Headers::find(packet.bytes()).unwrap(), headers);
         }
-    }
-
-    #[test]
-    fn the_segment_size_is_lowered_or_added_but_never_raised() {
-        for (options, expected) in [
-            (&[2, 4, 5, 0xb4][..], &[2, 4, 4, 0][..]),
-            (&[1, 1, 2, 4, 5, 0xb4, 1, 1], &[1, 1, 2, 4, 4, 0, 1, 1]),
-            (&[2, 4, 2, 0], &[2, 4, 2, 0]),
-            (&[], &[2, 4, 2, 0x18]),
-            (&[1, 3, 3, 7], &[2, 4, 2, 0x18, 1, 3, 3, 7]),
-        ] {
-            let mut buffer = segment(options, b"");
-            let len = buffer.len();
-            buffer.resize(len + 8, 0xee);
-            let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
-            let mut headers = Headers::find(packet.bytes()).unwrap();
-            packet.clamp_mss(&mut headers, 1024);
-            assert_eq!(&packet.bytes()[40..], expected);
-            assert_right(packet.bytes());
-            assert_eq!(Headers::find(packet.bytes()).unwrap(), headers);
-        }
-        let mut with_data = segment(&[], b"x");
-        let mut packet = Packet::new(&mut with_data, 0..41).unwrap();
-        let mut headers = Headers::find(packet.bytes()).unwrap();
-        packet.clamp_mss(&mut headers, 1024);
-        assert_eq!(packet.bytes().len(), 41);
     }
 
     #[test]

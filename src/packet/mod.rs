@@ -37,6 +37,8 @@ mod edit;
 mod fragment;
 mod headers;
 pub mod link;
+#[cfg(feature = "alloc")]
+mod mss;
 mod protocol;
 
 pub use buffer::{BadRange, Packet, ReplaceError};

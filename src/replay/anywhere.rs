@@ -17,7 +17,7 @@ impl Replay {
     /// reads those on [`Options::ports`]; nothing is translated. [`Options::verify`] has no meaning here.
     ///
     /// # Errors
-    /// As [`Replay::new`]; none with the options of today.
+    /// As [`Replay::new`].
     ///
     /// ```
     /// use ftp_conntrack::replay::{Options, Replay};

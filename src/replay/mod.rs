@@ -138,6 +138,8 @@ pub struct Summary {
     pub cut: u64,
     /// Packets whose transport checksum arrived wrong, so that it was not compared.
     pub bad_checksums: u64,
+    /// Events that were not told, because too many came at once.
+    pub events_lost: u64,
     /// Whether the tables were compared.
     pub tables_compared: bool,
 }
@@ -175,6 +177,8 @@ pub struct Replay {
 
 /// How far ahead the capture is read to see what the kernel chose.
 const LOOK_AHEAD: usize = 64;
+/// How many events one packet, or the time before it, may bring.
+const EVENTS: usize = 1 << 14;
 /// The seeds do not matter: what they decide is taken from the capture, or differs.
 const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
 
@@ -196,7 +200,7 @@ impl Replay {
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
         config.header_checksum = header_checksum;
         config.helper_ports.extend(&options.ports);
-        config.conntrack.limits.events = 1024;
+        config.conntrack.limits.events = EVENTS;
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
         Ok(Self {
@@ -265,19 +269,23 @@ impl Replay {
         };
         let seen = Seen { frame: frame.number, time: frame.time, interface: frame.interface, bytes: &frame.bytes };
         sink.packet(seen, verdict, &self.router);
-        if let Verdict::Forward { interface, .. } = verdict {
-            let bytes = packet.bytes();
+        let mut unseen = Vec::new();
+        let mut send = |interface: usize, bytes: &[u8]| {
             sink.leaves(Seen { interface, bytes, ..seen }, &self.router);
             if let Some(verifier) = &mut self.verifier {
-                verifier.predict(frame, interface, bytes, bad_checksum);
+                unseen.extend(verifier.predict(frame, interface, bytes, bad_checksum));
             }
+        };
+        if let Verdict::Forward { interface, .. } = verdict {
+            send(interface, packet.bytes());
         }
         for outgoing in self.outbox.iter() {
-            let Way::Forward { interface, .. } = outgoing.way else { continue };
-            sink.leaves(Seen { interface, bytes: outgoing.bytes, ..seen }, &self.router);
-            if let Some(verifier) = &mut self.verifier {
-                verifier.predict(frame, interface, outgoing.bytes, bad_checksum);
+            if let Way::Forward { interface, .. } = outgoing.way {
+                send(interface, outgoing.bytes);
             }
+        }
+        for difference in &unseen {
+            self.differs(difference, sink);
         }
         self.outbox.clear();
         self.tell(frame, sink);
@@ -329,6 +337,7 @@ impl Replay {
 
     /// The capture is over: what was sent and never seen, and the tables.
     fn finish(&mut self, sink: &mut dyn Sink) {
+        self.summary.events_lost = self.router.conntrack().events.lost();
         let Some(verifier) = &mut self.verifier else { return };
         for difference in verifier.missing() {
             self.summary.differ += 1;

@@ -64,27 +64,39 @@ struct Predicted {
     time: Instant,
     interface: usize,
     bytes: Vec<u8>,
+    /// What of it is compared.
+    compared: Vec<u8>,
     /// Its transport checksum was wrong when it arrived.
     bad_checksum: bool,
 }
 
+/// What a capture has not shown after so many other packets, it will not show.
+const MOST_PENDING: usize = 1024;
+
 impl Verifier {
-    pub(super) fn predict(&mut self, arrived: &Frame, interface: usize, bytes: &[u8], bad_checksum: bool) {
+    /// Notes that the library sends a packet. Gives the oldest that was never seen leaving, if there are too many.
+    pub(super) fn predict(
+        &mut self,
+        arrived: &Frame,
+        interface: usize,
+        bytes: &[u8],
+        bad_checksum: bool,
+    ) -> Option<Difference> {
         self.pending.push_back(Predicted {
             arrived: arrived.number,
             time: arrived.time,
             interface,
             bytes: bytes.to_vec(),
+            compared: comparable(bytes, bad_checksum),
             bad_checksum,
         });
+        if self.pending.len() > MOST_PENDING { self.pending.pop_front().map(Predicted::missing) } else { None }
     }
 
     /// Whether what left is what was predicted; it is then no longer waited for.
     pub(super) fn matches(&mut self, left: &Frame) -> bool {
-        let same = |p: &Predicted| {
-            p.interface == left.interface
-                && comparable(&p.bytes, p.bad_checksum) == comparable(&left.bytes, p.bad_checksum)
-        };
+        let compared = [false, true].map(|bad_checksum| comparable(&left.bytes, bad_checksum));
+        let same = |p: &Predicted| p.interface == left.interface && p.compared == compared[usize::from(p.bad_checksum)];
         let found = self.pending.iter().position(same);
         found.map(|at| self.pending.remove(at)).is_some()
     }
@@ -107,15 +119,21 @@ impl Verifier {
 
     /// What was predicted and never left.
     pub(super) fn missing(&mut self) -> impl Iterator<Item = Difference> {
-        self.pending.drain(..).map(|predicted| Difference {
-            arrived: Some(predicted.arrived),
+        self.pending.drain(..).map(Predicted::missing)
+    }
+}
+
+impl Predicted {
+    fn missing(self) -> Difference {
+        Difference {
+            arrived: Some(self.arrived),
             left: None,
-            time: predicted.time,
-            interface: predicted.interface,
+            time: self.time,
+            interface: self.interface,
             kind: DifferenceKind::Missing,
-            ours: predicted.bytes,
+            ours: self.bytes,
             theirs: Vec::new(),
-        })
+        }
     }
 }
 

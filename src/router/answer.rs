@@ -66,9 +66,13 @@ impl Router {
         {
             let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
             let mut sent = Transit::new(transit.now, &mut packet, headers, probe, None);
-            if let Ok(Verdict::Forward { interface, next_hop }) = self.send_own(&mut sent, in_its_name) {
-                let mark = sent.packet.mark;
-                outbox.send_copy(sent.packet.bytes(), Way::Forward { interface, next_hop }, mark);
+            let way = match self.send_own(&mut sent, in_its_name) {
+                Ok(Verdict::Forward { interface, next_hop }) => Some(Way::Forward { interface, next_hop }),
+                Ok(Verdict::Local) => Some(Way::Local),
+                _ => None,
+            };
+            if let Some(way) = way {
+                outbox.send_copy(sent.packet.bytes(), way, sent.packet.mark);
             }
         }
         self.workbench = workbench;

@@ -186,7 +186,8 @@ impl Router {
         [self.conntrack.poll_at(), self.fragments.poll_at()].into_iter().flatten().min()
     }
 
-    /// Does what only time brings: forgets connections, sends what waited too long.
+    /// Does what only time brings: forgets connections and parts of packets that had their time. Nothing that Linux does
+    /// then is sent; the outbox is there for behaviours that hold packets back.
     pub fn handle_timeout(&mut self, now: Instant, _outbox: &mut Outbox) {
         self.conntrack.handle_timeout(now);
         self.fragments.handle_timeout(now);

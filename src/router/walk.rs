@@ -14,6 +14,7 @@ use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
 use crate::conntrack::{Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
+use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
 use crate::netfilter::{self, Hook, Rules, Subject, TableName, Tracking};
@@ -75,6 +76,12 @@ impl Router {
             return Verdict::NeedsRoom(room);
         }
         let padding = packet.bytes().len() - headers.end;
+        if self.rules[family_index(headers.family)].sets_zones()
+            && !headers.payload(packet.bytes()).is_empty()
+            && packet.tail_room() + padding < MAX_TEXT
+        {
+            return Verdict::NeedsRoom(MAX_TEXT);
+        }
         if matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN))
             && self.rules[family_index(headers.family)].may_add_option()
             && packet.tail_room() + padding < Rules::OPTION
@@ -192,7 +199,8 @@ impl Router {
             let last = i + 1 == whole.parts.len();
             usize::from(*len) + cut.overhead() <= mtu && (last || len % 8 == 0)
         };
-        if was_read || !whole.parts.iter().enumerate().all(fits) {
+        let gathered: usize = whole.parts.iter().map(|(_, len)| usize::from(*len)).sum();
+        if was_read || gathered != cut.body(bytes) || !whole.parts.iter().enumerate().all(fits) {
             return send_cut(&cut, bytes, mtu, way, mark, outbox);
         }
         for (offset, len) in &whole.parts {
@@ -469,6 +477,7 @@ impl Router {
         }
         if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, transit.out_interface) {
             self.conntrack.destroy_for(transit.now, id, DestroyReason::Rerouted);
+            transit.tracked.connection = None;
             return Err(DropReason::Rerouted);
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
@@ -567,7 +576,8 @@ fn ask<'r>(
     let verdict = rules.evaluate(table, hook, conntrack, &mut subject);
     let (logged, not_understood) = (subject.logged, subject.not_understood);
     if let Some(rule) = logged {
-        conntrack.events.push(transit.now, Event::Log { rule });
+        let ipv6 = transit.headers.family == Family::V6;
+        conntrack.events.push(transit.now, Event::Log { ipv6, rule });
     }
     if let Some(rule) = not_understood {
         let ipv6 = transit.headers.family == Family::V6;
