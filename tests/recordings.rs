@@ -2,7 +2,8 @@
 //! to the byte, and the kernel's tables afterwards.
 //!
 //! `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/live` are real FTP
-//! clients and servers; `testdata/found` is what `tests/kernel` once found to differ. Each is a router directory that `replay --router DIR --verify` shows.
+//! clients and servers; `testdata/found` is what `tests/kernel` once found to differ. Each is a router directory that
+//! `replay --router DIR --verify` shows.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -35,9 +35,9 @@ impl Conntrack {
         let sequence = SequenceNumber(u32::from_be_bytes([s0, s1, s2, s3]));
         let acknowledgement = SequenceNumber(u32::from_be_bytes([a0, a1, a2, a3]));
         let other = direction.other() as usize;
-        headers.set_sequence(bytes, adjustment.outgoing(direction as usize, sequence));
+        headers.write_sequence(bytes, adjustment.outgoing(direction as usize, sequence));
         if TcpFlags(flags).has(TcpFlags::ACK) {
-            headers.set_acknowledgement(bytes, adjustment.returning(other, acknowledgement));
+            headers.write_acknowledgement(bytes, adjustment.returning(other, acknowledgement));
             let options = headers.transport + 20..headers.transport + usize::from(offset >> 4) * 4;
             adjust_sack(|edge| adjustment.returning(other, edge), options, bytes, headers)?;
         }

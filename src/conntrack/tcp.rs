@@ -312,8 +312,8 @@ struct Last {
     direction: Direction,
     sequence: SequenceNumber,
     acknowledgement: SequenceNumber,
-    /// Where it ended; `None` before any was remembered so far.
-    end: Option<SequenceNumber>,
+    /// Where it ended; zero before any was remembered so far, as in Linux.
+    end: SequenceNumber,
     window: u16,
     scale: u8,
     flags: u8,
@@ -414,7 +414,7 @@ impl TcpTracker {
                 direction: Direction::Original,
                 sequence: SequenceNumber(0),
                 acknowledgement: SequenceNumber(0),
-                end: None,
+                end: SequenceNumber(0),
                 window: 0,
                 scale: 0,
                 flags: 0,
@@ -533,7 +533,7 @@ impl TcpTracker {
         let answers = kind == Kind::SynAck
             && self.last.kind == Kind::Syn
             && self.last.direction != direction
-            && self.last.end == Some(arrived.segment.acknowledgement);
+            && self.last.end == arrived.segment.acknowledgement;
         if answers {
             self.last.flags &= !EXPECT_CHALLENGE_ACK;
             self.peers[direction.other() as usize] = Peer {
@@ -556,7 +556,7 @@ impl TcpTracker {
         self.last.kind = kind;
         self.last.direction = direction;
         self.last.sequence = segment.sequence;
-        self.last.end = Some(arrived.end());
+        self.last.end = arrived.end();
         self.last.window = segment.window;
         if kind == Kind::Syn && direction == Direction::Original {
             let mut peer = Peer::default();
@@ -613,15 +613,15 @@ impl TcpTracker {
             }
             let follows_its_data = self.last.kind == Kind::Ack
                 && self.last.direction == arrived.direction
-                && self.last.end == Some(segment.sequence);
+                && self.last.end == segment.sequence;
             if !established || segment.sequence == receiver.max_ack || follows_its_data {
                 return Reset::Closes;
             }
             doubtful = true;
         }
-        let answers_ignored = (arrived.seen_reply && self.last.kind == Kind::Syn
-            || !arrived.assured && self.last.kind == Kind::Ack)
-            && self.last.end == Some(segment.acknowledgement);
+        let answers_syn = self.last.kind == Kind::Syn && self.last.direction != arrived.direction;
+        let answers_ignored = (arrived.seen_reply && answers_syn || !arrived.assured && self.last.kind == Kind::Ack)
+            && self.last.end == segment.acknowledgement;
         let answers_challenge = old == TcpState::SynSent
             && self.last.kind == Kind::Ack
             && self.last.direction == Direction::Reply
@@ -769,7 +769,7 @@ impl TcpTracker {
         if last.direction == direction
             && last.sequence == sequence
             && last.acknowledgement == acknowledgement
-            && last.end == Some(end)
+            && last.end == end
             && last.window == window
         {
             self.retransmissions = self.retransmissions.saturating_add(1);
@@ -777,7 +777,7 @@ impl TcpTracker {
             last.direction = direction;
             last.sequence = sequence;
             last.acknowledgement = acknowledgement;
-            last.end = Some(end);
+            last.end = end;
             last.window = window;
             self.retransmissions = 0;
         }

@@ -22,7 +22,8 @@ impl Headers {
     ///
     /// The IPv4 header's checksum and that of the transport header change by the difference; a UDP packet without a
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
-    /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the other family changes nothing.
+    /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
+    /// other family changes nothing.
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
         match (self.family, self.layer4, address) {
             (Family::V4, Layer4::Tcp(_), IpAddr::V4(address)) => {
@@ -135,18 +136,34 @@ impl Headers {
         }
     }
 
-    /// Changes the sequence number of a TCP packet.
+    /// Changes the sequence number of a TCP packet, and nothing in others.
     #[inline]
     pub fn set_sequence(&mut self, bytes: &mut [u8], new: SequenceNumber) {
+        if matches!(self.layer4, Layer4::Tcp(_)) {
+            self.write_sequence(bytes, new);
+        }
+    }
+
+    /// Changes the acknowledgement number of a TCP packet, and nothing in others.
+    #[inline]
+    pub fn set_acknowledgement(&mut self, bytes: &mut [u8], new: SequenceNumber) {
+        if matches!(self.layer4, Layer4::Tcp(_)) {
+            self.write_acknowledgement(bytes, new);
+        }
+    }
+
+    /// Writes where TCP's sequence number stands, whatever the packet is.
+    #[inline]
+    pub(crate) fn write_sequence(&mut self, bytes: &mut [u8], new: SequenceNumber) {
         if let Layer4::Tcp(segment) = &mut self.layer4 {
             segment.sequence = new;
         }
         self.set_tcp_word(bytes, 4, new.0);
     }
 
-    /// Changes the acknowledgement number of a TCP packet.
+    /// Writes where TCP's acknowledgement number stands, whatever the packet is.
     #[inline]
-    pub fn set_acknowledgement(&mut self, bytes: &mut [u8], new: SequenceNumber) {
+    pub(crate) fn write_acknowledgement(&mut self, bytes: &mut [u8], new: SequenceNumber) {
         if let Layer4::Tcp(segment) = &mut self.layer4 {
             segment.acknowledgement = new;
         }
@@ -351,6 +368,18 @@ pub(super) mod tests {
             assert_eq!(packet.bytes().len(), headers.end);
             assert_eq!(Headers::find(packet.bytes()).unwrap(), headers);
         }
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_datagram_has_no_numbers_to_change() {
+        let mut datagram = *b"\x45\0\0\x1e\0\x01\x40\0\x40\x11\x4f\xef\xaf\x85\x85\x85\x0a\x01\xab\xaa\
+            \x85\x01\x06\x06\xaa\x01\x89\xab\x56\x79";
+        let before = datagram;
+        let mut headers = Headers::find(&datagram).unwrap();
+        headers.set_sequence(&mut datagram, SequenceNumber(1));
+        headers.set_acknowledgement(&mut datagram, SequenceNumber(2));
+        assert_eq!(datagram, before);
     }
 
     #[test]

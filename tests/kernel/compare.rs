@@ -1,6 +1,7 @@
 //! Where the kernel and the library differ.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::kernel::OnWire;
 use crate::wire;
@@ -20,15 +21,28 @@ pub(crate) fn comparable(packet: &OnWire, bad_checksum: bool) -> OnWire {
         compared.bytes.get_mut(44..48).into_iter().for_each(|field| field.fill(0));
     }
     if bad_checksum && !read.is_fragment {
-        let at = match read.protocol {
-            6 => 16,
-            17 => 6,
-            _ => 2,
-        };
-        let field = read.at + at..read.at + at + 2;
-        compared.bytes.get_mut(field).into_iter().for_each(|field| field.fill(0));
+        compared.bytes.get_mut(checksum_field(&read)).into_iter().for_each(|field| field.fill(0));
     }
     compared
+}
+
+/// The same for a packet of the machine's own. Its checksum is summed up where it leaves, after the translation, and
+/// not changed by it: of the two forms of zero it may have either.
+pub(crate) fn sent_by_the_machine(packet: &OnWire) -> OnWire {
+    let mut compared = comparable(packet, false);
+    let Some(read) = wire::read(&packet.bytes) else { return compared };
+    let field = compared.bytes.get_mut(checksum_field(&read));
+    field.filter(|field| **field == [0xff, 0xff]).into_iter().for_each(|field| field.fill(0));
+    compared
+}
+
+fn checksum_field(read: &wire::Read) -> Range<usize> {
+    let at = match read.protocol {
+        6 => 16,
+        17 => 6,
+        _ => 2,
+    };
+    read.at + at..read.at + at + 2
 }
 
 /// Takes those that both have out of both.
