@@ -129,7 +129,10 @@ impl Judge {
             let mut differences = compare::tables(&tables[0], &ours[0]);
             differences.extend(compare::tables(&tables[1], &ours[1]).into_iter().map(|d| format!("expectation {d}")));
             if !differences.is_empty() {
-                trial.difference = Some(Difference { kind: table_kind(&differences), text: differences.join("\n") });
+                let both = ["kernel", "library"].iter().zip([&tables, &ours]);
+                let whole = both.map(|(whose, [known, expected])| format!("the {whose}'s:\n{known}{expected}"));
+                let text = format!("{}\n{}", differences.join("\n"), whole.collect::<String>());
+                trial.difference = Some(Difference { kind: table_kind(&differences), text });
             }
         }
         trial.tables = Some((now, tables));
