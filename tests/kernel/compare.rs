@@ -1,6 +1,6 @@
 //! Where the kernel and the library differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::kernel::OnWire;
@@ -54,7 +54,8 @@ pub(crate) fn cancel(kernel: &mut Vec<OnWire>, library: &mut Vec<OnWire>, bad_ch
     });
 }
 
-/// The differences of two tables, `use=` and one second aside.
+/// The differences of two tables, `use=` and one second aside. The kernel's hash tables are those of all namespaces:
+/// when another one's entries move while the table is read, a line may be told twice.
 pub(crate) fn tables(kernel: &str, library: &str) -> Vec<String> {
     let mut here: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for line in library.lines() {
@@ -62,17 +63,17 @@ pub(crate) fn tables(kernel: &str, library: &str) -> Vec<String> {
         here.entry(key).or_default().push(seconds);
     }
     let mut differences = Vec::new();
+    let mut told = BTreeSet::new();
     for line in kernel.lines() {
         let (key, seconds) = key(line);
-        let times = here.entry(key.clone()).or_default();
-        let nearest = times.iter().enumerate().min_by_key(|(_, time)| (*time - seconds).abs());
-        match nearest.map(|(at, time)| (at, *time)) {
-            Some((at, time)) => {
-                times.remove(at);
-                if (time - seconds).abs() > 1 {
-                    differences.push(format!("seconds: kernel {seconds}, library {time}: {key}"));
-                }
+        if !told.insert(key.clone()) {
+            continue;
+        }
+        match here.get_mut(&key).and_then(Vec::pop) {
+            Some(time) if (time - seconds).abs() > 1 => {
+                differences.push(format!("seconds: kernel {seconds}, library {time}: {key}"));
             }
+            Some(_) => {}
             None => differences.push(format!("only the kernel:  {line}")),
         }
     }
