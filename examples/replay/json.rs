@@ -222,10 +222,9 @@ fn announcement(object: Object, outcome: &AnnouncementOutcome, shift: Value) -> 
 }
 
 fn shift(router: &Router, connection: ConnectionId, sender: Sender) -> Value {
-    let direction = if sender == Sender::Client { Direction::Original } else { Direction::Reply };
     let conntrack = router.conntrack();
     let slot = conntrack.get(connection).and_then(|connection| connection.helped());
-    let shift = slot.and_then(|slot| conntrack.adjustment(slot)?.shift(direction as usize));
+    let shift = slot.and_then(|slot| conntrack.adjustment(slot)?.shift(Direction::from(sender) as usize));
     let Some(shift) = shift else { return Value::Null };
     json!({
         "after": shift.correction_position().0,

@@ -106,7 +106,7 @@ impl Sink for Story {
             let said = |line: crate::talk::Line| {
                 Step::Said(Said {
                     at,
-                    sender: sender(direction),
+                    sender: Sender::from(direction),
                     line: line.text,
                     sent_on: None,
                     index: line.index,
@@ -341,13 +341,6 @@ impl Current {
     }
 }
 
-const fn sender(direction: Direction) -> Sender {
-    match direction {
-        Direction::Original => Sender::Client,
-        Direction::Reply => Sender::Server,
-    }
-}
-
 fn begins(line: &str, form: Form) -> bool {
     let word = form.to_string();
     line.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(&word))
@@ -356,8 +349,7 @@ fn begins(line: &str, form: Form) -> bool {
 /// How the stream has shifted behind an announcement.
 fn moved(router: &Router, id: ConnectionId, sender: Sender, growth: i32) -> Option<Moved> {
     let conntrack = router.conntrack();
-    let direction = if sender == Sender::Client { Direction::Original } else { Direction::Reply };
-    let shift = conntrack.adjustment(conntrack.get(id)?.helped()?)?.shift(direction as usize)?;
+    let shift = conntrack.adjustment(conntrack.get(id)?.helped()?)?.shift(Direction::from(sender) as usize)?;
     Some(Moved { growth, position: shift.correction_position(), offset_after: shift.offset_after() })
 }
 

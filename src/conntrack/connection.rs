@@ -197,6 +197,12 @@ impl Connection {
         self.status
     }
 
+    /// Whether one of its ends is translated.
+    #[inline]
+    pub(crate) const fn is_translated(&self) -> bool {
+        self.status.has(Status::SRC_NAT | Status::DST_NAT)
+    }
+
     /// The protocol.
     pub const fn protocol(&self) -> Protocol {
         self.tuples[0].protocol()

@@ -50,7 +50,7 @@ pub struct Tracked {
     pub direction: Direction,
     /// How it relates to it.
     pub state: PacketState,
-    /// It is an ICMP error about the connection, not part of it.
+    /// It is an ICMP error about the connection, or a reset that this machine sends in its name: not part of it.
     pub is_error: bool,
     /// What is to happen to a connection that was expected and begins with this packet.
     pub on_match: OnMatch,
@@ -58,6 +58,8 @@ pub struct Tracked {
 
 impl Tracked {
     pub(crate) const UNTRACKED: Self = Self::without(PacketState::Untracked);
+    pub(crate) const BAD_CHECKSUM: Self = Self::invalid(InvalidReason::Checksum);
+
     /// A reset that this machine sends in a connection's name, in answer to a packet of it.
     pub(crate) const fn answering(self) -> Self {
         Self {
@@ -68,8 +70,6 @@ impl Tracked {
             ..self
         }
     }
-
-    pub(crate) const BAD_CHECKSUM: Self = Self::invalid(InvalidReason::Checksum);
 
     const fn without(state: PacketState) -> Self {
         Self { connection: None, direction: Direction::Original, state, is_error: false, on_match: OnMatch::Nothing }
@@ -173,7 +173,7 @@ impl Conntrack {
         probe: Option<&mut Probe>,
     ) -> Result<Tracked, DropReason> {
         if let Layer4::Icmp(icmp) = headers.layer4 {
-            if is_icmp_error(headers.protocol, icmp) {
+            if headers.is_icmp_error() {
                 return Ok(self.track_error(now, bytes, headers, template.zone));
             }
             if headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp) {
@@ -430,14 +430,6 @@ const EARLY_DROP_BUCKETS: usize = 8;
 pub(crate) const ICMP_HEADER: usize = 8;
 /// After this time in both directions UDP is a stream (Linux, `udp_packet`).
 const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
-
-/// Whether a message reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
-pub(crate) const fn is_icmp_error(protocol: Protocol, icmp: IcmpHeader) -> bool {
-    match protocol {
-        Protocol::ICMP => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
-        _ => icmp.kind < 128,
-    }
-}
 
 /// Neighbour discovery and multicast listeners: never tracked.
 const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {

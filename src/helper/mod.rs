@@ -21,7 +21,7 @@ use core::net::SocketAddr;
 use crate::Instant;
 use crate::conntrack::{
     Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelpedSlot, OnMatch,
-    PacketState, Status, Tracked, Tuple,
+    PacketState, Tracked, Tuple,
 };
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
@@ -103,7 +103,7 @@ impl FtpHelper {
         let padding = packet.bytes().len().saturating_sub(headers.end);
         let may_grow = connection.has_helper()
             && segment.payload < headers.end
-            && connection.status().has(Status::SRC_NAT | Status::DST_NAT)
+            && connection.is_translated()
             && packet.tail_room() + padding < ftp::MAX_TEXT;
         if may_grow { Err(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT)) } else { Ok(()) }
     }
@@ -131,10 +131,7 @@ impl FtpHelper {
         let payload = headers.payload(packet.bytes());
         let Some(last) = payload.last() else { return Ok(false) };
         let (ends_line, next) = (*last == b'\n', segment.sequence + payload.len() as u32);
-        let sender = match tracked.direction {
-            Direction::Original => Sender::Client,
-            Direction::Reply => Sender::Server,
-        };
+        let sender = Sender::from(tracked.direction);
         let Some(helped) = connection.helped() else { return Ok(false) };
         let Some(state) = self.state(id, helped) else { return Ok(false) };
         let zone = connection.tuple(Direction::Original).zone();
@@ -199,8 +196,7 @@ impl Job {
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<bool, DropReason> {
-        let is_translated = |c: &Connection| c.status().has(Status::SRC_NAT | Status::DST_NAT);
-        let translated = self.rewrites && conntrack.get(self.id).is_some_and(is_translated);
+        let translated = self.rewrites && conntrack.get(self.id).is_some_and(Connection::is_translated);
         let announcement = expect.announcement;
         let before = Text::copy_of(headers.payload(packet.bytes()).get(announcement.range()).unwrap_or_default());
         let done = if translated {
@@ -284,6 +280,26 @@ impl Job {
         on_match: OnMatch,
     ) -> Result<ExpectationId, ExpectError> {
         conntrack.expect(self.now, self.id, tuple, on_match, ExpectPolicy::FTP)
+    }
+}
+
+impl From<Direction> for Sender {
+    /// Who sends packets in this direction of a control connection.
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Original => Self::Client,
+            Direction::Reply => Self::Server,
+        }
+    }
+}
+
+impl From<Sender> for Direction {
+    /// The direction of what this side of a control connection sends.
+    fn from(sender: Sender) -> Self {
+        match sender {
+            Sender::Client => Self::Original,
+            Sender::Server => Self::Reply,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::packet::{Headers, Layer4, Protocol, Side};
 ///
 /// SNAT changes the source of packets in original direction, and so the destination of replies.
 #[inline]
-fn is_translated(connection: &Connection, direction: Direction, side: Side) -> bool {
+fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
     let source_moves =
         matches!((direction, side), (Direction::Original, Side::Source) | (Direction::Reply, Side::Destination));
     connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })
@@ -17,7 +17,7 @@ fn is_translated(connection: &Connection, direction: Direction, side: Side) -> b
 /// arrives, the source as it leaves.
 #[inline]
 pub fn translate(connection: &Connection, direction: Direction, side: Side, bytes: &mut [u8], headers: &Headers) {
-    if !is_translated(connection, direction, side) {
+    if !moves(connection, direction, side) {
         return;
     }
     if let Some(target) = connection.tuple(direction.other()).reversed() {
@@ -42,10 +42,10 @@ pub fn translate_error(
 ) -> bool {
     let is_redirect =
         matches!(headers.layer4, Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMP && icmp.kind == 5);
-    if is_redirect && connection.status().has(Status::SRC_NAT | Status::DST_NAT) {
+    if is_redirect && connection.is_translated() {
         return false;
     }
-    if !is_translated(connection, direction, side) {
+    if !moves(connection, direction, side) {
         return true;
     }
     let other_way = connection.tuple(direction.other());
@@ -72,6 +72,6 @@ pub fn translate_error(
 
 /// Sets an end. The identifier of an ICMP query is the same at both.
 fn set_end(address: core::net::IpAddr, port: u16, identifier: u16, side: Side, bytes: &mut [u8], headers: &Headers) {
-    let port = if matches!(headers.protocol, Protocol::ICMP | Protocol::ICMPV6) { identifier } else { port };
+    let port = if headers.protocol.is_icmp() { identifier } else { port };
     headers.set_endpoint(bytes, side, address, port);
 }

@@ -60,7 +60,7 @@ impl Nat {
     fn choose_port(&mut self, tuple: Tuple, range: &NatRange, side: Side, free: impl Fn(&Tuple) -> bool) -> Tuple {
         let Some((first, size)) = candidate_ports(&tuple, range, side) else { return tuple };
         // The identifier of an ICMP query stands at its source, whichever end is mapped.
-        let end = if is_icmp(tuple) { Side::Source } else { side };
+        let end = if tuple.protocol().is_icmp() { Side::Source } else { side };
         let offset = match range.base_port {
             Some(base) => u32::from(tuple.port(side).wrapping_sub(base)),
             None if side == Side::Destination && !range.random => 0,
@@ -83,10 +83,6 @@ impl Nat {
             offset = self.choices.below(size);
         }
     }
-}
-
-fn is_icmp(tuple: Tuple) -> bool {
-    matches!(tuple.protocol(), Protocol::ICMP | Protocol::ICMPV6)
 }
 
 /// Another connection from the same address and port was mapped already: the same mapping, if it lies in the range
@@ -168,7 +164,7 @@ fn candidate_ports(tuple: &Tuple, range: &NatRange, side: Side) -> Option<(u16, 
         let (first, last) = (ports.first.min(ports.last), ports.first.max(ports.last));
         return has_ports(protocol).then(|| (first, u32::from(last - first) + 1));
     }
-    if is_icmp(*tuple) {
+    if tuple.protocol().is_icmp() {
         return Some((0, 65_536));
     }
     if side == Side::Destination || !has_ports(protocol) {

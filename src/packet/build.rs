@@ -84,7 +84,7 @@ fn is_error(headers: &Headers) -> bool {
     match headers.layer4 {
         Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMP => !matches!(icmp.kind, 0 | 8 | 13..=18),
         Layer4::Icmp(icmp) => icmp.kind < 128,
-        _ => matches!(headers.protocol, Protocol::ICMP | Protocol::ICMPV6),
+        _ => headers.protocol.is_icmp(),
     }
 }
 

@@ -216,21 +216,26 @@ impl Headers {
 
     /// Writes the transport checksum of a TCP, UDP or ICMP packet anew.
     pub(crate) fn fill_transport_checksum(&self, bytes: &mut [u8]) {
-        let (at, pseudo) = match self.protocol {
-            Protocol::TCP => (16, true),
-            Protocol::UDP => (6, true),
-            Protocol::ICMPV6 => (2, true),
-            Protocol::ICMP => (2, false),
-            _ => return,
-        };
-        write(bytes, self.transport + at, &[0, 0]);
+        let Some(at) = self.transport_checksum_at() else { return };
+        let pseudo = self.protocol != Protocol::ICMP;
+        write(bytes, at, &[0, 0]);
         let len = self.end.saturating_sub(self.transport);
         let start = if pseudo { checksum::pseudo_header(self.addresses(bytes), self.protocol.0, len) } else { 0 };
         let sum = checksum::fold(checksum::sum(bytes.get(self.transport..self.end).unwrap_or_default(), start));
         // All zeros would say "no checksum" in UDP; Linux avoids it for TCP that it sums in software as well.
         let avoids_zero = matches!(self.protocol, Protocol::TCP | Protocol::UDP);
         let sum = if sum == 0 && avoids_zero { 0xffff } else { sum };
-        write(bytes, self.transport + at, &sum.to_be_bytes());
+        write(bytes, at, &sum.to_be_bytes());
+    }
+
+    /// Where the checksum of a TCP, UDP or ICMP packet stands.
+    pub(crate) const fn transport_checksum_at(&self) -> Option<usize> {
+        match self.protocol {
+            Protocol::TCP => Some(self.transport + 16),
+            Protocol::UDP => Some(self.transport + 6),
+            Protocol::ICMP | Protocol::ICMPV6 => Some(self.transport + 2),
+            _ => None,
+        }
     }
 }
 

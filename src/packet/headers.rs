@@ -328,6 +328,16 @@ impl Headers {
         super::checksum::fold(super::checksum::sum(transport, start)) == 0
     }
 
+    /// Whether it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
+    #[inline]
+    pub const fn is_icmp_error(&self) -> bool {
+        match (self.protocol, self.layer4) {
+            (Protocol::ICMP, Layer4::Icmp(icmp)) => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
+            (_, Layer4::Icmp(icmp)) => icmp.kind < 128,
+            _ => false,
+        }
+    }
+
     /// Source and destination address as they stand in the header, one behind the other.
     pub(super) fn addresses<'p>(&self, bytes: &'p [u8]) -> &'p [u8] {
         let range = if self.family == Family::V4 { 12..20 } else { 8..40 };

@@ -37,6 +37,11 @@ impl Protocol {
     /// UDP-Lite.
     pub const UDPLITE: Self = Self(136);
 
+    /// Whether it is ICMP of either family.
+    pub const fn is_icmp(self) -> bool {
+        matches!(self, Self::ICMP | Self::ICMPV6)
+    }
+
     /// The name that Linux prints in `/proc/net/nf_conntrack`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -142,8 +142,7 @@ impl Predicted {
 fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     let mut compared = bytes.to_vec();
     let Ok(headers) = Headers::find(bytes) else { return compared };
-    let is_error = matches!(headers.layer4, Layer4::Icmp(icmp) if matches!(icmp.kind, 3 | 4 | 5 | 11 | 12));
-    if headers.protocol == Protocol::ICMP && is_error {
+    if headers.protocol == Protocol::ICMP && headers.is_icmp_error() {
         for range in [4..6, 10..12] {
             compared.get_mut(range).into_iter().for_each(|field| field.fill(0));
         }
@@ -158,16 +157,8 @@ fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     {
         compared.get_mut(at + 4..at + 8).into_iter().for_each(|field| field.fill(0));
     }
-    if bad_checksum {
-        let at = match headers.protocol {
-            Protocol::TCP => Some(16),
-            Protocol::UDP => Some(6),
-            Protocol::ICMP | Protocol::ICMPV6 => Some(2),
-            _ => None,
-        };
-        if let Some(field) = at.and_then(|at| compared.get_mut(headers.transport + at..headers.transport + at + 2)) {
-            field.fill(0);
-        }
+    if bad_checksum && let Some(at) = headers.transport_checksum_at() {
+        compared.get_mut(at..at + 2).into_iter().for_each(|field| field.fill(0));
     }
     compared
 }

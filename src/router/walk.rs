@@ -454,8 +454,7 @@ impl Router {
         next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
-        let is_icmp = matches!(transit.headers.protocol, Protocol::ICMP | Protocol::ICMPV6);
-        if transit.tracked.is_error && is_icmp {
+        if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
             let Transit { packet, headers, tracked, .. } = transit;
             let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
             let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
@@ -472,7 +471,7 @@ impl Router {
         }
         let Transit { packet, headers, tracked, .. } = transit;
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
-        if !connection.status().has(Status::SRC_NAT | Status::DST_NAT) {
+        if !connection.is_translated() {
             return Ok(());
         }
         if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, transit.out_interface) {
