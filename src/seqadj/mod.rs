@@ -18,6 +18,12 @@
 //! assert_eq!(shift.returning(SequenceNumber(1000)), SequenceNumber(1000));
 //! ```
 
+#[cfg(feature = "alloc")]
+mod history;
+
+#[cfg(feature = "alloc")]
+pub use history::{Edit, History, OutOfOrder};
+
 use crate::SequenceNumber;
 
 /// How one direction of a stream has shifted: one correction, as Linux keeps it.
