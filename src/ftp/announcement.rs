@@ -19,6 +19,10 @@ pub enum Form {
     Pasv,
     /// The server's `229` reply to `EPSV`, `(|||port|)` (RFC 2428 section 3). It names no address: the server's own.
     Epsv,
+    /// The client's `LPRT 4,4,a,b,c,d,2,p1,p2` (RFC 1639). Linux does not know it.
+    Lprt,
+    /// The server's `228` reply to `LPSV` (RFC 1639). Linux does not know it.
+    Lpsv,
 }
 
 impl Form {
@@ -27,25 +31,27 @@ impl Form {
     #[must_use]
     pub const fn sender(self) -> Sender {
         match self {
-            Self::Port | Self::Eprt => Sender::Client,
-            Self::Pasv | Self::Epsv => Sender::Server,
+            Self::Port | Self::Eprt | Self::Lprt => Sender::Client,
+            Self::Pasv | Self::Epsv | Self::Lpsv => Sender::Server,
         }
     }
 }
 
 impl fmt::Display for Form {
-    /// The word the line starts with: `PORT`, `EPRT`, `227`, `229`.
+    /// The word the line starts with: `PORT`, `EPRT`, `LPRT`, `227`, `228`, `229`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Port => "PORT",
             Self::Eprt => "EPRT",
             Self::Pasv => "227",
             Self::Epsv => "229",
+            Self::Lprt => "LPRT",
+            Self::Lpsv => "228",
         })
     }
 }
 
-/// An endpoint found in a segment's payload: where its sender will listen for the data connection.
+/// An endpoint found in a segment's payload, or in a line: where its sender will listen for the data connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Announcement {
     /// How it was announced.
@@ -54,14 +60,14 @@ pub struct Announcement {
     pub address: IpAddr,
     /// The port in the text. [`Form::Port`] and [`Form::Pasv`] can announce port 0, as Linux reads them.
     pub port: u16,
-    /// Where the text that NAT would replace starts, in bytes from the start of the payload.
+    /// Where the text that NAT would replace starts, in bytes from the start of the payload or the line.
     pub start: usize,
     /// Where that text ends, the first byte after it.
     pub end: usize,
 }
 
 impl Announcement {
-    /// The bytes of the payload that NAT would replace.
+    /// The bytes of the payload or the line that NAT would replace.
     #[inline]
     #[must_use]
     pub const fn range(&self) -> Range<usize> {

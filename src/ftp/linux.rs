@@ -73,6 +73,7 @@ fn keyword(form: Form, payload: &[u8]) -> Keyword {
         Form::Eprt => b"EPRT",
         Form::Pasv => b"227 ",
         Form::Epsv => b"229 ",
+        Form::Lprt | Form::Lpsv => return Keyword::Absent,
     };
     let begun = word.iter().zip(payload).all(|(a, b)| a.eq_ignore_ascii_case(b));
     match payload.len() {
@@ -98,6 +99,7 @@ fn announcement(form: Form, own: IpAddr, payload: &[u8]) -> Option<Announcement>
         Form::Pasv => host_port(own, text, None),
         Form::Eprt => extended::eprt(own, text),
         Form::Epsv => extended::epsv(own, text),
+        Form::Lprt | Form::Lpsv => None,
     }?;
     Some(Announcement { form, address, port, start, end: start + length })
 }
@@ -110,6 +112,7 @@ fn text_start(form: Form, payload: &[u8]) -> Option<usize> {
         Form::Port | Form::Eprt => rest.iter().position(|b| *b == b' ')? + 1,
         Form::Pasv => rest.iter().position(u8::is_ascii_digit)?,
         Form::Epsv => rest.iter().position(|b| *b == b'(')? + 1,
+        Form::Lprt | Form::Lpsv => return None,
     };
     Some(KEYWORD + offset)
 }

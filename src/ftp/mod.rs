@@ -28,8 +28,9 @@
 //! ```
 //!
 //! There are two ways to read. [`read_segment`] is how Linux does it, quirks included: one segment at a time, and only
-//! where [`LineStarts`] says that a line begins. [`Command`] and [`Reply`] are the language of the RFCs, one complete
-//! line at a time: strict in what a command's argument may be, lenient in what a reply's text may look like.
+//! where [`LineStarts`] says that a line begins. [`read_line`] has the language of the RFCs, as [`Command`] and [`Reply`]
+//! understand it, one complete line at a time: strict in what a command's argument may be, lenient in what a reply's
+//! text may look like.
 
 mod announcement;
 mod command;
@@ -38,6 +39,7 @@ mod host_port;
 mod line;
 mod line_starts;
 mod linux;
+mod read_line;
 mod reply;
 mod scanner;
 mod sender;
@@ -52,6 +54,7 @@ pub use decision::{Decision, Endpoints, Expect, PassReason, decide};
 pub use host_port::{Delimiter, ExtendedHostPort, HostPort, HostPortError, LongHostPort};
 pub use line_starts::LineStarts;
 pub use linux::read_segment;
+pub use read_line::{LineReading, ReplyLines, read_line};
 pub use reply::{Reply, ReplyEndpoint};
 pub use sender::Sender;
-pub use write::{MAX_TEXT, Text, write};
+pub use write::{MAX_TEXT, Text, write, write_like};

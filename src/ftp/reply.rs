@@ -40,10 +40,10 @@ impl ReplyEndpoint {
     }
 }
 
-/// The code and the byte behind it.
-const BEFORE_TEXT: usize = 4;
-
 impl<'a> Reply<'a> {
+    /// The code and the byte behind it.
+    pub(super) const BEFORE_TEXT: usize = 4;
+
     /// Reads one complete line. It may end in CRLF, LF or nothing; what follows the first LF is not looked at.
     ///
     /// `None` if it does not begin with a code and a blank, a hyphen or the end: it is then a line within a longer
@@ -121,7 +121,7 @@ fn in_list(byte: u8) -> bool {
 }
 
 fn endpoint(address: Option<IpAddr>, port: u16, in_text: Range<usize>) -> ReplyEndpoint {
-    ReplyEndpoint { address, port, start: BEFORE_TEXT + in_text.start, end: BEFORE_TEXT + in_text.end }
+    ReplyEndpoint { address, port, start: Reply::BEFORE_TEXT + in_text.start, end: Reply::BEFORE_TEXT + in_text.end }
 }
 
 /// The extended form that starts at `start` of `text`.

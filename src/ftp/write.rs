@@ -6,15 +6,16 @@ use core::ops::Deref;
 
 use super::Form;
 
-/// The most bytes a replacement text has: `|2|`, eight groups of four hexadecimal digits, `|65535|`.
-pub const MAX_TEXT: usize = 49;
+/// The most bytes a replacement text has: an IPv6 endpoint of [`Form::Lprt`], `6,16,`, sixteen numbers up to 255 and
+/// commas, `2,255,255`.
+pub const MAX_TEXT: usize = 78;
 
 /// The text that announces an endpoint, at most [`MAX_TEXT`] bytes of ASCII, held inline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text {
     // Bytes past `length` stay zero, so that comparison may look at all of them.
     bytes: [u8; MAX_TEXT],
-    length: usize,
+    length: u8,
 }
 
 /// Writes the text that takes the place of an announcement, exactly as Linux's FTP NAT helper does:
@@ -24,6 +25,8 @@ pub struct Text {
 /// | [`Form::Port`], [`Form::Pasv`] | `a,b,c,d,p1,p2` | the first four bytes of the address for `a,b,c,d` |
 /// | [`Form::Eprt`] | `\|1\|a.b.c.d\|port\|` | `\|2\|` eight groups of four lowercase digits `\|port\|` |
 /// | [`Form::Epsv`] | `\|\|\|port\|` | `\|\|\|port\|` |
+///
+/// [`Form::Lprt`] and [`Form::Lpsv`], which Linux does not know, are written as RFC 1639 has them.
 ///
 /// Numbers have no leading zeros, the delimiter is always `|`, and an IPv6 address is never shortened with `::`.
 ///
@@ -46,6 +49,33 @@ pub fn write(form: Form, address: IpAddr, port: u16) -> Text {
             text.push_all(b"|||");
             text.port(port);
         }
+        Form::Lprt | Form::Lpsv => text.long(address, port),
+    }
+    text
+}
+
+/// Writes as [`write`], in the dress of the text that is replaced: with its delimiter, unless that stands in the address
+/// too, and in a [`Form::Epsv`] reply with family and address if it had them.
+///
+/// ```
+/// use core::net::{IpAddr, Ipv4Addr};
+/// use ftp_conntrack::ftp::{Form, write_like};
+///
+/// let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 107));
+/// assert_eq!(write_like(Form::Eprt, b"!1!10.0.0.5!1234!", address, 51213).as_bytes(), b"!1!198.51.100.107!51213!");
+/// assert_eq!(write_like(Form::Epsv, b"|1|10.0.0.5|1234|", address, 1234).as_bytes(), b"|1|198.51.100.107|1234|");
+/// ```
+#[must_use]
+pub fn write_like(form: Form, replaced: &[u8], address: IpAddr, port: u16) -> Text {
+    let (Form::Eprt | Form::Epsv, Some(&delimiter)) = (form, replaced.first()) else {
+        return write(form, address, port);
+    };
+    let says_address = form == Form::Epsv && replaced.get(1) != Some(&delimiter);
+    let mut text = write(if says_address { Form::Eprt } else { form }, address, port);
+    let stands_in_text = delimiter.is_ascii_hexdigit() || matches!(delimiter, b'.' | b':');
+    if delimiter.is_ascii_graphic() && !stands_in_text {
+        let written = text.bytes.iter_mut().take(usize::from(text.length));
+        written.filter(|byte| **byte == b'|').for_each(|byte| *byte = delimiter);
     }
     text
 }
@@ -63,7 +93,7 @@ impl Text {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 
     /// The text, which is always ASCII.
@@ -101,6 +131,30 @@ impl Text {
         }
         self.push(b'|');
         self.port(port);
+    }
+
+    /// RFC 1639: IP version, length and bytes of the address, length and bytes of the port.
+    fn long(&mut self, address: IpAddr, port: u16) {
+        match address {
+            IpAddr::V4(v4) => {
+                self.push_all(b"4,4");
+                self.octets(&v4.octets());
+            }
+            IpAddr::V6(v6) => {
+                self.push_all(b"6,16");
+                self.octets(&v6.octets());
+            }
+        }
+        self.push_all(b",2");
+        self.octets(&port.to_be_bytes());
+    }
+
+    /// Each with a comma before it.
+    fn octets(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.push(b',');
+            self.decimal((*octet).into());
+        }
     }
 
     fn groups(&mut self, address: Ipv6Addr) {
@@ -143,7 +197,7 @@ impl Text {
 
     fn push(&mut self, byte: u8) {
         // The longest text fits exactly, so the check never fails.
-        if let Some(slot) = self.bytes.get_mut(self.length) {
+        if let Some(slot) = self.bytes.get_mut(usize::from(self.length)) {
             *slot = byte;
             self.length += 1;
         }
@@ -194,6 +248,7 @@ mod tests {
     extern crate std;
     use super::*;
     use core::net::Ipv4Addr;
+    use std::borrow::ToOwned;
     use std::format;
 
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
@@ -222,9 +277,27 @@ mod tests {
 
     #[test]
     fn the_longest_text_fits() {
-        let text = write(Form::Eprt, IpAddr::V6(Ipv6Addr::from([0xff; 16])), 65535);
-        assert_eq!(&*text, b"|2|ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff|65535|");
+        let text = write(Form::Lprt, IpAddr::V6(Ipv6Addr::from([0xff; 16])), 65535);
+        assert_eq!(text.as_str(), format!("6,16,{}2,255,255", "255,".repeat(16)));
         assert_eq!(text.len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn long() {
+        assert_eq!(&*write(Form::Lprt, V4, 1234), b"4,4,203,0,113,1,2,4,210");
+        assert_eq!(&*write(Form::Lpsv, V6, 1234), b"6,16,32,1,13,184,0,0,0,0,0,0,0,0,0,171,0,1,2,4,210");
+    }
+
+    #[test]
+    fn the_dress_of_what_is_replaced() {
+        let like = |form, replaced: &[u8], address| write_like(form, replaced, address, 7).as_str().to_owned();
+        assert_eq!(like(Form::Eprt, b"!1!10.0.0.5!1234!", V4), "!1!203.0.113.1!7!");
+        assert_eq!(like(Form::Eprt, b"a1a10.0.0.5a1234a", V4), "|1|203.0.113.1|7|", "no longer one that can be read");
+        assert_eq!(like(Form::Eprt, b":1:10.0.0.5:1234:", V4), "|1|203.0.113.1|7|");
+        assert_eq!(like(Form::Epsv, b"###1234#", V4), "###7#");
+        assert_eq!(like(Form::Epsv, b"+2+fd00::5+1234+", V6), "+2+2001:0db8:0000:0000:0000:0000:00ab:0001+7+");
+        assert_eq!(like(Form::Pasv, b"10,0,0,5,4,210", V4), "203,0,113,1,0,7");
+        assert_eq!(like(Form::Lprt, b"", V4), "4,4,203,0,113,1,2,0,7");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Packet<'b> {
 
 impl<'b> Packet<'b> {
     /// Tail room with which no packet is ever refused for want of room.
-    pub const ROOM: usize = 64;
+    pub const ROOM: usize = 80;
 
     /// The packet that stands at `range` of `buffer`.
     ///
