@@ -26,6 +26,7 @@
 //! | [`helper`] | carries [`ftp`]'s decision out on a tracked connection | `nf_conntrack_ftp`, `nf_nat_ftp` | `alloc` |
 //! | [`netfilter`] | tables, chains, matches, targets; firewall marks | ip_tables, xt_* | `alloc` |
 //! | [`router`] | the order in which a packet meets all of these | the hooks | `alloc` |
+//! | [`masquerade`] | what the other side of a router would have seen | – | `std` |
 //! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
 //! | [`capture`] | pcap and pcapng | – | `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
@@ -75,6 +76,8 @@ pub mod event;
 pub mod ftp;
 #[cfg(feature = "alloc")]
 pub mod helper;
+#[cfg(feature = "std")]
+pub mod masquerade;
 #[cfg(feature = "alloc")]
 pub mod nat;
 #[cfg(feature = "alloc")]

@@ -54,7 +54,7 @@ pub fn write(form: Form, address: IpAddr, port: u16) -> Text {
     text
 }
 
-/// Writes as [`write`], in the dress of the text that is replaced: with its delimiter, unless that stands in the address
+/// Writes as [`write()`], in the dress of the text that is replaced: with its delimiter, unless that stands in the address
 /// too, and in a [`Form::Epsv`] reply with family and address if it had them.
 ///
 /// ```

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 use core::ops::Range;
 
-use super::headers::read_array;
-use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, checksum};
+use super::headers::{BadOption, read_array};
+use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, TcpOptions, checksum};
 use crate::SequenceNumber;
 
 /// One of a packet's two ends.
@@ -181,6 +181,56 @@ impl Headers {
             write(bytes, place, &new.to_be_bytes());
             update(bytes, self.transport + 16, |sum| checksum::replace_u32(sum, old, new));
         }
+    }
+
+    /// Changes the edges of a TCP packet's SACK blocks (RFC 2018). An edge at an odd place leaves the checksum wrong, as
+    /// Linux does (seen on 6.18).
+    ///
+    /// # Errors
+    /// When an option does not fit; edges before it are changed.
+    pub fn map_sack_edges(
+        &self,
+        bytes: &mut [u8],
+        map: impl Fn(SequenceNumber) -> SequenceNumber,
+    ) -> Result<(), BadOption> {
+        let options = self.tcp_options(bytes);
+        // A header has at most 40 bytes of options: two times four blocks.
+        let mut edges = [(0, 0); 16];
+        let mut slots = edges.iter_mut();
+        let mut result = Ok(());
+        for option in options.iter() {
+            match option {
+                Ok((TcpOptions::SACK, at, value)) if value.len() % 8 == 0 => {
+                    let found = value.as_chunks::<4>().0.iter().enumerate();
+                    for ((i, edge), slot) in found.zip(&mut slots) {
+                        *slot = (20 + at + i * 4, u32::from_be_bytes(*edge));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        for (at, edge) in edges.into_iter().take_while(|(at, _)| *at != 0) {
+            self.set_tcp_word(bytes, at, map(SequenceNumber(edge)).0);
+        }
+        result
+    }
+
+    /// Changes the urgent pointer of a TCP packet, which counts from its sequence number (RFC 6093 section 2).
+    pub fn map_urgent_pointer(&self, bytes: &mut [u8], map: impl Fn(u16) -> u16) {
+        let (Layer4::Tcp(_), at) = (self.layer4, self.transport + 18) else { return };
+        let Some(old) = read_array(bytes, at).map(u16::from_be_bytes) else { return };
+        let new = map(old);
+        if new != old {
+            write(bytes, at, &new.to_be_bytes());
+            update(bytes, self.transport + 16, |sum| checksum::replace_u16(sum, old, new));
+        }
+    }
+
+    /// Changes the sequence number of a TCP packet that an ICMP error quotes, which may end before its checksum.
+    pub fn map_quoted_sequence(&self, bytes: &mut [u8], map: impl Fn(SequenceNumber) -> SequenceNumber) {
+        let Some(old) = read_array(bytes, self.transport + 4).map(u32::from_be_bytes) else { return };
+        self.set_tcp_word(bytes, 4, map(SequenceNumber(old)).0);
     }
 
     /// Takes one from the time to live or hop limit, if there is one left.

@@ -49,5 +49,5 @@ pub use edit::Side;
 pub(crate) use fragment::{Cut, must_not_be_cut};
 #[cfg(feature = "alloc")]
 pub(crate) use headers::read_array;
-pub use headers::{Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
+pub use headers::{BadOption, Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
 pub use protocol::{Family, Protocol};

@@ -113,6 +113,11 @@ impl<T: AsRef<[u8]>> History<T> {
         Self { edits: VecDeque::with_capacity(most), most, shift: 0 }
     }
 
+    /// The same, its memory taken as replacements come.
+    pub fn growing(most: usize) -> Self {
+        Self { edits: VecDeque::new(), most, shift: 0 }
+    }
+
     /// Notes that `removed` bytes from `start`, in their sender's numbers, leave as `inserted`.
     ///
     /// # Errors

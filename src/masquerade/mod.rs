@@ -1,0 +1,143 @@
+//! What the other side of a masquerading router would have seen: packets from its inside as they look outside, or the
+//! other way round, without the router.
+//!
+//! [`Masquerade`] translates addresses, ports and FTP text and adjusts numbers; it follows no connection's state and
+//! drops nothing. A packet that shows the inside of a router, whichever way it goes, becomes the same packet outside:
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use ftp_conntrack::ftp::{LineReading, ReplyLines, Sender, read_line};
+//! use ftp_conntrack::masquerade::{Line, Masquerade};
+//! use ftp_conntrack::{SequenceNumber, netfilter::Cidr};
+//!
+//! let inside = "10.0.0.5".parse::<IpAddr>()?;
+//! let mut masquerade = Masquerade::new(vec![Cidr::host(inside)], "203.0.113.1".parse()?);
+//!
+//! // What a client inside says; where its line begins is the reader's to know.
+//! let text = b"PORT 10,0,0,5,4,210\r\n";
+//! let reading = read_line(Sender::Client, inside, text, &mut ReplyLines::default());
+//! let LineReading::Announcement(announcement) = reading else { panic!("{reading:?}") };
+//! let line = Line {
+//!     frame: 17,
+//!     from: "10.0.0.5:40000".parse()?,
+//!     to: "198.51.100.9:21".parse()?,
+//!     start: SequenceNumber(1000),
+//!     text,
+//! };
+//! let rewriting = masquerade.announce(&line, &announcement).ok_or("left as it is")?;
+//! assert_eq!(rewriting.text.as_str(), "203,0,113,1,4,210");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Masquerade::translate`] then writes that text into every packet that bears it, in whatever pieces, and moves the
+//! numbers behind it.
+
+mod mapping;
+mod streams;
+mod translate;
+
+pub use mapping::Known;
+pub use translate::{Outcome, Untouched};
+
+use std::net::{IpAddr, SocketAddr};
+use std::vec::Vec;
+
+use crate::SequenceNumber;
+use crate::ftp::{self, Announcement, Form, Text};
+use crate::netfilter::Cidr;
+use crate::packet::Protocol;
+use mapping::Mapping;
+use streams::{Flow, Streams};
+
+/// One side of a masquerading router, to be shown as the other side sees it.
+///
+/// Addresses to be replaced are *near*, all others *remote*; what takes a near address's place is *far*.
+#[derive(Debug)]
+pub struct Masquerade {
+    mapping: Mapping,
+    streams: Streams,
+}
+
+/// A line of a control connection, where it stands in the stream.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Line<'a> {
+    /// The frame that completed it.
+    pub frame: u64,
+    /// Who says it.
+    pub from: SocketAddr,
+    /// To whom.
+    pub to: SocketAddr,
+    /// The sequence number of its first byte.
+    pub start: SequenceNumber,
+    /// The line.
+    pub text: &'a [u8],
+}
+
+/// An announcement that leaves otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rewriting {
+    /// What takes the place of [`Announcement::range`] of the line.
+    pub text: Text,
+    /// Where the data connection is announced now.
+    pub endpoint: SocketAddr,
+}
+
+impl Masquerade {
+    /// The inside as the outside sees it: every address of `inside` is `outside`. Ports stay, unless two hosts inside
+    /// would have the same one towards the same endpoint.
+    pub fn new(inside: Vec<Cidr>, outside: IpAddr) -> Self {
+        Self { mapping: Mapping::hide(inside, outside), streams: Streams::default() }
+    }
+
+    /// The outside as the inside sees it: `outside` is `host`, the only one behind it.
+    pub fn back(outside: IpAddr, host: IpAddr) -> Self {
+        Self { mapping: Mapping::reveal(outside, host), streams: Streams::default() }
+    }
+
+    /// Notes an announcement, before any packet of it is translated; `None` if it leaves as it is.
+    ///
+    /// A near speaker's own address, another near one, and in replies the unspecified one are replaced; an address
+    /// elsewhere is not the router's to translate. Where a line was announced before at the same place, nothing changes.
+    pub fn announce(&mut self, line: &Line<'_>, announcement: &Announcement) -> Option<Rewriting> {
+        let unspecified = announcement.address.is_unspecified() && matches!(announcement.form, Form::Pasv | Form::Lpsv);
+        let address = if unspecified { line.from.ip() } else { announcement.address };
+        if !self.mapping.is_near(line.from.ip()) || !self.mapping.is_near(address) || announcement.port == 0 {
+            return None;
+        }
+        let listens = SocketAddr::new(address, announcement.port);
+        // Any port of the other side may come.
+        let comes_from = SocketAddr::new(line.to.ip(), 0);
+        let endpoint = self.mapping.far(Protocol::TCP, listens, comes_from).0;
+        let replaced = line.text.get(announcement.range())?;
+        // A 229 reply says no address, and mostly stays.
+        let is_same = endpoint.port() == announcement.port
+            && (endpoint.ip() == announcement.address || !says_address(announcement.form, replaced));
+        if is_same {
+            return None;
+        }
+        let text = ftp::write_like(announcement.form, replaced, endpoint.ip(), endpoint.port());
+        let start = line.start + u32::try_from(announcement.start).ok()?;
+        let flow = Flow { from: line.from, to: line.to };
+        self.streams
+            .replace(flow, line.frame, start, replaced.len() as u32, text)
+            .then_some(Rewriting { text, endpoint })
+    }
+
+    /// A SYN with this sequence number: a stream begins, or, with the number that it began with, begins again.
+    pub fn begin(&mut self, frame: u64, from: SocketAddr, to: SocketAddr, sequence: SequenceNumber) {
+        self.streams.begin(Flow { from, to }, frame, sequence);
+    }
+}
+
+/// Whether the text of an announcement has an address in it.
+fn says_address(form: Form, text: &[u8]) -> bool {
+    match (form, text) {
+        (Form::Epsv, [first, second, ..]) => first != second,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;
