@@ -56,6 +56,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod behaviour;
 #[cfg(feature = "alloc")]
 mod chains;
 #[cfg(feature = "alloc")]
@@ -94,5 +95,6 @@ pub mod seqadj;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use behaviour::Behaviour;
 pub use sequence::SequenceNumber;
 pub use time::Instant;

@@ -18,7 +18,6 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::net::SocketAddr;
 
-use crate::Instant;
 use crate::conntrack::{
     Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelpedSlot, OnMatch,
     PacketState, Tracked, Tuple,
@@ -27,6 +26,7 @@ use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
 use crate::nat::Nat;
 use crate::packet::{Headers, Layer4, Packet, Protocol, Segment};
+use crate::{Behaviour, Instant};
 
 /// Which parts of the helper are there, and their options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +38,14 @@ pub struct HelperConfig {
     pub rewrites: bool,
     /// Whether an announced address may be another than the speaker's (`loose=1`).
     pub loose: bool,
+    /// Whom it behaves like.
+    pub behaviour: Behaviour,
 }
 
 impl Default for HelperConfig {
-    /// All there, not loose.
+    /// All there, not loose, as Linux does it.
     fn default() -> Self {
-        Self { enabled: true, rewrites: true, loose: false }
+        Self { enabled: true, rewrites: true, loose: false, behaviour: Behaviour::Linux }
     }
 }
 
@@ -64,6 +66,12 @@ impl HelperConfig {
     #[must_use]
     pub const fn loose(self, loose: bool) -> Self {
         Self { loose, ..self }
+    }
+
+    /// The same, behaving like this.
+    #[must_use]
+    pub const fn behaving(self, behaviour: Behaviour) -> Self {
+        Self { behaviour, ..self }
     }
 }
 
