@@ -171,6 +171,10 @@ impl Exact {
         self.bench.write(own, incoming, taken, state.longest[direction.other() as usize], passage);
         self.came = came;
         own.trim(&mut self.pool);
+        if let Some((start, growth)) = own.grown() {
+            // Windows are reckoned by it; the numbers are adjusted here.
+            conntrack.register_growth(id, direction, start, growth);
+        }
 
         let window = state.windows[direction.other() as usize];
         if let Some(owed) = own.owed() {

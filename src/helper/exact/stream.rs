@@ -103,6 +103,7 @@ pub(super) struct Stream {
     /// Holds all from its start to `next`, and what came early.
     window: Option<Window>,
     history: History<Text>,
+    grown: Option<(SequenceNumber, i32)>,
     /// Nobody reads it any more.
     opaque: bool,
 }
@@ -142,6 +143,7 @@ impl Stream {
             fin: None,
             window: None,
             history: History::new(EDITS),
+            grown: None,
             opaque: false,
         }
     }
@@ -190,7 +192,7 @@ impl Stream {
 
     /// The same; a number beyond what may leave is the number of what comes next.
     pub(super) fn outgoing_at_most(&self, number: SequenceNumber) -> SequenceNumber {
-        let beyond = self.begun && !self.opaque && number.after(self.released);
+        let beyond = self.begun && !self.opaque && number.after(self.end());
         self.outgoing(if beyond { self.released } else { number })
     }
 
@@ -213,7 +215,7 @@ impl Stream {
         let (released, next) = (self.released, self.next);
         if self.opaque {
             self.pass(incoming.end());
-        } else if incoming.start.after(next) {
+        } else if incoming.start.after(next) && !incoming.payload.is_empty() {
             return self.take_early(incoming, pool);
         } else if incoming.end().after(next) {
             self.read_new(incoming, pool, listener);
@@ -229,9 +231,6 @@ impl Stream {
 
     /// A segment after a gap: its bytes wait.
     fn take_early(&mut self, incoming: Incoming<'_>, pool: &mut Pool) -> Taken {
-        if incoming.payload.is_empty() {
-            return Taken { emission: Emission::Nothing { number: self.outgoing(self.released) }, fin: false };
-        }
         let mut window = self.window.take().or_else(|| pool.take(self.released));
         let kept = window.as_mut().is_some_and(|window| window.insert(incoming.start, incoming.payload));
         if !kept && incoming.fin && self.fin == Some(incoming.end()) {
@@ -294,12 +293,11 @@ impl Stream {
             match self.line {
                 Line::Held if feed.is_some() => {
                     if let Some((range, text)) = listener.line(part, false) {
-                        // Lines follow each other, so that nothing here overlaps.
-                        let _ = self.history.replace(here + range.start as u32, range.len() as u32, text);
+                        self.replace(here + range.start as u32, range.len() as u32, text);
                     }
                 }
                 Line::Held if len > LONGEST => {
-                    let _ = self.history.replace(here, len as u32, Text::EMPTY);
+                    self.replace(here, len as u32, Text::EMPTY);
                     self.line = Line::Swallowed;
                 }
                 Line::Held if listener.may_leave(part) => {
@@ -331,11 +329,24 @@ impl Stream {
         self.next = self.next.later(self.released);
     }
 
+    /// Lines follow each other, so that no replacement overlaps another.
+    fn replace(&mut self, start: SequenceNumber, removed: u32, text: Text) {
+        if self.history.replace(start, removed, text).is_ok() {
+            let (_, growth) = self.grown.get_or_insert((start, 0));
+            *growth += text.len() as i32 - removed as i32;
+        }
+    }
+
+    /// By how much the stream has grown since this was asked last, and from where on.
+    pub(super) fn grown(&mut self) -> Option<(SequenceNumber, i32)> {
+        self.grown.take()
+    }
+
     /// The window is full of a line that does not end: it is given up.
     fn swallow_if_full(&mut self) {
         let held = self.next.since(self.released);
         if self.line == Line::Held && held > LONGEST as i32 {
-            let _ = self.history.replace(self.released, held as u32, Text::EMPTY);
+            self.replace(self.released, held as u32, Text::EMPTY);
             self.released = self.next;
             self.line = Line::Swallowed;
         }
@@ -345,7 +356,7 @@ impl Stream {
     fn end_unfinished_line(&mut self) {
         if self.fin == Some(self.next) && self.released.before(self.next) {
             let held = self.next.since(self.released) as u32;
-            let _ = self.history.replace(self.released, held, Text::EMPTY);
+            self.replace(self.released, held, Text::EMPTY);
             self.released = self.next;
         }
     }
@@ -378,7 +389,7 @@ impl Stream {
     /// The number of a segment that leaves without bytes.
     fn number_of_nothing(&self, incoming: Incoming<'_>, fin: bool) -> SequenceNumber {
         let delivered = !incoming.end().after(self.acknowledged);
-        if incoming.payload.is_empty() && !incoming.start.after(self.released) && !fin {
+        if incoming.payload.is_empty() && !incoming.start.after(self.end()) && !fin {
             self.outgoing(incoming.start)
         } else if delivered && !fin {
             // An old number, so that the other side says again what it has.
@@ -386,6 +397,11 @@ impl Stream {
         } else {
             self.outgoing(self.released)
         }
+    }
+
+    /// The number behind everything that may leave; the stream's end counts one.
+    fn end(&self) -> SequenceNumber {
+        self.released + u32::from(self.fin == Some(self.released))
     }
 
     /// Copies the bytes of the stream from `from` to `to`, of which `incoming` came just now. How many there are.
@@ -420,8 +436,7 @@ impl Stream {
         if !self.begun {
             return ours;
         }
-        let end = self.released + u32::from(self.fin == Some(self.released));
-        if ours.after(end) {
+        if ours.after(self.end()) {
             // Nothing of this was sent.
             return ours;
         }
@@ -617,6 +632,7 @@ mod tests {
         assert_eq!(both.send(21, b"LIST\r\n", true), "25 LIST\\r\\n FIN");
         assert_eq!(both.acknowledges(32), 28);
         assert_eq!(both.send(27, b"", true), "31 ");
+        assert_eq!(both.send(28, b"", false), "32 ", "an acknowledgement after the end");
     }
 
     #[test]
