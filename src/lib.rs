@@ -28,6 +28,7 @@
 //! | [`router`] | the order in which a packet meets all of these | the hooks | `alloc` |
 //! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
 //! | [`capture`] | pcap and pcapng | – | `capture` |
+//! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
 //!
 //! Beside them, [`event`] tells what happened, as data.
@@ -75,6 +76,8 @@ pub mod event;
 pub mod ftp;
 #[cfg(feature = "alloc")]
 pub mod helper;
+#[cfg(feature = "capture")]
+pub mod inspect;
 #[cfg(feature = "alloc")]
 pub mod nat;
 #[cfg(feature = "alloc")]

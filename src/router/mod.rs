@@ -41,6 +41,8 @@ mod interfaces;
 mod outbox;
 mod walk;
 
+#[cfg_attr(not(feature = "capture"), allow(unused_imports))]
+pub(crate) use fragments::{Fragments, Gathered};
 pub use interfaces::{Interface, InterfaceAddress, Route, RouteKind, Scope};
 pub use outbox::{Outbox, Outgoing, Way};
 
@@ -56,7 +58,7 @@ use crate::helper::{FtpHelper, HelperConfig};
 use crate::nat::{Choices, Nat};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
 use crate::packet::{Family, MAX_BUILT, Packet};
-use fragments::Fragments;
+
 use interfaces::Network;
 
 /// What a router is made of.
