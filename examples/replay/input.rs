@@ -96,7 +96,7 @@ fn bundled() -> Result<PathBuf, Failure> {
     Err(Failure::of_file(&path, "the bundled recording is not there; name a CAPTURE or a --router DIR"))
 }
 
-fn open(path: &Path) -> Result<Reader<File>, Failure> {
+pub(crate) fn open(path: &Path) -> Result<Reader<File>, Failure> {
     if fs::metadata(path).is_ok_and(|file| file.is_dir()) {
         return Err(Failure::of_file(path, "is a directory, no capture; with a router's files in it: --router DIR"));
     }

@@ -9,9 +9,11 @@
 //!
 //! Exit status: 0 done (with `--verify`: all agree), 1 something differs, 2 the arguments or an input are wrong.
 
+mod anywhere;
 mod arguments;
 mod decode;
 mod differences;
+mod facts;
 mod failure;
 mod fan;
 mod input;
@@ -64,6 +66,9 @@ fn main() -> ExitCode {
 /// Whether all agrees, as far as it was compared.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     arguments.check()?;
+    if let (None, Some(capture), true) = (&arguments.router, &arguments.capture, arguments.json) {
+        return anywhere::run(capture, arguments).map(|()| true);
+    }
     let mut input = Input::open(arguments)?;
     let mut recorder = Recorder::create(arguments.write.as_deref(), &input)?;
     let mut notices = Notices::new(&input.capture_name);

@@ -30,7 +30,8 @@ pub(super) struct Open {
     pub(super) there: SocketAddr,
     /// The same port at the announcer's address on the control connection, where that is another.
     pub(super) own: Option<SocketAddr>,
-    pub(super) met: bool,
+    /// How many connections came.
+    pub(super) met: u32,
     pub(super) refused: Option<u16>,
 }
 
@@ -105,7 +106,7 @@ impl Expected {
         }
     }
 
-    /// The announcement that a connection from one endpoint to another meets best, which is met then.
+    /// The announcement that a connection from one endpoint to another meets best, which is met then; as it was before.
     pub(super) fn meet(&mut self, from: SocketAddr, to: SocketAddr) -> Option<(Open, Fit)> {
         let sessions = self.endpoints.get(&to)?;
         let mut best: Option<((bool, u8), SessionId, u32, Fit)> = None;
@@ -113,7 +114,7 @@ impl Expected {
             // The latest first.
             for open in self.open.get(session).into_iter().flatten().rev() {
                 let Some(fit) = fit(open, from, to) else { continue };
-                let rank = (open.met, fit as u8);
+                let rank = (open.met > 0, fit as u8);
                 if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
                     best = Some((rank, *session, open.number, fit));
                 }
@@ -121,8 +122,9 @@ impl Expected {
         }
         let (_, session, number, fit) = best?;
         let open = self.open.get_mut(&session)?.iter_mut().find(|open| open.number == number)?;
-        open.met = true;
-        Some((*open, fit))
+        let found = *open;
+        open.met = open.met.saturating_add(1);
+        Some((found, fit))
     }
 
     /// Remembers a SYN that nobody announced.
@@ -155,7 +157,7 @@ fn fit(open: &Open, from: SocketAddr, to: SocketAddr) -> Option<Fit> {
 }
 
 fn given_up(open: &Open, why: Unfulfilled) -> Option<GivenUp> {
-    (!open.met).then(|| (open.number, open.refused.map_or(why, Unfulfilled::Refused)))
+    (open.met == 0).then(|| (open.number, open.refused.map_or(why, Unfulfilled::Refused)))
 }
 
 #[cfg(test)]
@@ -177,7 +179,7 @@ mod tests {
             from: SERVER.parse().unwrap(),
             there: end(there),
             own: own.map(end),
-            met: false,
+            met: 0,
             refused: None,
         }
     }

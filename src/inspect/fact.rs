@@ -106,6 +106,8 @@ pub struct Data {
     pub session: SessionId,
     /// The announcement.
     pub number: u32,
+    /// How many data connections of the same announcement came before.
+    pub earlier: u32,
     /// Who opens it.
     pub from: SocketAddr,
     /// Where to.

@@ -370,8 +370,8 @@ impl Inspector {
         if self.flows.len() - self.sessions >= MAX_DATA {
             self.make_room(at, sink);
         }
-        let Open { session, number, opener, .. } = *open;
-        let data = Data { session, number, from, to, opener, began, fit, related };
+        let Open { session, number, opener, met, .. } = *open;
+        let data = Data { session, number, earlier: met, from, to, opener, began, fit, related };
         Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &Fact::DataOpened(data));
         let copies = super::copies::Copies::default();
         let flow = DataFlow { data, trail: Trail::new(at), copies, ended: false };

@@ -337,7 +337,7 @@ impl Talk {
                 from: ends.own(sender.other()),
                 there: SocketAddr::new(address, port),
                 own: (address != own).then(|| SocketAddr::new(own, port)),
-                met: false,
+                met: 0,
                 refused: None,
             });
         }
