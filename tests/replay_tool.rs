@@ -354,9 +354,17 @@ fn a_capture_from_anywhere_is_followed() {
     let path = bundled().join("router.pcapng");
     let told = run(&[path.to_str().unwrap()]);
     assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
-    told.assert_says(&["Router     none given", "Helper     on port 21\n", "C PORT 10,77,1,2,11,65\n"]);
+    told.assert_says(&[
+        "FTP        2 control connections to port 21; 8 data connections announced, 8 came\n",
+        "C PORT 10,77,1,2,11,65\n",
+        "the helper expects 198.51.100.9:* > 10.77.1.2:2881\n",
+        "C PORT 203,0,113,1,11,65\n",
+    ]);
     let elsewhere = run(&["--ports", "2121", path.to_str().unwrap()]);
-    elsewhere.assert_says(&["FTP        0 control connections", "Helper     on port 2121\n"]);
+    elsewhere.assert_says(&[
+        "FTP        0 control connections to port 2121; no data connection announced\n",
+        "Note       FTP is spoken on a port that is not watched: 198.51.100.9:21; --ports 2121,21\n",
+    ]);
 }
 
 #[test]

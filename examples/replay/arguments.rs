@@ -52,6 +52,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub(crate) inside: Vec<Cidr>,
 
+    /// Tell of every control connection, in full and as each ends; the summary comes last then. Otherwise, of many, only of
+    /// those with something announced or something wrong. For captures without --router
+    #[arg(long)]
+    pub(crate) all: bool,
+
     /// One JSON object a line: events as they happen, a summary last
     #[arg(long)]
     pub(crate) json: bool,

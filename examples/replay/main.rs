@@ -22,6 +22,7 @@ mod notices;
 mod output;
 mod progress;
 mod record;
+mod seen;
 mod session;
 mod story;
 mod style;
@@ -66,11 +67,11 @@ fn main() -> ExitCode {
 /// Whether all agrees, as far as it was compared.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     arguments.check()?;
-    if let (None, Some(capture), true) = (&arguments.router, &arguments.capture, arguments.json) {
+    if let (None, Some(capture)) = (&arguments.router, &arguments.capture) {
         return anywhere::run(capture, arguments).map(|()| true);
     }
     let mut input = Input::open(arguments)?;
-    let mut recorder = Recorder::create(arguments.write.as_deref(), &input)?;
+    let mut recorder = Recorder::of_router(arguments.write.as_deref(), &input)?;
     let mut notices = Notices::new(&input.capture_name);
     let mut output = Output::standard();
     let mut sinks: [&mut dyn Sink; 2] = [&mut recorder, &mut notices];
