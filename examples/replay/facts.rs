@@ -33,7 +33,7 @@
 //! | `began` | `syn`, `syn_ack`, `mid_stream` |
 //! | `fit` | `exact`, `own_address` (not the address announced, but the announcer's), `other_source` |
 //! | `related` | whether Linux's tracker takes it for the expected one |
-//! | `reason` | of `destroyed`: `closed`, `half_closed`, `reset`, `refused`, `never_answered`, `open` |
+//! | `reason` | of `unfulfilled`: `refused`, `not_captured` (the server says that it came), `replaced`, `over`, `end_of_capture`; of `destroyed`: `closed`, `half_closed`, `reset`, `refused`, `never_answered`, `open` |
 //! | `packets` `bytes` `fin` | two numbers: of the client, or who opened the data connection; of the other side |
 
 use std::net::SocketAddr;
@@ -80,6 +80,7 @@ impl<'o> JsonFacts<'o> {
             ("data", summary.data),
             ("data_failed", summary.data_failed),
             ("unfulfilled", summary.unfulfilled),
+            ("not_captured", summary.not_captured),
             ("gaps", summary.gaps),
             ("damaged", summary.damaged),
             ("steps_back", summary.steps_back),

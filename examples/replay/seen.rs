@@ -353,9 +353,9 @@ impl Live {
             Fact::DataOpened(data) => self.data_opened(at, data),
             Fact::DataEnded(data, ending) => self.data_ended(data, ending),
             Fact::Unfulfilled { number, why, .. } => {
-                self.wrong |= !matches!(why, Unfulfilled::Refused(_));
+                self.wrong |= !matches!(why, Unfulfilled::Refused(_) | Unfulfilled::NotCaptured);
                 if let Some(seen) = self.seen(*number) {
-                    seen.unfulfilled = Some(why.to_string());
+                    seen.unfulfilled = Some(*why);
                 }
             }
             Fact::Ended(ended) => {
@@ -513,6 +513,11 @@ fn notes(summary: &Summary) -> Vec<String> {
         ),
         (summary.cut, "packet of FTP was cut by the capture", "packets of FTP were cut by the capture"),
         (summary.tunnelled, "packet comes in a tunnel", "packets come in a tunnel"),
+        (
+            summary.not_captured,
+            "announced data connection came, as the server says, and is not in the capture",
+            "announced data connections came, as the server says, and are not in the capture",
+        ),
         (
             summary.evicted,
             "control connection was given up, as too many were open",

@@ -8,7 +8,7 @@ use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::{Counters, Direction, TcpState, Tuple};
 use ftp_conntrack::event::{DestroyReason, DropReason};
 use ftp_conntrack::ftp::Sender;
-use ftp_conntrack::inspect::{Helper, How};
+use ftp_conntrack::inspect::{Helper, How, Unfulfilled};
 use ftp_conntrack::packet::TcpFlags;
 
 use crate::talk::Talk;
@@ -101,7 +101,7 @@ pub(crate) struct Seen {
     /// The data connections, each with what is to be said of how it fits.
     pub(crate) data: Vec<(Data, Option<&'static str>)>,
     /// Why none came.
-    pub(crate) unfulfilled: Option<String>,
+    pub(crate) unfulfilled: Option<Unfulfilled>,
 }
 
 impl Outcome {

@@ -3,7 +3,7 @@
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::Direction;
 use ftp_conntrack::ftp::Sender;
-use ftp_conntrack::inspect::Helper;
+use ftp_conntrack::inspect::{Helper, Unfulfilled};
 use ftp_conntrack::replay::Summary;
 
 use crate::input::Input;
@@ -191,8 +191,10 @@ impl<'o> Teller<'o> {
             }
             self.data(data, speaker.other());
         }
-        if let Some(why) = &seen.unfulfilled {
-            self.under(&self.style.bad(format!("  nothing came: {why}")));
+        match seen.unfulfilled {
+            Some(why @ Unfulfilled::NotCaptured) => self.under(&self.style.faint(format!("  {why}"))),
+            Some(why) => self.under(&self.style.bad(format!("  nothing came: {why}"))),
+            None => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! How a TCP connection goes on, by its packets' headers alone.
 
-use super::{Ending, Moment};
+use super::{Began, Ending, Moment};
 use crate::SequenceNumber;
 use crate::packet::{Segment, TcpFlags};
 
@@ -14,11 +14,11 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    pub(super) const fn new(at: Moment) -> Self {
+    pub(super) const fn new(at: Moment, began: Began) -> Self {
         let ending = Ending {
             first: at,
             last: at,
-            answered: false,
+            answered: !matches!(began, Began::Syn),
             fin: [None; 2],
             reset: None,
             packets: [0; 2],
@@ -115,7 +115,8 @@ mod tests {
     /// Side, flags, sequence number, payload.
     fn trail(packets: &[(usize, u8, u32, u32)]) -> Trail {
         let at = |frame| Moment { frame, time: Instant::from_secs(0) };
-        let mut trail = Trail::new(at(1));
+        let syn = packets.first().is_some_and(|(_, flags, ..)| *flags == SYN);
+        let mut trail = Trail::new(at(1), if syn { Began::Syn } else { Began::MidStream });
         for (frame, (side, flags, sequence, payload)) in (1..).zip(packets) {
             trail.see(*side, at(frame), &segment(*flags, *sequence), *payload);
         }
@@ -138,6 +139,7 @@ mod tests {
         let how = |packets: &[_]| trail(packets).ending.how();
         assert_eq!(how(&[(0, SYN, 1, 0), (0, SYN, 1, 0)]), How::NeverAnswered);
         assert_eq!(how(&[(0, SYN, 1, 0), (1, RST | ACK, 0, 0)]), How::Refused);
+        assert_eq!(how(&[(0, ACK, 1, 0)]), How::Open, "one side is in the capture");
         assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0)]), How::Open);
         assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (0, RST, 2, 0)]), How::Reset);
         assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (1, FIN, 2, 0)]), How::HalfClosed);

@@ -33,6 +33,8 @@ pub(super) struct Open {
     /// How many connections came.
     pub(super) met: u32,
     pub(super) refused: Option<u16>,
+    /// Whether the server said that a transfer was complete.
+    pub(super) complete: bool,
 }
 
 /// A SYN.
@@ -81,6 +83,13 @@ impl Expected {
         let latest = self.open.get_mut(&session).and_then(VecDeque::back_mut);
         if let Some(latest) = latest.filter(|latest| latest.opener == Sender::Server) {
             latest.refused = Some(code);
+        }
+    }
+
+    /// The server said that the transfer after the latest announcement is complete.
+    pub(super) fn complete(&mut self, session: SessionId) {
+        if let Some(latest) = self.open.get_mut(&session).and_then(VecDeque::back_mut) {
+            latest.complete = true;
         }
     }
 
@@ -157,7 +166,12 @@ fn fit(open: &Open, from: SocketAddr, to: SocketAddr) -> Option<Fit> {
 }
 
 fn given_up(open: &Open, why: Unfulfilled) -> Option<GivenUp> {
-    (open.met == 0).then(|| (open.number, open.refused.map_or(why, Unfulfilled::Refused)))
+    let why = match open.refused {
+        Some(code) => Unfulfilled::Refused(code),
+        None if open.complete => Unfulfilled::NotCaptured,
+        None => why,
+    };
+    (open.met == 0).then_some((open.number, why))
 }
 
 #[cfg(test)]
@@ -181,6 +195,7 @@ mod tests {
             own: own.map(end),
             met: 0,
             refused: None,
+            complete: false,
         }
     }
 
@@ -223,6 +238,10 @@ mod tests {
             assert!(meet(&mut expected, "10.0.0.1:20", &port(n)).is_some());
         }
         let (before, last) = (MAX_OPEN as u32, MAX_OPEN as u32 + 1);
+        let mut filtered = Expected::default();
+        filtered.announce(open(1, 1, "10.0.0.2:1025", None));
+        filtered.complete(SessionId(1));
+        assert_eq!(filtered.forget(SessionId(1), Unfulfilled::Over), [(1, Unfulfilled::NotCaptured)]);
         assert_eq!(
             expected.forget(SessionId(1), Unfulfilled::EndOfCapture),
             vec![(before, Unfulfilled::Replaced), (last, Unfulfilled::Refused(500))]

@@ -144,7 +144,7 @@ pub struct Ending {
     pub first: Moment,
     /// The last packet so far.
     pub last: Moment,
-    /// Whether the other side ever answered with anything but a reset.
+    /// Whether the other side ever answered with anything but a reset, or the beginning was not seen.
     pub answered: bool,
     /// The frame of the first FIN.
     pub fin: [Option<u64>; 2],
@@ -214,6 +214,8 @@ impl fmt::Display for How {
 pub enum Unfulfilled {
     /// The server refused the command.
     Refused(u16),
+    /// The server said that the transfer is complete: it came, and is not in the capture.
+    NotCaptured,
     /// Another announcement followed.
     Replaced,
     /// The control connection was over.
@@ -226,6 +228,7 @@ impl fmt::Display for Unfulfilled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(code) => write!(f, "the server refused the command: {code}"),
+            Self::NotCaptured => f.write_str("the transfer is complete, so it came; the capture does not have it"),
             Self::Replaced => f.write_str("another announcement followed"),
             Self::Over => f.write_str("the control connection was over"),
             Self::EndOfCapture => f.write_str("the capture was over"),
@@ -397,7 +400,7 @@ pub enum Fact<'a> {
 pub trait Sink {
     /// A frame of the capture was looked at; also one that is no packet.
     fn frame(&mut self, _at: Moment) {}
-    /// A network packet, from its IP header as far as it was captured; the innermost, and all parts of it in one.
+    /// A network packet, from its IP header as far as it was captured: the outermost, before tunnels and parts.
     fn packet(&mut self, _at: Moment, _bytes: &[u8]) {}
     /// Something was seen.
     fn fact(&mut self, _at: Moment, _fact: &Fact<'_>) {}
@@ -456,6 +459,8 @@ pub struct Summary {
     pub data_failed: u64,
     /// Announcements to which no data connection came.
     pub unfulfilled: u64,
+    /// Announcements whose data connection came, as the server says, and is not in the capture.
+    pub not_captured: u64,
     /// Gaps in control connections.
     pub gaps: u64,
     /// Damaged places in the capture.

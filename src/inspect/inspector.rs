@@ -374,7 +374,7 @@ impl Inspector {
         let data = Data { session, number, earlier: met, from, to, opener, began, fit, related };
         Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &Fact::DataOpened(data));
         let copies = super::copies::Copies::default();
-        let flow = DataFlow { data, trail: Trail::new(at), copies, ended: false };
+        let flow = DataFlow { data, trail: Trail::new(at, began), copies, ended: false };
         self.data.entry(session).or_default().push(key);
         self.flows.insert(key, Flow::Data(Box::new(flow)));
     }
@@ -427,6 +427,9 @@ impl Inspector {
         keys.sort_unstable();
         for (session, is_control, key) in keys {
             if !is_control || !self.data.contains_key(&session) {
+                if let Some(Flow::Control(session)) = self.flows.get(&key) {
+                    self.judge.forget(at.time, &session.followed);
+                }
                 self.forget_flow(key, at, evicted, sink);
             }
         }

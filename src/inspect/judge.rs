@@ -279,6 +279,14 @@ impl Judge {
         judged
     }
 
+    /// A control connection is given up: makes room for others.
+    pub(super) fn forget(&mut self, now: Instant, followed: &Followed) {
+        if let Some(id) = followed.connection {
+            self.conntrack.delete(now, id);
+            while self.conntrack.events.pop().is_some() {}
+        }
+    }
+
     fn track(&mut self, case: &Case<'_>, template: Template) -> Result<Tracked, DropReason> {
         let bytes = case.buffer.get(..case.length).unwrap_or_default();
         let tracked = self.conntrack.track(case.time, bytes, case.headers, template)?;

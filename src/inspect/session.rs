@@ -12,7 +12,9 @@ use super::judge::{Followed, Judged};
 use super::lines::{End, Found, Line, LineReader};
 use super::stream::{Heard, Piece, Stream};
 use super::tls::Turn;
-use super::{Announced, Began, Ended, Fact, Helper, How, Login, Moment, Opened, SessionId, Sink, Summary, Tls};
+use super::{
+    Announced, Began, Ended, Fact, Helper, How, Login, Moment, Opened, SessionId, Sink, Summary, Tls, Unfulfilled,
+};
 use crate::SequenceNumber;
 use crate::conntrack::Direction;
 use crate::ftp::{Command, Reply, Sender};
@@ -52,6 +54,7 @@ impl<'o> Out<'o> {
                 let failed = matches!(ending.how(), How::Refused | How::NeverAnswered);
                 self.summary.data_failed += u64::from(failed);
             }
+            Fact::Unfulfilled { why: Unfulfilled::NotCaptured, .. } => self.summary.not_captured += 1,
             Fact::Unfulfilled { .. } => self.summary.unfulfilled += 1,
             Fact::Ended(ended) => self.summary.evicted += u64::from(ended.evicted),
             _ => {}
@@ -117,7 +120,7 @@ impl Session {
         };
         Self {
             ends: Ends { id, client, server },
-            trail: Trail::new(at),
+            trail: Trail::new(at, began),
             copies: Copies::default(),
             followed: Followed::default(),
             sides: [side(), side()],
@@ -288,6 +291,7 @@ impl Talk {
             }
             (Some(Asked::Auth), 234 | 334) => self.agreed = true,
             (Some(Asked::Active), 400..) => out.expected.refuse(ends.id, code),
+            (Some(Asked::Transfer), 226 | 250) => out.expected.complete(ends.id),
             _ => {}
         }
         out.tell(
@@ -339,6 +343,7 @@ impl Talk {
                 own: (address != own).then(|| SocketAddr::new(own, port)),
                 met: 0,
                 refused: None,
+                complete: false,
             });
         }
     }
