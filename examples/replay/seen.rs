@@ -412,10 +412,13 @@ impl Live {
     fn data_opened(&mut self, at: At, data: &DataFact) {
         let Some(original) = Tuple::new(Protocol::TCP, data.from, data.to) else { return };
         let Some(reply) = original.reversed() else { return };
+        let acts = self.seen(data.number).is_some_and(|seen| seen.helper.acts());
         let remark = match (data.fit, data.began) {
             (Fit::OwnAddress, _) => Some("it comes to the announcer's own address, not to the one announced:"),
             (Fit::OtherSource, _) => Some("it comes from another address than the other side's:"),
             (_, Began::MidStream | Began::SynAck) => Some("its beginning is not in the capture:"),
+            _ if data.earlier > 0 => Some("another connection to the same endpoint:"),
+            _ if acts && !data.related => Some("conntrack does not take it for the one expected:"),
             _ => None,
         };
         if let Some(seen) = self.seen(data.number) {

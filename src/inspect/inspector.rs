@@ -296,16 +296,9 @@ impl Inspector {
         }
         let missing = transit.missing();
         self.summary.cut += u64::from(packet.captured < *length);
-        if missing > 0
-            && let Some(last) = self.packets.buffer.get_mut(length.saturating_sub(1))
-        {
-            // What the capture lacks is zeros to the helper; but nearly every segment of a control connection ends its
-            // line, and where the next one begins depends on it.
-            *last = b'\n';
-        }
         let dialled = self.options.ports.contains(&transit.to.port());
-        let cut = packet.captured < *length;
-        let mut case = Case { time: at.time, headers, buffer: &mut self.packets.buffer, length: *length, cut };
+        let captured = packet.captured;
+        let mut case = Case { time: at.time, headers, buffer: &mut self.packets.buffer, length: *length, captured };
         let judged = self.judge.control(&mut case, &mut session.followed, sender, dialled);
         let captured = transit.captured(&self.packets.buffer);
         let text = Text { captured, missing: missing as u32, judged };
@@ -347,9 +340,8 @@ impl Inspector {
         };
         let Some(((open, fit), ends)) = found else { return false };
         let TcpPacket { headers, captured, length, .. } = &transit.packet;
-        let cut = captured < length;
         let buffer = &mut self.packets.buffer;
-        let case = Case { time: transit.at.time, headers, buffer, length: *length, cut };
+        let case = Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured };
         let related = self.judge.data(&case);
         self.begin_data(transit.key, transit.at, ends, (&open, fit), began, related, sink);
         self.data(transit, sink);

@@ -17,7 +17,7 @@ use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, LineStarts, Sender};
 use crate::helper::{FtpHelper, HelperConfig};
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, Packet};
+use crate::packet::{Headers, Layer4, Packet, Segment};
 use crate::{Instant, SequenceNumber};
 
 /// What the helper makes of an announcement.
@@ -206,8 +206,29 @@ pub(super) struct Case<'a> {
     pub(super) headers: &'a Headers,
     pub(super) buffer: &'a mut Vec<u8>,
     pub(super) length: usize,
-    /// Whether the capture has only its beginning.
-    pub(super) cut: bool,
+    /// How much of it was captured.
+    pub(super) captured: usize,
+}
+
+impl Case<'_> {
+    const fn is_cut(&self) -> bool {
+        self.captured < self.length
+    }
+
+    /// Stands in for text that the capture lacks, which is zeros otherwise. Nearly every segment of a control connection
+    /// ends its line, and where the next line begins depends on that; and what is lacking must not be what makes an
+    /// announcement malformed. Gives what stood where the text begins, to be put back.
+    fn pretend(&mut self, segment: &Segment) -> Option<u8> {
+        if self.captured >= self.length || segment.payload >= self.length {
+            return None;
+        }
+        *self.buffer.get_mut(self.length - 1)? = b'\n';
+        let text = self.buffer.get(segment.payload..self.captured).unwrap_or_default();
+        if text.is_empty() || text.contains(&b'\n') {
+            return None;
+        }
+        Some(core::mem::take(self.buffer.get_mut(segment.payload)?))
+    }
 }
 
 /// So many connections are tracked: control and data connections that are open at once, and those in TIME_WAIT.
@@ -257,11 +278,16 @@ impl Judge {
         self.conntrack.handle_timeout(case.time);
         while self.conntrack.events.pop().is_some() {}
         let template = if dialled { Template::FTP } else { Template::default() };
+        let Layer4::Tcp(segment) = case.headers.layer4 else { return Judged::default() };
+        let first = case.pretend(&segment);
         let mut judged = match self.track(case, template) {
             Ok(tracked) => self.help(case, followed, sender, &tracked),
             Err(_) => Judged { unread: Some(Why::NoHelper), ..Judged::default() },
         };
-        judged.cut = case.cut;
+        if let (Some(first), Some(place)) = (first, case.buffer.get_mut(segment.payload)) {
+            *place = first;
+        }
+        judged.cut = case.is_cut();
         while let Some((_, event)) = self.conntrack.events.pop() {
             match event {
                 Event::Announced { form, address, port, outcome, .. } => {
