@@ -1,10 +1,10 @@
-//! Replays a capture through a router made from the router's own files, and tells what became of FTP in it.
+//! Tells the FTP story of a capture; with the files of the router that it was taken on, what that router makes of it.
 //!
 //! ```text
 //! replay                                 the bundled recording
 //! replay --router DIR [CAPTURE]          a router of one's own
 //! replay --router DIR --verify           does the library send what that router sent?
-//! replay CAPTURE                         any capture; packets are followed, nothing is translated
+//! replay CAPTURE                         any capture, from anywhere: what FTP there is in it
 //! ```
 //!
 //! Exit status: 0 done (with `--verify`: all agree), 1 something differs, 2 the arguments or an input are wrong.
