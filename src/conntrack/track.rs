@@ -107,12 +107,13 @@ enum Judgement {
     Kill,
 }
 
-/// Where a tuple was found, while the table has not changed since.
+/// Where a packet's tuple was found, while the table has not changed since. The tuple itself is not carried along: it
+/// takes longer to copy than to read again.
 #[derive(Clone, Copy)]
 pub(crate) struct Probe {
-    tuple: Tuple,
     found: Option<(u32, Direction)>,
     epoch: u32,
+    zone: u16,
 }
 
 impl Conntrack {
@@ -138,7 +139,7 @@ impl Conntrack {
     #[inline]
     pub(crate) fn probe(&self, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
         let tuple = Tuple::of(headers, bytes)?.in_zone(zone);
-        Some(Probe { tuple, found: self.table.find(&tuple), epoch: self.table.epoch() })
+        Some(Probe { found: self.table.find(&tuple), epoch: self.table.epoch(), zone })
     }
 
     /// The connection a probe found.
@@ -181,21 +182,23 @@ impl Conntrack {
             }
         }
         let Some(probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
-        if probe.epoch != self.table.epoch() {
-            probe.found = self.table.find(&probe.tuple);
+        if probe.epoch != self.table.epoch()
+            && let Some(anew) = self.probe(bytes, headers, probe.zone)
+        {
+            *probe = anew;
         }
         let Some((slot, direction)) = probe.found else {
-            return self.track_new(now, bytes, headers, template, &probe.tuple);
+            return self.track_new(now, bytes, headers, template, probe.zone);
         };
         if self.table.at(slot).expired(now) {
             self.destroy(now, slot, DestroyReason::Timeout);
-            return self.track_new(now, bytes, headers, template, &probe.tuple);
+            return self.track_new(now, bytes, headers, template, probe.zone);
         }
         match self.track_known(now, slot, direction, bytes, headers) {
             Some(tracked) => Ok(tracked),
             None => {
                 self.destroy(now, slot, DestroyReason::Reopened);
-                self.track_new(now, bytes, headers, template, &probe.tuple)
+                self.track_new(now, bytes, headers, template, probe.zone)
             }
         }
     }
@@ -259,14 +262,19 @@ impl Conntrack {
     }
 
     /// A packet that begins a connection.
+    #[inline(never)]
     fn track_new(
         &mut self,
         now: Instant,
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        tuple: &Tuple,
+        zone: u16,
     ) -> Result<Tracked, DropReason> {
+        let Some(tuple) = Tuple::of(headers, bytes).map(|tuple| tuple.in_zone(zone)) else {
+            return Ok(Tracked::invalid(InvalidReason::Header));
+        };
+        let tuple = &tuple;
         let Some(reply) = tuple.reversed() else { return Ok(Tracked::invalid(InvalidReason::Protocol)) };
         let protocol = match begin(&self.config, now, bytes, headers) {
             Ok(protocol) => protocol,
@@ -378,6 +386,7 @@ impl Conntrack {
     /// client's packet with an error to 203.0.113.1 that quotes 203.0.113.1 > 198.51.100.9. The quoted tuple reversed,
     /// 198.51.100.9 > 203.0.113.1, is found in reply direction: that is the error's direction too. And the error goes
     /// to where packets of that direction go, 203.0.113.1, or it is none of this connection's business.
+    #[inline(never)]
     fn track_error(&mut self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Tracked {
         let quoted = bytes.get(headers.transport + ICMP_HEADER..headers.end).unwrap_or_default();
         let reversed = Headers::find_quoted(quoted, headers.family)

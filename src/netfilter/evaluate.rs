@@ -23,6 +23,8 @@ const MAX_DEPTH: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Rules {
     tables: [Option<CompiledTable>; 4],
+    /// For each table and hook, the states of packets that pass there, whatever else they are.
+    passing: [[StateSet; 5]; 4],
     loaded: [bool; 4],
     may_add_option: bool,
     sets_zones: bool,
@@ -200,13 +202,17 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
+        let passing = TableName::ALL.map(|name| {
+            let passing = |hook| tables[name as usize].as_ref().map_or(StateSet::ANY, |table| table.passing(hook));
+            Hook::ALL.map(passing)
+        });
         let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
         let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
         let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
         let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
         let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
-        Ok(Self { tables, loaded, may_add_option, sets_zones, origins: origins.into() })
+        Ok(Self { tables, passing, loaded, may_add_option, sets_zones, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -254,8 +260,15 @@ impl Rules {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.only_begins[hook as usize])
     }
 
-    /// Asks a table at a hook.
+    /// Whether every packet in this state passes a table at a hook, and no rule does anything to it: nothing need be
+    /// asked then. False in table raw, which is asked before there is a state.
     #[inline]
+    pub(crate) fn passes(&self, table: TableName, hook: Hook, state: PacketState) -> bool {
+        !matches!(table, TableName::Raw)
+            && self.passing[table as usize][hook as usize].intersects(StateSet::of_state(state))
+    }
+
+    /// Asks a table at a hook.
     pub fn evaluate(
         &self,
         table: TableName,
@@ -390,6 +403,21 @@ impl CompiledTable {
         None
     }
 
+    /// The states of packets that pass at a hook, whatever else they are.
+    fn passing(&self, hook: Hook) -> StateSet {
+        let Some(entry) = self.entries[hook as usize] else { return StateSet::ANY };
+        let rules = || self.rules.iter().skip(entry as usize);
+        let passes = |state: &StateSet| {
+            let met = rules().find_map(|rule| match rule.foretell(*state) {
+                Foretold::Fails => None,
+                Foretold::Matches => Some(&rule.action),
+                Foretold::Open => Some(&Action::Policy(Policy::Drop)),
+            });
+            matches!(met, Some(Action::Policy(Policy::Accept) | Action::Target(Target::Accept)))
+        };
+        StateSet::EVERY.into_iter().filter(passes).fold(StateSet::default(), StateSet::and)
+    }
+
     /// The policy of a hook's chain: the first end behind its entry.
     fn policy(&self, hook: Hook) -> Verdict<'_> {
         let entry = self.entries[hook as usize].unwrap_or_default() as usize;
@@ -398,6 +426,45 @@ impl CompiledTable {
             Some(Action::Policy(Policy::Drop)) => Verdict::Drop,
             _ => Verdict::Accept,
         }
+    }
+}
+
+/// What can be said about a rule when no more is known of a packet than its state.
+enum Foretold {
+    /// It matches.
+    Matches,
+    /// It does not match, and asking it does nothing.
+    Fails,
+    Open,
+}
+
+impl CompiledRule {
+    fn foretell(&self, state: StateSet) -> Foretold {
+        let mut foretold = Foretold::Matches;
+        for condition in &self.conditions {
+            match &condition.test {
+                Test::State(states) if !states.intersects(StateSet::SNAT.and(StateSet::DNAT)) => {
+                    if states.intersects(state) == condition.negated {
+                        return Foretold::Fails;
+                    }
+                }
+                test if test.has_effects() => return Foretold::Open,
+                _ => foretold = Foretold::Open,
+            }
+        }
+        foretold
+    }
+}
+
+impl Test {
+    /// Whether asking it may drop the packet, or note that it is not understood.
+    const fn has_effects(&self) -> bool {
+        use Match::{DestinationPorts, Ports, SourcePorts, TcpFlags, Unknown};
+        matches!(
+            self,
+            Self::DestinationPort(_)
+                | Self::Other(SourcePorts(_) | DestinationPorts(_) | Ports(_) | TcpFlags { .. } | Unknown(_))
+        )
     }
 }
 
@@ -571,16 +638,27 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
     ranges.iter().any(|range| range.contains(port))
 }
 
+impl StateSet {
+    /// Every state a packet can be in; SNAT and DNAT are said besides.
+    const EVERY: [Self; 5] = [Self::INVALID, Self::NEW, Self::ESTABLISHED, Self::RELATED, Self::UNTRACKED];
+    const ANY: Self = Self::INVALID.and(Self::NEW).and(Self::ESTABLISHED).and(Self::RELATED).and(Self::UNTRACKED);
+
+    #[inline]
+    const fn of_state(state: PacketState) -> Self {
+        match state {
+            PacketState::New => Self::NEW,
+            PacketState::Established => Self::ESTABLISHED,
+            PacketState::Related => Self::RELATED,
+            PacketState::Untracked => Self::UNTRACKED,
+            PacketState::Invalid(_) => Self::INVALID,
+        }
+    }
+}
+
 /// A packet's state and, if they are asked for, its connection's translations, as a set.
 #[inline]
 fn state_of(wanted: StateSet, subject: &Subject<'_, '_>, conntrack: &Conntrack) -> StateSet {
-    let state = match subject.tracked.map(|t| t.state) {
-        Some(PacketState::New) => StateSet::NEW,
-        Some(PacketState::Established) => StateSet::ESTABLISHED,
-        Some(PacketState::Related) => StateSet::RELATED,
-        Some(PacketState::Untracked) => StateSet::UNTRACKED,
-        Some(PacketState::Invalid(_)) | None => StateSet::INVALID,
-    };
+    let state = subject.tracked.map_or(StateSet::INVALID, |tracked| StateSet::of_state(tracked.state));
     if !wanted.intersects(StateSet::SNAT.and(StateSet::DNAT)) {
         return state;
     }

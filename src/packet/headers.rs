@@ -170,12 +170,13 @@ impl Headers {
     /// When not even the IP header is whole.
     #[inline]
     pub fn find_cut(bytes: &[u8]) -> Result<Self, Malformed> {
-        match bytes.first().map(|b| b >> 4) {
-            Some(4) => Self::find_v4(bytes),
-            Some(6) => Self::find_v6(bytes),
-            Some(_) => Err(Malformed::Version),
-            None => Err(Malformed::Header),
-        }
+        let network = match bytes.first().map(|b| b >> 4) {
+            Some(4) => Network::find_v4(bytes)?,
+            Some(6) => Network::find_v6(bytes)?,
+            Some(_) => return Err(Malformed::Version),
+            None => return Err(Malformed::Header),
+        };
+        Ok(network.with_layer4(bytes))
     }
 
     /// Finds the headers of a packet that an ICMP error quotes, as Linux does. Its family is that of the error; the
@@ -192,63 +193,11 @@ impl Headers {
         *first = *first & 0x0f | if family == Family::V4 { 0x40 } else { 0x60 };
         let length = if family == Family::V4 { 2..4 } else { 4..6 };
         shown.get_mut(length).ok_or(Malformed::Header)?.fill(0xff);
-        match family {
-            Family::V4 => Self::find_v4(shown),
-            Family::V6 => Self::find_v6(shown),
-        }
-    }
-
-    #[inline]
-    fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
-        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let transport = ip.slice().len();
-        let end = usize::from(ip.total_len());
-        if end < transport {
-            return Err(Malformed::Length);
-        }
-        let fragment = ip.is_fragmenting_payload().then(|| Fragment {
-            identification: u32::from(ip.identification()),
-            offset: usize::from(ip.fragments_offset().value()) * 8,
-            more: ip.more_fragments(),
-            header: transport,
-            body: transport,
-            named_at: 0,
-        });
-        Ok(Self::with_layer4(bytes, Family::V4, Protocol(ip.protocol().0), transport, end, fragment))
-    }
-
-    fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
-        let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let end = ip.slice().len() + usize::from(ip.payload_length());
-        let whole = bytes.get(..end.min(bytes.len())).unwrap_or_default();
-        let extensions = Extensions::step_over(whole, ip.slice().len(), ip.next_header().0);
-        let mut headers =
-            Self::with_layer4(bytes, Family::V6, extensions.protocol, extensions.end, end, extensions.fragment);
-        if extensions.is_cut {
-            headers.layer4 = Layer4::Unreadable;
-        }
-        Ok(headers)
-    }
-
-    #[inline]
-    fn with_layer4(
-        bytes: &[u8],
-        family: Family,
-        protocol: Protocol,
-        transport: usize,
-        end: usize,
-        fragment: Option<Fragment>,
-    ) -> Self {
-        let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
-        let layer4 = match protocol {
-            _ if fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
-            Protocol::TCP => segment(readable, transport).map_or(Layer4::Unreadable, Layer4::Tcp),
-            Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
-            Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
-            Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
-            _ => Layer4::Other,
+        let network = match family {
+            Family::V4 => Network::find_v4(shown)?,
+            Family::V6 => Network::find_v6(shown)?,
         };
-        Self { family, protocol, transport, end, fragment, layer4 }
+        Ok(network.with_layer4(shown))
     }
 
     /// The source address.
@@ -308,6 +257,9 @@ impl Headers {
         match self.family {
             Family::V4 => {
                 let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
+                if let (20, Some(header)) = (len, bytes.first_chunk()) {
+                    return super::checksum::header_is_right(header);
+                }
                 super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0
             }
             Family::V6 => true,
@@ -345,6 +297,82 @@ impl Headers {
     }
 }
 
+/// What the IP headers say.
+struct Network {
+    family: Family,
+    protocol: Protocol,
+    transport: usize,
+    end: usize,
+    fragment: Option<Fragment>,
+    /// An extension header is not all there.
+    is_cut: bool,
+}
+
+impl Network {
+    #[inline]
+    fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
+        let transport = ip.slice().len();
+        let end = usize::from(ip.total_len());
+        if end < transport {
+            return Err(Malformed::Length);
+        }
+        let fragment = if ip.is_fragmenting_payload() { Some(fragment_v4(ip)) } else { None };
+        Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, fragment, is_cut: false })
+    }
+
+    #[inline]
+    fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
+        let (transport, protocol) = (ip.slice().len(), ip.next_header().0);
+        let end = transport + usize::from(ip.payload_length());
+        let mut network =
+            Self { family: Family::V6, protocol: Protocol(protocol), transport, end, fragment: None, is_cut: false };
+        if Extensions::is_extension(protocol) {
+            network.step_over_extensions(bytes);
+        }
+        Ok(network)
+    }
+
+    #[cold]
+    fn step_over_extensions(&mut self, bytes: &[u8]) {
+        let whole = bytes.get(..self.end.min(bytes.len())).unwrap_or_default();
+        let extensions = Extensions::step_over(whole, self.transport, self.protocol.0);
+        self.protocol = extensions.protocol;
+        self.transport = extensions.end;
+        self.fragment = extensions.fragment;
+        self.is_cut = extensions.is_cut;
+    }
+
+    #[inline]
+    fn with_layer4(self, bytes: &[u8]) -> Headers {
+        let Self { family, protocol, transport, end, fragment, is_cut } = self;
+        let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
+        let layer4 = match protocol {
+            _ if is_cut || fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
+            Protocol::TCP => segment(readable, transport).map_or(Layer4::Unreadable, Layer4::Tcp),
+            Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
+            Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
+            Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
+            _ => Layer4::Other,
+        };
+        Headers { family, protocol, transport, end, fragment, layer4 }
+    }
+}
+
+#[cold]
+fn fragment_v4(ip: Ipv4HeaderSlice<'_>) -> Fragment {
+    let header = ip.slice().len();
+    Fragment {
+        identification: u32::from(ip.identification()),
+        offset: usize::from(ip.fragments_offset().value()) * 8,
+        more: ip.more_fragments(),
+        header,
+        body: header,
+        named_at: 0,
+    }
+}
+
 /// The extension headers of an IPv6 packet (RFC 8200 section 4).
 struct Extensions {
     /// What follows them.
@@ -357,31 +385,41 @@ struct Extensions {
 }
 
 impl Extensions {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION: u8 = 60;
+
+    /// Whether an extension header has this number.
+    #[inline]
+    const fn is_extension(next: u8) -> bool {
+        matches!(
+            next,
+            Self::HOP_BY_HOP | Self::ROUTING | Self::FRAGMENT | Self::AUTHENTICATION | Self::DESTINATION
+        )
+    }
+
     /// Steps over the extension headers from `at` on, as far as Linux does (`ipv6_skip_exthdr`): up to what it takes for
     /// a transport header, or to the fragment header of a part.
     fn step_over(bytes: &[u8], mut at: usize, mut next: u8) -> Self {
-        const HOP_BY_HOP: u8 = 0;
-        const ROUTING: u8 = 43;
-        const FRAGMENT: u8 = 44;
-        const AUTHENTICATION: u8 = 51;
-        const DESTINATION: u8 = 60;
         let mut fragment = None;
         // Where the header at hand is named: in the IPv6 header, or in the extension before it.
         let mut named_at = 6;
-        while let HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION = next {
+        while Self::is_extension(next) {
             let header: Option<[u8; 8]> = read_array(bytes, at);
             let Some([following, length, a, b, identification @ ..]) = header else {
                 return Self { protocol: Protocol(next), end: at, fragment, is_cut: true };
             };
             let len = match next {
-                FRAGMENT => 8,
-                AUTHENTICATION => (usize::from(length) + 2) * 4,
+                Self::FRAGMENT => 8,
+                Self::AUTHENTICATION => (usize::from(length) + 2) * 4,
                 _ => (usize::from(length) + 1) * 8,
             };
             if at + len > bytes.len() {
                 return Self { protocol: Protocol(next), end: at, fragment, is_cut: true };
             }
-            if next == FRAGMENT {
+            if next == Self::FRAGMENT {
                 let field = u16::from_be_bytes([a, b]);
                 let (offset, more) = (usize::from(field & !7), field & 1 != 0);
                 if offset != 0 || more {

@@ -62,10 +62,10 @@ impl Router {
         }
         if let Some(len) = written
             && let Ok(mut packet) = Packet::new(&mut workbench, 0..len)
-            && let Ok(headers) = Headers::find(packet.bytes())
+            && let Ok(mut headers) = Headers::find(packet.bytes())
         {
             let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-            let mut sent = Transit::new(transit.now, &mut packet, headers, probe, None);
+            let mut sent = Transit::new(transit.now, &mut packet, &mut headers, probe, None);
             let way = match self.send_own(&mut sent, in_its_name) {
                 Ok(Verdict::Forward { interface, next_hop }) => Some(Way::Forward { interface, next_hop }),
                 Ok(Verdict::Local) => Some(Way::Local),

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -136,7 +135,7 @@ pub(crate) struct Resolved {
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     /// The last destination of each kind of low bits; routes do not change.
-    cache: Box<[Resolved]>,
+    cache: Box<[Resolved; CACHED]>,
     pub(crate) interfaces: Box<[Interface]>,
     /// Every address of this machine, sorted, with its interface.
     local: Box<[(IpAddr, usize)]>,
@@ -159,7 +158,7 @@ impl Network {
             destination: Destination::Nowhere(RouteKind::Blackhole),
             is_for_many: false,
         };
-        let cache = vec![nobody; CACHED].into();
+        let cache = Box::new([nobody; CACHED]);
         Self { cache, interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
     }
 
@@ -182,26 +181,22 @@ impl Network {
 
     /// Where a packet to this address goes, remembered for the next one.
     #[inline]
-    pub(crate) fn resolve(&mut self, address: IpAddr) -> Resolved {
+    pub(crate) fn resolve(&mut self, address: IpAddr) -> &Resolved {
         let bits = match address {
             IpAddr::V4(v4) => v4.to_bits(),
             IpAddr::V6(v6) => v6.to_bits() as u32 ^ (v6.to_bits() >> 64) as u32,
         };
         let index = (bits.wrapping_mul(0x9e37_79b1) >> 24) as usize;
-        match self.cache.get(index) {
-            Some(known) if known.address == address => *known,
-            _ => self.find_out(address, index),
+        if self.cache[index].address != address {
+            self.find_out(address, index);
         }
+        &self.cache[index]
     }
 
     #[cold]
-    fn find_out(&mut self, address: IpAddr, index: usize) -> Resolved {
+    fn find_out(&mut self, address: IpAddr, index: usize) {
         let is_for_many = self.address_type(address).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
-        let resolved = Resolved { address, destination: self.route(address), is_for_many };
-        if let Some(place) = self.cache.get_mut(index).filter(|_| !address.is_unspecified()) {
-            *place = resolved;
-        }
-        resolved
+        self.cache[index] = Resolved { address, destination: self.route(address), is_for_many };
     }
 
     /// Where a packet to this address goes.

@@ -9,10 +9,10 @@ use core::net::IpAddr;
 
 use super::answer::Refusal;
 use super::fragments::{Gathered, Whole};
-use super::interfaces::{Destination, Network};
+use super::interfaces::{Destination, Network, Resolved};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
@@ -26,7 +26,7 @@ use crate::packet::{
 pub(super) struct Transit<'t, 'b> {
     pub(super) now: Instant,
     pub(super) packet: &'t mut Packet<'b>,
-    pub(super) headers: Headers,
+    pub(super) headers: &'t mut Headers,
     pub(super) probe: Option<Probe>,
     pub(super) tracked: Tracked,
     in_interface: Option<usize>,
@@ -41,7 +41,7 @@ impl<'t, 'b> Transit<'t, 'b> {
     pub(super) const fn new(
         now: Instant,
         packet: &'t mut Packet<'b>,
-        headers: Headers,
+        headers: &'t mut Headers,
         probe: Option<Probe>,
         in_interface: Option<usize>,
     ) -> Self {
@@ -59,7 +59,7 @@ impl Router {
         packet: &mut Packet<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(headers) = Headers::find(packet.bytes()) else {
+        let Ok(mut headers) = Headers::find(packet.bytes()) else {
             return self.dropped(now, DropReason::Malformed, None);
         };
         if self.header_checksum && in_interface.is_some() && !headers.header_checksum_ok(packet.bytes()) {
@@ -89,7 +89,7 @@ impl Router {
             return Verdict::NeedsRoom(Rules::OPTION);
         }
         packet.truncate(headers.end);
-        self.go(&mut Transit::new(now, packet, headers, probe, in_interface), outbox)
+        self.go(&mut Transit::new(now, packet, &mut headers, probe, in_interface), outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.
@@ -155,9 +155,11 @@ impl Router {
         whole: &Whole,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(headers) = Headers::find(packet.bytes()) else { return self.dropped(now, DropReason::Malformed, None) };
+        let Ok(mut headers) = Headers::find(packet.bytes()) else {
+            return self.dropped(now, DropReason::Malformed, None);
+        };
         let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-        let mut transit = Transit::new(now, packet, headers, probe, in_interface);
+        let mut transit = Transit::new(now, packet, &mut headers, probe, in_interface);
         transit.longest_part = Some(whole.longest);
         match self.apply(&mut transit) {
             Ok(Verdict::Forward { interface, next_hop }) => {
@@ -240,10 +242,10 @@ impl Router {
         if self.network.is_martian(source, destination) {
             return Err(DropReason::NotForwardable.into());
         }
-        let resolved = self.network.resolve(destination);
-        match resolved.destination {
+        let Resolved { destination, is_for_many, .. } = *self.network.resolve(destination);
+        match destination {
             Destination::Local => self.input(transit).map(|()| Verdict::Local),
-            Destination::Via { .. } if resolved.is_for_many => Err(DropReason::NotForwardable.into()),
+            Destination::Via { .. } if is_for_many => Err(DropReason::NotForwardable.into()),
             Destination::Via { interface, next_hop } => {
                 transit.out_interface = Some(interface);
                 self.forward(transit)?;
@@ -436,7 +438,7 @@ impl Router {
     #[inline]
     fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let rules = &self.rules[family_index(transit.headers.family)];
-        if !rules.asks_at(table, hook) {
+        if rules.passes(table, hook, transit.tracked.state) {
             return Ok(());
         }
         let mut tracking = Tracking::None;
@@ -455,51 +457,59 @@ impl Router {
     ) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
-            let Transit { packet, headers, tracked, .. } = transit;
-            let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
-            let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
-            return if passes { Ok(()) } else { Err(DropReason::NotForwardable) };
+            return self.translate_error(id, side, transit);
         }
-        let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
-        let begins = matches!(transit.tracked.state, PacketState::New | PacketState::Related);
-        if begins
-            && !transit.tracked.is_error
-            && self.rules[family_index(transit.headers.family)].is_loaded(TableName::Nat)
-            && self.conntrack.get(id).is_some_and(|c| !c.status().has(done))
-        {
-            self.decide_translation(hook, side, transit, next_hop)?;
+        if matches!(transit.tracked.state, PacketState::New | PacketState::Related) && !transit.tracked.is_error {
+            self.decide_translation(id, hook, side, transit, next_hop)?;
         }
-        let Transit { packet, headers, tracked, .. } = transit;
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         if !connection.is_translated() {
             return Ok(());
         }
+        let Transit { packet, headers, tracked, .. } = transit;
         if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, transit.out_interface) {
             self.conntrack.destroy_for(transit.now, id, DestroyReason::Rerouted);
             transit.tracked.connection = None;
             return Err(DropReason::Rerouted);
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
-        // ICMP's identifier is part of what was read of its header.
-        if let Layer4::Icmp(_) = headers.layer4
-            && let Ok(found) = Headers::find(packet.bytes())
-        {
-            *headers = found;
+        if let Layer4::Icmp(_) = headers.layer4 {
+            read_identifier_again(packet, headers);
         }
         Ok(())
     }
 
-    /// Asks table nat what one end of a connection becomes; without an answer it stays, if nobody else has the tuple.
+    /// Translates an ICMP error about a connection.
+    #[inline(never)]
+    fn translate_error(
+        &self,
+        id: ConnectionId,
+        side: Side,
+        transit: &mut Transit<'_, '_>,
+    ) -> Result<(), DropReason> {
+        let Transit { packet, headers, tracked, .. } = transit;
+        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
+        if passes { Ok(()) } else { Err(DropReason::NotForwardable) }
+    }
+
+    /// Asks table nat what one end of a connection becomes, if that was not decided yet; without an answer it stays, if
+    /// nobody else has the tuple.
+    #[inline(never)]
     fn decide_translation(
         &mut self,
+        id: ConnectionId,
         hook: Hook,
         side: Side,
         transit: &mut Transit<'_, '_>,
         next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
-        let Some(id) = transit.tracked.connection else { return Ok(()) };
         let now = transit.now;
         let rules = &self.rules[family_index(transit.headers.family)];
+        let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
+        if !rules.is_loaded(TableName::Nat) || self.conntrack.get(id).is_none_or(|c| c.status().has(done)) {
+            return Ok(());
+        }
         let mut tracking = Tracking::None;
         let verdict = if rules.asks_at(TableName::Nat, hook) {
             ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), transit, &mut tracking)
@@ -549,8 +559,15 @@ impl Router {
     }
 }
 
+/// ICMP's identifier, which translation changes, is part of what was read of its header.
+#[inline(never)]
+fn read_identifier_again(packet: &Packet<'_>, headers: &mut Headers) {
+    if let Ok(found) = Headers::find(packet.bytes()) {
+        *headers = found;
+    }
+}
+
 /// Asks a table's chain of a hook.
-#[inline]
 fn ask<'r>(
     rules: &'r Rules,
     network: &Network,
@@ -562,7 +579,7 @@ fn ask<'r>(
     let before = matches!(table, TableName::Raw);
     let mut subject = Subject {
         packet: &mut *transit.packet,
-        headers: &mut transit.headers,
+        headers: &mut *transit.headers,
         in_interface: transit.in_interface,
         out_interface: if matches!(hook, Hook::Prerouting) { None } else { transit.out_interface },
         tracked: if before { None } else { Some(&transit.tracked) },
