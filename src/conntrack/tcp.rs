@@ -21,7 +21,7 @@ use core::time::Duration;
 
 use super::connection::Direction;
 use crate::SequenceNumber;
-use crate::packet::{Segment, TcpFlags, TcpOptions};
+use crate::packet::{Headers, Segment, TcpFlags, TcpOptions};
 
 /// The state of a TCP connection, as `/proc/net/nf_conntrack` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -331,7 +331,8 @@ pub(crate) struct TcpTracker {
 /// A segment with what surrounds it.
 pub(super) struct Arrived<'p> {
     pub(super) segment: &'p Segment,
-    pub(super) options: TcpOptions<'p>,
+    pub(super) headers: &'p Headers,
+    pub(super) bytes: &'p [u8],
     pub(super) payload_len: u32,
     pub(super) direction: Direction,
     pub(super) seen_reply: bool,
@@ -341,6 +342,11 @@ pub(super) struct Arrived<'p> {
 }
 
 impl Arrived<'_> {
+    #[inline]
+    fn options(&self) -> TcpOptions<'_> {
+        self.headers.tcp_options(self.bytes)
+    }
+
     #[inline]
     fn end(&self) -> SequenceNumber {
         let flags = self.segment.flags;
@@ -357,7 +363,7 @@ impl Arrived<'_> {
     /// The highest right edge of a SACK block, or the acknowledgement where it is higher.
     fn sack(&self) -> SequenceNumber {
         let mut highest = self.segment.acknowledgement;
-        for (kind, _, value) in self.options.iter().map_while(Result::ok) {
+        for (kind, _, value) in self.options().iter().map_while(Result::ok) {
             if kind == TcpOptions::SACK && !value.is_empty() && value.len() % 8 == 0 {
                 for block in value.as_chunks::<8>().0 {
                     let [.., a, b, c, d] = *block;
@@ -396,7 +402,7 @@ impl TcpTracker {
         match step(Direction::Original, TcpState::None, kind) {
             Step::To(TcpState::SynSent) => {
                 sender.max_end = sender.end;
-                sender.read_options(arrived.options);
+                sender.read_options(arrived.options());
             }
             Step::To(_) if config.loose => {
                 // Nobody knows the window scale: let both sides do as they like.
@@ -424,7 +430,9 @@ impl TcpTracker {
         })
     }
 
-    /// Judges a segment of the connection, the first one included.
+    /// Judges a segment of the connection, the first one included. Inlined where packets of known connections are
+    /// tracked: to pass what it is told and what it says through memory would take about as long as the judgement.
+    #[inline(always)]
     pub(super) fn track(&mut self, config: &TcpConfig, arrived: &Arrived<'_>) -> TcpVerdict {
         let kind = Kind::of(arrived.segment.flags);
         let direction = arrived.direction;
@@ -528,6 +536,7 @@ impl TcpTracker {
 
     /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
     /// with the same tuple after all, and is taken for its first segment.
+    #[inline(never)]
     fn resynchronises(&mut self, arrived: &Arrived<'_>, kind: Kind) -> bool {
         let direction = arrived.direction;
         let answers = kind == Kind::SynAck
@@ -550,6 +559,7 @@ impl TcpTracker {
     }
 
     /// Lets a segment pass that is out of place but harmless, and remembers it: the answer may show what it was.
+    #[inline(never)]
     fn ignore(&mut self, arrived: &Arrived<'_>, kind: Kind, old: TcpState) -> TcpVerdict {
         let direction = arrived.direction;
         let segment = arrived.segment;
@@ -560,7 +570,7 @@ impl TcpTracker {
         self.last.window = segment.window;
         if kind == Kind::Syn && direction == Direction::Original {
             let mut peer = Peer::default();
-            peer.read_options(arrived.options);
+            peer.read_options(arrived.options());
             self.last.scale = peer.scale;
             self.last.flags = peer.flags & (WINDOW_SCALE | SACK_PERMITTED);
             if old == TcpState::LastAck {
@@ -575,6 +585,7 @@ impl TcpTracker {
 
     /// A FIN or RST outside the window: if both sides send one, the tracker is what is wrong, and the connection is
     /// not to be kept for days. Gives the time it has left at most.
+    #[inline(never)]
     fn doubt(&mut self, config: &TcpConfig, arrived: &Arrived<'_>, kind: Kind) -> Option<Duration> {
         if !arrived.assured || !matches!(kind, Kind::Fin | Kind::Rst) {
             return None;
@@ -596,6 +607,7 @@ impl TcpTracker {
     }
 
     /// Whether a reset is to be believed.
+    #[inline(never)]
     fn reset(&self, config: &TcpConfig, arrived: &Arrived<'_>, old: TcpState) -> Reset {
         if old.closing() {
             return Reset::ClosesUnchecked;
@@ -640,12 +652,12 @@ impl TcpTracker {
         let segment = arrived.segment;
         let flags = segment.flags;
         let direction = arrived.direction;
-        let (mut sender, mut receiver) = self.pair(direction);
+        let (sender, receiver) = self.pair(direction);
         let mut sequence = segment.sequence;
         let mut end = arrived.end();
         let mut ack = segment.acknowledgement;
         let mut sack = ack;
-        if receiver.flags & SACK_PERMITTED != 0 && !arrived.options.is_empty() {
+        if receiver.flags & SACK_PERMITTED != 0 && !arrived.options().is_empty() {
             sack = arrived.sack();
         }
         ack = ack.shifted(arrived.shift.wrapping_neg());
@@ -653,10 +665,9 @@ impl TcpTracker {
 
         if sender.max_window == 0 {
             if flags.has(TcpFlags::SYN) {
-                sender.begin(&mut receiver, arrived);
+                sender.begin(receiver, arrived);
                 if !flags.has(TcpFlags::ACK) {
                     // Simultaneous open.
-                    self.put(direction, sender, receiver);
                     return Fit::Fits;
                 }
             } else {
@@ -677,9 +688,8 @@ impl TcpTracker {
             && matches!(state, TcpState::SynSent | TcpState::SynRecv)
         {
             // The sender begins anew, with other numbers.
-            sender.begin(&mut receiver, arrived);
+            sender.begin(receiver, arrived);
             if direction == Direction::Reply && !flags.has(TcpFlags::ACK) {
-                self.put(direction, sender, receiver);
                 return Fit::Fits;
             }
         }
@@ -707,7 +717,6 @@ impl TcpTracker {
                 sender.end = end;
                 sender.flags |= DATA_UNACKNOWLEDGED;
             }
-            self.put(direction, sender, receiver);
             return match (above && !little, unsent) {
                 _ if liberal => Fit::Fits,
                 (false, false) => Fit::Ignored,
@@ -738,22 +747,20 @@ impl TcpTracker {
         if ack == receiver.end {
             receiver.flags &= !DATA_UNACKNOWLEDGED;
         }
-        self.put(direction, sender, receiver);
         if kind == Kind::Ack {
             self.count_repeats(direction, sequence, ack, end, segment.window);
         }
         Fit::Fits
     }
 
+    /// Sender and receiver of what goes in a direction.
     #[inline]
-    const fn pair(&self, direction: Direction) -> (Peer, Peer) {
-        (self.peers[direction as usize], self.peers[direction.other() as usize])
-    }
-
-    #[inline]
-    const fn put(&mut self, direction: Direction, sender: Peer, receiver: Peer) {
-        self.peers[direction as usize] = sender;
-        self.peers[direction.other() as usize] = receiver;
+    const fn pair(&mut self, direction: Direction) -> (&mut Peer, &mut Peer) {
+        let [client, server] = &mut self.peers;
+        match direction {
+            Direction::Original => (client, server),
+            Direction::Reply => (server, client),
+        }
     }
 
     #[inline]
@@ -797,11 +804,12 @@ enum Reset {
 
 impl Peer {
     /// This side sends its SYN.
+    #[inline(never)]
     fn begin(&mut self, other: &mut Self, arrived: &Arrived<'_>) {
         self.end = arrived.end();
         self.max_end = self.end;
         self.max_window = arrived.window_at_least_one();
-        self.read_options(arrived.options);
+        self.read_options(arrived.options());
         if arrived.direction == Direction::Reply && self.flags & other.flags & WINDOW_SCALE == 0 {
             // Scaling counts only when both offer it (RFC 7323 section 2.2).
             self.scale = 0;

@@ -131,8 +131,8 @@ impl Conntrack {
         headers: &Headers,
         template: Template,
     ) -> Result<Tracked, DropReason> {
-        let mut probe = self.probe(bytes, headers, template.zone);
-        self.track_probed(now, bytes, headers, template, probe.as_mut())
+        let probe = self.probe(bytes, headers, template.zone);
+        self.track_probed(now, bytes, headers, template, probe.as_ref())
     }
 
     /// Looks a packet's tuple up and changes nothing. `None` when it has no tuple.
@@ -156,51 +156,50 @@ impl Conntrack {
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        probe: Option<&mut Probe>,
+        probe: Option<&Probe>,
     ) -> Result<Tracked, DropReason> {
-        let tracked = self.sort(now, bytes, headers, template, probe)?;
-        self.statistics.invalid += u64::from(matches!(tracked.state, PacketState::Invalid(_)));
-        Ok(tracked)
+        if let Layer4::Icmp(icmp) = headers.layer4
+            && let Some(tracked) = self.track_message(now, bytes, headers, icmp, template.zone)
+        {
+            return Ok(tracked);
+        }
+        let Some(probe) = probe else { return Ok(self.invalid(InvalidReason::Header)) };
+        let found = self.still_found(probe, bytes, headers);
+        if let Some((slot, direction)) = found
+            && !self.table.at(slot).expired(now)
+            && let Some(tracked) = self.track_known(now, slot, direction, bytes, headers)
+        {
+            return Ok(tracked);
+        }
+        self.track_new(now, bytes, headers, template, probe.zone, found.map(|(slot, _)| slot))
     }
 
-    /// Sorts a packet: errors, what is never tracked, known connections, and those that begin.
-    #[inline]
-    fn sort(
+    /// ICMP messages that begin no connection: errors, and what is never tracked.
+    #[inline(never)]
+    fn track_message(
         &mut self,
         now: Instant,
         bytes: &[u8],
         headers: &Headers,
-        template: Template,
-        probe: Option<&mut Probe>,
-    ) -> Result<Tracked, DropReason> {
-        if let Layer4::Icmp(icmp) = headers.layer4 {
-            if headers.is_icmp_error() {
-                return Ok(self.track_error(now, bytes, headers, template.zone));
-            }
-            if headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp) {
-                return Ok(Tracked::UNTRACKED);
-            }
+        icmp: IcmpHeader,
+        zone: u16,
+    ) -> Option<Tracked> {
+        if headers.is_icmp_error() {
+            return Some(self.track_error(now, bytes, headers, zone));
         }
-        let Some(probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
-        if probe.epoch != self.table.epoch()
-            && let Some(anew) = self.probe(bytes, headers, probe.zone)
-        {
-            *probe = anew;
-        }
-        let Some((slot, direction)) = probe.found else {
-            return self.track_new(now, bytes, headers, template, probe.zone);
-        };
-        if self.table.at(slot).expired(now) {
-            self.destroy(now, slot, DestroyReason::Timeout);
-            return self.track_new(now, bytes, headers, template, probe.zone);
-        }
-        match self.track_known(now, slot, direction, bytes, headers) {
-            Some(tracked) => Ok(tracked),
-            None => {
-                self.destroy(now, slot, DestroyReason::Reopened);
-                self.track_new(now, bytes, headers, template, probe.zone)
-            }
-        }
+        (headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp)).then_some(Tracked::UNTRACKED)
+    }
+
+    /// What a probe found, looked up again if the table has changed since.
+    #[inline]
+    fn still_found(&self, probe: &Probe, bytes: &[u8], headers: &Headers) -> Option<(u32, Direction)> {
+        if probe.epoch == self.table.epoch() { probe.found } else { self.probe(bytes, headers, probe.zone)?.found }
+    }
+
+    /// A packet that is invalid, and counted.
+    const fn invalid(&mut self, reason: InvalidReason) -> Tracked {
+        self.statistics.invalid += 1;
+        Tracked::without(PacketState::Invalid(reason))
     }
 
     /// A packet of a connection that is there; `None` when it begins another with the same tuple.
@@ -248,7 +247,7 @@ impl Conntrack {
                 {
                     self.table.set_deadline(slot, now + timeout);
                 }
-                return Some(Tracked::invalid(reason));
+                return Some(self.invalid(reason));
             }
             Judgement::Reopen => return None,
             Judgement::Kill => {
@@ -261,7 +260,7 @@ impl Conntrack {
         Some(Tracked { connection: Some(id), direction, state, is_error: false, on_match: OnMatch::Nothing })
     }
 
-    /// A packet that begins a connection.
+    /// A packet that begins a connection, in the place of one with the same tuple that is over.
     #[inline(never)]
     fn track_new(
         &mut self,
@@ -270,17 +269,22 @@ impl Conntrack {
         headers: &Headers,
         template: Template,
         zone: u16,
+        former: Option<u32>,
     ) -> Result<Tracked, DropReason> {
+        if let Some(slot) = former {
+            let expired = self.table.at(slot).expired(now);
+            self.destroy(now, slot, if expired { DestroyReason::Timeout } else { DestroyReason::Reopened });
+        }
         let Some(tuple) = Tuple::of(headers, bytes).map(|tuple| tuple.in_zone(zone)) else {
-            return Ok(Tracked::invalid(InvalidReason::Header));
+            return Ok(self.invalid(InvalidReason::Header));
         };
         let tuple = &tuple;
-        let Some(reply) = tuple.reversed() else { return Ok(Tracked::invalid(InvalidReason::Protocol)) };
+        let Some(reply) = tuple.reversed() else { return Ok(self.invalid(InvalidReason::Protocol)) };
         let protocol = match begin(&self.config, now, bytes, headers) {
             Ok(protocol) => protocol,
             Err(reason) => {
                 self.consume_expectation(now, tuple);
-                return Ok(Tracked::invalid(reason));
+                return Ok(self.invalid(reason));
             }
         };
         // The judgement will set it.
@@ -302,7 +306,7 @@ impl Conntrack {
             return Err(reason);
         }
         let connection = self.table.at_mut(slot);
-        match judge(&self.config, connection, now, Direction::Original, bytes, headers, 0) {
+        match judge_first(&self.config, connection, now, bytes, headers) {
             Judgement::Accept { timeout, .. } => {
                 connection.count(Direction::Original, headers);
                 if let Some(timeout) = timeout {
@@ -311,11 +315,11 @@ impl Conntrack {
             }
             Judgement::Invalid { reason, .. } => {
                 self.release(slot);
-                return Ok(Tracked::invalid(reason));
+                return Ok(self.invalid(reason));
             }
             Judgement::Reopen | Judgement::Kill => {
                 self.release(slot);
-                return Ok(Tracked::invalid(InvalidReason::Protocol));
+                return Ok(self.invalid(InvalidReason::Protocol));
             }
         }
         let id = self.table.id(slot);
@@ -395,11 +399,11 @@ impl Conntrack {
         let found = reversed.and_then(|tuple| self.table.find(&tuple));
         let Some((slot, direction)) = found.filter(|(slot, _)| !self.table.at(*slot).expired(now)) else {
             self.statistics.icmp_error += 1;
-            return Tracked::invalid(InvalidReason::IcmpError);
+            return self.invalid(InvalidReason::IcmpError);
         };
         if self.table.at(slot).tuple(direction).destination() != headers.destination(bytes) {
             self.statistics.icmp_error += 1;
-            return Tracked::invalid(InvalidReason::IcmpError);
+            return self.invalid(InvalidReason::IcmpError);
         }
         Tracked {
             connection: Some(self.table.id(slot)),
@@ -465,8 +469,20 @@ fn begin(config: &Config, now: Instant, bytes: &[u8], headers: &Headers) -> Resu
     }
 }
 
+/// Lets the protocol's tracker judge the first packet of a connection.
+#[inline(never)]
+fn judge_first(
+    config: &Config,
+    connection: &mut Connection,
+    now: Instant,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Judgement {
+    judge(config, connection, now, Direction::Original, bytes, headers, 0)
+}
+
 /// Lets the protocol's tracker judge a packet.
-#[inline]
+#[inline(always)]
 fn judge(
     config: &Config,
     connection: &mut Connection,
@@ -521,7 +537,8 @@ fn arrived<'p>(
     }
     Ok(Arrived {
         segment,
-        options: headers.tcp_options(bytes),
+        headers,
+        bytes,
         payload_len: headers.end.saturating_sub(segment.payload) as u32,
         direction,
         seen_reply: status.has(Status::SEEN_REPLY),

@@ -80,6 +80,7 @@ impl Tuple {
     }
 
     /// The same tuple in a zone: connections of different zones never meet (`CT --zone`).
+    #[inline]
     #[must_use]
     pub const fn in_zone(self, zone: u16) -> Self {
         Self { kind: (self.kind & 0xffff) | (zone as u32) << 16, ..self }
@@ -129,6 +130,7 @@ impl Tuple {
     }
 
     /// The address at one end.
+    #[inline]
     pub fn address(self, side: Side) -> IpAddr {
         match side {
             Side::Source => self.source(),
@@ -136,6 +138,7 @@ impl Tuple {
         }
     }
 
+    #[inline]
     fn address_of(self, words: [u64; 2]) -> IpAddr {
         match self.family() {
             Family::V4 => Ipv4Addr::from_bits(words[0] as u32).into(),
@@ -156,6 +159,7 @@ impl Tuple {
     }
 
     /// The port at one end.
+    #[inline]
     pub const fn port(self, side: Side) -> u16 {
         match side {
             Side::Source => self.source_port(),

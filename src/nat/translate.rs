@@ -71,6 +71,7 @@ pub fn translate_error(
 }
 
 /// Sets an end. The identifier of an ICMP query is the same at both.
+#[inline]
 fn set_end(address: core::net::IpAddr, port: u16, identifier: u16, side: Side, bytes: &mut [u8], headers: &Headers) {
     let port = if headers.protocol.is_icmp() { identifier } else { port };
     headers.set_endpoint(bytes, side, address, port);

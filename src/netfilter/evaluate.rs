@@ -23,8 +23,8 @@ const MAX_DEPTH: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Rules {
     tables: [Option<CompiledTable>; 4],
-    /// For each table and hook, the states of packets that pass there, whatever else they are.
-    passing: [[StateSet; 5]; 4],
+    /// For each state, which tables need not be asked about a packet in it, and where.
+    silent: [Silent; 5],
     loaded: [bool; 4],
     may_add_option: bool,
     sets_zones: bool,
@@ -202,17 +202,14 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
-        let passing = TableName::ALL.map(|name| {
-            let passing = |hook| tables[name as usize].as_ref().map_or(StateSet::ANY, |table| table.passing(hook));
-            Hook::ALL.map(passing)
-        });
+        let silent = StateSet::EVERY.map(|state| Silent::of(&tables, state));
         let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
         let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
         let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
         let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
         let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
-        Ok(Self { tables, passing, loaded, may_add_option, sets_zones, origins: origins.into() })
+        Ok(Self { tables, silent, loaded, may_add_option, sets_zones, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -260,12 +257,17 @@ impl Rules {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.only_begins[hook as usize])
     }
 
-    /// Whether every packet in this state passes a table at a hook, and no rule does anything to it: nothing need be
-    /// asked then. False in table raw, which is asked before there is a state.
+    /// Which tables need not be asked about a packet in a state, and where.
     #[inline]
-    pub(crate) fn passes(&self, table: TableName, hook: Hook, state: PacketState) -> bool {
-        !matches!(table, TableName::Raw)
-            && self.passing[table as usize][hook as usize].intersects(StateSet::of_state(state))
+    pub(crate) const fn silent(&self, state: PacketState) -> Silent {
+        let [invalid, new, established, related, untracked] = self.silent;
+        match state {
+            PacketState::Invalid(_) => invalid,
+            PacketState::New => new,
+            PacketState::Established => established,
+            PacketState::Related => related,
+            PacketState::Untracked => untracked,
+        }
     }
 
     /// Asks a table at a hook.
@@ -403,19 +405,15 @@ impl CompiledTable {
         None
     }
 
-    /// The states of packets that pass at a hook, whatever else they are.
-    fn passing(&self, hook: Hook) -> StateSet {
-        let Some(entry) = self.entries[hook as usize] else { return StateSet::ANY };
-        let rules = || self.rules.iter().skip(entry as usize);
-        let passes = |state: &StateSet| {
-            let met = rules().find_map(|rule| match rule.foretell(*state) {
-                Foretold::Fails => None,
-                Foretold::Matches => Some(&rule.action),
-                Foretold::Open => Some(&Action::Policy(Policy::Drop)),
-            });
-            matches!(met, Some(Action::Policy(Policy::Accept) | Action::Target(Target::Accept)))
-        };
-        StateSet::EVERY.into_iter().filter(passes).fold(StateSet::default(), StateSet::and)
+    /// Whether every packet in a state passes at a hook, whatever else it is, and no rule does anything to it.
+    fn is_silent(&self, hook: Hook, state: StateSet) -> bool {
+        let Some(entry) = self.entries[hook as usize] else { return true };
+        let met = self.rules.iter().skip(entry as usize).find_map(|rule| match rule.foretell(state) {
+            Foretold::Fails => None,
+            Foretold::Matches => Some(&rule.action),
+            Foretold::Open => Some(&Action::Policy(Policy::Drop)),
+        });
+        matches!(met, Some(Action::Policy(Policy::Accept) | Action::Target(Target::Accept)))
     }
 
     /// The policy of a hook's chain: the first end behind its entry.
@@ -426,6 +424,39 @@ impl CompiledTable {
             Some(Action::Policy(Policy::Drop)) => Verdict::Drop,
             _ => Verdict::Accept,
         }
+    }
+}
+
+/// Tables that need not be asked about a packet, since they let it pass and do nothing to it: a bit for each hook of
+/// each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Silent(u32);
+
+impl Silent {
+    /// Every table is to be asked.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Those that say nothing about packets in this state. Table raw is asked before there is one.
+    fn of(tables: &[Option<CompiledTable>; 4], state: StateSet) -> Self {
+        let mut silent = Self::default();
+        for table in [TableName::Mangle, TableName::Nat, TableName::Filter] {
+            let says_nothing = |hook| tables[table as usize].as_ref().is_none_or(|t| t.is_silent(hook, state));
+            for hook in Hook::ALL.into_iter().filter(|hook| says_nothing(*hook)) {
+                silent.0 |= Self::bit(table, hook);
+            }
+        }
+        silent
+    }
+
+    /// Whether this table need not be asked at this hook.
+    #[inline]
+    pub(crate) const fn includes(self, table: TableName, hook: Hook) -> bool {
+        self.0 & Self::bit(table, hook) != 0
+    }
+
+    #[inline]
+    const fn bit(table: TableName, hook: Hook) -> u32 {
+        1 << (table as u32 * Hook::ALL.len() as u32 + hook as u32)
     }
 }
 
@@ -639,9 +670,8 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
 }
 
 impl StateSet {
-    /// Every state a packet can be in; SNAT and DNAT are said besides.
+    /// Every state a packet can be in, as [`Rules::silent`] has them; SNAT and DNAT are said besides.
     const EVERY: [Self; 5] = [Self::INVALID, Self::NEW, Self::ESTABLISHED, Self::RELATED, Self::UNTRACKED];
-    const ANY: Self = Self::INVALID.and(Self::NEW).and(Self::ESTABLISHED).and(Self::RELATED).and(Self::UNTRACKED);
 
     #[inline]
     const fn of_state(state: PacketState) -> Self {

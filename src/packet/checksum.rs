@@ -20,16 +20,8 @@ pub const fn add(a: u32, b: u32) -> u32 {
     sum + carry as u32
 }
 
-/// Whether the checksum of an IPv4 header without options is right: as [`sum`] and [`fold`] say it, in a few additions.
-#[inline]
-pub(super) fn header_is_right(header: &[u8; 20]) -> bool {
-    let words = header.as_chunks::<4>().0;
-    let total: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
-    // Five words carry at most 4.
-    fold(add(total as u32, (total >> 32) as u32)) == 0
-}
-
 /// The partial sum of `bytes`, taken as big-endian 16-bit words and padded with a zero, added to `sum`.
+#[inline]
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
     let mut total = u64::from(sum);
     let mut chunks = bytes.chunks_exact(4);

@@ -24,11 +24,22 @@ impl Headers {
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
     /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
     /// other family changes nothing.
+    #[inline]
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
         match (self.family, self.layer4, address) {
             (Family::V4, Layer4::Tcp(_), IpAddr::V4(address)) => {
                 self.set_endpoint_v4_tcp(bytes, side, address.into(), port)
             }
+            (Family::V6, Layer4::Tcp(_), IpAddr::V6(address)) => {
+                self.set_endpoint_v6_tcp(bytes, side, address.octets(), port)
+            }
+            _ => self.set_any_endpoint(bytes, side, address, port),
+        }
+    }
+
+    #[inline(never)]
+    fn set_any_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
+        match address {
             _ if address.is_ipv4() == (self.family == Family::V4) => {
                 self.set_address(bytes, side, address);
                 self.set_port(bytes, side, port);
@@ -40,27 +51,44 @@ impl Headers {
     /// The commonest case, with one change of each checksum.
     #[inline]
     fn set_endpoint_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
-        let (address_at, port_at) = match side {
-            Side::Source => (12, self.transport),
-            Side::Destination => (16, self.transport + 2),
-        };
-        let (Some(old_address), Some(old_port)) = (read_array(bytes, address_at), read_array(bytes, port_at)) else {
-            return;
-        };
-        let (old_address, old_port) = (u32::from_be_bytes(old_address), u16::from_be_bytes(old_port));
+        let Some((ip, tcp)) = self.ip_and_tcp::<20>(bytes) else { return };
+        let (address_at, port_at) = if side == Side::Source { (12, 0) } else { (16, 2) };
+        let old_address = u32::from_be_bytes(read_array(ip, address_at).unwrap_or_default());
+        let old_port = u16::from_be_bytes(read_array(tcp, port_at).unwrap_or_default());
         if (old_address, old_port) == (address, port) {
             return;
         }
-        write(bytes, address_at, &address.to_be_bytes());
-        write(bytes, port_at, &port.to_be_bytes());
+        write(ip, address_at, &address.to_be_bytes());
+        write(tcp, port_at, &port.to_be_bytes());
         if old_address != address {
-            update(bytes, 10, |sum| checksum::replace_u32(sum, old_address, address));
+            update(ip, 10, |sum| checksum::replace_u32(sum, old_address, address));
         }
         let old = checksum::add(!old_address, !u32::from(old_port));
         let new = checksum::add(address, u32::from(port));
-        update(bytes, self.transport + 16, |sum| {
-            checksum::fold(checksum::add(!sum as u32 & 0xffff, checksum::add(old, new)))
+        update(tcp, 16, |sum| checksum::fold(checksum::add(!sum as u32 & 0xffff, checksum::add(old, new))));
+    }
+
+    /// The same for IPv6.
+    #[inline]
+    fn set_endpoint_v6_tcp(&self, bytes: &mut [u8], side: Side, address: [u8; 16], port: u16) {
+        let Some((ip, tcp)) = self.ip_and_tcp::<40>(bytes) else { return };
+        let (address_at, port_at) = if side == Side::Source { (8, 0) } else { (24, 2) };
+        let old_address: [u8; 16] = read_array(ip, address_at).unwrap_or_default();
+        let old_port = u16::from_be_bytes(read_array(tcp, port_at).unwrap_or_default());
+        write(ip, address_at, &address);
+        write(tcp, port_at, &port.to_be_bytes());
+        update(tcp, 16, |sum| {
+            let (before, after) = (checksum::sum(&old_address, 0), checksum::sum(&address, 0));
+            let sum = if old_address == address { sum } else { checksum::replace_u32(sum, before, after) };
+            if old_port == port { sum } else { checksum::replace_u16(sum, old_port, port) }
         });
+    }
+
+    /// The IP header without options, and the TCP header without options, if they are there.
+    #[inline]
+    fn ip_and_tcp<'p, const IP: usize>(&self, bytes: &'p mut [u8]) -> Option<(&'p mut [u8; IP], &'p mut [u8; 20])> {
+        let (ip, tcp) = bytes.split_at_mut_checked(self.transport)?;
+        Some((ip.first_chunk_mut()?, tcp.first_chunk_mut()?))
     }
 
     /// Changes the address of one end, and what is summed over it.
@@ -184,6 +212,7 @@ impl Headers {
     }
 
     /// Takes one from the time to live or hop limit, if there is one left.
+    #[inline]
     pub fn decrement_hop_limit(&self, bytes: &mut [u8]) {
         match self.family {
             Family::V4 => {

@@ -157,7 +157,8 @@ impl Headers {
     ///
     /// # Errors
     /// When it is no whole IP packet. A damaged transport header is no error: [`Layer4::Unreadable`].
-    #[inline]
+    // Inlined, with what it calls, since to hand so large a result over costs as much as to find it.
+    #[inline(always)]
     pub fn find(bytes: &[u8]) -> Result<Self, Malformed> {
         let headers = Self::find_cut(bytes)?;
         if headers.end > bytes.len() { Err(Malformed::Length) } else { Ok(headers) }
@@ -168,7 +169,7 @@ impl Headers {
     ///
     /// # Errors
     /// When not even the IP header is whole.
-    #[inline]
+    #[inline(always)]
     pub fn find_cut(bytes: &[u8]) -> Result<Self, Malformed> {
         let network = match bytes.first().map(|b| b >> 4) {
             Some(4) => Network::find_v4(bytes)?,
@@ -201,15 +202,18 @@ impl Headers {
     }
 
     /// The source address.
+    #[inline]
     pub fn source(&self, bytes: &[u8]) -> IpAddr {
         self.address(bytes, 12, 8)
     }
 
     /// The destination address.
+    #[inline]
     pub fn destination(&self, bytes: &[u8]) -> IpAddr {
         self.address(bytes, 16, 24)
     }
 
+    #[inline]
     fn address(&self, bytes: &[u8], v4: usize, v6: usize) -> IpAddr {
         match self.family {
             Family::V4 => IpAddr::from(read_array::<4>(bytes, v4).unwrap_or_default()),
@@ -239,6 +243,7 @@ impl Headers {
     }
 
     /// The options of a TCP packet.
+    #[inline]
     pub fn tcp_options<'p>(&self, bytes: &'p [u8]) -> TcpOptions<'p> {
         TcpOptions(match self.layer4 {
             Layer4::Tcp(segment) => bytes.get(self.transport + 20..segment.payload).unwrap_or_default(),
@@ -247,20 +252,24 @@ impl Headers {
     }
 
     /// The time to live (IPv4) or hop limit (IPv6).
+    #[inline]
     pub fn hop_limit(&self, bytes: &[u8]) -> u8 {
         let at = if self.family == Family::V4 { 8 } else { 7 };
         bytes.get(at).copied().unwrap_or_default()
     }
 
     /// Whether the IPv4 header's checksum is right; IPv6 has none, and that is right.
+    #[inline]
     pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
         match self.family {
             Family::V4 => {
                 let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
-                if let (20, Some(header)) = (len, bytes.first_chunk()) {
-                    return super::checksum::header_is_right(header);
-                }
-                super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0
+                let sum = match bytes.first_chunk::<20>() {
+                    // Nearly every header: with its length known, these are five additions.
+                    Some(header) if len == 20 => super::checksum::sum(header, 0),
+                    _ => super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0),
+                };
+                super::checksum::fold(sum) == 0
             }
             Family::V6 => true,
         }
@@ -309,7 +318,7 @@ struct Network {
 }
 
 impl Network {
-    #[inline]
+    #[inline(always)]
     fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
         let transport = ip.slice().len();
@@ -321,7 +330,7 @@ impl Network {
         Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, fragment, is_cut: false })
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
         let (transport, protocol) = (ip.slice().len(), ip.next_header().0);
@@ -344,7 +353,7 @@ impl Network {
         self.is_cut = extensions.is_cut;
     }
 
-    #[inline]
+    #[inline(always)]
     fn with_layer4(self, bytes: &[u8]) -> Headers {
         let Self { family, protocol, transport, end, fragment, is_cut } = self;
         let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
-use crate::netfilter::{self, Hook, Rules, Subject, TableName, Tracking};
+use crate::netfilter::{self, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
     Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
@@ -29,6 +29,8 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) headers: &'t mut Headers,
     pub(super) probe: Option<Probe>,
     pub(super) tracked: Tracked,
+    /// Which tables need not be asked about it, once it is tracked.
+    silent: Silent,
     in_interface: Option<usize>,
     out_interface: Option<usize>,
     /// The longest part it came in, if it came in parts.
@@ -45,8 +47,17 @@ impl<'t, 'b> Transit<'t, 'b> {
         probe: Option<Probe>,
         in_interface: Option<usize>,
     ) -> Self {
-        let tracked = Tracked::UNTRACKED;
-        Self { now, packet, headers, probe, tracked, in_interface, out_interface: None, longest_part: None }
+        Self {
+            now,
+            packet,
+            headers,
+            probe,
+            tracked: Tracked::UNTRACKED,
+            silent: Silent::NONE,
+            in_interface,
+            out_interface: None,
+            longest_part: None,
+        }
     }
 }
 
@@ -293,7 +304,7 @@ impl Router {
     fn prerouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.track(Hook::Prerouting, transit)?;
         self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
-        Ok(self.translate(Hook::Prerouting, Side::Destination, transit, None)?)
+        Ok(self.translate_destination(Hook::Prerouting, transit)?)
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
@@ -307,7 +318,7 @@ impl Router {
             None => self.track(Hook::Output, transit)?,
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
-        self.translate(Hook::Output, Side::Destination, transit, None)?;
+        self.translate_destination(Hook::Output, transit)?;
         self.filter(TableName::Filter, Hook::Output, transit)
     }
 
@@ -315,7 +326,7 @@ impl Router {
     fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
-        self.translate(Hook::Input, Side::Source, transit, None)?;
+        self.translate_source(Hook::Input, transit, None)?;
         Ok(self.finish(transit)?)
     }
 
@@ -339,7 +350,7 @@ impl Router {
     /// It leaves: mangle, translation of its source, and what comes last.
     fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
-        self.translate(Hook::Postrouting, Side::Source, transit, Some(next_hop))?;
+        self.translate_source(Hook::Postrouting, transit, Some(next_hop))?;
         Ok(self.finish(transit)?)
     }
 
@@ -402,7 +413,8 @@ impl Router {
         if template.zone != 0 {
             *probe = self.conntrack.probe(bytes, headers, template.zone);
         }
-        transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe.as_mut())?;
+        transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref())?;
+        transit.silent = self.rules[family_index(headers.family)].silent(transit.tracked.state);
         if let (Some(id), OnMatch::FollowMaster { .. }) = (transit.tracked.connection, transit.tracked.on_match) {
             self.nat.carry_out(*now, &mut self.conntrack, id, transit.tracked.on_match)?;
         }
@@ -417,7 +429,7 @@ impl Router {
             layer4 => layer4 == Layer4::Unreadable,
         };
         let known = transit.probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
-        begins || known.is_none_or(|connection| connection.remaining(transit.now).is_zero())
+        begins || known.is_none_or(|connection| !connection.outlives(transit.now))
     }
 
     /// The helper by port, for routers that have it so.
@@ -437,8 +449,18 @@ impl Router {
     /// A table whose verdict is pass or drop.
     #[inline]
     fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        if transit.silent.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, transit) }
+    }
+
+    #[inline(never)]
+    fn ask_filter(
+        &mut self,
+        table: TableName,
+        hook: Hook,
+        transit: &mut Transit<'_, '_>,
+    ) -> Result<(), Refusal> {
         let rules = &self.rules[family_index(transit.headers.family)];
-        if rules.passes(table, hook, transit.tracked.state) {
+        if !rules.asks_at(table, hook) {
             return Ok(());
         }
         let mut tracking = Tracking::None;
@@ -446,8 +468,24 @@ impl Router {
         pass(transit.headers.family, verdict)
     }
 
-    /// Translates one end: decided by rules for the first packet of a connection, and then for all.
-    #[inline]
+    /// Translates the destination, as the packet arrives.
+    fn translate_destination(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+        self.translate(hook, Side::Destination, transit, None)
+    }
+
+    /// Translates the source, as the packet leaves.
+    fn translate_source(
+        &mut self,
+        hook: Hook,
+        transit: &mut Transit<'_, '_>,
+        next_hop: Option<IpAddr>,
+    ) -> Result<(), DropReason> {
+        self.translate(hook, Side::Source, transit, next_hop)
+    }
+
+    /// Translates one end: decided by rules for the first packet of a connection, and then for all. Inlined into one
+    /// function for each end: where the end's address and port stand is known then.
+    #[inline(always)]
     fn translate(
         &mut self,
         hook: Hook,
@@ -456,10 +494,10 @@ impl Router {
         next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
-        if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
-            return self.translate_error(id, side, transit);
-        }
-        if matches!(transit.tracked.state, PacketState::New | PacketState::Related) && !transit.tracked.is_error {
+        if transit.tracked.state != PacketState::Established {
+            if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
+                return self.translate_error(id, side, transit);
+            }
             self.decide_translation(id, hook, side, transit, next_hop)?;
         }
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
@@ -507,6 +545,10 @@ impl Router {
         let now = transit.now;
         let rules = &self.rules[family_index(transit.headers.family)];
         let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
+        let begins = matches!(transit.tracked.state, PacketState::New | PacketState::Related);
+        if !begins || transit.tracked.is_error {
+            return Ok(());
+        }
         if !rules.is_loaded(TableName::Nat) || self.conntrack.get(id).is_none_or(|c| c.status().has(done)) {
             return Ok(());
         }
