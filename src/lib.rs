@@ -93,3 +93,5 @@ struct Readme;
 
 pub use sequence::SequenceNumber;
 pub use time::Instant;
+#[cfg(feature = "alloc")]
+use time::Micros;

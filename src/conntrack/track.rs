@@ -1,9 +1,9 @@
 //! One packet: which connection it belongs to, and what it does to it.
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
-use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, flags_make_sense};
+use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
 use super::{Config, Conntrack, OnMatch, Tuple};
-use crate::Instant;
+use crate::{Instant, Micros};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol};
 use core::time::Duration;
@@ -98,9 +98,9 @@ impl Template {
 /// What a protocol's tracker says.
 enum Judgement {
     /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
-    Accept { timeout: Option<Duration>, assured: bool },
+    Accept { timeout: Option<Micros>, assured: bool },
     /// No part of it; the connection may have to end earlier.
-    Invalid { reason: InvalidReason, shorten: Option<Duration> },
+    Invalid { reason: InvalidReason, shorten: Option<Micros> },
     /// The connection is over, and this packet begins another.
     Reopen,
     /// The connection is over with this packet.
@@ -203,7 +203,7 @@ impl Conntrack {
     }
 
     /// A packet of a connection that is there; `None` when it begins another with the same tuple.
-    #[inline]
+    #[inline(never)]
     fn track_known(
         &mut self,
         now: Instant,
@@ -223,7 +223,7 @@ impl Conntrack {
         } else {
             PacketState::New
         };
-        let judgement = judge(&self.config, connection, now, direction, bytes, headers, shift);
+        let judgement = judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift);
         match judgement {
             Judgement::Accept { timeout, assured } => {
                 if direction == Direction::Reply {
@@ -243,7 +243,7 @@ impl Conntrack {
             }
             Judgement::Invalid { reason, shorten } => {
                 if let Some(timeout) = shorten
-                    && connection.remaining(now) > timeout
+                    && connection.outlives(now + timeout)
                 {
                     self.table.set_deadline(slot, now + timeout);
                 }
@@ -280,7 +280,7 @@ impl Conntrack {
         };
         let tuple = &tuple;
         let Some(reply) = tuple.reversed() else { return Ok(self.invalid(InvalidReason::Protocol)) };
-        let protocol = match begin(&self.config, now, bytes, headers) {
+        let protocol = match begin(&self.tuning, now, bytes, headers) {
             Ok(protocol) => protocol,
             Err(reason) => {
                 self.consume_expectation(now, tuple);
@@ -306,7 +306,7 @@ impl Conntrack {
             return Err(reason);
         }
         let connection = self.table.at_mut(slot);
-        match judge_first(&self.config, connection, now, bytes, headers) {
+        match judge_first((&self.config, &self.tuning), connection, now, bytes, headers) {
             Judgement::Accept { timeout, .. } => {
                 connection.count(Direction::Original, headers);
                 if let Some(timeout) = timeout {
@@ -450,11 +450,11 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
 }
 
 /// What the protocol keeps of a connection that begins with this packet.
-fn begin(config: &Config, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
+fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
     match headers.layer4 {
         Layer4::Tcp(_) => {
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
-            TcpTracker::open(&config.tcp, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
+            TcpTracker::open(tuning, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
         Layer4::Icmp(icmp) => {
@@ -472,19 +472,19 @@ fn begin(config: &Config, now: Instant, bytes: &[u8], headers: &Headers) -> Resu
 /// Lets the protocol's tracker judge the first packet of a connection.
 #[inline(never)]
 fn judge_first(
-    config: &Config,
+    (config, tuning): (&Config, &Tuning),
     connection: &mut Connection,
     now: Instant,
     bytes: &[u8],
     headers: &Headers,
 ) -> Judgement {
-    judge(config, connection, now, Direction::Original, bytes, headers, 0)
+    judge((config, tuning), connection, now, Direction::Original, bytes, headers, 0)
 }
 
 /// Lets the protocol's tracker judge a packet.
 #[inline(always)]
 fn judge(
-    config: &Config,
+    (config, tuning): (&Config, &Tuning),
     connection: &mut Connection,
     now: Instant,
     direction: Direction,
@@ -499,7 +499,7 @@ fn judge(
                 Ok(arrived) => arrived,
                 Err(reason) => return Judgement::Invalid { reason, shorten: None },
             };
-            match tracker.track(&config.tcp, &arrived) {
+            match tracker.track(tuning, &arrived) {
                 TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
                 TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
                 TcpVerdict::Reopen => Judgement::Reopen,
@@ -512,13 +512,13 @@ fn judge(
             }
             let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
-            Judgement::Accept { timeout: Some(timeout), assured: stream }
+            Judgement::Accept { timeout: Some(timeout.into()), assured: stream }
         }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
-            Judgement::Accept { timeout: Some(timeout), assured: false }
+            Judgement::Accept { timeout: Some(timeout.into()), assured: false }
         }
-        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic), assured: false },
+        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic.into()), assured: false },
     }
 }
 
@@ -539,10 +539,8 @@ fn arrived<'p>(
         segment,
         headers,
         bytes,
-        payload_len: headers.end.saturating_sub(segment.payload) as u32,
         direction,
-        seen_reply: status.has(Status::SEEN_REPLY),
-        assured: status.has(Status::ASSURED),
+        status,
         shift,
     })
 }
