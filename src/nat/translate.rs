@@ -15,7 +15,8 @@ fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
 
 /// Changes one end of a packet as its connection is translated (`nf_nat_packet`): the destination as the packet
 /// arrives, the source as it leaves.
-#[inline]
+// Inlined, so that nothing is asked about the side where it is known.
+#[inline(always)]
 pub fn translate(connection: &Connection, direction: Direction, side: Side, bytes: &mut [u8], headers: &Headers) {
     if !moves(connection, direction, side) {
         return;

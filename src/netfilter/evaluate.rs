@@ -25,6 +25,8 @@ pub struct Rules {
     tables: [Option<CompiledTable>; 4],
     /// For each state, which tables need not be asked about a packet in it, and where.
     silent: [Silent; 5],
+    /// For each hook, whom table raw asks about.
+    raw: [Asks; 5],
     loaded: [bool; 4],
     may_add_option: bool,
     sets_zones: bool,
@@ -202,6 +204,8 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
+        let asks_raw = |hook| tables[TableName::Raw as usize].as_ref().map_or(Asks::Nobody, |table| table.asks(hook));
+        let raw = Hook::ALL.map(asks_raw);
         let silent = StateSet::EVERY.map(|state| Silent::of(&tables, state));
         let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
@@ -209,7 +213,7 @@ impl Rules {
         let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
         let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
         let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
-        Ok(Self { tables, silent, loaded, may_add_option, sets_zones, origins: origins.into() })
+        Ok(Self { tables, silent, raw, loaded, may_add_option, sets_zones, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -221,6 +225,12 @@ impl Rules {
     #[inline]
     pub fn asks(&self, table: TableName) -> bool {
         self.tables[table as usize].is_some()
+    }
+
+    /// Whether a rule may make a packet grow, by itself or through a helper that is not known before it was asked.
+    #[inline]
+    pub(crate) const fn may_grow_packets(&self) -> bool {
+        self.may_add_option || self.sets_zones
     }
 
     /// Whether a rule may add an option to a SYN (TCPMSS), so that it grows by [`Rules::OPTION`] bytes.
@@ -250,11 +260,10 @@ impl Rules {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.entries[hook as usize].is_some())
     }
 
-    /// Whether a table, at a hook, only says how connections that begin with a packet are tracked: then it need not be
-    /// asked about packets of connections that are there.
+    /// Whom table raw asks about at a hook.
     #[inline]
-    pub(crate) fn only_begins(&self, table: TableName, hook: Hook) -> bool {
-        self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.only_begins[hook as usize])
+    pub(crate) const fn asks_raw(&self, hook: Hook) -> Asks {
+        self.raw[hook as usize]
     }
 
     /// Which tables need not be asked about a packet in a state, and where.
@@ -405,6 +414,15 @@ impl CompiledTable {
         None
     }
 
+    /// Whom it asks about at a hook.
+    const fn asks(&self, hook: Hook) -> Asks {
+        match self.entries[hook as usize] {
+            None => Asks::Nobody,
+            Some(_) if self.only_begins[hook as usize] => Asks::WhoBegins,
+            Some(_) => Asks::Everybody,
+        }
+    }
+
     /// Whether every packet in a state passes at a hook, whatever else it is, and no rule does anything to it.
     fn is_silent(&self, hook: Hook, state: StateSet) -> bool {
         let Some(entry) = self.entries[hook as usize] else { return true };
@@ -425,6 +443,15 @@ impl CompiledTable {
             _ => Verdict::Accept,
         }
     }
+}
+
+/// Whom a table asks about at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Nobody,
+    /// Packets that may begin a connection: it says nothing but how they are tracked.
+    WhoBegins,
+    Everybody,
 }
 
 /// Tables that need not be asked about a packet, since they let it pass and do nothing to it: a bit for each hook of

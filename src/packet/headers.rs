@@ -157,11 +157,9 @@ impl Headers {
     ///
     /// # Errors
     /// When it is no whole IP packet. A damaged transport header is no error: [`Layer4::Unreadable`].
-    // Inlined, with what it calls, since to hand so large a result over costs as much as to find it.
-    #[inline(always)]
+    #[inline]
     pub fn find(bytes: &[u8]) -> Result<Self, Malformed> {
-        let headers = Self::find_cut(bytes)?;
-        if headers.end > bytes.len() { Err(Malformed::Length) } else { Ok(headers) }
+        Self::locate(bytes, true)
     }
 
     /// Finds the headers of a packet of which the end may be missing: one inside an ICMP error, or one that a capture
@@ -169,15 +167,31 @@ impl Headers {
     ///
     /// # Errors
     /// When not even the IP header is whole.
-    #[inline(always)]
+    #[inline]
     pub fn find_cut(bytes: &[u8]) -> Result<Self, Malformed> {
-        let network = match bytes.first().map(|b| b >> 4) {
-            Some(4) => Network::find_v4(bytes)?,
-            Some(6) => Network::find_v6(bytes)?,
+        Self::locate(bytes, false)
+    }
+
+    /// Each outcome is written where it is wanted as soon as it is known: a result this large is not copied for nothing.
+    #[inline]
+    fn locate(bytes: &[u8], must_be_whole: bool) -> Result<Self, Malformed> {
+        let ip = match bytes.first().map(|b| b >> 4) {
+            Some(4) => IpHeader::v4(bytes)?,
+            Some(6) => IpHeader::v6(bytes)?,
             Some(_) => return Err(Malformed::Version),
             None => return Err(Malformed::Header),
         };
-        Ok(network.with_layer4(bytes))
+        if must_be_whole && ip.end > bytes.len() {
+            return Err(Malformed::Length);
+        }
+        let IpHeader { family, protocol, transport, end, is_part } = ip;
+        if protocol == Protocol::TCP
+            && !is_part
+            && let Some(segment) = segment(bytes, transport, end)
+        {
+            return Ok(Self { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
+        }
+        Ok(ip.read_on(bytes))
     }
 
     /// Finds the headers of a packet that an ICMP error quotes, as Linux does. Its family is that of the error; the
@@ -194,11 +208,11 @@ impl Headers {
         *first = *first & 0x0f | if family == Family::V4 { 0x40 } else { 0x60 };
         let length = if family == Family::V4 { 2..4 } else { 4..6 };
         shown.get_mut(length).ok_or(Malformed::Header)?.fill(0xff);
-        let network = match family {
-            Family::V4 => Network::find_v4(shown)?,
-            Family::V6 => Network::find_v6(shown)?,
+        let ip = match family {
+            Family::V4 => IpHeader::v4(shown)?,
+            Family::V6 => IpHeader::v6(shown)?,
         };
-        Ok(network.with_layer4(shown))
+        Ok(ip.read_on(shown))
     }
 
     /// The source address.
@@ -306,60 +320,55 @@ impl Headers {
     }
 }
 
-/// What the IP headers say.
-struct Network {
+/// What the first IP header says.
+struct IpHeader {
     family: Family,
     protocol: Protocol,
     transport: usize,
     end: usize,
-    fragment: Option<Fragment>,
-    /// An extension header is not all there.
-    is_cut: bool,
+    /// IPv4: this is only a part of a packet.
+    is_part: bool,
 }
 
-impl Network {
-    #[inline(always)]
-    fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
+impl IpHeader {
+    #[inline]
+    fn v4(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
         let transport = ip.slice().len();
         let end = usize::from(ip.total_len());
         if end < transport {
             return Err(Malformed::Length);
         }
-        let fragment = if ip.is_fragmenting_payload() { Some(fragment_v4(ip)) } else { None };
-        Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, fragment, is_cut: false })
+        let is_part = ip.is_fragmenting_payload();
+        Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, is_part })
     }
 
-    #[inline(always)]
-    fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
+    #[inline]
+    fn v6(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let (transport, protocol) = (ip.slice().len(), ip.next_header().0);
+        let transport = ip.slice().len();
         let end = transport + usize::from(ip.payload_length());
-        let mut network =
-            Self { family: Family::V6, protocol: Protocol(protocol), transport, end, fragment: None, is_cut: false };
-        if Extensions::is_extension(protocol) {
-            network.step_over_extensions(bytes);
-        }
-        Ok(network)
+        Ok(Self { family: Family::V6, protocol: Protocol(ip.next_header().0), transport, end, is_part: false })
     }
 
-    #[cold]
-    fn step_over_extensions(&mut self, bytes: &[u8]) {
-        let whole = bytes.get(..self.end.min(bytes.len())).unwrap_or_default();
-        let extensions = Extensions::step_over(whole, self.transport, self.protocol.0);
-        self.protocol = extensions.protocol;
-        self.transport = extensions.end;
-        self.fragment = extensions.fragment;
-        self.is_cut = extensions.is_cut;
-    }
-
-    #[inline(always)]
-    fn with_layer4(self, bytes: &[u8]) -> Headers {
-        let Self { family, protocol, transport, end, fragment, is_cut } = self;
+    /// The rest of the headers, whatever they are.
+    #[inline(never)]
+    fn read_on(self, bytes: &[u8]) -> Headers {
+        let Self { family, protocol, transport, end, is_part } = self;
+        let Extensions { protocol, end: transport, fragment, is_cut } = match family {
+            Family::V4 => {
+                let fragment = if is_part { fragment_v4(bytes, transport) } else { None };
+                Extensions { protocol, end: transport, fragment, is_cut: false }
+            }
+            Family::V6 => {
+                let whole = bytes.get(..end.min(bytes.len())).unwrap_or_default();
+                Extensions::step_over(whole, transport, protocol.0)
+            }
+        };
         let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
         let layer4 = match protocol {
             _ if is_cut || fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
-            Protocol::TCP => segment(readable, transport).map_or(Layer4::Unreadable, Layer4::Tcp),
+            Protocol::TCP => segment(bytes, transport, end).map_or(Layer4::Unreadable, Layer4::Tcp),
             Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
             Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
             Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
@@ -369,17 +378,16 @@ impl Network {
     }
 }
 
-#[cold]
-fn fragment_v4(ip: Ipv4HeaderSlice<'_>) -> Fragment {
-    let header = ip.slice().len();
-    Fragment {
+fn fragment_v4(bytes: &[u8], header: usize) -> Option<Fragment> {
+    let ip = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+    Some(Fragment {
         identification: u32::from(ip.identification()),
         offset: usize::from(ip.fragments_offset().value()) * 8,
         more: ip.more_fragments(),
         header,
         body: header,
         named_at: 0,
-    }
+    })
 }
 
 /// The extension headers of an IPv6 packet (RFC 8200 section 4).
@@ -394,41 +402,31 @@ struct Extensions {
 }
 
 impl Extensions {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const AUTHENTICATION: u8 = 51;
-    const DESTINATION: u8 = 60;
-
-    /// Whether an extension header has this number.
-    #[inline]
-    const fn is_extension(next: u8) -> bool {
-        matches!(
-            next,
-            Self::HOP_BY_HOP | Self::ROUTING | Self::FRAGMENT | Self::AUTHENTICATION | Self::DESTINATION
-        )
-    }
-
     /// Steps over the extension headers from `at` on, as far as Linux does (`ipv6_skip_exthdr`): up to what it takes for
     /// a transport header, or to the fragment header of a part.
     fn step_over(bytes: &[u8], mut at: usize, mut next: u8) -> Self {
+        const HOP_BY_HOP: u8 = 0;
+        const ROUTING: u8 = 43;
+        const FRAGMENT: u8 = 44;
+        const AUTHENTICATION: u8 = 51;
+        const DESTINATION: u8 = 60;
         let mut fragment = None;
         // Where the header at hand is named: in the IPv6 header, or in the extension before it.
         let mut named_at = 6;
-        while Self::is_extension(next) {
+        while let HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION = next {
             let header: Option<[u8; 8]> = read_array(bytes, at);
             let Some([following, length, a, b, identification @ ..]) = header else {
                 return Self { protocol: Protocol(next), end: at, fragment, is_cut: true };
             };
             let len = match next {
-                Self::FRAGMENT => 8,
-                Self::AUTHENTICATION => (usize::from(length) + 2) * 4,
+                FRAGMENT => 8,
+                AUTHENTICATION => (usize::from(length) + 2) * 4,
                 _ => (usize::from(length) + 1) * 8,
             };
             if at + len > bytes.len() {
                 return Self { protocol: Protocol(next), end: at, fragment, is_cut: true };
             }
-            if next == Self::FRAGMENT {
+            if next == FRAGMENT {
                 let field = u16::from_be_bytes([a, b]);
                 let (offset, more) = (usize::from(field & !7), field & 1 != 0);
                 if offset != 0 || more {
@@ -446,13 +444,15 @@ impl Extensions {
     }
 }
 
+/// The TCP header at `at` of a packet that ends at `end`; `None` unless it is all there.
 #[inline]
-fn segment(transport: &[u8], at: usize) -> Option<Segment> {
-    let tcp = TcpHeaderSlice::from_slice(transport).ok()?;
+fn segment(bytes: &[u8], at: usize, end: usize) -> Option<Segment> {
+    let tcp = TcpHeaderSlice::from_slice(bytes.get(at..end.min(bytes.len()))?).ok()?;
+    let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, ..] = *tcp.slice() else { return None };
     Some(Segment {
         sequence: SequenceNumber(tcp.sequence_number()),
         acknowledgement: SequenceNumber(tcp.acknowledgment_number()),
-        flags: TcpFlags(tcp.slice()[13]),
+        flags: TcpFlags(flags),
         window: tcp.window_size(),
         payload: at + tcp.slice().len(),
     })

@@ -12,12 +12,12 @@ use super::fragments::{Gathered, Whole};
 use super::interfaces::{Destination, Network, Resolved};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{Connection, ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, translate, translate_error};
-use crate::netfilter::{self, Hook, Rules, Silent, Subject, TableName, Tracking};
+use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
     Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
@@ -33,6 +33,8 @@ pub(super) struct Transit<'t, 'b> {
     silent: Silent,
     in_interface: Option<usize>,
     out_interface: Option<usize>,
+    /// Where it goes, once it was routed.
+    pub(super) way: Way,
     /// The longest part it came in, if it came in parts.
     longest_part: Option<usize>,
 }
@@ -56,8 +58,17 @@ impl<'t, 'b> Transit<'t, 'b> {
             silent: Silent::NONE,
             in_interface,
             out_interface: None,
+            way: Way::Local,
             longest_part: None,
         }
+    }
+}
+
+impl Transit<'_, '_> {
+    #[inline]
+    const fn leaves_by(&mut self, interface: usize, next_hop: IpAddr) {
+        self.out_interface = Some(interface);
+        self.way = Way::Forward { interface, next_hop };
     }
 }
 
@@ -70,48 +81,43 @@ impl Router {
         packet: &mut Packet<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(mut headers) = Headers::find(packet.bytes()) else {
-            return self.dropped(now, DropReason::Malformed, None);
-        };
+        // Left where it is found: it is too large to be moved for nothing.
+        let mut found = Headers::find(packet.bytes());
+        let Ok(headers) = &mut found else { return self.dropped(now, DropReason::Malformed, None) };
         if self.header_checksum && in_interface.is_some() && !headers.header_checksum_ok(packet.bytes()) {
             return self.dropped(now, DropReason::Malformed, None);
         }
         if let Some(fragment) = headers.fragment {
-            return self.gather(now, in_interface, packet, &headers, fragment, outbox);
+            return self.gather(now, in_interface, packet, headers, fragment, outbox);
         }
-        let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
+        let probe = self.conntrack.probe(packet.bytes(), headers, 0);
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
-        if let Some(connection) = connection
-            && let Err(room) = FtpHelper::room_for(connection, &headers, packet)
+        let rules = &self.rules[family_index(headers.family)];
+        if (rules.may_grow_packets() || connection.is_some_and(Connection::has_helper))
+            && let Some(room) = room_wanted(rules, connection, headers, packet)
         {
             return Verdict::NeedsRoom(room);
         }
-        let padding = packet.bytes().len() - headers.end;
-        if self.rules[family_index(headers.family)].sets_zones()
-            && !headers.payload(packet.bytes()).is_empty()
-            && packet.tail_room() + padding < MAX_TEXT
-        {
-            return Verdict::NeedsRoom(MAX_TEXT);
-        }
-        if matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN))
-            && self.rules[family_index(headers.family)].may_add_option()
-            && packet.tail_room() + padding < Rules::OPTION
-        {
-            return Verdict::NeedsRoom(Rules::OPTION);
-        }
         packet.truncate(headers.end);
-        self.go(&mut Transit::new(now, packet, &mut headers, probe, in_interface), outbox)
+        self.go(&mut Transit::new(now, packet, headers, probe, in_interface), outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.
+    #[inline]
     fn go(&mut self, transit: &mut Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
-        match self.apply(transit) {
-            Ok(verdict) => self.fit_to_link(transit, verdict, outbox),
-            Err(refusal) => self.refuse(transit, refusal, outbox),
+        if let Err(refusal) = self.apply(transit) {
+            return self.refuse(transit, refusal, outbox);
         }
+        let Way::Forward { interface, next_hop } = transit.way else { return Verdict::Local };
+        let mtu = self.mtu(interface);
+        if transit.packet.bytes().len() > mtu {
+            return self.cut_for_link(transit, mtu, outbox);
+        }
+        Verdict::Forward { interface, next_hop }
     }
 
     /// The packet ends here: its sender is told if need be, and a connection that it would have begun does not begin.
+    #[inline(never)]
     fn refuse(&mut self, transit: &Transit<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
         if let Some(answer) = refusal.answer {
             self.answer(transit, answer, outbox);
@@ -122,6 +128,7 @@ impl Router {
         self.dropped(transit.now, refusal.reason, Some(transit.tracked))
     }
 
+    #[inline(never)]
     fn dropped(&mut self, now: Instant, reason: DropReason, tracked: Option<Tracked>) -> Verdict {
         let connection = tracked.and_then(|t| t.connection);
         let direction = tracked.filter(|t| t.connection.is_some()).map(|t| t.direction);
@@ -130,6 +137,7 @@ impl Router {
     }
 
     /// A part of a packet: the packet goes its way when all its parts are there.
+    #[inline(never)]
     fn gather(
         &mut self,
         now: Instant,
@@ -173,15 +181,15 @@ impl Router {
         let mut transit = Transit::new(now, packet, &mut headers, probe, in_interface);
         transit.longest_part = Some(whole.longest);
         match self.apply(&mut transit) {
-            Ok(Verdict::Forward { interface, next_hop }) => {
-                self.send_in_parts(&transit, whole, interface, Way::Forward { interface, next_hop }, outbox);
+            Ok(()) => {
+                match transit.way {
+                    Way::Forward { interface, .. } => {
+                        self.send_in_parts(&transit, whole, interface, transit.way, outbox);
+                    }
+                    Way::Local => outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark),
+                }
                 Verdict::Held
             }
-            Ok(Verdict::Local) => {
-                outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark);
-                Verdict::Held
-            }
-            Ok(verdict) => verdict,
             Err(refusal) => self.refuse(&transit, refusal, outbox),
         }
     }
@@ -222,28 +230,24 @@ impl Router {
     }
 
     /// A packet that is longer than the link takes leaves in parts, or not at all.
-    fn fit_to_link(&mut self, transit: &mut Transit<'_, '_>, verdict: Verdict, outbox: &mut Outbox) -> Verdict {
-        let Verdict::Forward { interface, next_hop } = verdict else { return verdict };
-        let mtu = self.mtu(interface);
+    #[inline(never)]
+    fn cut_for_link(&mut self, transit: &Transit<'_, '_>, mtu: usize, outbox: &mut Outbox) -> Verdict {
         let bytes = transit.packet.bytes();
-        if bytes.len() <= mtu {
-            return verdict;
-        }
         if transit.headers.family == Family::V4 && !must_not_be_cut(bytes) {
-            let way = Way::Forward { interface, next_hop };
-            send_cut(&Cut::v4(bytes), bytes, mtu, way, transit.packet.mark, outbox);
+            send_cut(&Cut::v4(bytes), bytes, mtu, transit.way, transit.packet.mark, outbox);
             return Verdict::Held;
         }
         let error = IcmpError::too_big(transit.headers.family, mtu as u32);
         self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
+    #[inline]
     fn mtu(&self, interface: usize) -> usize {
         self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
     }
 
     /// The hooks.
-    fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<Verdict, Refusal> {
+    fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         if transit.in_interface.is_none() {
             return self.send_own(transit, None);
         }
@@ -255,13 +259,12 @@ impl Router {
         }
         let Resolved { destination, is_for_many, .. } = *self.network.resolve(destination);
         match destination {
-            Destination::Local => self.input(transit).map(|()| Verdict::Local),
+            Destination::Local => self.input(transit),
             Destination::Via { .. } if is_for_many => Err(DropReason::NotForwardable.into()),
             Destination::Via { interface, next_hop } => {
-                transit.out_interface = Some(interface);
+                transit.leaves_by(interface, next_hop);
                 self.forward(transit)?;
-                self.postrouting(transit, next_hop)?;
-                Ok(Verdict::Forward { interface, next_hop })
+                self.postrouting(transit)
             }
             Destination::Nowhere(kind) => Err(self.nowhere(transit, kind)),
         }
@@ -269,25 +272,26 @@ impl Router {
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
     /// tracked itself.
+    #[inline(never)]
     pub(super) fn send_own(
         &mut self,
         transit: &mut Transit<'_, '_>,
         in_its_name: Option<Tracked>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<(), Refusal> {
         self.local_output(transit, in_its_name)?;
         let destination = transit.headers.destination(transit.packet.bytes());
         match self.network.resolve(destination).destination {
-            Destination::Local => self.input(transit).map(|()| Verdict::Local),
+            Destination::Local => self.input(transit),
             Destination::Via { interface, next_hop } => {
-                transit.out_interface = Some(interface);
-                self.postrouting(transit, next_hop)?;
-                Ok(Verdict::Forward { interface, next_hop })
+                transit.leaves_by(interface, next_hop);
+                self.postrouting(transit)
             }
             Destination::Nowhere(_) => Err(DropReason::NoRoute.into()),
         }
     }
 
     /// No route leads on.
+    #[inline(never)]
     fn nowhere(&self, transit: &Transit<'_, '_>, kind: RouteKind) -> Refusal {
         let family = transit.headers.family;
         let code = match (kind, family) {
@@ -323,10 +327,11 @@ impl Router {
     }
 
     /// It is for this machine.
+    #[inline(never)]
     fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
-        self.translate_source(Hook::Input, transit, None)?;
+        self.translate_source(Hook::Input, transit)?;
         Ok(self.finish(transit)?)
     }
 
@@ -348,15 +353,26 @@ impl Router {
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
-    fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
+    fn postrouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
-        self.translate_source(Hook::Postrouting, transit, Some(next_hop))?;
+        self.translate_source(Hook::Postrouting, transit)?;
         Ok(self.finish(transit)?)
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
+    #[inline]
     fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
+        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let status = connection.status();
+        if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !connection.has_helper() {
+            return Ok(());
+        }
+        self.finish_connection(id, transit)
+    }
+
+    #[inline(never)]
+    fn finish_connection(&mut self, id: ConnectionId, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
         if transit.tracked.is_error {
@@ -387,22 +403,18 @@ impl Router {
     }
 
     /// Table raw, then the tracker.
+    #[inline]
     fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let mut tracking = Tracking::default();
-        let rules = &self.rules[family_index(transit.headers.family)];
-        let begins = !rules.only_begins(TableName::Raw, hook) || self.may_begin(transit);
-        if begins && rules.asks_at(TableName::Raw, hook) {
-            let verdict =
-                ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
-            pass(transit.headers.family, verdict)?;
-        }
+        let asks = match self.rules[family_index(transit.headers.family)].asks_raw(hook) {
+            Asks::Nobody => false,
+            Asks::WhoBegins => self.may_begin(transit),
+            Asks::Everybody => true,
+        };
+        let tracking = if asks { self.ask_raw(hook, transit)? } else { Tracking::Usual };
         let template = match tracking {
             Tracking::None => return Ok(()),
-            Tracking::Template(mut template) => {
-                template.helper &= self.helper.config().enabled;
-                template
-            }
-            _ => self.automatic_helper(transit),
+            Tracking::Template(template) => template,
+            Tracking::Usual => self.automatic_helper(transit),
         };
         let Transit { now, packet, headers, probe, .. } = transit;
         let bytes = packet.bytes();
@@ -421,6 +433,19 @@ impl Router {
         Ok(())
     }
 
+    /// What table raw says about tracking a packet.
+    #[inline(never)]
+    fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
+        let mut tracking = Tracking::default();
+        let rules = &self.rules[family_index(transit.headers.family)];
+        let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
+        pass(transit.headers.family, verdict)?;
+        if let Tracking::Template(template) = &mut tracking {
+            template.helper &= self.helper.config().enabled;
+        }
+        Ok(tracking)
+    }
+
     /// Whether a packet may begin a connection.
     #[inline]
     fn may_begin(&self, transit: &Transit<'_, '_>) -> bool {
@@ -433,17 +458,18 @@ impl Router {
     }
 
     /// The helper by port, for routers that have it so.
+    #[inline]
     fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
-        let is_control = || {
-            let ports = transit.headers.ports(transit.packet.bytes());
-            transit.headers.protocol == Protocol::TCP
-                && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
-        };
-        if self.helper.config().enabled && !self.helper_ports.is_empty() && is_control() {
-            Template::FTP
-        } else {
-            Template::default()
-        }
+        let gets_helper = !self.helper_ports.is_empty() && self.is_control(transit);
+        if gets_helper { Template::FTP } else { Template::default() }
+    }
+
+    #[inline(never)]
+    fn is_control(&self, transit: &Transit<'_, '_>) -> bool {
+        let ports = transit.headers.ports(transit.packet.bytes());
+        self.helper.config().enabled
+            && transit.headers.protocol == Protocol::TCP
+            && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
     }
 
     /// A table whose verdict is pass or drop.
@@ -470,35 +496,24 @@ impl Router {
 
     /// Translates the destination, as the packet arrives.
     fn translate_destination(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
-        self.translate(hook, Side::Destination, transit, None)
+        self.translate(hook, Side::Destination, transit)
     }
 
     /// Translates the source, as the packet leaves.
-    fn translate_source(
-        &mut self,
-        hook: Hook,
-        transit: &mut Transit<'_, '_>,
-        next_hop: Option<IpAddr>,
-    ) -> Result<(), DropReason> {
-        self.translate(hook, Side::Source, transit, next_hop)
+    fn translate_source(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+        self.translate(hook, Side::Source, transit)
     }
 
     /// Translates one end: decided by rules for the first packet of a connection, and then for all. Inlined into one
     /// function for each end: where the end's address and port stand is known then.
     #[inline(always)]
-    fn translate(
-        &mut self,
-        hook: Hook,
-        side: Side,
-        transit: &mut Transit<'_, '_>,
-        next_hop: Option<IpAddr>,
-    ) -> Result<(), DropReason> {
+    fn translate(&mut self, hook: Hook, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         if transit.tracked.state != PacketState::Established {
             if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
                 return self.translate_error(id, side, transit);
             }
-            self.decide_translation(id, hook, side, transit, next_hop)?;
+            self.decide_translation(id, hook, side, transit)?;
         }
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         if !connection.is_translated() {
@@ -540,7 +555,6 @@ impl Router {
         hook: Hook,
         side: Side,
         transit: &mut Transit<'_, '_>,
-        next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
         let now = transit.now;
         let rules = &self.rules[family_index(transit.headers.family)];
@@ -562,7 +576,7 @@ impl Router {
             netfilter::Verdict::Map(range) => *range,
             netfilter::Verdict::Masquerade(range) => {
                 let range = *range;
-                let address = self.masquerade_address(transit, next_hop)?;
+                let address = self.masquerade_address(transit)?;
                 if let Some(connection) = self.conntrack.get_mut(id) {
                     connection.masqueraded_on = transit.out_interface.map(|i| i as u32);
                 }
@@ -579,10 +593,8 @@ impl Router {
         self.nat.setup(now, &mut self.conntrack, id, &range, side)
     }
 
-    fn masquerade_address(&self, transit: &Transit<'_, '_>, next_hop: Option<IpAddr>) -> Result<IpAddr, DropReason> {
-        let (Some(interface), Some(next_hop)) = (transit.out_interface, next_hop) else {
-            return Err(DropReason::NoAddress);
-        };
+    fn masquerade_address(&self, transit: &Transit<'_, '_>) -> Result<IpAddr, DropReason> {
+        let Way::Forward { interface, next_hop } = transit.way else { return Err(DropReason::NoAddress) };
         self.network.source_for(interface, next_hop).ok_or(DropReason::NoAddress)
     }
 
@@ -599,6 +611,31 @@ impl Router {
             _ => Ok(core::net::Ipv6Addr::LOCALHOST.into()),
         }
     }
+}
+
+/// How much room is to be behind a packet for what the rules or the helper may do to it, if there is less.
+#[inline(never)]
+fn room_wanted(
+    rules: &Rules,
+    connection: Option<&Connection>,
+    headers: &Headers,
+    packet: &Packet<'_>,
+) -> Option<usize> {
+    if let Some(connection) = connection
+        && let Err(room) = FtpHelper::room_for(connection, headers, packet)
+    {
+        return Some(room);
+    }
+    let padding = packet.bytes().len() - headers.end;
+    if rules.sets_zones()
+        && !headers.payload(packet.bytes()).is_empty()
+        && packet.tail_room() + padding < MAX_TEXT
+    {
+        return Some(MAX_TEXT);
+    }
+    let begins = matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN));
+    let may_add_option = begins && rules.may_add_option() && packet.tail_room() + padding < Rules::OPTION;
+    may_add_option.then_some(Rules::OPTION)
 }
 
 /// ICMP's identifier, which translation changes, is part of what was read of its header.
