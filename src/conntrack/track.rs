@@ -107,13 +107,29 @@ enum Judgement {
     Kill,
 }
 
-/// Where a packet's tuple was found, while the table has not changed since. The tuple itself is not carried along: it
+/// Where a packet's tuple was found. It holds while the table does not change. The tuple itself is not carried along: it
 /// takes longer to copy than to read again.
 #[derive(Clone, Copy)]
 pub(crate) struct Probe {
     found: Option<(u32, Direction)>,
+    /// The time of what was found is over.
+    is_over: bool,
     epoch: u32,
     zone: u16,
+}
+
+impl Probe {
+    /// The connection that was found and whose time is not over.
+    #[inline]
+    fn known(&self) -> Option<(u32, Direction)> {
+        self.found.filter(|_| !self.is_over)
+    }
+
+    /// Whether the packet is of no connection whose time is not over.
+    #[inline]
+    pub(crate) const fn finds_nobody(&self) -> bool {
+        self.is_over || self.found.is_none()
+    }
 }
 
 impl Conntrack {
@@ -131,24 +147,29 @@ impl Conntrack {
         headers: &Headers,
         template: Template,
     ) -> Result<Tracked, DropReason> {
-        let probe = self.probe(bytes, headers, template.zone);
-        self.track_probed(now, bytes, headers, template, probe.as_ref())
+        let probe = self.probe(now, bytes, headers, template.zone);
+        let mut tracked = Tracked::UNTRACKED;
+        self.track_probed(now, bytes, headers, template, probe.as_ref(), &mut tracked)?;
+        Ok(tracked)
     }
 
     /// Looks a packet's tuple up and changes nothing. `None` when it has no tuple.
     #[inline]
-    pub(crate) fn probe(&self, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
+    pub(crate) fn probe(&self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
         let tuple = Tuple::of(headers, bytes)?.in_zone(zone);
-        Some(Probe { found: self.table.find(&tuple), epoch: self.table.epoch(), zone })
+        let found = self.table.find(&tuple);
+        let is_over = found.is_some_and(|(slot, _)| self.table.at(slot).expired(now));
+        Some(Probe { found, is_over, epoch: self.table.epoch(), zone })
     }
 
     /// The connection a probe found.
     #[inline]
     pub(crate) fn probed(&self, probe: &Probe) -> Option<&Connection> {
-        probe.found.filter(|_| probe.epoch == self.table.epoch()).map(|(slot, _)| self.table.at(slot))
+        debug_assert_eq!(probe.epoch, self.table.epoch(), "the table changed since");
+        probe.found.map(|(slot, _)| self.table.at(slot))
     }
 
-    /// As [`Conntrack::track`], for a packet whose tuple was looked up already.
+    /// As [`Conntrack::track`], for a packet whose tuple was looked up already; `tracked` is what it is made of it.
     #[inline]
     pub(crate) fn track_probed(
         &mut self,
@@ -157,21 +178,30 @@ impl Conntrack {
         headers: &Headers,
         template: Template,
         probe: Option<&Probe>,
-    ) -> Result<Tracked, DropReason> {
+        tracked: &mut Tracked,
+    ) -> Result<(), DropReason> {
         if let Layer4::Icmp(icmp) = headers.layer4
-            && let Some(tracked) = self.track_message(now, bytes, headers, icmp, template.zone)
+            && let Some(message) = self.track_message(now, bytes, headers, icmp, template.zone)
         {
-            return Ok(tracked);
+            *tracked = message;
+            return Ok(());
         }
-        let Some(probe) = probe else { return Ok(self.invalid(InvalidReason::Header)) };
-        let found = self.still_found(probe, bytes, headers);
-        if let Some((slot, direction)) = found
-            && !self.table.at(slot).expired(now)
-            && let Some(tracked) = self.track_known(now, slot, direction, bytes, headers)
+        let Some(probe) = probe else {
+            *tracked = self.invalid(InvalidReason::Header);
+            return Ok(());
+        };
+        debug_assert_eq!(probe.epoch, self.table.epoch(), "the table changed since");
+        if let Some((slot, direction)) = probe.known()
+            && let Some(state) = self.track_known(now, slot, direction, bytes, headers)
         {
-            return Ok(tracked);
+            *tracked = match state {
+                PacketState::Invalid(_) => Tracked::without(state),
+                _ => Tracked { connection: Some(self.table.id(slot)), direction, ..Tracked::without(state) },
+            };
+            return Ok(());
         }
-        self.track_new(now, bytes, headers, template, probe.zone, found.map(|(slot, _)| slot))
+        *tracked = self.track_new(now, bytes, headers, template, probe)?;
+        Ok(())
     }
 
     /// ICMP messages that begin no connection: errors, and what is never tracked.
@@ -190,19 +220,13 @@ impl Conntrack {
         (headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp)).then_some(Tracked::UNTRACKED)
     }
 
-    /// What a probe found, looked up again if the table has changed since.
-    #[inline]
-    fn still_found(&self, probe: &Probe, bytes: &[u8], headers: &Headers) -> Option<(u32, Direction)> {
-        if probe.epoch == self.table.epoch() { probe.found } else { self.probe(bytes, headers, probe.zone)?.found }
-    }
-
     /// A packet that is invalid, and counted.
     const fn invalid(&mut self, reason: InvalidReason) -> Tracked {
         self.statistics.invalid += 1;
         Tracked::without(PacketState::Invalid(reason))
     }
 
-    /// A packet of a connection that is there; `None` when it begins another with the same tuple.
+    /// The state of a packet of a connection that is there; `None` when it begins another with the same tuple.
     #[inline(never)]
     fn track_known(
         &mut self,
@@ -211,9 +235,8 @@ impl Conntrack {
         direction: Direction,
         bytes: &[u8],
         headers: &Headers,
-    ) -> Option<Tracked> {
+    ) -> Option<PacketState> {
         let shift = self.acknowledged_shift(slot, direction, headers);
-        let id = self.table.id(slot);
         let connection = self.table.at_mut(slot);
         let status = connection.status;
         let state = if direction == Direction::Reply || status.has(Status::SEEN_REPLY) {
@@ -247,7 +270,7 @@ impl Conntrack {
                 {
                     self.table.set_deadline(slot, now + timeout);
                 }
-                return Some(self.invalid(reason));
+                return Some(self.invalid(reason).state);
             }
             Judgement::Reopen => return None,
             Judgement::Kill => {
@@ -257,7 +280,7 @@ impl Conntrack {
                 self.table.set_deadline(slot, now);
             }
         }
-        Some(Tracked { connection: Some(id), direction, state, is_error: false, on_match: OnMatch::Nothing })
+        Some(state)
     }
 
     /// A packet that begins a connection, in the place of one with the same tuple that is over.
@@ -268,14 +291,12 @@ impl Conntrack {
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        zone: u16,
-        former: Option<u32>,
+        probe: &Probe,
     ) -> Result<Tracked, DropReason> {
-        if let Some(slot) = former {
-            let expired = self.table.at(slot).expired(now);
-            self.destroy(now, slot, if expired { DestroyReason::Timeout } else { DestroyReason::Reopened });
+        if let Some((slot, _)) = probe.found {
+            self.destroy(now, slot, if probe.is_over { DestroyReason::Timeout } else { DestroyReason::Reopened });
         }
-        let Some(tuple) = Tuple::of(headers, bytes).map(|tuple| tuple.in_zone(zone)) else {
+        let Some(tuple) = Tuple::of(headers, bytes).map(|tuple| tuple.in_zone(probe.zone)) else {
             return Ok(self.invalid(InvalidReason::Header));
         };
         let tuple = &tuple;

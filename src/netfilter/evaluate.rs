@@ -269,14 +269,7 @@ impl Rules {
     /// Which tables need not be asked about a packet in a state, and where.
     #[inline]
     pub(crate) const fn silent(&self, state: PacketState) -> Silent {
-        let [invalid, new, established, related, untracked] = self.silent;
-        match state {
-            PacketState::Invalid(_) => invalid,
-            PacketState::New => new,
-            PacketState::Established => established,
-            PacketState::Related => related,
-            PacketState::Untracked => untracked,
-        }
+        self.silent[StateSet::of_state(state).0.trailing_zeros() as usize]
     }
 
     /// Asks a table at a hook.

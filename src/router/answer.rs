@@ -64,8 +64,8 @@ impl Router {
             && let Ok(mut packet) = Packet::new(&mut workbench, 0..len)
             && let Ok(mut headers) = Headers::find(packet.bytes())
         {
-            let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-            let mut sent = Transit::new(transit.now, &mut packet, &mut headers, probe, None);
+            let mut probe = self.conntrack.probe(transit.now, packet.bytes(), &headers, 0);
+            let mut sent = Transit::new(transit.now, &mut packet, &mut headers, &mut probe, None);
             if self.send_own(&mut sent, in_its_name).is_ok() {
                 outbox.send_copy(sent.packet.bytes(), sent.way, sent.packet.mark);
             }

@@ -27,7 +27,7 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) now: Instant,
     pub(super) packet: &'t mut Packet<'b>,
     pub(super) headers: &'t mut Headers,
-    pub(super) probe: Option<Probe>,
+    pub(super) probe: &'t mut Option<Probe>,
     pub(super) tracked: Tracked,
     /// Which tables need not be asked about it, once it is tracked.
     silent: Silent,
@@ -46,7 +46,7 @@ impl<'t, 'b> Transit<'t, 'b> {
         now: Instant,
         packet: &'t mut Packet<'b>,
         headers: &'t mut Headers,
-        probe: Option<Probe>,
+        probe: &'t mut Option<Probe>,
         in_interface: Option<usize>,
     ) -> Self {
         Self {
@@ -65,10 +65,20 @@ impl<'t, 'b> Transit<'t, 'b> {
 }
 
 impl Transit<'_, '_> {
+    /// Whether it may begin a connection.
     #[inline]
-    const fn leaves_by(&mut self, interface: usize, next_hop: IpAddr) {
+    fn may_begin(&self) -> bool {
+        let begins = match self.headers.layer4 {
+            Layer4::Tcp(segment) => segment.flags.has(TcpFlags::SYN),
+            layer4 => layer4 == Layer4::Unreadable,
+        };
+        begins || self.probe.as_ref().is_none_or(Probe::finds_nobody)
+    }
+
+    #[inline]
+    const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr) {
         self.out_interface = Some(interface);
-        self.way = Way::Forward { interface, next_hop };
+        self.way = Way::Forward { interface, next_hop: *next_hop };
     }
 }
 
@@ -90,7 +100,7 @@ impl Router {
         if let Some(fragment) = headers.fragment {
             return self.gather(now, in_interface, packet, headers, fragment, outbox);
         }
-        let probe = self.conntrack.probe(packet.bytes(), headers, 0);
+        let mut probe = self.conntrack.probe(now, packet.bytes(), headers, 0);
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
         let rules = &self.rules[family_index(headers.family)];
         if (rules.may_grow_packets() || connection.is_some_and(Connection::has_helper))
@@ -99,7 +109,7 @@ impl Router {
             return Verdict::NeedsRoom(room);
         }
         packet.truncate(headers.end);
-        self.go(&mut Transit::new(now, packet, headers, probe, in_interface), outbox)
+        self.go(&mut Transit::new(now, packet, headers, &mut probe, in_interface), outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.
@@ -177,8 +187,8 @@ impl Router {
         let Ok(mut headers) = Headers::find(packet.bytes()) else {
             return self.dropped(now, DropReason::Malformed, None);
         };
-        let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-        let mut transit = Transit::new(now, packet, &mut headers, probe, in_interface);
+        let mut probe = self.conntrack.probe(now, packet.bytes(), &headers, 0);
+        let mut transit = Transit::new(now, packet, &mut headers, &mut probe, in_interface);
         transit.longest_part = Some(whole.longest);
         match self.apply(&mut transit) {
             Ok(()) => {
@@ -257,17 +267,15 @@ impl Router {
         if self.network.is_martian(source, destination) {
             return Err(DropReason::NotForwardable.into());
         }
-        let Resolved { destination, is_for_many, .. } = *self.network.resolve(destination);
+        let Resolved { destination, is_for_many, .. } = self.network.resolve(destination);
         match destination {
-            Destination::Local => self.input(transit),
-            Destination::Via { .. } if is_for_many => Err(DropReason::NotForwardable.into()),
-            Destination::Via { interface, next_hop } => {
-                transit.leaves_by(interface, next_hop);
-                self.forward(transit)?;
-                self.postrouting(transit)
-            }
-            Destination::Nowhere(kind) => Err(self.nowhere(transit, kind)),
+            Destination::Local => return self.input(transit),
+            Destination::Via { .. } if *is_for_many => return Err(DropReason::NotForwardable.into()),
+            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop),
+            Destination::Nowhere(kind) => return Err(nowhere(transit.headers.family, *kind)),
         }
+        self.forward(transit)?;
+        self.postrouting(transit)
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
@@ -280,28 +288,12 @@ impl Router {
     ) -> Result<(), Refusal> {
         self.local_output(transit, in_its_name)?;
         let destination = transit.headers.destination(transit.packet.bytes());
-        match self.network.resolve(destination).destination {
-            Destination::Local => self.input(transit),
-            Destination::Via { interface, next_hop } => {
-                transit.leaves_by(interface, next_hop);
-                self.postrouting(transit)
-            }
-            Destination::Nowhere(_) => Err(DropReason::NoRoute.into()),
+        match &self.network.resolve(destination).destination {
+            Destination::Local => return self.input(transit),
+            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop),
+            Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
-    }
-
-    /// No route leads on.
-    #[inline(never)]
-    fn nowhere(&self, transit: &Transit<'_, '_>, kind: RouteKind) -> Refusal {
-        let family = transit.headers.family;
-        let code = match (kind, family) {
-            (RouteKind::Blackhole, _) => return DropReason::NoRoute.into(),
-            (RouteKind::Unreachable, Family::V4) => 1,
-            (RouteKind::Prohibit, Family::V4) => 13,
-            (RouteKind::Prohibit, Family::V6) => 1,
-            _ => 0,
-        };
-        Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
+        self.postrouting(transit)
     }
 
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
@@ -407,7 +399,7 @@ impl Router {
     fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let asks = match self.rules[family_index(transit.headers.family)].asks_raw(hook) {
             Asks::Nobody => false,
-            Asks::WhoBegins => self.may_begin(transit),
+            Asks::WhoBegins => transit.may_begin(),
             Asks::Everybody => true,
         };
         let tracking = if asks { self.ask_raw(hook, transit)? } else { Tracking::Usual };
@@ -416,19 +408,19 @@ impl Router {
             Tracking::Template(template) => template,
             Tracking::Usual => self.automatic_helper(transit),
         };
-        let Transit { now, packet, headers, probe, .. } = transit;
+        let Transit { now, packet, headers, probe, tracked, .. } = transit;
         let bytes = packet.bytes();
         if self.checksum && hook == Hook::Prerouting && !headers.transport_checksum_ok(bytes) {
-            transit.tracked = Tracked::BAD_CHECKSUM;
+            *tracked = Tracked::BAD_CHECKSUM;
             return Ok(());
         }
         if template.zone != 0 {
-            *probe = self.conntrack.probe(bytes, headers, template.zone);
+            **probe = self.conntrack.probe(*now, bytes, headers, template.zone);
         }
-        transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref())?;
-        transit.silent = self.rules[family_index(headers.family)].silent(transit.tracked.state);
-        if let (Some(id), OnMatch::FollowMaster { .. }) = (transit.tracked.connection, transit.tracked.on_match) {
-            self.nat.carry_out(*now, &mut self.conntrack, id, transit.tracked.on_match)?;
+        self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref(), tracked)?;
+        transit.silent = self.rules[family_index(headers.family)].silent(tracked.state);
+        if let (Some(id), OnMatch::FollowMaster { .. }) = (tracked.connection, tracked.on_match) {
+            self.nat.carry_out(*now, &mut self.conntrack, id, tracked.on_match)?;
         }
         Ok(())
     }
@@ -444,17 +436,6 @@ impl Router {
             template.helper &= self.helper.config().enabled;
         }
         Ok(tracking)
-    }
-
-    /// Whether a packet may begin a connection.
-    #[inline]
-    fn may_begin(&self, transit: &Transit<'_, '_>) -> bool {
-        let begins = match transit.headers.layer4 {
-            Layer4::Tcp(segment) => segment.flags.has(TcpFlags::SYN),
-            layer4 => layer4 == Layer4::Unreadable,
-        };
-        let known = transit.probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
-        begins || known.is_none_or(|connection| !connection.outlives(transit.now))
     }
 
     /// The helper by port, for routers that have it so.
@@ -611,6 +592,18 @@ impl Router {
             _ => Ok(core::net::Ipv6Addr::LOCALHOST.into()),
         }
     }
+}
+
+/// No route leads on.
+fn nowhere(family: Family, kind: RouteKind) -> Refusal {
+    let code = match (kind, family) {
+        (RouteKind::Blackhole, _) => return DropReason::NoRoute.into(),
+        (RouteKind::Unreachable, Family::V4) => 1,
+        (RouteKind::Prohibit, Family::V4) => 13,
+        (RouteKind::Prohibit, Family::V6) => 1,
+        _ => 0,
+    };
+    Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
 }
 
 /// How much room is to be behind a packet for what the rules or the helper may do to it, if there is less.
