@@ -1,6 +1,6 @@
 //! Writing a connection's translation into its packets.
 
-use crate::conntrack::{Connection, Direction, ICMP_HEADER, Status};
+use crate::conntrack::{Connection, Direction, ICMP_HEADER, Status, Tuple};
 use crate::packet::{Headers, Layer4, Protocol, Side};
 
 /// Whether packets of this direction have this end translated.
@@ -21,8 +21,18 @@ pub fn translate(connection: &Connection, direction: Direction, side: Side, byte
     if !moves(connection, direction, side) {
         return;
     }
-    if let Some(target) = connection.tuple(direction.other()).reversed() {
-        set_end(target.address(side), target.port(side), target.source_port(), side, bytes, headers);
+    let other_way = connection.tuple(direction.other());
+    if headers.protocol.is_icmp() {
+        return translate_query(other_way, side, bytes, headers);
+    }
+    headers.set_endpoint(bytes, side, other_way.address(side.other()), other_way.port(side.other()));
+}
+
+/// An ICMP query or its answer, which bears the identifier that answers to it have.
+#[inline(never)]
+fn translate_query(other_way: &Tuple, side: Side, bytes: &mut [u8], headers: &Headers) {
+    if let Some(target) = other_way.reversed() {
+        headers.set_endpoint(bytes, side, target.address(side), target.source_port());
     }
 }
 
@@ -50,10 +60,7 @@ pub fn translate_error(
         return true;
     }
     let other_way = connection.tuple(direction.other());
-    let quoted_side = match side {
-        Side::Source => Side::Destination,
-        Side::Destination => Side::Source,
-    };
+    let quoted_side = side.other();
     if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
         && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
     {
@@ -61,19 +68,14 @@ pub fn translate_error(
         if quoted.len() < inner.transport + 8 {
             return false;
         }
-        let (address, port) = (other_way.address(quoted_side), other_way.port(quoted_side));
-        set_end(address, port, other_way.source_port(), quoted_side, quoted, &inner);
+        // The identifier of an ICMP query is the same at both ends.
+        let is_query = inner.protocol.is_icmp();
+        let port = if is_query { other_way.source_port() } else { other_way.port(quoted_side) };
+        inner.set_endpoint(quoted, quoted_side, other_way.address(quoted_side), port);
     }
     headers.fill_transport_checksum(bytes);
     if let Some(target) = other_way.reversed() {
         headers.set_address(bytes, side, target.address(side));
     }
     true
-}
-
-/// Sets an end. The identifier of an ICMP query is the same at both.
-#[inline]
-fn set_end(address: core::net::IpAddr, port: u16, identifier: u16, side: Side, bytes: &mut [u8], headers: &Headers) {
-    let port = if headers.protocol.is_icmp() { identifier } else { port };
-    headers.set_endpoint(bytes, side, address, port);
 }

@@ -17,6 +17,18 @@ pub enum Side {
     Destination,
 }
 
+impl Side {
+    /// The other end.
+    #[inline]
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
 impl Headers {
     /// Changes the address and port (for ICMP, the identifier) of one end.
     ///
@@ -24,7 +36,7 @@ impl Headers {
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
     /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
     /// other family changes nothing.
-    #[inline]
+    #[inline(always)]
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
         match (self.family, self.layer4, address) {
             (Family::V4, Layer4::Tcp(_), IpAddr::V4(address)) => {
@@ -49,7 +61,7 @@ impl Headers {
     }
 
     /// The commonest case, with one change of each checksum.
-    #[inline]
+    #[inline(always)]
     fn set_endpoint_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
         let Some((ip, tcp)) = self.ip_and_tcp::<20>(bytes) else { return };
         let (address_at, port_at) = if side == Side::Source { (12, 0) } else { (16, 2) };
@@ -69,7 +81,7 @@ impl Headers {
     }
 
     /// The same for IPv6.
-    #[inline]
+    #[inline(always)]
     fn set_endpoint_v6_tcp(&self, bytes: &mut [u8], side: Side, address: [u8; 16], port: u16) {
         let Some((ip, tcp)) = self.ip_and_tcp::<40>(bytes) else { return };
         let (address_at, port_at) = if side == Side::Source { (8, 0) } else { (24, 2) };
@@ -324,7 +336,7 @@ pub(super) fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
 }
 
 /// Changes the 16 bits at `at`, if they are there.
-#[inline]
+#[inline(always)]
 pub(super) fn update(bytes: &mut [u8], at: usize, change: impl Fn(u16) -> u16) {
     if let Some(field) = read_array(bytes, at) {
         write(bytes, at, &change(u16::from_be_bytes(field)).to_be_bytes());

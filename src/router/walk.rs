@@ -297,10 +297,11 @@ impl Router {
     }
 
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
+    #[inline]
     fn prerouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.track(Hook::Prerouting, transit)?;
         self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
-        Ok(self.translate_destination(Hook::Prerouting, transit)?)
+        Ok(self.translate(Hook::Prerouting, Side::Destination, transit)?)
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
@@ -314,7 +315,7 @@ impl Router {
             None => self.track(Hook::Output, transit)?,
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
-        self.translate_destination(Hook::Output, transit)?;
+        self.translate(Hook::Output, Side::Destination, transit)?;
         self.filter(TableName::Filter, Hook::Output, transit)
     }
 
@@ -323,11 +324,12 @@ impl Router {
     fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
-        self.translate_source(Hook::Input, transit)?;
+        self.translate(Hook::Input, Side::Source, transit)?;
         Ok(self.finish(transit)?)
     }
 
     /// It is to be sent on.
+    #[inline]
     fn forward(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let family = transit.headers.family;
         let bytes = transit.packet.bytes();
@@ -345,9 +347,10 @@ impl Router {
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
+    #[inline(always)]
     fn postrouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
-        self.translate_source(Hook::Postrouting, transit)?;
+        self.translate(Hook::Postrouting, Side::Source, transit)?;
         Ok(self.finish(transit)?)
     }
 
@@ -395,7 +398,7 @@ impl Router {
     }
 
     /// Table raw, then the tracker.
-    #[inline]
+    #[inline(always)]
     fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let asks = match self.rules[family_index(transit.headers.family)].asks_raw(hook) {
             Asks::Nobody => false,
@@ -475,18 +478,8 @@ impl Router {
         pass(transit.headers.family, verdict)
     }
 
-    /// Translates the destination, as the packet arrives.
-    fn translate_destination(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
-        self.translate(hook, Side::Destination, transit)
-    }
-
-    /// Translates the source, as the packet leaves.
-    fn translate_source(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
-        self.translate(hook, Side::Source, transit)
-    }
-
-    /// Translates one end: decided by rules for the first packet of a connection, and then for all. Inlined into one
-    /// function for each end: where the end's address and port stand is known then.
+    /// Translates one end: decided by rules for the first packet of a connection, and then for all.
+    // Inlined, so that it is known which end, and where that stands.
     #[inline(always)]
     fn translate(&mut self, hook: Hook, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
