@@ -12,7 +12,7 @@ use super::fragments::{Gathered, Whole};
 use super::interfaces::{Destination, Network, Resolved};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{Connection, ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
@@ -103,8 +103,13 @@ impl Router {
         let mut probe = self.conntrack.probe(now, packet.bytes(), headers, 0);
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
         let rules = &self.rules[family_index(headers.family)];
-        if (rules.may_grow_packets() || connection.is_some_and(Connection::has_helper))
-            && let Some(room) = room_wanted(rules, connection, headers, packet)
+        if let Some(connection) = connection
+            && let Err(room) = FtpHelper::room_for(connection, headers, packet)
+        {
+            return Verdict::NeedsRoom(room);
+        }
+        if rules.may_grow_packets()
+            && let Some(room) = room_for_rules(rules, headers, packet)
         {
             return Verdict::NeedsRoom(room);
         }
@@ -360,7 +365,11 @@ impl Router {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
-        if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !connection.has_helper() {
+        let is_spoken = connection.has_helper() && {
+            let Transit { packet, headers, tracked, .. } = transit;
+            self.helper.spoken(&self.conntrack, tracked, packet, headers).is_some()
+        };
+        if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !is_spoken {
             return Ok(());
         }
         self.finish_connection(id, transit)
@@ -599,19 +608,9 @@ fn nowhere(family: Family, kind: RouteKind) -> Refusal {
     Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
 }
 
-/// How much room is to be behind a packet for what the rules or the helper may do to it, if there is less.
+/// How much room is to be behind a packet for what the rules may do to it, if there is less.
 #[inline(never)]
-fn room_wanted(
-    rules: &Rules,
-    connection: Option<&Connection>,
-    headers: &Headers,
-    packet: &Packet<'_>,
-) -> Option<usize> {
-    if let Some(connection) = connection
-        && let Err(room) = FtpHelper::room_for(connection, headers, packet)
-    {
-        return Some(room);
-    }
+fn room_for_rules(rules: &Rules, headers: &Headers, packet: &Packet<'_>) -> Option<usize> {
     let padding = packet.bytes().len() - headers.end;
     if rules.sets_zones()
         && !headers.payload(packet.bytes()).is_empty()
