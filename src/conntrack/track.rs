@@ -170,7 +170,7 @@ impl Conntrack {
     }
 
     /// As [`Conntrack::track`], for a packet whose tuple was looked up already; `tracked` is what it is made of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn track_probed(
         &mut self,
         now: Instant,

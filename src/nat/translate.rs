@@ -7,7 +7,7 @@ use crate::packet::{Headers, Layer4, Protocol, Side};
 ///
 /// SNAT changes the source of packets in original direction, and so the destination of replies.
 #[inline]
-fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
+pub(crate) fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
     let source_moves =
         matches!((direction, side), (Direction::Original, Side::Source) | (Direction::Reply, Side::Destination));
     connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })

@@ -39,7 +39,7 @@ impl<'b> Packet<'b> {
     }
 
     /// The packet, to be changed in place.
-    #[inline]
+    #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
     }

@@ -129,6 +129,8 @@ pub(crate) struct Resolved {
     pub(crate) destination: Destination,
     /// It stands for every host of a link, or for a group.
     pub(crate) is_for_many: bool,
+    /// The longest packet that the link takes by which packets to it leave.
+    pub(crate) mtu: usize,
 }
 
 /// Interfaces and routes, ready to be asked.
@@ -157,6 +159,7 @@ impl Network {
             address: Ipv4Addr::UNSPECIFIED.into(),
             destination: Destination::Nowhere(RouteKind::Blackhole),
             is_for_many: false,
+            mtu: usize::MAX,
         };
         let cache = Box::new([nobody; CACHED]);
         Self { cache, interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
@@ -196,7 +199,12 @@ impl Network {
     #[cold]
     fn find_out(&mut self, address: IpAddr, index: usize) {
         let is_for_many = self.address_type(address).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
-        self.cache[index] = Resolved { address, destination: self.route(address), is_for_many };
+        let destination = self.route(address);
+        let mtu = match destination {
+            Destination::Via { interface, .. } => self.interfaces.get(interface).map_or(usize::MAX, |i| i.mtu),
+            Destination::Local | Destination::Nowhere(_) => usize::MAX,
+        };
+        self.cache[index] = Resolved { address, destination, is_for_many, mtu };
     }
 
     /// Where a packet to this address goes.

@@ -16,7 +16,7 @@ use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState,
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
-use crate::nat::{NatRange, translate, translate_error};
+use crate::nat::{NatRange, moves, translate, translate_error};
 use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
     Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
@@ -35,6 +35,8 @@ pub(super) struct Transit<'t, 'b> {
     out_interface: Option<usize>,
     /// Where it goes, once it was routed.
     pub(super) way: Way,
+    /// The longest packet that the link takes by which it leaves.
+    mtu: usize,
     /// The longest part it came in, if it came in parts.
     longest_part: Option<usize>,
 }
@@ -59,6 +61,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             in_interface,
             out_interface: None,
             way: Way::Local,
+            mtu: usize::MAX,
             longest_part: None,
         }
     }
@@ -76,7 +79,8 @@ impl Transit<'_, '_> {
     }
 
     #[inline]
-    const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr) {
+    const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr, mtu: usize) {
+        self.mtu = mtu;
         self.out_interface = Some(interface);
         self.way = Way::Forward { interface, next_hop: *next_hop };
     }
@@ -124,9 +128,8 @@ impl Router {
             return self.refuse(transit, refusal, outbox);
         }
         let Way::Forward { interface, next_hop } = transit.way else { return Verdict::Local };
-        let mtu = self.mtu(interface);
-        if transit.packet.bytes().len() > mtu {
-            return self.cut_for_link(transit, mtu, outbox);
+        if transit.packet.bytes().len() > transit.mtu {
+            return self.cut_for_link(transit, outbox);
         }
         Verdict::Forward { interface, next_hop }
     }
@@ -198,9 +201,7 @@ impl Router {
         match self.apply(&mut transit) {
             Ok(()) => {
                 match transit.way {
-                    Way::Forward { interface, .. } => {
-                        self.send_in_parts(&transit, whole, interface, transit.way, outbox);
-                    }
+                    Way::Forward { .. } => self.send_in_parts(&transit, whole, outbox),
                     Way::Local => outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark),
                 }
                 Verdict::Held
@@ -211,15 +212,8 @@ impl Router {
 
     /// Parts leave in the sizes they came, if these fit; if a helper read the packet, as Linux has it, in the size of the
     /// longest. IPv6 parts bear another identification, and one that is not longer than the longest part leaves whole.
-    fn send_in_parts(
-        &mut self,
-        transit: &Transit<'_, '_>,
-        whole: &Whole,
-        interface: usize,
-        way: Way,
-        outbox: &mut Outbox,
-    ) {
-        let (bytes, mark) = (transit.packet.bytes(), transit.packet.mark);
+    fn send_in_parts(&mut self, transit: &Transit<'_, '_>, whole: &Whole, outbox: &mut Outbox) {
+        let (bytes, mark, way) = (transit.packet.bytes(), transit.packet.mark, transit.way);
         let (cut, longest) = match transit.headers.family {
             Family::V4 => (Cut::v4(bytes), whole.longest),
             Family::V6 if bytes.len() <= whole.longest => return outbox.send_copy(bytes, way, mark),
@@ -228,7 +222,7 @@ impl Router {
                 (Cut::v6(whole.header.0, whole.header.1, identification), whole.longest.max(MIN_MTU_V6))
             }
         };
-        let mtu = self.mtu(interface).min(longest);
+        let mtu = transit.mtu.min(longest);
         let connection = transit.tracked.connection.and_then(|id| self.conntrack.get(id));
         let was_read = transit.tracked.state == PacketState::Established && connection.is_some_and(|c| c.has_helper());
         let fits = |(i, (_, len)): (usize, &(u16, u16))| {
@@ -246,19 +240,14 @@ impl Router {
 
     /// A packet that is longer than the link takes leaves in parts, or not at all.
     #[inline(never)]
-    fn cut_for_link(&mut self, transit: &Transit<'_, '_>, mtu: usize, outbox: &mut Outbox) -> Verdict {
-        let bytes = transit.packet.bytes();
+    fn cut_for_link(&mut self, transit: &Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
+        let (bytes, mtu) = (transit.packet.bytes(), transit.mtu);
         if transit.headers.family == Family::V4 && !must_not_be_cut(bytes) {
             send_cut(&Cut::v4(bytes), bytes, mtu, transit.way, transit.packet.mark, outbox);
             return Verdict::Held;
         }
         let error = IcmpError::too_big(transit.headers.family, mtu as u32);
         self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
-    }
-
-    #[inline]
-    fn mtu(&self, interface: usize) -> usize {
-        self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
     }
 
     /// The hooks.
@@ -272,11 +261,11 @@ impl Router {
         if self.network.is_martian(source, destination) {
             return Err(DropReason::NotForwardable.into());
         }
-        let Resolved { destination, is_for_many, .. } = self.network.resolve(destination);
+        let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
         match destination {
             Destination::Local => return self.input(transit),
             Destination::Via { .. } if *is_for_many => return Err(DropReason::NotForwardable.into()),
-            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop),
+            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
             Destination::Nowhere(kind) => return Err(nowhere(transit.headers.family, *kind)),
         }
         self.forward(transit)?;
@@ -293,9 +282,10 @@ impl Router {
     ) -> Result<(), Refusal> {
         self.local_output(transit, in_its_name)?;
         let destination = transit.headers.destination(transit.packet.bytes());
-        match &self.network.resolve(destination).destination {
+        let Resolved { destination, mtu, .. } = self.network.resolve(destination);
+        match destination {
             Destination::Local => return self.input(transit),
-            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop),
+            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
         self.postrouting(transit)
@@ -341,7 +331,7 @@ impl Router {
         if transit.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }
-        let mtu = transit.out_interface.map_or(usize::MAX, |interface| self.mtu(interface));
+        let mtu = transit.mtu;
         let fitted = transit.longest_part.is_some_and(|longest| longest <= mtu);
         if bytes.len() > mtu && !fitted && (family == Family::V6 || must_not_be_cut(bytes)) {
             return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
@@ -507,6 +497,9 @@ impl Router {
             self.conntrack.destroy_for(transit.now, id, DestroyReason::Rerouted);
             transit.tracked.connection = None;
             return Err(DropReason::Rerouted);
+        }
+        if !moves(connection, tracked.direction, side) {
+            return Ok(());
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
         if let Layer4::Icmp(_) = headers.layer4 {
