@@ -25,7 +25,7 @@ pub fn translate(connection: &Connection, direction: Direction, side: Side, byte
     if headers.protocol.is_icmp() {
         return translate_query(other_way, side, bytes, headers);
     }
-    headers.set_endpoint(bytes, side, other_way.address(side.other()), other_way.port(side.other()));
+    headers.set_end(bytes, side, other_way.end(side.other()), other_way.port(side.other()));
 }
 
 /// An ICMP query or its answer, which bears the identifier that answers to it have.

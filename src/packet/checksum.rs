@@ -39,6 +39,13 @@ pub fn sum(bytes: &[u8], sum: u32) -> u32 {
     total as u32
 }
 
+/// The partial sum of two 64-bit words, as [`sum`] has it of their bytes.
+#[inline]
+pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
+    let total = (a >> 32) + (a & 0xffff_ffff) + (b >> 32) + (b & 0xffff_ffff);
+    add(total as u32, (total >> 32) as u32)
+}
+
 /// The checksum field that belongs to a partial sum.
 #[inline]
 pub const fn fold(sum: u32) -> u16 {
@@ -88,6 +95,14 @@ mod tests {
         let after = fold(sum(&[9, 8, 3, 4], 0));
         let wrong = right.wrapping_add(5);
         assert_eq!(replace_u16(wrong, 0x0102, 0x0908), after.wrapping_add(5));
+    }
+
+    #[test]
+    fn words_sum_as_their_bytes() {
+        for words in [[0, 0], [u64::MAX, u64::MAX], [0xffff_ffff_0000_0001, 0xffff_fffe], [0x2001_0db8 << 32, 9]] {
+            let [high, low] = words.map(u64::to_be_bytes);
+            assert_eq!(sum_words(words), sum(&[high, low].concat(), 0), "{words:x?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use core::ops::Range;
 
+use super::address::Address;
 use super::headers::read_array;
 use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, checksum};
 use crate::SequenceNumber;
@@ -36,33 +37,31 @@ impl Headers {
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
     /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
     /// other family changes nothing.
-    #[inline(always)]
+    #[inline]
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
-        match (self.family, self.layer4, address) {
-            (Family::V4, Layer4::Tcp(_), IpAddr::V4(address)) => {
-                self.set_endpoint_v4_tcp(bytes, side, address.into(), port)
-            }
-            (Family::V6, Layer4::Tcp(_), IpAddr::V6(address)) => {
-                self.set_endpoint_v6_tcp(bytes, side, address.octets(), port)
-            }
-            _ => self.set_any_endpoint(bytes, side, address, port),
+        self.set_end(bytes, side, address.into(), port);
+    }
+
+    /// As [`Headers::set_endpoint`].
+    #[inline(always)]
+    pub(crate) fn set_end(&self, bytes: &mut [u8], side: Side, address: Address, port: u16) {
+        match (self.family, self.layer4) {
+            _ if address.family != self.family => {}
+            (Family::V4, Layer4::Tcp(_)) => self.set_end_v4_tcp(bytes, side, address.words[0] as u32, port),
+            (Family::V6, Layer4::Tcp(_)) => self.set_end_v6_tcp(bytes, side, address.words, port),
+            _ => self.set_any_end(bytes, side, address.into(), port),
         }
     }
 
     #[inline(never)]
-    fn set_any_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
-        match address {
-            _ if address.is_ipv4() == (self.family == Family::V4) => {
-                self.set_address(bytes, side, address);
-                self.set_port(bytes, side, port);
-            }
-            _ => {}
-        }
+    fn set_any_end(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
+        self.set_address(bytes, side, address);
+        self.set_port(bytes, side, port);
     }
 
     /// The commonest case, with one change of each checksum.
     #[inline(always)]
-    fn set_endpoint_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
+    fn set_end_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
         let Some((ip, tcp)) = self.ip_and_tcp::<20>(bytes) else { return };
         let (address_at, port_at) = if side == Side::Source { (12, 0) } else { (16, 2) };
         let old_address = u32::from_be_bytes(read_array(ip, address_at).unwrap_or_default());
@@ -82,16 +81,19 @@ impl Headers {
 
     /// The same for IPv6.
     #[inline(always)]
-    fn set_endpoint_v6_tcp(&self, bytes: &mut [u8], side: Side, address: [u8; 16], port: u16) {
+    fn set_end_v6_tcp(&self, bytes: &mut [u8], side: Side, address: [u64; 2], port: u16) {
         let Some((ip, tcp)) = self.ip_and_tcp::<40>(bytes) else { return };
         let (address_at, port_at) = if side == Side::Source { (8, 0) } else { (24, 2) };
-        let old_address: [u8; 16] = read_array(ip, address_at).unwrap_or_default();
+        let [old_high, old_low] = self.address(ip, side).words;
         let old_port = u16::from_be_bytes(read_array(tcp, port_at).unwrap_or_default());
-        write(ip, address_at, &address);
+        let [high, low] = address;
+        write(ip, address_at, &high.to_be_bytes());
+        write(ip, address_at + 8, &low.to_be_bytes());
         write(tcp, port_at, &port.to_be_bytes());
         update(tcp, 16, |sum| {
-            let (before, after) = (checksum::sum(&old_address, 0), checksum::sum(&address, 0));
-            let sum = if old_address == address { sum } else { checksum::replace_u32(sum, before, after) };
+            let (before, after) = (checksum::sum_words([old_high, old_low]), checksum::sum_words(address));
+            let same = old_high == high && old_low == low;
+            let sum = if same { sum } else { checksum::replace_u32(sum, before, after) };
             if old_port == port { sum } else { checksum::replace_u16(sum, old_port, port) }
         });
     }

@@ -5,7 +5,8 @@ use core::net::IpAddr;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
-use super::{Family, Protocol};
+use super::address::Address;
+use super::{Family, Protocol, Side};
 use crate::SequenceNumber;
 
 /// What [`Headers::find`] learns about a packet: offsets from the start of its IP header, and the fields of its
@@ -218,20 +219,28 @@ impl Headers {
     /// The source address.
     #[inline]
     pub fn source(&self, bytes: &[u8]) -> IpAddr {
-        self.address(bytes, 12, 8)
+        self.address(bytes, Side::Source).into()
     }
 
     /// The destination address.
     #[inline]
     pub fn destination(&self, bytes: &[u8]) -> IpAddr {
-        self.address(bytes, 16, 24)
+        self.address(bytes, Side::Destination).into()
     }
 
+    /// The address of one end.
     #[inline]
-    fn address(&self, bytes: &[u8], v4: usize, v6: usize) -> IpAddr {
+    pub(crate) fn address(&self, bytes: &[u8], side: Side) -> Address {
         match self.family {
-            Family::V4 => IpAddr::from(read_array::<4>(bytes, v4).unwrap_or_default()),
-            Family::V6 => IpAddr::from(read_array::<16>(bytes, v6).unwrap_or_default()),
+            Family::V4 => {
+                let at = if side == Side::Source { 12 } else { 16 };
+                Address::v4(read_array(bytes, at).map_or(0, u32::from_be_bytes))
+            }
+            Family::V6 => {
+                let at = if side == Side::Source { 8 } else { 24 };
+                let words = [at, at + 8].map(|at| read_array(bytes, at).map_or(0, u64::from_be_bytes));
+                Address { family: Family::V6, words }
+            }
         }
     }
 

@@ -28,6 +28,7 @@
 //! assert_eq!(headers.payload(packet.bytes()), b"STAT\r\n");
 //! ```
 
+mod address;
 mod buffer;
 #[cfg(feature = "alloc")]
 mod build;
@@ -41,6 +42,8 @@ pub mod link;
 mod mss;
 mod protocol;
 
+#[cfg(feature = "alloc")]
+pub(crate) use address::Address;
 pub use buffer::{BadRange, Packet, ReplaceError};
 #[cfg(feature = "alloc")]
 pub(crate) use build::{IcmpError, MAX_BUILT, write_reset};

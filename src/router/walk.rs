@@ -257,8 +257,8 @@ impl Router {
         }
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
-        let (source, destination) = (transit.headers.source(bytes), transit.headers.destination(bytes));
-        if self.network.is_martian(source, destination) {
+        let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
+        if Network::is_martian(source, destination) {
             return Err(DropReason::NotForwardable.into());
         }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
@@ -281,7 +281,7 @@ impl Router {
         in_its_name: Option<Tracked>,
     ) -> Result<(), Refusal> {
         self.local_output(transit, in_its_name)?;
-        let destination = transit.headers.destination(transit.packet.bytes());
+        let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         let Resolved { destination, mtu, .. } = self.network.resolve(destination);
         match destination {
             Destination::Local => return self.input(transit),
@@ -301,7 +301,7 @@ impl Router {
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
     fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<(), Refusal> {
-        let destination = transit.headers.destination(transit.packet.bytes());
+        let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
             transit.out_interface = Some(interface);
         }
