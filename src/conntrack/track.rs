@@ -154,7 +154,7 @@ impl Conntrack {
     }
 
     /// Looks a packet's tuple up and changes nothing. `None` when it has no tuple.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn probe(&self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
         let tuple = Tuple::of(headers, bytes)?.in_zone(zone);
         let found = self.table.find(&tuple);

@@ -350,7 +350,7 @@ impl Router {
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
