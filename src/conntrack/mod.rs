@@ -75,8 +75,8 @@ impl Conntrack {
     pub fn new(config: Config, key: [u64; 2]) -> Self {
         let limits = config.limits;
         Self {
-            table: table::Table::new(limits.connections, Key(key)),
-            expectations: expectation::Table::new(limits.expectations, Key(key)),
+            table: table::Table::new(limits.connections, Key::new(key)),
+            expectations: expectation::Table::new(limits.expectations, Key::new(key)),
             free_helped: (0..limits.helped).rev().collect(),
             adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
             statistics: Statistics::default(),

@@ -46,6 +46,15 @@ pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
     add(total as u32, (total >> 32) as u32)
 }
 
+/// Whether the checksum of an IPv4 header without options is right. Words may be summed in any byte order (RFC 1071
+/// section 2): here in the machine's own.
+#[inline]
+pub(super) fn is_right(header: &[u8; 20]) -> bool {
+    let words = header.as_chunks::<4>().0;
+    let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    fold(add(total as u32, (total >> 32) as u32)) == 0
+}
+
 /// The checksum field that belongs to a partial sum.
 #[inline]
 pub const fn fold(sum: u32) -> u16 {

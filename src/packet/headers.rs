@@ -158,7 +158,7 @@ impl Headers {
     ///
     /// # Errors
     /// When it is no whole IP packet. A damaged transport header is no error: [`Layer4::Unreadable`].
-    #[inline]
+    #[inline(always)]
     pub fn find(bytes: &[u8]) -> Result<Self, Malformed> {
         Self::locate(bytes, true)
     }
@@ -174,7 +174,7 @@ impl Headers {
     }
 
     /// Each outcome is written where it is wanted as soon as it is known: a result this large is not copied for nothing.
-    #[inline]
+    #[inline(always)]
     fn locate(bytes: &[u8], must_be_whole: bool) -> Result<Self, Malformed> {
         let ip = match bytes.first().map(|b| b >> 4) {
             Some(4) => IpHeader::v4(bytes)?,
@@ -287,12 +287,10 @@ impl Headers {
         match self.family {
             Family::V4 => {
                 let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
-                let sum = match bytes.first_chunk::<20>() {
-                    // Nearly every header: with its length known, these are five additions.
-                    Some(header) if len == 20 => super::checksum::sum(header, 0),
-                    _ => super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0),
-                };
-                super::checksum::fold(sum) == 0
+                match bytes.first_chunk() {
+                    Some(header) if len == 20 => super::checksum::is_right(header),
+                    _ => super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0,
+                }
             }
             Family::V6 => true,
         }
