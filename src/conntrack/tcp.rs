@@ -20,8 +20,8 @@
 use core::time::Duration;
 
 use super::connection::{Direction, Status};
-use crate::{Micros, SequenceNumber};
 use crate::packet::{Headers, Segment, TcpFlags, TcpOptions};
+use crate::{Micros, SequenceNumber};
 
 /// The state of a TCP connection, as `/proc/net/nf_conntrack` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -721,7 +721,8 @@ impl TcpTracker {
             doubtful = true;
         }
         let answers_syn = self.last.kind == Kind::Syn && self.last.direction != arrived.direction;
-        let answers_ignored = (arrived.seen_reply() && answers_syn || !arrived.assured() && self.last.kind == Kind::Ack)
+        let answers_ignored = (arrived.seen_reply() && answers_syn
+            || !arrived.assured() && self.last.kind == Kind::Ack)
             && self.last.end == segment.acknowledgement;
         let answers_challenge = old == TcpState::SynSent
             && self.last.kind == Kind::Ack

@@ -3,9 +3,9 @@
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
 use super::{Config, Conntrack, OnMatch, Tuple};
-use crate::{Instant, Micros};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol};
+use crate::{Instant, Micros};
 use core::time::Duration;
 
 /// How a packet relates to its connection (`enum ip_conntrack_info`).
@@ -556,14 +556,7 @@ fn arrived<'p>(
     if !flags_make_sense(segment.flags) {
         return Err(InvalidReason::Tcp(TcpInvalid::Flags));
     }
-    Ok(Arrived {
-        segment,
-        headers,
-        bytes,
-        direction,
-        status,
-        shift,
-    })
+    Ok(Arrived { segment, headers, bytes, direction, status, shift })
 }
 
 /// Whether a UDP packet's own length lies between its header's and the packet's.

@@ -787,8 +787,10 @@ fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Sub
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::Masked;
     use super::*;
     use alloc::format;
+    use proptest::prelude::*;
 
     fn jumps(pairs: &[(&str, &str)]) -> Ruleset {
         let mut ruleset = Ruleset::default();
@@ -811,5 +813,129 @@ mod tests {
         let mut nowhere = Ruleset::default();
         nowhere.append(TableName::Filter, "FORWARD", Rule::new(Target::Jump("gone".into())));
         assert!(matches!(Rules::new(&nowhere, &[]), Err(RulesError::NoChain { .. })));
+    }
+
+    struct Nowhere;
+
+    impl Surroundings for Nowhere {
+        fn address_type(&self, _: IpAddr) -> AddressTypes {
+            AddressTypes::UNICAST
+        }
+
+        fn path_mtu(&self, _: IpAddr, _: IpAddr) -> usize {
+            1500
+        }
+    }
+
+    /// 10.0.0.1:1024 > 10.0.0.2:21, TCP; whole, and so short that a match on ports drops it.
+    const PACKETS: [&[u8]; 2] = [
+        &[
+            0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, //
+            4, 0, 0, 21, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 255, 255, 0, 0, 0, 0,
+        ],
+        &[0x45, 0, 0, 24, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 21],
+    ];
+
+    const STATES: [PacketState; 5] = [
+        PacketState::Invalid(crate::conntrack::InvalidReason::Header),
+        PacketState::New,
+        PacketState::Established,
+        PacketState::Related,
+        PacketState::Untracked,
+    ];
+
+    /// What FORWARD of table filter says of a packet in a state, and whether it did anything.
+    fn ask_forward(rules: &Rules, packet: &[u8], state: PacketState) -> (bool, bool) {
+        let limits = crate::conntrack::Limits::new(1, 1, 1);
+        let mut conntrack = Conntrack::new(crate::conntrack::Config { limits, ..Default::default() }, [1, 2]);
+        let mut buffer = packet.to_vec();
+        let len = buffer.len();
+        let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
+        let mut headers = Headers::find(packet.bytes()).unwrap();
+        let tracked = Tracked { state, ..Tracked::UNTRACKED };
+        let mut subject = Subject {
+            packet: &mut packet,
+            headers: &mut headers,
+            in_interface: Some(0),
+            out_interface: None,
+            tracked: Some(&tracked),
+            tracking: &mut Tracking::None,
+            surroundings: &Nowhere,
+            hot_drop: false,
+            logged: None,
+            not_understood: None,
+        };
+        let verdict = rules.evaluate(TableName::Filter, Hook::Forward, &mut conntrack, &mut subject);
+        let noted = subject.hot_drop || subject.logged.is_some() || subject.not_understood.is_some();
+        (verdict == Verdict::Accept, noted || subject.packet.mark != 0)
+    }
+
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        let test = prop_oneof![
+            4 => (1u8..128).prop_map(|states| Match::ConnectionState(StateSet(states))),
+            1 => Just(Match::Protocol(Protocol::TCP)),
+            1 => Just(Match::Protocol(Protocol::UDP)),
+            1 => Just(Match::InInterface("lan".into())),
+            1 => Just(Match::Source(Cidr::new([10, 0, 0, 0].into(), 8).unwrap())),
+            1 => Just(Match::DestinationPorts(vec![PortRange::one(21)])),
+            1 => Just(Match::SourcePorts(vec![PortRange::one(21)])),
+            1 => Just(Match::TcpFlags { mask: 2, set: 0 }),
+            1 => Just(Match::Unknown("-m moon".into())),
+        ];
+        (test, any::<bool>()).prop_map(|(test, negated)| Condition { test, negated })
+    }
+
+    fn any_target() -> impl Strategy<Value = Target> {
+        prop_oneof![
+            Just(Target::Accept),
+            Just(Target::Drop),
+            Just(Target::Return),
+            Just(Target::Continue),
+            Just(Target::Unknown("MOON".into())),
+            Just(Target::Jump("other".into())),
+            Just(Target::Goto("other".into())),
+            Just(Target::Mark(Masked { value: 1, mask: 1 })),
+        ]
+    }
+
+    proptest! {
+        /// Who is not asked would have let the packet pass and done nothing to it.
+        #[test]
+        fn silence_is_consent(
+            rules in prop::collection::vec((prop::collection::vec(any_condition(), 0..3), any_target()), 0..5),
+            drops: bool,
+        ) {
+            let mut ruleset = Ruleset::default();
+            let other = ruleset.table_mut(TableName::Filter).chain_mut("other");
+            other.rules.push(Rule::new(Target::Drop));
+            for (conditions, target) in rules {
+                let mut rule = Rule::new(target);
+                rule.conditions = conditions;
+                ruleset.append(TableName::Filter, "FORWARD", rule);
+            }
+            if drops {
+                ruleset.table_mut(TableName::Filter).chain_mut("FORWARD").policy = Some(Policy::Drop);
+            }
+            let rules = Rules::new(&ruleset, &["lan"]).unwrap();
+            for state in STATES.into_iter().filter(|s| rules.silent(*s).includes(TableName::Filter, Hook::Forward)) {
+                for packet in PACKETS {
+                    prop_assert_eq!(ask_forward(&rules, packet, state), (true, false), "{:?}", state);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_accepts_the_established_first_is_not_asked_about_them() {
+        let mut ruleset = Ruleset::default();
+        let states = |states| Match::ConnectionState(states);
+        let known = StateSet::ESTABLISHED.and(StateSet::RELATED);
+        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop).when(states(StateSet::INVALID)));
+        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Accept).when(states(known)));
+        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop));
+        let rules = Rules::new(&ruleset, &[]).unwrap();
+        let silent = STATES.map(|state| rules.silent(state).includes(TableName::Filter, Hook::Forward));
+        assert_eq!(silent, [false, false, true, true, false]);
+        assert!(!rules.silent(PacketState::Established).includes(TableName::Raw, Hook::Prerouting));
     }
 }

@@ -59,9 +59,7 @@ impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => Self::v4(v4.to_bits()),
-            IpAddr::V6(v6) => {
-                Self { family: Family::V6, words: [(v6.to_bits() >> 64) as u64, v6.to_bits() as u64] }
-            }
+            IpAddr::V6(v6) => Self { family: Family::V6, words: [(v6.to_bits() >> 64) as u64, v6.to_bits() as u64] },
         }
     }
 }

@@ -462,12 +462,7 @@ impl Router {
     }
 
     #[inline(never)]
-    fn ask_filter(
-        &mut self,
-        table: TableName,
-        hook: Hook,
-        transit: &mut Transit<'_, '_>,
-    ) -> Result<(), Refusal> {
+    fn ask_filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let rules = &self.rules[family_index(transit.headers.family)];
         if !rules.asks_at(table, hook) {
             return Ok(());
@@ -510,12 +505,7 @@ impl Router {
 
     /// Translates an ICMP error about a connection.
     #[inline(never)]
-    fn translate_error(
-        &self,
-        id: ConnectionId,
-        side: Side,
-        transit: &mut Transit<'_, '_>,
-    ) -> Result<(), DropReason> {
+    fn translate_error(&self, id: ConnectionId, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Transit { packet, headers, tracked, .. } = transit;
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
@@ -605,10 +595,7 @@ fn nowhere(family: Family, kind: RouteKind) -> Refusal {
 #[inline(never)]
 fn room_for_rules(rules: &Rules, headers: &Headers, packet: &Packet<'_>) -> Option<usize> {
     let padding = packet.bytes().len() - headers.end;
-    if rules.sets_zones()
-        && !headers.payload(packet.bytes()).is_empty()
-        && packet.tail_room() + padding < MAX_TEXT
-    {
+    if rules.sets_zones() && !headers.payload(packet.bytes()).is_empty() && packet.tail_room() + padding < MAX_TEXT {
         return Some(MAX_TEXT);
     }
     let begins = matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN));
