@@ -19,7 +19,11 @@ impl Address {
     pub(crate) const fn v4(bits: u32) -> Self {
         Self { family: Family::V4, words: [bits as u64, 0] }
     }
+}
 
+/// What routing asks.
+#[cfg(feature = "alloc")]
+impl Address {
     /// Whether it is a group's.
     #[inline]
     pub(crate) const fn is_multicast(self) -> bool {

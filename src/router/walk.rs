@@ -4,6 +4,10 @@
 //! 2. *probe*: whether its connection is known, and whether there is room for what may be done to it. Nothing is
 //!    changed yet.
 //! 3. *apply*: the hooks, in Netfilter's order. From here on tables and packet change.
+//!
+//! What few packets meet stands in functions of its own that are never inlined, so that the way that nearly every packet
+//! goes stays short. What a step finds out is written once, into [`Transit`] or beside it, and asked for there: values that
+//! are put together from small fields and then copied whole cost more than most steps.
 
 use core::net::IpAddr;
 
