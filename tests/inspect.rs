@@ -411,6 +411,23 @@ fn data_connections_that_end_otherwise() {
 }
 
 #[test]
+fn data_connections_between_the_same_ports() {
+    let from = "198.51.100.9:20";
+    let mut watch = Watch::logged_in();
+    watch.client(PORT);
+    watch.packet(&tcp(from, THERE, SYN, 7, 0, "")).packet(&tcp(from, THERE, SYN, 7, 0, ""));
+    watch.packet(&tcp(THERE, from, SYN | ACK, 9, 8, "")).packet(&tcp(from, THERE, ACK, 8, 10, ""));
+    watch.packet(&tcp(from, THERE, FIN | ACK, 8, 10, "")).packet(&tcp(THERE, from, FIN | ACK, 10, 9, ""));
+    watch.packet(&tcp(from, THERE, ACK, 9, 11, ""));
+    watch.client(PORT).told.0.clear();
+    // The tracker has seen the first one close.
+    watch
+        .packet(&tcp(from, THERE, SYN, 70_000, 0, ""))
+        .says(&["10 data 2 198.51.100.9:20 > 10.77.1.2:1234 Syn Exact related"]);
+    assert_eq!(watch.finish().copies, 1);
+}
+
+#[test]
 fn data_connections_that_never_came() {
     let mut watch = Watch::logged_in();
     watch.client(PORT).server("500 no\r\n").client("PORT 10,77,1,2,4,211\r\n").server("200 ok\r\n");

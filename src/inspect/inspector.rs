@@ -345,13 +345,23 @@ impl Inspector {
             (None, _) => self.expected.meet(transit.to, transit.from).map(|met| (met, (transit.to, transit.from))),
         };
         let Some(((open, fit), ends)) = found else { return false };
+        let related = self.judge_data(transit);
+        self.begin_data(transit.key, transit.at, ends, (&open, fit), began, related, sink);
+        let side = usize::from(transit.from != ends.0);
+        if let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) {
+            let TcpPacket { headers, segment, .. } = &transit.packet;
+            // The first cannot be a copy; another may be one of it.
+            let _ = flow.copies.is_copy(side, transit.at.time, &self.packets.buffer, headers, segment);
+        }
+        self.see_data(transit, sink);
+        true
+    }
+
+    /// Lets the tracker see a packet of a data connection. Whether it begins one that was expected.
+    fn judge_data(&mut self, transit: &Transit) -> bool {
         let TcpPacket { headers, captured, length, .. } = &transit.packet;
         let buffer = &mut self.packets.buffer;
-        let case = Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured };
-        let related = self.judge.data(&case);
-        self.begin_data(transit.key, transit.at, ends, (&open, fit), began, related, sink);
-        self.data(transit, sink);
-        true
+        self.judge.data(&Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is what a data connection is")]
@@ -377,15 +387,25 @@ impl Inspector {
         self.flows.insert(key, Flow::Data(Box::new(flow)));
     }
 
+    /// A packet of a data connection that is followed.
     fn data(&mut self, transit: &Transit, sink: &mut dyn Sink) {
+        let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) else { return };
+        let Transit { at, packet, .. } = transit;
+        let side = usize::from(transit.from != flow.data.from);
+        if flow.copies.is_copy(side, at.time, &self.packets.buffer, &packet.headers, &packet.segment) {
+            self.summary.ftp += 1;
+            self.summary.copies += 1;
+            return;
+        }
+        self.judge_data(transit);
+        self.see_data(transit, sink);
+    }
+
+    fn see_data(&mut self, transit: &Transit, sink: &mut dyn Sink) {
         let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) else { return };
         self.summary.ftp += 1;
         let Transit { at, packet, .. } = transit;
         let side = usize::from(transit.from != flow.data.from);
-        if flow.copies.is_copy(side, at.time, &self.packets.buffer, &packet.headers, &packet.segment) {
-            self.summary.copies += 1;
-            return;
-        }
         self.summary.cut += u64::from(packet.captured < packet.length);
         flow.trail.see(side, *at, &packet.segment, transit.payload() as u32);
         if flow.trail.is_over() && !core::mem::replace(&mut flow.ended, true) {
