@@ -169,8 +169,10 @@ impl<'o> Teller<'o> {
     }
 
     fn seen(&mut self, seen: &Seen, speaker: Sender) {
-        if let Some(wrong) = &seen.wrong {
-            self.under(&self.style.bad(format!("  malformed: {wrong}")));
+        match seen.wrong {
+            Some(wrong) if wrong.is_lack() => self.under(&self.style.bad(format!("  {wrong}"))),
+            Some(wrong) => self.under(&self.style.bad(format!("  malformed: {wrong}"))),
+            None => {}
         }
         match seen.helper {
             Helper::Acts { expected } => self.under(&format!("  the helper expects {}", expectation(&expected))),
