@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{ACK, CLIENT, FIN, PSH_ACK, RST, SERVER, SYN, tcp};
 use ftp_conntrack::Instant;
-use ftp_conntrack::inspect::{Fact, Inspector, MAX_SESSIONS, Moment, Options, SessionId, Sink, Summary};
+use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, SessionId, Sink, Summary};
 use proptest::prelude::*;
 
 /// What was told, one line a fact.
@@ -66,10 +66,11 @@ struct Watch {
 
 impl Watch {
     fn new() -> Self {
-        let mut inspector = Options::default();
-        inspector.ports = vec![21, 2121];
+        let mut options = Options::default();
+        options.ports = vec![21, 2121];
+        options.sessions = 8;
         Self {
-            inspector: Inspector::new(inspector),
+            inspector: Inspector::new(options),
             told: Told::default(),
             frame: 0,
             now: Instant::from_secs(1000),
@@ -412,6 +413,23 @@ fn data_connections_that_end_otherwise() {
 }
 
 #[test]
+fn data_connections_between_the_same_ports() {
+    let from = "198.51.100.9:20";
+    let mut watch = Watch::logged_in();
+    watch.client(PORT);
+    watch.packet(&tcp(from, THERE, SYN, 7, 0, "")).packet(&tcp(from, THERE, SYN, 7, 0, ""));
+    watch.packet(&tcp(THERE, from, SYN | ACK, 9, 8, "")).packet(&tcp(from, THERE, ACK, 8, 10, ""));
+    watch.packet(&tcp(from, THERE, FIN | ACK, 8, 10, "")).packet(&tcp(THERE, from, FIN | ACK, 10, 9, ""));
+    watch.packet(&tcp(from, THERE, ACK, 9, 11, ""));
+    watch.client(PORT).told.0.clear();
+    // The tracker has seen the first one close.
+    watch
+        .packet(&tcp(from, THERE, SYN, 70_000, 0, ""))
+        .says(&["10 data 2 198.51.100.9:20 > 10.77.1.2:1234 Syn Exact related"]);
+    assert_eq!(watch.finish().copies, 1);
+}
+
+#[test]
 fn data_connections_that_never_came() {
     let mut watch = Watch::logged_in();
     watch.client(PORT).server("500 no\r\n").client("PORT 10,77,1,2,4,211\r\n").server("200 ok\r\n");
@@ -551,9 +569,12 @@ impl Sink for Living {
 
 #[test]
 fn sessions_are_bounded() {
-    let mut inspector = Inspector::new(Options::default());
+    const MOST: usize = 100;
+    let mut options = Options::default();
+    options.sessions = MOST;
+    let mut inspector = Inspector::new(options);
     let mut living = Living::default();
-    let count = 3 * MAX_SESSIONS as u64;
+    let count = 10 * MOST as u64;
     for n in 0..count {
         let client = format!("10.{}.{}.{}:4000", n >> 16 & 255, n >> 8 & 255, n & 255);
         let packet = tcp(&client, SERVER, SYN, 1, 0, "");
@@ -562,8 +583,8 @@ fn sessions_are_bounded() {
     }
     let summary = inspector.finish(&mut living);
     assert_eq!((summary.sessions, living.now, living.done.len() as u64), (count, 0, count));
-    assert_eq!(living.most, MAX_SESSIONS);
-    assert!(summary.evicted >= count - MAX_SESSIONS as u64, "{summary:?}");
+    assert_eq!(living.most, MOST);
+    assert!(summary.evicted >= count - MOST as u64, "{summary:?}");
     living.done.sort_unstable();
     living.done.dedup();
     assert_eq!(living.done.len() as u64, count, "each is told once");
@@ -583,9 +604,6 @@ fn segment() -> impl Strategy<Value = (bool, u8, u8, u8, String, usize)> {
 }
 
 proptest! {
-    // Each takes a tracker's memory.
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
     fn any_segments_end(segments in prop::collection::vec(segment(), 0..60)) {
         let mut watch = Watch::new();

@@ -661,6 +661,30 @@ fn copies_and_damage_are_told_once() {
 }
 
 #[test]
+fn a_capture_of_headers_is_told_as_far_as_it_reaches() {
+    let capture = Anywhere::new("headers", &dialogue(4000, &["S 220 hi!!", "C NOOP", "C PORT 10,77,1,2,9,1"]));
+    // Snap length 48, as in old captures: 20 bytes of each packet's TCP header, and eight of what is said.
+    let frames = Capture::read(&capture.0).frames;
+    let header = [0xa1b2_c3d4_u32, 2 << 16 | 4, 0, 0, 48, 101];
+    let mut file: Vec<u8> = header.iter().flat_map(|word| word.to_be_bytes()).collect();
+    for frame in &frames {
+        let kept = frame.bytes.get(..48).unwrap_or(&frame.bytes);
+        let words = [1, 0, kept.len() as u32, frame.bytes.len() as u32];
+        file.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+        file.extend(kept);
+    }
+    fs::write(&capture.0, &file).unwrap();
+    let told = capture.run(&[]);
+    told.assert_says(&[
+        "the capture cuts packets short: here 2 bytes of the server's\n",
+        "C PORT 10,\n                        its end is not in the capture\n",
+        "the helper does nothing: the capture has not all of its line\n",
+        "Note       2 packets of FTP were cut by the capture\n",
+    ]);
+    assert_eq!(told.stdout.matches("cuts packets short").count(), 1);
+}
+
+#[test]
 fn packets_of_a_capture_from_anywhere_are_written() {
     let packets = dialogue(4000, &["S 220 hi"]);
     let capture = Anywhere::new("write", &packets);

@@ -81,7 +81,7 @@ fn notes(input: &Input, summary: &Summary) -> Vec<String> {
         notes.push(format!("{} events came faster than they were read, and are not told", summary.events_lost));
     }
     if !summary.tables_compared {
-        let timeless = input.directory.as_ref().is_some_and(|directory| directory.tables_time.is_none());
+        let timeless = input.directory.tables_time.is_none();
         notes.push(match timeless {
             true => "tables not compared: the directory has no tables.time".to_owned(),
             false => "tables not compared: the directory has no nf_conntrack or nf_conntrack_expect".to_owned(),

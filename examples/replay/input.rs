@@ -12,9 +12,9 @@ use crate::failure::{Failure, warn};
 
 /// A capture on its way through a router, before the first packet.
 pub(crate) struct Input {
-    /// The router's files; `None` for a capture from anywhere.
-    pub(crate) directory: Option<Directory>,
-    /// The router, as its directory is called; empty for a capture from anywhere.
+    /// The router's files.
+    pub(crate) directory: Directory,
+    /// The router, as its directory is called.
     pub(crate) router_name: String,
     pub(crate) capture_path: PathBuf,
     pub(crate) capture_name: String,
@@ -47,7 +47,7 @@ impl Input {
         let capture = open(&capture_path)?;
         let replay = Replay::new(&directory, options(arguments)).map_err(|error| in_directory(path, error))?;
         Ok(Self {
-            directory: Some(directory),
+            directory,
             router_name: name_of(path),
             capture_name: name_of(&capture_path),
             capture_path,

@@ -88,6 +88,8 @@ struct Live {
     ended: Option<Ended>,
     /// Whether something went wrong.
     wrong: bool,
+    /// Whether it was said that the capture cuts packets.
+    cut: bool,
 }
 
 /// What is kept of a capture.
@@ -174,7 +176,7 @@ impl Watched<'_> {
             ending: Ending::default(),
         };
         let number = opened.session.number();
-        let live = Live { session, number, announced: HashMap::new(), more: 0, ended: None, wrong: false };
+        let live = Live { session, number, announced: HashMap::new(), more: 0, ended: None, wrong: false, cut: false };
         self.live.insert(opened.session, live);
     }
 
@@ -342,8 +344,12 @@ impl Live {
             Fact::Gap { sender, bytes, .. } => {
                 self.note(at, &format!("{bytes} bytes of the {} are not in the capture", name(*sender)), true, all);
             }
+            // Where it cuts one it cuts many.
+            Fact::Cut { .. } if self.cut => {}
             Fact::Cut { sender, bytes, .. } => {
-                self.note(at, &format!("the capture cut {bytes} bytes off the {}'s packet", name(*sender)), false, all);
+                self.cut = true;
+                let what = format!("the capture cuts packets short: here {bytes} bytes of the {}'s", name(*sender));
+                self.note(at, &what, false, all);
             }
             Fact::Tls { how, .. } => {
                 let how = if *how == Tls::Explicit { "TLS begins" } else { "TLS from the beginning" };
@@ -385,7 +391,7 @@ impl Live {
             self.more -= 1;
         }
         let seen = Seen {
-            wrong: announced.wrong.map(|wrong| wrong.to_string()),
+            wrong: announced.wrong,
             helper: announced.helper,
             helper_reads: announced.helper_reads,
             data: Vec::new(),

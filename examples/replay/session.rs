@@ -8,7 +8,7 @@ use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::{Counters, Direction, TcpState, Tuple};
 use ftp_conntrack::event::{DestroyReason, DropReason};
 use ftp_conntrack::ftp::Sender;
-use ftp_conntrack::inspect::{Helper, How, Unfulfilled};
+use ftp_conntrack::inspect::{Helper, How, Unfulfilled, Wrong};
 use ftp_conntrack::packet::TcpFlags;
 
 use crate::talk::Talk;
@@ -93,7 +93,7 @@ pub(crate) enum Outcome {
 /// What was seen of an announcement, where nothing is translated.
 pub(crate) struct Seen {
     /// What is wrong with it.
-    pub(crate) wrong: Option<String>,
+    pub(crate) wrong: Option<Wrong>,
     /// What Linux's helper makes of it.
     pub(crate) helper: Helper,
     /// The endpoint that the helper reads, where that is another.

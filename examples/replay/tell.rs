@@ -47,16 +47,12 @@ impl<'o> Teller<'o> {
     }
 
     fn summary(&mut self, story: &Story, input: &Input, summary: &Summary) {
-        let place = match input.router_name.as_str() {
-            "" => input.capture_name.clone(),
-            router => format!("{router}, {}", input.capture_name),
-        };
+        let place = format!("{}, {}", input.router_name, input.capture_name);
         let seconds = story.last.since(self.start).as_secs_f64();
         self.label("Capture", &format!("{place}: {} in {seconds:.3} s", plural(story.packets, "packet")));
         self.label("FTP", &ftp_line(story));
         let dropped = if story.dropped == 0 { "none".to_owned() } else { self.style.bad(story.dropped.to_string()) };
-        let leave = if input.directory.is_some() { format!("{} leave, ", story.leaving) } else { String::new() };
-        self.label("Packets", &format!("{leave}{dropped} dropped"));
+        self.label("Packets", &format!("{} leave, {dropped} dropped", story.leaving));
         if let Some(line) = compared(summary, self.style) {
             self.label("Compared", &line);
         }
@@ -70,7 +66,7 @@ impl<'o> Teller<'o> {
     }
 
     fn router(&mut self, input: &Input) {
-        let Some(directory) = &input.directory else { return };
+        let directory = &input.directory;
         let interfaces = input.replay.router().interfaces();
         let width = interfaces.iter().map(|interface| interface.name.len()).max().unwrap_or(0);
         let own = interfaces.iter().filter(|interface| interface.addresses.iter().any(|a| !a.address.is_loopback()));
@@ -173,8 +169,10 @@ impl<'o> Teller<'o> {
     }
 
     fn seen(&mut self, seen: &Seen, speaker: Sender) {
-        if let Some(wrong) = &seen.wrong {
-            self.under(&self.style.bad(format!("  malformed: {wrong}")));
+        match seen.wrong {
+            Some(wrong) if wrong.is_lack() => self.under(&self.style.bad(format!("  {wrong}"))),
+            Some(wrong) => self.under(&self.style.bad(format!("  malformed: {wrong}"))),
+            None => {}
         }
         match seen.helper {
             Helper::Acts { expected } => self.under(&format!("  the helper expects {}", expectation(&expected))),
@@ -265,7 +263,7 @@ impl<'o> Teller<'o> {
     }
 
     fn tables(&mut self, story: &Story, input: &Input) {
-        let kernels = input.directory.as_ref().and_then(|directory| directory.tables_time);
+        let kernels = input.directory.tables_time;
         let now = kernels.unwrap_or(story.last);
         let conntrack = input.replay.router().conntrack();
         let (mut connections, mut expectations) = (String::new(), String::new());

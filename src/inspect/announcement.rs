@@ -32,6 +32,14 @@ pub enum Wrong {
     OnlyLinux,
 }
 
+impl Wrong {
+    /// Whether it is the capture that has not all of the line, which may be well formed.
+    #[must_use]
+    pub const fn is_lack(&self) -> bool {
+        matches!(self, Self::NoEnd | Self::NoBeginning)
+    }
+}
+
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

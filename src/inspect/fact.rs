@@ -458,7 +458,7 @@ pub struct Summary {
     pub announcements: u64,
     /// Announcements that Linux's helper would act on.
     pub handled: u64,
-    /// Announcements that are not well formed.
+    /// Announcements that are not well formed; not those that the capture lacks a part of.
     pub malformed_announcements: u64,
     /// Packets that Linux's helper would drop.
     pub would_drop: u64,

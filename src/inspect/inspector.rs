@@ -21,10 +21,12 @@ use crate::ftp::Sender;
 use crate::packet::link::{self, LinkError};
 use crate::packet::{Segment, TcpFlags};
 
-/// So many control connections are followed at once; beyond that, the longest silent are given up.
-pub const MAX_SESSIONS: usize = 4096;
-/// So many data connections are followed at once.
-pub const MAX_DATA: usize = 8192;
+/// So many control connections are followed at once, unless the options say otherwise.
+const SESSIONS: usize = 4096;
+/// So many data connections are followed for each of them, on average.
+const DATA_FOR_EACH: usize = 2;
+/// The tracker's tables grow with them.
+const MOST_SESSIONS: usize = 1 << 20;
 /// A control connection that is over is forgotten after this time: its data connection may still come.
 const LINGER: Duration = Duration::from_secs(30);
 /// What is over is looked for once in so many packets of FTP.
@@ -36,12 +38,15 @@ const SWEEP: u64 = 4096;
 pub struct Options {
     /// The ports of servers' control connections.
     pub ports: Vec<u16>,
+    /// How many control connections are followed at once; beyond that, the longest silent are given up. Memory is taken
+    /// for them when the inspector is made, some kilobytes for each.
+    pub sessions: usize,
 }
 
 impl Default for Options {
-    /// Port 21.
+    /// Port 21; 4096 control connections.
     fn default() -> Self {
-        Self { ports: Vec::from([21]) }
+        Self { ports: Vec::from([21]), sessions: SESSIONS }
     }
 }
 
@@ -119,10 +124,11 @@ impl Inspector {
     /// An inspector that has seen nothing.
     #[must_use]
     pub fn new(options: Options) -> Self {
+        let options = Options { sessions: options.sessions.clamp(1, MOST_SESSIONS), ..options };
         Self {
-            options,
             packets: Packets::new(),
-            judge: Judge::new(),
+            judge: Judge::new(options.sessions as u32),
+            options,
             flows: HashMap::new(),
             sessions: 0,
             data: HashMap::new(),
@@ -260,8 +266,8 @@ impl Inspector {
     }
 
     fn open_session(&mut self, transit: &Transit, sink: &mut dyn Sink) {
-        if self.sessions >= MAX_SESSIONS {
-            self.make_room(transit.at, sink);
+        if self.sessions >= self.options.sessions {
+            self.make_room(transit.at, true, sink);
         }
         let from_client = match (transit.began(), self.options.ports.contains(&transit.to.port())) {
             (Began::Syn, _) => true,
@@ -339,13 +345,23 @@ impl Inspector {
             (None, _) => self.expected.meet(transit.to, transit.from).map(|met| (met, (transit.to, transit.from))),
         };
         let Some(((open, fit), ends)) = found else { return false };
+        let related = self.judge_data(transit);
+        self.begin_data(transit.key, transit.at, ends, (&open, fit), began, related, sink);
+        let side = usize::from(transit.from != ends.0);
+        if let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) {
+            let TcpPacket { headers, segment, .. } = &transit.packet;
+            // The first cannot be a copy; another may be one of it.
+            let _ = flow.copies.is_copy(side, transit.at.time, &self.packets.buffer, headers, segment);
+        }
+        self.see_data(transit, sink);
+        true
+    }
+
+    /// Lets the tracker see a packet of a data connection. Whether it begins one that was expected.
+    fn judge_data(&mut self, transit: &Transit) -> bool {
         let TcpPacket { headers, captured, length, .. } = &transit.packet;
         let buffer = &mut self.packets.buffer;
-        let case = Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured };
-        let related = self.judge.data(&case);
-        self.begin_data(transit.key, transit.at, ends, (&open, fit), began, related, sink);
-        self.data(transit, sink);
-        true
+        self.judge.data(&Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is what a data connection is")]
@@ -359,8 +375,8 @@ impl Inspector {
         related: bool,
         sink: &mut dyn Sink,
     ) {
-        if self.flows.len() - self.sessions >= MAX_DATA {
-            self.make_room(at, sink);
+        if self.flows.len() - self.sessions >= DATA_FOR_EACH * self.options.sessions {
+            self.make_room(at, false, sink);
         }
         let Open { session, number, opener, met, .. } = *open;
         let data = Data { session, number, earlier: met, from, to, opener, began, fit, related };
@@ -371,15 +387,25 @@ impl Inspector {
         self.flows.insert(key, Flow::Data(Box::new(flow)));
     }
 
+    /// A packet of a data connection that is followed.
     fn data(&mut self, transit: &Transit, sink: &mut dyn Sink) {
+        let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) else { return };
+        let Transit { at, packet, .. } = transit;
+        let side = usize::from(transit.from != flow.data.from);
+        if flow.copies.is_copy(side, at.time, &self.packets.buffer, &packet.headers, &packet.segment) {
+            self.summary.ftp += 1;
+            self.summary.copies += 1;
+            return;
+        }
+        self.judge_data(transit);
+        self.see_data(transit, sink);
+    }
+
+    fn see_data(&mut self, transit: &Transit, sink: &mut dyn Sink) {
         let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) else { return };
         self.summary.ftp += 1;
         let Transit { at, packet, .. } = transit;
         let side = usize::from(transit.from != flow.data.from);
-        if flow.copies.is_copy(side, at.time, &self.packets.buffer, &packet.headers, &packet.segment) {
-            self.summary.copies += 1;
-            return;
-        }
         self.summary.cut += u64::from(packet.captured < packet.length);
         flow.trail.see(side, *at, &packet.segment, transit.payload() as u32);
         if flow.trail.is_over() && !core::mem::replace(&mut flow.ended, true) {
@@ -398,27 +424,29 @@ impl Inspector {
         self.forget_all(at, false, &|flow| flow.is_over() && at.time.since(flow.last().time) > LINGER, sink);
     }
 
-    /// Makes room for more: forgets what is over, and if that is not enough what was silent for longest.
-    fn make_room(&mut self, at: Moment, sink: &mut dyn Sink) {
+    /// Makes room for more control connections, or data connections: forgets what is over, and if that is not enough what
+    /// was silent for longest.
+    fn make_room(&mut self, at: Moment, control: bool, sink: &mut dyn Sink) {
         let before = self.flows.len();
-        self.forget_all(at, false, &Flow::is_over, sink);
-        if self.flows.len() <= before - before / 8 {
+        self.forget_all(at, false, &|flow| flow.is_over() && flow.is_control() == control, sink);
+        if self.flows.len() < before - before / 8 {
             return;
         }
-        let mut frames: Vec<u64> = self.flows.values().map(|flow| flow.last().frame).collect();
+        let kind = self.flows.values().filter(|flow| flow.is_control() == control);
+        let mut frames: Vec<u64> = kind.map(|flow| flow.last().frame).collect();
         frames.sort_unstable();
         let Some(oldest) = frames.get(frames.len() / 8).copied() else { return };
-        self.forget_all(at, true, &|flow| flow.last().frame <= oldest, sink);
+        self.forget_all(at, true, &|flow| flow.is_control() == control && flow.last().frame <= oldest, sink);
     }
 
-    /// Forgets connections: a control connection only if none of its data connections is left.
+    /// Forgets connections: a control connection, unless it is given up, only if none of its data connections is left.
     fn forget_all(&mut self, at: Moment, evicted: bool, which: &dyn Fn(&Flow) -> bool, sink: &mut dyn Sink) {
         let chosen = self.flows.iter().filter(|(_, flow)| which(flow));
         let mut keys: Vec<(SessionId, bool, FlowKey)> = chosen.map(|(key, flow)| flow.order(*key)).collect();
         // Data connections come before their control connection, of which all is told with its end.
         keys.sort_unstable();
         for (session, is_control, key) in keys {
-            if !is_control || !self.data.contains_key(&session) {
+            if evicted || !is_control || !self.data.contains_key(&session) {
                 if let Some(Flow::Control(session)) = self.flows.get(&key) {
                     self.judge.forget(at.time, &session.followed);
                 }
@@ -490,6 +518,10 @@ impl Flow {
 
     const fn last(&self) -> Moment {
         self.trail().ending.last
+    }
+
+    const fn is_control(&self) -> bool {
+        matches!(self, Self::Control(_))
     }
 
     fn is_over(&self) -> bool {

@@ -232,10 +232,10 @@ impl Case<'_> {
     }
 }
 
-/// So many connections are tracked: control and data connections that are open at once, and those in TIME_WAIT.
-const CONNECTIONS: u32 = 1 << 15;
-/// So many of them may be control connections.
-const HELPED: u32 = 1 << 14;
+/// So many control connections are tracked for each that is followed: some are over, and not forgotten.
+const HELPED_FOR_EACH: u32 = 4;
+/// So many connections, for each of those: data connections, open ones and those in TIME_WAIT.
+const CONNECTIONS_FOR_EACH: u32 = 2;
 /// The seeds do not matter: nothing is chosen by chance.
 const SEEDS: [u64; 4] = [0x696e_7370, 0x6563_7400, 0x6a75_6467, 0x6500_0000];
 
@@ -247,12 +247,15 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new() -> Self {
+    /// For so many control connections at once.
+    pub(super) fn new(sessions: u32) -> Self {
         let [a, b, c, d] = SEEDS;
-        let config = Config { limits: Limits::new(CONNECTIONS, HELPED, HELPED), ..Config::default() };
+        let helped = sessions * HELPED_FOR_EACH;
+        let limits = Limits::new(helped * CONNECTIONS_FOR_EACH, helped, helped);
+        let config = Config { limits, ..Config::default() };
         Self {
             conntrack: Conntrack::new(config, [a, b]),
-            helper: FtpHelper::new(HelperConfig::default(), HELPED),
+            helper: FtpHelper::new(HelperConfig::default(), helped),
             nat: Nat::new([c, d]),
         }
     }

@@ -57,5 +57,5 @@ pub use fact::{
     Announced, Began, Data, Ended, Ending, Fact, Fit, How, Login, Moment, Opened, SessionId, Silent, Sink, Summary,
     Tls, Unfulfilled,
 };
-pub use inspector::{Inspector, MAX_DATA, MAX_SESSIONS, Options};
+pub use inspector::{Inspector, Options};
 pub use judge::{Helper, Why};

@@ -43,7 +43,8 @@ impl<'o> Out<'o> {
             Fact::Announced(announced) => {
                 self.summary.announcements += 1;
                 self.summary.handled += u64::from(announced.helper.acts());
-                self.summary.malformed_announcements += u64::from(announced.wrong.is_some());
+                let malformed = announced.wrong.is_some_and(|wrong| !wrong.is_lack());
+                self.summary.malformed_announcements += u64::from(malformed);
                 self.summary.would_drop += u64::from(matches!(announced.helper, Helper::Drops(_)));
             }
             Fact::WouldDrop { .. } => self.summary.would_drop += 1,

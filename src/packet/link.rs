@@ -29,6 +29,8 @@ const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
 /// The number that switches used for an outer tag before 802.1ad.
 const OLD_SERVICE_VLAN: u16 = 0x9100;
+/// EtherType of a VN-Tag, which port extenders set (IEEE 802.1BR's forerunner): four bytes, then an EtherType.
+const VN_TAG: u16 = 0x8926;
 /// EtherType of unicast MPLS (RFC 3032 section 5).
 const MPLS: u16 = 0x8847;
 /// EtherType of MPLS with upstream-assigned labels (RFC 5332).
@@ -227,7 +229,7 @@ impl core::error::Error for LinkError {}
 
 /// Finds the network packet in `frame`, which was captured on a link of type `link`.
 ///
-/// Follows 802.1Q, 802.1ad and 0x9100 tags, MPLS labels (the nibble after the last one tells the family, as routers
+/// Follows 802.1Q, 802.1ad and 0x9100 tags, VN-Tags, MPLS labels (the nibble after the last one tells the family, as routers
 /// guess it), PPPoE sessions and SNAP headers.
 ///
 /// # Errors
@@ -276,6 +278,7 @@ pub(super) fn announced(ether_type: u16, frame: &[u8], at: usize, depth: usize) 
         IPV4 => Ok(Payload::ip(Family::V4, at)),
         IPV6 => Ok(Payload::ip(Family::V6, at)),
         VLAN | SERVICE_VLAN | OLD_SERVICE_VLAN => after_ether_type(frame, at + 2, deeper(depth)?),
+        VN_TAG => after_ether_type(frame, at + 4, deeper(depth)?),
         MPLS | MPLS_UPSTREAM => mpls(frame, at, ether_type, depth),
         PPPOE_SESSION => pppoe(frame, at, deeper(depth)?),
         0..SMALLEST_ETHER_TYPE => llc(frame, at, ether_type, depth),
@@ -477,6 +480,7 @@ mod tests {
         assert_eq!(on_ethernet(&[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x86, 0xdd]), ipv6(22));
         assert_eq!(on_ethernet(&[0x91, 0, 0, 5, 0x81, 0, 0, 6, 8, 0]), ipv4(22));
         assert_eq!(on_ethernet(&[0x81, 0, 0, 5, 8, 6]), not_ip(18, 0x0806));
+        assert_eq!(on_ethernet(&[0x89, 0x26, 0, 0, 0, 1, 0x81, 0, 0, 5, 8, 0]), ipv4(24));
         assert_eq!(on_ethernet(&[0x81, 0, 0, 5, 8]), Err(LinkError::Truncated));
         assert_eq!(on_ethernet(&[0x81, 0]), Err(LinkError::Truncated));
     }
