@@ -121,7 +121,7 @@ impl Frames {
     pub fn new(masquerade: Masquerade, ports: Vec<u16>) -> Self {
         Self {
             masquerade,
-            inspector: Inspector::new(inspect::Options { ports }),
+            inspector: Inspector::new(inspect::Options { ports, ..inspect::Options::default() }),
             lines: Lines::default(),
             ahead: VecDeque::new(),
             bytes_ahead: 0,
