@@ -43,6 +43,19 @@ const WHOLE_LINES: Class = Class {
     pipelining: false,
     dresses: false,
     opaque: false,
+    open: false,
+};
+
+/// All at once.
+const EVERYTHING: Class = Class {
+    weather: true,
+    cuts: true,
+    windows: true,
+    links: true,
+    pipelining: true,
+    dresses: true,
+    opaque: true,
+    open: false,
 };
 
 #[test]
@@ -92,16 +105,12 @@ fn exact_opaque() {
 
 #[test]
 fn exact_everything() {
-    let everything = Class {
-        weather: true,
-        cuts: true,
-        windows: true,
-        links: true,
-        pipelining: true,
-        dresses: true,
-        opaque: true,
-    };
-    prove_exact("exact_everything", everything, 1000);
+    prove_exact("exact_everything", EVERYTHING, 1000);
+}
+
+#[test]
+fn open_everything() {
+    prove("open_everything", Class { open: true, ..EVERYTHING }, Behaviour::Linux, 200);
 }
 
 /// Dialogues that only [`Behaviour::Exact`] can bring to a good end.
@@ -159,5 +168,5 @@ fn dialogue(class: Class, behaviour: Behaviour, seed: u64) -> Result<u64, String
     let options = &world.options;
     outcome
         .map(|()| world.watch.packets)
-        .map_err(|why| format!("{why}\nseed {seed}, {options:#?}\n{}\n{why}", world.trace.to_text()))
+        .map_err(|why| format!("{why}\nseed {seed}, {options:#?}\n{}\n{why}", world.trace.to_text(world.progress)))
 }

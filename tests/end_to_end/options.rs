@@ -25,11 +25,15 @@ pub(crate) struct Class {
     pub(crate) dresses: bool,
     /// The control connection may turn opaque.
     pub(crate) opaque: bool,
+    /// The router only routes: it shows what two stacks can do without anybody's help.
+    pub(crate) open: bool,
 }
 
 /// Who is behind whose address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topology {
+    /// No translation, no helper, and nothing is dropped.
+    Open,
     /// No translation; what is not allowed is dropped.
     Plain,
     /// The clients are behind the router's address.
@@ -69,6 +73,9 @@ pub(crate) struct Options {
     pub(crate) tight: bool,
 }
 
+/// Neither side learns of the other's link.
+const CLAMP: &str = "*mangle\n-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu\nCOMMIT\n";
+
 /// Whether TLS is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opaque {
@@ -102,8 +109,8 @@ pub(crate) struct SocketOptions {
 
 impl Options {
     pub(crate) fn draw(class: Class, behaviour: Behaviour, rng: &mut Rng) -> Self {
-        let topology =
-            rng.pick(&[Topology::Masquerade, Topology::Masquerade, Topology::Dnat, Topology::Both, Topology::Plain]);
+        let behind = [Topology::Masquerade, Topology::Masquerade, Topology::Dnat, Topology::Both, Topology::Plain];
+        let topology = if class.open { Topology::Open } else { rng.pick(&behind) };
         let v6 = rng.percent(30);
         let mtu = || if v6 { [1500, 1280, 1400] } else { [1500, 576, 1006] };
         let mtu = if class.links { [rng.pick(&mtu()), rng.pick(&mtu())] } else { [1500; 2] };
@@ -187,6 +194,9 @@ impl Options {
     }
 
     pub(crate) fn rules(&self) -> String {
+        if self.topology == Topology::Open {
+            return CLAMP.into();
+        }
         let public = self.dialled().ip();
         let server = self.addresses.server;
         let masquerade = if self.hides_clients() { "-A POSTROUTING -o far -j MASQUERADE\n" } else { "" };
@@ -197,7 +207,7 @@ impl Options {
         };
         format!(
             "*raw\n-A PREROUTING -i near -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
-             *mangle\n-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu\nCOMMIT\n\
+             {CLAMP}\
              *nat\n{dnat}{masquerade}COMMIT\n\
              *filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n\
              -A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT\n\

@@ -245,12 +245,12 @@ impl OpaqueTalk {
         let (_, argument) = port(SocketAddr::new(options.addresses.server, 1029));
         let server = format!("227 Entering Passive Mode ({argument}).\r\n229 Extended (|||1029|)\r\n");
         let mut noise = |text: &str| {
-            let mut talk = Vec::new();
+            let mut talk = if rng.percent(50) { b"\x16\x03\x01\r\n".to_vec() } else { Vec::new() };
             for _ in 0..rng.range(1, 5) {
+                talk.extend(text.as_bytes());
                 let length = rng.below(60);
                 talk.extend(rng.bytes(length));
                 talk.extend(b"\r\n");
-                talk.extend(text.as_bytes());
             }
             talk
         };

@@ -1,22 +1,26 @@
-//! The last packets of a dialogue, to be shown when it fails.
+//! The packets of a dialogue, to be shown when it fails.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ftp_conntrack::Instant;
 
 use crate::wire::{ACK, FIN, PSH, RST, SYN, Segment};
 
-/// How many lines are kept.
-const KEPT: usize = 120;
+/// How many lines are shown of the time until nothing went on any more, and how many of the end.
+const UNTIL: usize = 120;
+const LAST: usize = 20;
+/// What a packet that is sent without effect may take to be told from those that had one.
+const ECHO: Duration = Duration::from_secs(3);
 /// How much text of a packet is shown.
 const SHOWN: usize = 100;
 
-/// What happened last.
+/// What happened.
 #[derive(Default)]
 pub(crate) struct Trace {
-    lines: VecDeque<Entry>,
+    lines: Vec<Entry>,
     /// The numbers with which streams began, by link.
     beginnings: HashMap<(usize, SocketAddr, SocketAddr), u32>,
 }
@@ -35,19 +39,12 @@ impl Trace {
         if let Some(segment) = Segment::read(packet).filter(|segment| segment.has(SYN)) {
             self.beginnings.insert((link, segment.from, segment.to), segment.seq);
         }
-        self.push(Entry { at, place, link, note, packet: packet.to_vec() });
+        self.lines.push(Entry { at, place, link, note, packet: packet.to_vec() });
     }
 
     /// Something else happened.
     pub(crate) fn note(&mut self, at: Instant, note: String) {
-        self.push(Entry { at, place: "        ", link: 0, note, packet: Vec::new() });
-    }
-
-    fn push(&mut self, entry: Entry) {
-        if self.lines.len() == KEPT {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(entry);
+        self.lines.push(Entry { at, place: "", link: 0, note, packet: Vec::new() });
     }
 
     /// The number with which a stream began on a link.
@@ -55,10 +52,19 @@ impl Trace {
         self.beginnings.get(&(link, from, to)).copied()
     }
 
-    pub(crate) fn to_text(&self) -> String {
+    /// The last lines; if nothing went on since `progress`, also those before it.
+    pub(crate) fn to_text(&self, progress: Instant) -> String {
+        let until = self.lines.partition_point(|entry| entry.at <= progress + ECHO);
+        let last = self.lines.len().saturating_sub(LAST).max(until);
         let mut text = String::new();
-        for entry in &self.lines {
-            let _ = write!(text, "{} {} ", entry.at, entry.place);
+        for (number, entry) in self.lines.iter().enumerate() {
+            if number + UNTIL < until || (until..last).contains(&number) {
+                continue;
+            }
+            if number == last && last > until {
+                text += "...\n";
+            }
+            let _ = write!(text, "{} {:19} ", entry.at, entry.place);
             if !entry.packet.is_empty() {
                 text += &self.describe(entry);
             }

@@ -55,6 +55,8 @@ pub(crate) struct World {
     sent: u64,
     pub(crate) watch: Watch,
     pub(crate) trace: Trace,
+    /// When a program last had something to do.
+    pub(crate) progress: Instant,
 }
 
 /// A packet on a link, by when it arrives and when it was sent.
@@ -118,6 +120,7 @@ impl World {
             sent: 0,
             watch: Watch::new(&options),
             trace: Trace::default(),
+            progress: now,
             options,
         }
     }
@@ -212,6 +215,9 @@ impl World {
                 None => self.server.work(host, &self.options)?,
             };
             let sent = host.take_sent();
+            if busy {
+                self.progress = self.now;
+            }
             let quiet = !changed && !busy && sent.is_empty();
             self.send(number, sent);
             rounds += 1;
