@@ -70,6 +70,22 @@ pub enum Event {
         /// Which announcement it began like.
         form: ftp::Form,
     },
+    /// An announcement was refused, and leaves as one that the other side refuses.
+    Denied {
+        /// The control connection.
+        connection: ConnectionId,
+        /// Who spoke.
+        sender: ftp::Sender,
+        /// How it was announced.
+        form: ftp::Form,
+        /// Why.
+        reason: crate::helper::Denied,
+    },
+    /// What follows on a control connection is TLS: it is not read any more.
+    Encrypted {
+        /// The control connection.
+        connection: ConnectionId,
+    },
     /// A data connection came as announced: its first packet matched an expectation.
     Fulfilled {
         /// The data connection.

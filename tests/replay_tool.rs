@@ -370,7 +370,6 @@ fn a_wrong_use_is_told_on_one_line() {
         (&["--ports", "0"], "write port numbers from 1 to 65535"),
         (&["--ports", "21,ftp"], "write port numbers from 1 to 65535"),
         (&["--behaviour", "other"], "possible values: linux, exact"),
-        (&["--behaviour", "exact"], "--behaviour exact is not there yet"),
         (&["--adopt"], "--adopt is not there yet"),
         (&["--masquerade", "203.0.113.1"], "--masquerade is not there yet"),
         (&["--masquerade", "203.0.113"], "write an IPv4 or IPv6 address"),

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
 
-    /// Whom to behave like (exact is not there yet) [default: linux]
+    /// Whom to behave like [default: linux]
     #[arg(long, value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
@@ -83,7 +83,6 @@ impl Arguments {
     /// Refuses what is understood and cannot be done.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let not_there = [
-            (self.behaviour == Some(Behaviour::Exact), "--behaviour exact", "use --behaviour linux"),
             (self.adopt, "--adopt", "connections are followed from their first SYN, or as the router's sysctls say"),
             (self.masquerade.is_some(), "--masquerade", "describe the router in a directory and use --router"),
             (!self.inside.is_empty(), "--inside", "it belongs to --masquerade"),

@@ -7,7 +7,7 @@ use ftp_conntrack::capture::Reader;
 use ftp_conntrack::config::Directory;
 use ftp_conntrack::replay::{Options, Replay};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Behaviour};
 use crate::failure::{Failure, warn};
 
 /// Where the helper listens when nothing says where.
@@ -83,6 +83,10 @@ fn options(arguments: &Arguments, default_ports: &[u16]) -> Options {
     // Also where nobody asks for the differences: what the router's own machine sent can only be told from what it
     // forwarded by comparing.
     options.verify = true;
+    options.behaviour = match arguments.behaviour {
+        Some(Behaviour::Exact) => ftp_conntrack::Behaviour::Exact,
+        _ => ftp_conntrack::Behaviour::Linux,
+    };
     options.ports = if arguments.ports.is_empty() { default_ports.into() } else { arguments.ports.clone() };
     options
 }

@@ -350,6 +350,13 @@ impl Conntrack {
         self.adjustments.get(slot.index())
     }
 
+    /// Lets segments outside the window pass on a TCP connection: another one acknowledges in its sides' names.
+    pub(crate) fn be_liberal(&mut self, id: ConnectionId) {
+        if let Some(ProtocolState::Tcp(tracker)) = self.get_mut(id).map(|connection| &mut connection.protocol) {
+            tracker.be_liberal();
+        }
+    }
+
     /// Closes a TCP connection, since a reset is sent in its name (`nf_conntrack_tcp_set_closing`).
     pub(crate) fn close(&mut self, now: Instant, id: ConnectionId) {
         let Some(slot) = self.table.slot(id) else { return };

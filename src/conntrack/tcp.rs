@@ -379,6 +379,11 @@ enum Fit {
 }
 
 impl TcpTracker {
+    /// Lets segments outside the window pass.
+    pub(super) fn be_liberal(&mut self) {
+        self.peers.iter_mut().for_each(|peer| peer.flags |= BE_LIBERAL);
+    }
+
     pub(crate) const fn state(&self) -> TcpState {
         self.state
     }

@@ -41,7 +41,7 @@ pub struct Text {
 /// ```
 #[must_use]
 pub fn write(form: Form, address: IpAddr, port: u16) -> Text {
-    let mut text = Text { bytes: [0; MAX_TEXT], length: 0 };
+    let mut text = Text::EMPTY;
     match form {
         Form::Port | Form::Pasv => text.six_numbers(address, port),
         Form::Eprt => text.extended(address, port),
@@ -81,10 +81,13 @@ pub fn write_like(form: Form, replaced: &[u8], address: IpAddr, port: u16) -> Te
 }
 
 impl Text {
+    /// No text at all.
+    pub const EMPTY: Self = Self { bytes: [0; MAX_TEXT], length: 0 };
+
     /// A copy of a text as it was announced; what is longer than [`MAX_TEXT`] is cut off.
     #[must_use]
     pub fn copy_of(announced: &[u8]) -> Self {
-        let mut text = Self { bytes: [0; MAX_TEXT], length: 0 };
+        let mut text = Self::EMPTY;
         announced.iter().take(MAX_TEXT).for_each(|byte| text.push(*byte));
         text
     }

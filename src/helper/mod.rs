@@ -14,6 +14,11 @@
 //! [`crate::router::Router`] calls [`FtpHelper::process`] for each packet that is about to leave; who routes
 //! otherwise does the same after translation and before sequence adjustment.
 
+mod exact;
+
+pub use exact::{Denied, Policy};
+pub(crate) use exact::{Leaving, Passage};
+
 use alloc::boxed::Box;
 use alloc::vec;
 use core::net::SocketAddr;
@@ -25,8 +30,9 @@ use crate::conntrack::{
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, Packet, Protocol, Segment};
-use crate::{Behaviour, Instant};
+use crate::packet::{Headers, Layer4, Packet, Protocol};
+use crate::{Behaviour, Instant, SequenceNumber};
+use exact::Exact;
 
 /// Which parts of the helper are there, and their options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,37 +46,49 @@ pub struct HelperConfig {
     pub loose: bool,
     /// Whom it behaves like.
     pub behaviour: Behaviour,
+    /// What may be announced, under [`Behaviour::Exact`].
+    pub policy: Policy,
+    /// How many streams may have an unfinished line, or segments that came early, at once, 8 KiB each, under
+    /// [`Behaviour::Exact`].
+    pub windows: usize,
 }
 
 impl Default for HelperConfig {
     /// All there, not loose, as Linux does it.
     fn default() -> Self {
-        Self { enabled: true, rewrites: true, loose: false, behaviour: Behaviour::Linux }
+        Self {
+            enabled: true,
+            rewrites: true,
+            loose: false,
+            behaviour: Behaviour::Linux,
+            policy: Policy::default(),
+            windows: 128,
+        }
     }
 }
 
 impl HelperConfig {
     /// The same, there or not.
     #[must_use]
-    pub const fn enabled(self, enabled: bool) -> Self {
+    pub fn enabled(self, enabled: bool) -> Self {
         Self { enabled, ..self }
     }
 
     /// The same, rewriting or not.
     #[must_use]
-    pub const fn rewriting(self, rewrites: bool) -> Self {
+    pub fn rewriting(self, rewrites: bool) -> Self {
         Self { rewrites, ..self }
     }
 
     /// The same, loose or not.
     #[must_use]
-    pub const fn loose(self, loose: bool) -> Self {
+    pub fn loose(self, loose: bool) -> Self {
         Self { loose, ..self }
     }
 
     /// The same, behaving like this.
     #[must_use]
-    pub const fn behaving(self, behaviour: Behaviour) -> Self {
+    pub fn behaving(self, behaviour: Behaviour) -> Self {
         Self { behaviour, ..self }
     }
 }
@@ -80,6 +98,7 @@ impl HelperConfig {
 pub struct FtpHelper {
     config: HelperConfig,
     states: Box<[Option<State>]>,
+    exact: Option<Box<Exact>>,
 }
 
 /// What is known of one control connection.
@@ -95,7 +114,11 @@ const MAX_PORT_ATTEMPTS: u32 = 128;
 impl FtpHelper {
     /// A helper for at most `helped` connections: [`crate::conntrack::Limits::helped`].
     pub fn new(config: HelperConfig, helped: u32) -> Self {
-        Self { config, states: vec![None; helped as usize].into() }
+        let exact = match config.behaviour {
+            Behaviour::Linux => None,
+            Behaviour::Exact => Some(Box::new(Exact::new(config.policy.clone(), helped, config.windows))),
+        };
+        Self { config, states: vec![None; helped as usize].into(), exact }
     }
 
     /// What it was made with.
@@ -161,8 +184,9 @@ impl FtpHelper {
                 }
                 Decision::Expect(expect) => {
                     let rewrites = self.config.rewrites;
-                    let job = Job { now, id, direction: tracked.direction, sender, segment, rewrites, zone };
-                    result = job.carry_out(conntrack, nat, &expect, packet, headers);
+                    let policy = ExpectPolicy::FTP;
+                    let job = Job { now, id, direction: tracked.direction, sender, rewrites, zone, policy };
+                    result = job.carry_out(conntrack, nat, &expect, segment.sequence, packet, headers);
                 }
                 _ => {}
             }
@@ -171,6 +195,33 @@ impl FtpHelper {
             state.line_starts.note(sender, next);
         }
         result
+    }
+
+    /// Whether it is to [`pass`](Self::pass_exactly) packets instead of [processing](Self::process) them.
+    #[inline]
+    pub(crate) const fn is_exact(&self) -> bool {
+        self.exact.is_some()
+    }
+
+    /// Reads a packet of a helped connection that is about to leave, already translated, and adjusts its numbers, under
+    /// [`Behaviour::Exact`].
+    ///
+    /// # Errors
+    /// When the packet is to be dropped.
+    pub(crate) fn pass_exactly(
+        &mut self,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        passage: &mut Passage<'_, '_>,
+    ) -> Result<(), DropReason> {
+        let rewrites = self.config.rewrites;
+        self.exact.as_mut().map_or(Ok(()), |exact| exact.process(conntrack, nat, rewrites, passage))
+    }
+
+    /// The sequence number in a packet that an ICMP error quotes, as its sender knows it, under [`Behaviour::Exact`].
+    /// The quoted packet went in `direction`.
+    pub(crate) fn quoted(&self, slot: HelpedSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
+        self.exact.as_ref().map_or(number, |exact| exact.quoted(slot, direction, number))
     }
 
     /// The state of a connection; a fresh one where the slot was another's.
@@ -189,9 +240,9 @@ struct Job {
     id: ConnectionId,
     direction: Direction,
     sender: Sender,
-    segment: Segment,
     rewrites: bool,
     zone: u16,
+    policy: ExpectPolicy,
 }
 
 impl Job {
@@ -201,6 +252,7 @@ impl Job {
         conntrack: &mut Conntrack,
         nat: &mut Nat,
         expect: &Expect,
+        sequence: SequenceNumber,
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<bool, DropReason> {
@@ -208,7 +260,7 @@ impl Job {
         let announcement = expect.announcement;
         let before = Text::copy_of(headers.payload(packet.bytes()).get(announcement.range()).unwrap_or_default());
         let done = if translated {
-            self.rewrite(conntrack, nat, expect, packet, headers).map(|(tuple, text)| (tuple, Some(text)))
+            self.rewrite(conntrack, nat, expect, sequence, packet, headers).map(|(tuple, text)| (tuple, Some(text)))
         } else {
             let tuple = self.expected_tuple(expect, expect.destination.port());
             let registered = tuple.map(|t| self.register(conntrack, t, OnMatch::Nothing));
@@ -231,6 +283,7 @@ impl Job {
         conntrack: &mut Conntrack,
         nat: &mut Nat,
         expect: &Expect,
+        sequence: SequenceNumber,
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<(Tuple, Text), DropReason> {
@@ -243,7 +296,7 @@ impl Job {
         }
         let growth = text.as_bytes().len() as i32 - announcement.range().len() as i32;
         if growth != 0 {
-            conntrack.register_growth(self.id, self.direction, self.segment.sequence, growth);
+            conntrack.register_growth(self.id, self.direction, sequence, growth);
         }
         Ok((tuple, text))
     }
@@ -287,7 +340,7 @@ impl Job {
         tuple: Tuple,
         on_match: OnMatch,
     ) -> Result<ExpectationId, ExpectError> {
-        conntrack.expect(self.now, self.id, tuple, on_match, ExpectPolicy::FTP)
+        conntrack.expect(self.now, self.id, tuple, on_match, self.policy)
     }
 }
 

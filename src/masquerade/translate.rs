@@ -120,7 +120,7 @@ impl Masquerade {
             let bytes = packet.bytes_mut();
             headers.set_acknowledgement(bytes, history.outgoing(segment.acknowledgement));
             // Options that do not fit have no edges to move.
-            let _ = headers.map_sack_edges(bytes, |edge| history.outgoing(edge));
+            let _ = headers.map_sack_blocks(bytes, |left, right| (history.outgoing(left), history.outgoing(right)));
         }
         moved
     }

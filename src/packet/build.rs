@@ -1,8 +1,9 @@
-//! Packets that a router makes itself: ICMP errors and TCP resets.
+//! Packets that a router makes itself: ICMP errors, TCP resets, and segments in somebody's name.
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{Family, Headers, Layer4, Protocol, TcpFlags};
+use super::{Family, Headers, Layer4, Protocol, TcpFlags, TcpOptions};
+use crate::SequenceNumber;
 
 /// The time to live of packets that Linux makes itself.
 const DEFAULT_HOP_LIMIT: u8 = 64;
@@ -123,6 +124,49 @@ pub(crate) fn write_reset(out: &mut [u8], original: &[u8]) -> Option<usize> {
     Some(len)
 }
 
+/// Whose name a segment is sent in, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InName {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    /// The two timestamps, where the connection has them (RFC 7323 section 3.2).
+    pub(crate) timestamps: Option<[u8; 8]>,
+}
+
+impl InName {
+    /// Writes a segment with ACK, and PSH if it bears something. Gives its length; `None` if it does not fit.
+    pub(crate) fn write(
+        &self,
+        out: &mut [u8],
+        sequence: SequenceNumber,
+        acknowledgement: SequenceNumber,
+        window: u16,
+        payload: &[u8],
+    ) -> Option<usize> {
+        let header = if self.source.is_ipv4() { 20 } else { 40 };
+        let tcp_header = if self.timestamps.is_some() { 32 } else { 20 };
+        let packet = out.get_mut(..header + tcp_header + payload.len())?;
+        write_ip(packet, self.source.ip(), self.destination.ip(), Protocol::TCP, 0, 0, true)?;
+        let tcp = packet.get_mut(header..)?;
+        let (tcp, text) = tcp.split_at_mut_checked(tcp_header)?;
+        text.copy_from_slice(payload);
+        let (fixed, options) = tcp.split_first_chunk_mut::<20>()?;
+        let flags = TcpFlags::ACK | if payload.is_empty() { 0 } else { TcpFlags::PSH };
+        fixed[0..2].copy_from_slice(&self.source.port().to_be_bytes());
+        fixed[2..4].copy_from_slice(&self.destination.port().to_be_bytes());
+        fixed[4..8].copy_from_slice(&sequence.0.to_be_bytes());
+        fixed[8..12].copy_from_slice(&acknowledgement.0.to_be_bytes());
+        fixed[12..14].copy_from_slice(&[(tcp_header << 2) as u8, flags]);
+        fixed[14..16].copy_from_slice(&window.to_be_bytes());
+        if let (Some(timestamps), Some((front, back))) = (self.timestamps, options.split_first_chunk_mut::<4>()) {
+            // Two bytes that do nothing, so that the numbers stand at multiples of four (RFC 7323 appendix A).
+            *front = [1, 1, TcpOptions::TIMESTAMPS, 10];
+            back.copy_from_slice(&timestamps);
+        }
+        finish(packet)
+    }
+}
+
 /// Writes an IP header in front of a packet of which all other bytes are still to come; they are zeroed.
 fn write_ip(
     packet: &mut [u8],
@@ -208,6 +252,30 @@ mod tests {
         assert_eq!(write_reset(&mut out, &syn), Some(40));
         assert_eq!(out[..40], RESET);
         assert_eq!(write_reset(&mut out, &RESET), None);
+    }
+
+    #[test]
+    fn a_segment_in_the_name_of_another() {
+        let endpoint = |text: &str| text.parse().unwrap();
+        for (source, destination, header) in
+            [("198.51.100.9:21", "10.77.1.2:40000", 20), ("[2001:db8::9]:21", "[fd77::2]:40000", 40)]
+        {
+            for timestamps in [None, Some([0, 0, 0, 7, 0, 0, 0, 9])] {
+                let name = InName { source: endpoint(source), destination: endpoint(destination), timestamps };
+                let mut out = [0xee; 128];
+                let len = name.write(&mut out, SequenceNumber(5), SequenceNumber(6), 7, b"226 ok\r\n").unwrap();
+                let bytes = &out[..len];
+                let headers = Headers::find(bytes).unwrap();
+                assert!(headers.header_checksum_ok(bytes) && headers.transport_checksum_ok(bytes));
+                let Layer4::Tcp(segment) = headers.layer4 else { panic!() };
+                assert_eq!((segment.sequence.0, segment.acknowledgement.0, segment.window), (5, 6, 7));
+                assert_eq!((segment.flags.0, headers.payload(bytes)), (0x18, &b"226 ok\r\n"[..]));
+                assert_eq!((headers.transport, headers.ports(bytes)), (header, Some((21, 40000))));
+                let options: alloc::vec::Vec<_> = headers.tcp_options(bytes).iter().collect();
+                let expected = timestamps.as_ref().map(|value| Ok((8, 4, &value[..])));
+                assert_eq!(options, expected.into_iter().collect::<alloc::vec::Vec<_>>());
+            }
+        }
     }
 
     #[test]

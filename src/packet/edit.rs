@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::ops::Range;
 
 use super::headers::{BadOption, read_array};
-use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, TcpOptions, checksum};
+use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, TcpFlags, TcpOptions, checksum};
 use crate::SequenceNumber;
 
 /// One of a packet's two ends.
@@ -183,37 +183,64 @@ impl Headers {
         }
     }
 
-    /// Changes the edges of a TCP packet's SACK blocks (RFC 2018). An edge at an odd place leaves the checksum wrong, as
-    /// Linux does (seen on 6.18).
+    /// Changes the left and right edges of a TCP packet's SACK blocks (RFC 2018). An edge at an odd place leaves the
+    /// checksum wrong, as Linux does (seen on 6.18).
     ///
     /// # Errors
-    /// When an option does not fit; edges before it are changed.
-    pub fn map_sack_edges(
+    /// When an option does not fit; blocks before it are changed.
+    pub fn map_sack_blocks(
         &self,
         bytes: &mut [u8],
-        map: impl Fn(SequenceNumber) -> SequenceNumber,
+        map: impl Fn(SequenceNumber, SequenceNumber) -> (SequenceNumber, SequenceNumber),
     ) -> Result<(), BadOption> {
         let options = self.tcp_options(bytes);
-        // A header has at most 40 bytes of options: two times four blocks.
-        let mut edges = [(0, 0); 16];
-        let mut slots = edges.iter_mut();
+        // A header has at most 40 bytes of options: four blocks, or as many in several options.
+        let mut blocks = [(0, [0; 8]); 5];
+        let mut slots = blocks.iter_mut();
         let mut result = Ok(());
         for option in options.iter() {
             match option {
                 Ok((TcpOptions::SACK, at, value)) if value.len() % 8 == 0 => {
-                    let found = value.as_chunks::<4>().0.iter().enumerate();
-                    for ((i, edge), slot) in found.zip(&mut slots) {
-                        *slot = (20 + at + i * 4, u32::from_be_bytes(*edge));
+                    let found = value.as_chunks::<8>().0.iter().enumerate();
+                    for ((i, block), slot) in found.zip(&mut slots) {
+                        *slot = (20 + at + i * 8, *block);
                     }
                 }
                 Ok(_) => {}
                 Err(error) => result = Err(error),
             }
         }
-        for (at, edge) in edges.into_iter().take_while(|(at, _)| *at != 0) {
-            self.set_tcp_word(bytes, at, map(SequenceNumber(edge)).0);
+        for (at, [a, b, c, d, e, f, g, h]) in blocks.into_iter().take_while(|(at, _)| *at != 0) {
+            let left = SequenceNumber(u32::from_be_bytes([a, b, c, d]));
+            let right = SequenceNumber(u32::from_be_bytes([e, f, g, h]));
+            let (left, right) = map(left, right);
+            self.set_tcp_word(bytes, at, left.0);
+            self.set_tcp_word(bytes, at + 4, right.0);
         }
         result
+    }
+
+    /// Sets and clears flags of a TCP packet.
+    pub fn set_flags(&mut self, bytes: &mut [u8], set: u8, clear: u8) {
+        let at = self.transport + 12;
+        let Layer4::Tcp(segment) = &mut self.layer4 else { return };
+        let Some([offset, flags]) = read_array(bytes, at) else { return };
+        let (old, new) = (u16::from_be_bytes([offset, flags]), u16::from_be_bytes([offset, flags & !clear | set]));
+        if old != new {
+            segment.flags = TcpFlags(flags & !clear | set);
+            write(bytes, at, &new.to_be_bytes());
+            update(bytes, self.transport + 16, |sum| checksum::replace_u16(sum, old, new));
+        }
+    }
+
+    /// Makes a copy of a TCP packet's headers those of another payload, which stands behind them already.
+    pub(crate) fn finish_copy(&mut self, bytes: &mut [u8], sequence: SequenceNumber, set: u8, clear: u8) {
+        self.end = bytes.len();
+        self.write_length(bytes);
+        self.set_flags(bytes, set, clear);
+        self.set_sequence(bytes, sequence);
+        self.fill_header_checksum(bytes);
+        self.fill_transport_checksum(bytes);
     }
 
     /// Changes the urgent pointer of a TCP packet, which counts from its sequence number (RFC 6093 section 2).

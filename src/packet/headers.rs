@@ -442,6 +442,8 @@ impl<'p> TcpOptions<'p> {
     pub const SACK_PERMITTED: u8 = 4;
     /// Selective acknowledgement (RFC 2018 section 3).
     pub const SACK: u8 = 5;
+    /// Timestamps (RFC 7323 section 3).
+    pub const TIMESTAMPS: u8 = 8;
 
     /// The options with their places; `Err` once, at the end, when one does not fit.
     pub fn iter(self) -> impl Iterator<Item = Result<(u8, usize, &'p [u8]), BadOption>> {

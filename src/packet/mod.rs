@@ -43,7 +43,7 @@ mod protocol;
 
 pub use buffer::{BadRange, Packet, ReplaceError};
 #[cfg(feature = "alloc")]
-pub(crate) use build::{IcmpError, MAX_BUILT, write_reset};
+pub(crate) use build::{IcmpError, InName, MAX_BUILT, write_reset};
 pub use edit::Side;
 #[cfg(feature = "alloc")]
 pub(crate) use fragment::{Cut, must_not_be_cut};

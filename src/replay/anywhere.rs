@@ -87,7 +87,7 @@ mod tests {
         writer.write(1, Instant::from_secs(2), Direction::Unknown, &SYN).unwrap();
         writer.write(1, Instant::from_secs(3), Direction::In, b"\0no packet").unwrap();
         let file = writer.into_inner().unwrap();
-        let mut replay = Replay::anywhere(Options { verify: true, ports: [21].into() }).unwrap();
+        let mut replay = Replay::anywhere(Options { verify: true, ports: [21].into(), ..Options::default() }).unwrap();
         let summary = replay.run(&mut Reader::new(&file[..]).unwrap(), &mut Silent);
         assert_eq!((summary.arrived, summary.left, summary.not_ip, summary.ignored), (2, 0, 1, 0));
         assert!(summary.agrees());

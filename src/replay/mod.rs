@@ -34,13 +34,13 @@ use std::io::Read;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::Instant;
 use crate::capture::{Direction, ReadError, Reader};
 use crate::config::{self, Directory};
 use crate::event::Event;
 use crate::netfilter::RulesError;
 use crate::packet::{Headers, Packet};
 use crate::router::{Outbox, Router, Verdict, Way};
+use crate::{Behaviour, Instant};
 use frames::{Frame, Frames};
 use verify::Verifier;
 
@@ -52,6 +52,8 @@ pub struct Options {
     pub verify: bool,
     /// Control ports to attach the helper to by number, beside what rules say.
     pub ports: Vec<u16>,
+    /// Whom the router's helper behaves like.
+    pub behaviour: Behaviour,
 }
 
 /// Why a replay cannot begin.
@@ -200,6 +202,7 @@ impl Replay {
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
         config.header_checksum = header_checksum;
         config.helper_ports.extend(&options.ports);
+        config.helper = config.helper.behaving(options.behaviour);
         config.conntrack.limits.events = EVENTS;
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();

@@ -36,6 +36,7 @@
 //! ```
 
 mod answer;
+mod exact;
 mod fragments;
 mod interfaces;
 mod outbox;
@@ -49,13 +50,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::Instant;
 use crate::conntrack::{self, Conntrack};
 use crate::event::{DropReason, Event};
 use crate::helper::{FtpHelper, HelperConfig};
 use crate::nat::{Choices, Nat};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
 use crate::packet::{Family, MAX_BUILT, Packet};
+use crate::{Behaviour, Instant};
 use fragments::Fragments;
 use interfaces::Network;
 
@@ -141,6 +142,8 @@ pub struct Router {
     workbench: Box<[u8]>,
     /// Identifications of ICMP errors.
     identifications: Choices,
+    /// What leaves because of the packet at hand, under behaviour Exact.
+    released: Outbox,
 }
 
 impl Router {
@@ -153,6 +156,10 @@ impl Router {
         let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let rules = [Rules::new(&config.rules4, &names)?, Rules::new(&config.rules6, &names)?];
         let helped = config.conntrack.limits.helped;
+        let released = match config.helper.behaviour {
+            Behaviour::Linux => Outbox::new(0, 0),
+            Behaviour::Exact => Outbox::new(64, 1 << 17),
+        };
         let [a, b, c, d] = seeds;
         Ok(Self {
             network: Network::new(config.interfaces, config.routes),
@@ -166,18 +173,23 @@ impl Router {
             fragments: Fragments::new(config.fragments),
             workbench: vec![0; MAX_BUILT + Packet::ROOM].into(),
             identifications: Choices::new([d, c]),
+            released,
         })
     }
 
     /// A packet arrived on an interface. Change it as the verdict says it goes on; what else leaves is put into the
     /// outbox.
     pub fn process(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
-        self.walk(now, Some(interface), packet, outbox)
+        let verdict = self.walk(now, Some(interface), packet, outbox);
+        self.released.move_to(outbox);
+        verdict
     }
 
     /// This machine sends a packet itself.
     pub fn output(&mut self, now: Instant, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
-        self.walk(now, None, packet, outbox)
+        let verdict = self.walk(now, None, packet, outbox);
+        self.released.move_to(outbox);
+        verdict
     }
 
     /// When [`Router::handle_timeout`] should be called next; it may then find nothing to do. Every other call may

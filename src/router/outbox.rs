@@ -97,6 +97,17 @@ impl Outbox {
         self.used += len;
     }
 
+    /// Moves all that is in it to another one.
+    #[inline]
+    pub(crate) fn move_to(&mut self, other: &mut Self) {
+        if !self.is_empty() {
+            for outgoing in self.iter() {
+                other.send_copy(outgoing.bytes, outgoing.way, outgoing.mark);
+            }
+            self.clear();
+        }
+    }
+
     /// Takes a copy of a packet.
     pub(crate) fn send_copy(&mut self, bytes: &[u8], way: Way, mark: u32) {
         if let Some(room) = self.room(bytes.len()) {

@@ -50,6 +50,13 @@ impl<'t, 'b> Transit<'t, 'b> {
     }
 }
 
+impl Transit<'_, '_> {
+    /// The interface it leaves by, where that is known.
+    pub(super) const fn out_interface(&self) -> Option<usize> {
+        self.out_interface
+    }
+}
+
 impl Router {
     /// The whole way of a packet that arrived on an interface, or, without one, that this machine made.
     pub(super) fn walk(
@@ -225,7 +232,7 @@ impl Router {
         self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
-    fn mtu(&self, interface: usize) -> usize {
+    pub(super) fn mtu(&self, interface: usize) -> usize {
         self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
     }
 
@@ -314,7 +321,7 @@ impl Router {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
         self.translate(Hook::Input, Side::Source, transit, None)?;
-        Ok(self.finish(transit)?)
+        Ok(self.finish(transit, None)?)
     }
 
     /// It is to be sent on.
@@ -338,14 +345,24 @@ impl Router {
     fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
         self.translate(Hook::Postrouting, Side::Source, transit, Some(next_hop))?;
-        Ok(self.finish(transit)?)
+        Ok(self.finish(transit, Some(next_hop))?)
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
-    fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn finish(&mut self, transit: &mut Transit<'_, '_>, next_hop: Option<IpAddr>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
+        if connection.has_helper() && self.helper.is_exact() {
+            if transit.tracked.is_error {
+                self.adjust_quoted(transit, id);
+                return Ok(());
+            }
+            if !status.has(Status::CONFIRMED) {
+                self.conntrack.confirm(transit.now, id)?;
+            }
+            return self.pass_exactly(transit, id, next_hop);
+        }
         if transit.tracked.is_error {
             if status.has(Status::SEQ_ADJUST) && transit.tracked.direction == Direction::Original {
                 let Transit { packet, headers, tracked, .. } = transit;

@@ -135,6 +135,19 @@ impl<T: AsRef<[u8]>> History<T> {
         Ok(())
     }
 
+    /// Lets the last replacement take `more` further bytes with it, which stand at `start`, if it ends there.
+    pub fn extend(&mut self, start: SequenceNumber, more: u32) {
+        if let Some(last) = self.edits.back_mut().filter(|last| last.end() == start) {
+            last.removed = last.removed.saturating_add(more);
+        }
+    }
+
+    /// Forgets everything: no byte was replaced.
+    pub fn clear(&mut self) {
+        self.edits.clear();
+        self.shift = 0;
+    }
+
     /// Forgets the replacements that end at or before `acknowledged`, a number that the sender reads: it will not send
     /// them again. Positions before them count as shifted as much as those behind them from now on.
     pub fn forget(&mut self, acknowledged: SequenceNumber) {
@@ -172,6 +185,16 @@ impl<T: AsRef<[u8]>> History<T> {
             Some(edit) if position.before(edit.end_outside()) => edit.start,
             Some(edit) => position.shifted(edit.shift_after().wrapping_neg()),
             None => position.shifted(self.shift.wrapping_neg()),
+        }
+    }
+
+    /// As [`returning`](Self::returning), but a position inside a replacement is its end: where the first byte behind it
+    /// is that the other side has.
+    #[must_use]
+    pub fn returning_end(&self, position: SequenceNumber) -> SequenceNumber {
+        match self.before(|edit| edit.start_outside().before(position)) {
+            Some(edit) if position.before(edit.end_outside()) => edit.end(),
+            _ => self.returning(position),
         }
     }
 
@@ -231,6 +254,25 @@ mod tests {
         assert_eq!(within(1019, 2), []);
         assert_eq!(within(1000, 5), []);
         assert_eq!(within(1008, 2), [(0..2, &b""[..])]);
+    }
+
+    #[test]
+    fn the_ends_of_what_is_there_in_part() {
+        let history = example();
+        for (theirs, ours) in [(1004, 1004), (1005, 1005), (1006, 1019), (1022, 1019), (1023, 1019), (1024, 1020)] {
+            assert_eq!(history.returning_end(n(theirs)), n(ours), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_can_be_extended() {
+        let mut history = example();
+        history.extend(n(1018), 2);
+        assert_eq!(history.outgoing(n(1021)), n(1025), "not where it ends");
+        history.extend(n(1019), 2);
+        assert_eq!(history.outgoing(n(1021)), n(1023));
+        history.clear();
+        assert_eq!((history.outgoing(n(1021)), history.edits().count()), (n(1021), 0));
     }
 
     #[test]

@@ -1,0 +1,200 @@
+//! What the two sides of a control connection have asked and answered, as far as it matters to announcements.
+
+use crate::conntrack::ExpectationId;
+use crate::ftp::{Command, Reply, ReplyLines};
+
+/// So many requests may wait for their replies; of more, the oldest are forgotten.
+const MOST: usize = 32;
+
+/// A request that waits for its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// USER, PASS, ACCT.
+    Login,
+    /// PASV, EPSV, LPSV.
+    Passive,
+    /// PORT, EPRT, LPRT, and what was expected for it.
+    Active(Option<ExpectationId>),
+    /// AUTH TLS or AUTH SSL.
+    Tls,
+    Other,
+}
+
+/// What a reply changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing that matters.
+    Nothing,
+    /// The server wants no data connection there.
+    Unwanted(ExpectationId),
+    /// What follows is TLS.
+    Tls,
+}
+
+/// Follows requests and replies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dialogue {
+    /// Whether everything since its beginning was heard.
+    complete: bool,
+    logged_in: bool,
+    replies: ReplyLines,
+    requests: [Request; MOST],
+    waiting: usize,
+}
+
+impl Dialogue {
+    /// A dialogue whose beginning was not heard.
+    pub(super) fn new() -> Self {
+        Self {
+            complete: false,
+            logged_in: false,
+            replies: ReplyLines::default(),
+            requests: [Request::Other; MOST],
+            waiting: 0,
+        }
+    }
+
+    /// It begins.
+    pub(super) fn begin(&mut self) {
+        *self = Self { complete: true, ..Self::new() };
+    }
+
+    /// Whether the server has let the client in. Where the beginning was not heard, it has.
+    pub(super) const fn is_logged_in(&self) -> bool {
+        self.logged_in || !self.complete
+    }
+
+    /// Whether the client waits to hear where the server listens.
+    pub(super) fn awaits_passive(&self) -> bool {
+        !self.complete || self.waiting().contains(&Request::Passive)
+    }
+
+    fn waiting(&self) -> &[Request] {
+        self.requests.get(..self.waiting).unwrap_or_default()
+    }
+
+    /// The client says a line, or at least its beginning; `expected` is what was expected for it.
+    pub(super) fn command(&mut self, line: &[u8], expected: Option<ExpectationId>) {
+        let request = match Command::parse(line) {
+            None => return,
+            Some(Command::User(_) | Command::Pass(_)) => Request::Login,
+            Some(Command::Pasv | Command::Epsv(_) | Command::Lpsv) => Request::Passive,
+            Some(Command::Port(_) | Command::Eprt(_) | Command::Lprt(_)) => Request::Active(expected),
+            Some(Command::Auth(mechanism)) if is_tls(mechanism) => Request::Tls,
+            Some(Command::Other { verb, .. }) if verb.eq_ignore_ascii_case(b"ACCT") => Request::Login,
+            Some(Command::Other { verb, .. }) if verb.eq_ignore_ascii_case(b"REIN") => {
+                self.logged_in = false;
+                Request::Other
+            }
+            Some(_) => Request::Other,
+        };
+        if self.waiting == MOST {
+            self.take(0);
+            self.complete = false;
+        }
+        if let Some(slot) = self.requests.get_mut(self.waiting) {
+            *slot = request;
+            self.waiting += 1;
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<Request> {
+        let request = *self.waiting().get(at)?;
+        self.requests.copy_within(at + 1..self.waiting, at);
+        self.waiting -= 1;
+        Some(request)
+    }
+
+    /// The reply lines before the next line.
+    pub(super) const fn replies(&self) -> ReplyLines {
+        self.replies
+    }
+
+    /// The server says a line, or at least its beginning: `replies` is what they are after it.
+    pub(super) fn reply(&mut self, line: &[u8], replies: ReplyLines) -> Answer {
+        self.replies = replies;
+        let Some(reply) = Reply::parse(line).filter(|reply| !replies.continues() && reply.code >= 200) else {
+            return Answer::Nothing;
+        };
+        let is_passive = |request: &Request| *request == Request::Passive;
+        let at = match reply.code {
+            227..=229 => self.waiting().iter().position(is_passive).unwrap_or(0),
+            _ => 0,
+        };
+        match self.take(at) {
+            Some(Request::Login) => {
+                self.logged_in |= matches!(reply.code, 202 | 230 | 232);
+                Answer::Nothing
+            }
+            Some(Request::Active(Some(expected))) if reply.code >= 400 => Answer::Unwanted(expected),
+            Some(Request::Tls) if reply.code == 234 => Answer::Tls,
+            _ => Answer::Nothing,
+        }
+    }
+}
+
+fn is_tls(mechanism: &[u8]) -> bool {
+    // RFC 4217 section 17 has TLS and TLS-C, and SSL and TLS-P of its drafts are still said.
+    mechanism.get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"TLS") || name.eq_ignore_ascii_case(b"SSL"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(dialogue: &mut Dialogue, line: &str) -> Answer {
+        let line = line.as_bytes();
+        if line.first().is_some_and(u8::is_ascii_digit) {
+            let mut replies = dialogue.replies();
+            replies.code_of(line);
+            dialogue.reply(line, replies)
+        } else {
+            dialogue.command(line, None);
+            Answer::Nothing
+        }
+    }
+
+    fn begun(lines: &[&str]) -> Dialogue {
+        let mut dialogue = Dialogue::new();
+        dialogue.begin();
+        for line in lines {
+            says(&mut dialogue, line);
+        }
+        dialogue
+    }
+
+    #[test]
+    fn login() {
+        assert!(!begun(&["220 hi", "USER a", "331 pass", "PASS b"]).is_logged_in());
+        assert!(begun(&["220-hi", "230 no", "220 hi", "USER a", "331 pass", "PASS b", "230 in"]).is_logged_in());
+        assert!(begun(&["220 hi", "USER a", "230-welcome", "230 in"]).is_logged_in());
+        assert!(!begun(&["220 hi", "NOOP", "230 in"]).is_logged_in(), "nobody asked to be let in");
+        assert!(!begun(&["220 hi", "USER a", "230 in", "REIN", "220 ok"]).is_logged_in());
+        assert!(Dialogue::new().is_logged_in());
+    }
+
+    #[test]
+    fn passive_replies_are_asked_for() {
+        assert!(!begun(&["220 hi"]).awaits_passive());
+        assert!(begun(&["220 hi", "TYPE I", "PASV"]).awaits_passive());
+        assert!(begun(&["220 hi", "TYPE I", "EPSV", "200 ok"]).awaits_passive());
+        assert!(!begun(&["220 hi", "PASV", "227 (1,2,3,4,5,6)"]).awaits_passive());
+        assert!(begun(&["220 hi", "PASV", "227-(1,2,3,4,5,6)"]).awaits_passive());
+        assert!(!begun(&["220 hi", "PASV", "502 no"]).awaits_passive());
+        assert!(begun(&["220 hi", "PASV", "150 one moment"]).awaits_passive());
+    }
+
+    #[test]
+    fn tls() {
+        let mut dialogue = begun(&["220 hi", "AUTH TLS"]);
+        assert_eq!(says(&mut dialogue, "234 go on"), Answer::Tls);
+        let mut dialogue = begun(&["220 hi", "AUTH TLS", "502 no"]);
+        assert_eq!(says(&mut dialogue, "234 go on"), Answer::Nothing);
+    }
+
+    #[test]
+    fn more_requests_than_are_remembered() {
+        let dialogue = begun(&["NOOP"; MOST + 1]);
+        assert!(dialogue.waiting == MOST && dialogue.awaits_passive() && dialogue.is_logged_in());
+    }
+}

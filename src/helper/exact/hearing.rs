@@ -1,0 +1,212 @@
+//! Hears one side of a control connection, and decides about what it announces.
+
+use core::net::IpAddr;
+use core::ops::Range;
+
+use super::super::{Job, announced};
+use super::dialogue::{Answer, Dialogue};
+use super::policy::{Denied, Policy};
+use super::stream::Listener;
+use crate::conntrack::{Connection, Conntrack, ExpectationId, OnMatch, Tuple};
+use crate::event::{AnnouncementOutcome, Event};
+use crate::ftp::{
+    self, Announcement, Command, Decision, Endpoints, Form, LineReading, Reading, Sender, Text, decide, read_line,
+    write_like,
+};
+use crate::nat::Nat;
+
+/// Who listens to one side.
+pub(super) struct Hearing<'h> {
+    pub(super) job: Job,
+    pub(super) ends: Endpoints,
+    pub(super) policy: &'h Policy,
+    pub(super) dialogue: &'h mut Dialogue,
+    pub(super) conntrack: &'h mut Conntrack,
+    pub(super) nat: &'h mut Nat,
+    /// Whether what follows, on both sides, is TLS.
+    pub(super) tls: bool,
+}
+
+/// What the client may say that announces something.
+const COMMANDS: [&[u8; 4]; 3] = [b"PORT", b"EPRT", b"LPRT"];
+/// A reply's code and what stands behind it.
+const CODE: usize = 4;
+
+impl Listener for Hearing<'_> {
+    fn may_leave(&mut self, begun: &[u8]) -> bool {
+        match self.job.sender {
+            Sender::Client => !may_be_command(begun),
+            Sender::Server => self.reply_may_leave(begun),
+        }
+    }
+
+    fn line(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
+        match self.job.sender {
+            Sender::Client => self.command(line, left),
+            Sender::Server => self.reply(line, left),
+        }
+    }
+}
+
+/// Whether a line that begins so may become an announcement.
+fn may_be_command(begun: &[u8]) -> bool {
+    // Telnet commands and blanks may stand before a command.
+    let Some(first) = begun.iter().position(|byte| byte.is_ascii_graphic()) else { return true };
+    let word = begun.get(first..).unwrap_or_default();
+    COMMANDS.iter().any(|command| word.iter().zip(*command).all(|(a, b)| a.eq_ignore_ascii_case(b)))
+        && word.get(CODE).is_none_or(|behind| !behind.is_ascii_alphanumeric())
+}
+
+impl Hearing<'_> {
+    /// Whether a reply's line may leave before it is complete. Its code must be heard first.
+    fn reply_may_leave(&mut self, begun: &[u8]) -> bool {
+        let is_code = begun.iter().take(CODE - 1).all(u8::is_ascii_digit);
+        if begun.len() < CODE && is_code {
+            return false;
+        }
+        let mut replies = self.dialogue.replies();
+        match replies.code_of(begun) {
+            Some((227..=229, _)) => false,
+            _ => true,
+        }
+    }
+
+    fn command(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
+        let mut expected = None;
+        let mut replacement = None;
+        if !left {
+            let mut replies = self.dialogue.replies();
+            let reading = read_line(Sender::Client, self.ends.client, line, &mut replies);
+            match self.judge(reading, line) {
+                Judgement::Nothing => {}
+                Judgement::Accepted(id, replaced) => (expected, replacement) = (Some(id), replaced),
+                Judgement::Denied(form) => {
+                    let range = Command::argument_range(line).unwrap_or_default();
+                    replacement = Some((range, refused(form, self.ends.client)));
+                }
+            }
+        }
+        self.dialogue.command(line, expected);
+        replacement
+    }
+
+    fn reply(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
+        let mut replies = self.dialogue.replies();
+        let mut replacement = None;
+        if left {
+            replies.code_of(line);
+        } else {
+            let reading = read_line(Sender::Server, self.ends.server, line, &mut replies);
+            match self.judge(reading, line) {
+                Judgement::Nothing => {}
+                Judgement::Accepted(_, replaced) => replacement = replaced,
+                Judgement::Denied(_) => replacement = Some(refusal(line, replies.continues())),
+            }
+        }
+        match self.dialogue.reply(line, replies) {
+            Answer::Nothing => {}
+            Answer::Unwanted(expected) => self.conntrack.unexpect(self.job.now, expected),
+            Answer::Tls => self.tls = true,
+        }
+        replacement
+    }
+
+    fn judge(&mut self, reading: LineReading, line: &[u8]) -> Judgement {
+        let (form, result) = match reading {
+            LineReading::Announcement(announcement) => (announcement.form, self.open(announcement, line)),
+            LineReading::Malformed(form, error) => {
+                let asked = form.sender() == Sender::Client || self.dialogue.awaits_passive();
+                (form, Err(if asked { Denied::Malformed(error) } else { Denied::Unasked }))
+            }
+            LineReading::Nothing => return Judgement::Nothing,
+        };
+        result.unwrap_or_else(|reason| {
+            let event = Event::Denied { connection: self.job.id, sender: self.job.sender, form, reason };
+            self.conntrack.events.push(self.job.now, event);
+            Judgement::Denied(form)
+        })
+    }
+
+    /// Expects what is announced, if it may be.
+    fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<Judgement, Denied> {
+        let own = self.ends.own(self.job.sender);
+        if self.job.sender == Sender::Server && announcement.address.is_unspecified() {
+            announcement.address = own;
+        }
+        self.may_open(&announcement, own)?;
+        let foreign = announcement.address != own;
+        let Decision::Expect(expect) =
+            decide(Reading::Announcement(announcement), self.job.sender, &self.ends, foreign)
+        else {
+            return Err(Denied::ForeignAddress(announcement.address));
+        };
+        let translated = self.job.rewrites && self.conntrack.get(self.job.id).is_some_and(Connection::is_translated);
+        let (tuple, id) = if translated && !foreign {
+            self.job.find_port(self.conntrack, self.nat, &expect).map_err(|_| Denied::NoRoom)?
+        } else {
+            let tuple = self.job.expected_tuple(&expect, announcement.port).ok_or(Denied::NoRoom)?;
+            (tuple, self.job.register(self.conntrack, tuple, OnMatch::Nothing).map_err(|_| Denied::NoRoom)?)
+        };
+        let before = line.get(announcement.range()).unwrap_or_default();
+        let text = if translated && !foreign {
+            write_like(announcement.form, before, expect.announce, tuple.destination_port())
+        } else {
+            Text::copy_of(before)
+        };
+        self.tell(&announcement, tuple, before, text);
+        let replacement = (text.as_bytes() != before).then(|| (announcement.range(), text));
+        Ok(Judgement::Accepted(id, replacement))
+    }
+
+    fn tell(&mut self, announcement: &Announcement, expected: Tuple, before: &[u8], text: Text) {
+        let outcome = AnnouncementOutcome::Expected {
+            expected,
+            before: Text::copy_of(before),
+            after: (text.as_bytes() != before).then_some(text),
+        };
+        let event = announced(self.job.id, self.job.sender, announcement, outcome);
+        self.conntrack.events.push(self.job.now, event);
+    }
+
+    fn may_open(&self, announcement: &Announcement, own: IpAddr) -> Result<(), Denied> {
+        if self.job.sender == Sender::Server && !self.dialogue.awaits_passive() {
+            return Err(Denied::Unasked);
+        }
+        if self.policy.login_first && !self.dialogue.is_logged_in() {
+            return Err(Denied::NotLoggedIn);
+        }
+        if announcement.address != own && !self.policy.allows_foreign(announcement.address) {
+            return Err(Denied::ForeignAddress(announcement.address));
+        }
+        if announcement.port < self.policy.lowest_port {
+            return Err(Denied::LowPort(announcement.port));
+        }
+        Ok(())
+    }
+}
+
+/// What was decided about a line.
+enum Judgement {
+    Nothing,
+    /// It opens this, and is to say that.
+    Accepted(ExpectationId, Option<(Range<usize>, Text)>),
+    Denied(Form),
+}
+
+/// An argument that every server refuses.
+fn refused(form: Form, like: IpAddr) -> Text {
+    let nowhere: IpAddr = match like {
+        IpAddr::V4(_) => core::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) if form == Form::Port => core::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => core::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    ftp::write(form, nowhere, 0)
+}
+
+/// A reply that tells the client that there will be no data connection (RFC 959 section 4.2), for a line of one that
+/// would have told where.
+fn refusal(line: &[u8], continues: bool) -> (Range<usize>, Text) {
+    let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    let text: &[u8] = if continues { b"425-No data connection." } else { b"425 No data connection." };
+    (0..end, Text::copy_of(text))
+}

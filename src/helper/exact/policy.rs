@@ -1,0 +1,70 @@
+//! What an announcement may open.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+use core::ops::RangeInclusive;
+
+use crate::ftp::HostPortError;
+
+/// What an announcement may open under [`Behaviour::Exact`](crate::Behaviour::Exact). Linux asks for none of this but
+/// that the address is the speaker's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// The lowest port that may be announced. Below 1024 stand servers, which a data connection must not reach
+    /// (RFC 2577 section 3).
+    pub lowest_port: u16,
+    /// Whether the server must have let the client in before anything is announced: text that a browser was made to send
+    /// to port 21 is no FTP session.
+    pub login_first: bool,
+    /// Addresses that may be announced although they are not the speaker's: transfers from server to server (FXP). None by
+    /// default (RFC 2577 section 3, the bounce attack).
+    pub foreign: Vec<RangeInclusive<IpAddr>>,
+    /// How many data connections may be expected of one control connection at once; of more, the oldest are forgotten.
+    pub pending: u8,
+}
+
+impl Default for Policy {
+    /// Ports from 1024, login first, nobody else's address, 8 at once.
+    fn default() -> Self {
+        Self { lowest_port: 1024, login_first: true, foreign: Vec::new(), pending: 8 }
+    }
+}
+
+impl Policy {
+    pub(super) fn allows_foreign(&self, address: IpAddr) -> bool {
+        self.foreign.iter().any(|range| range.contains(&address))
+    }
+}
+
+/// Why an announcement was refused. It leaves as one that the other side refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Denied {
+    /// It announces another address than the speaker's.
+    ForeignAddress(IpAddr),
+    /// It announces a port below [`Policy::lowest_port`].
+    LowPort(u16),
+    /// It announces nothing that can be understood.
+    Malformed(HostPortError),
+    /// The server has not let the client in.
+    NotLoggedIn,
+    /// The client did not ask where the server listens.
+    Unasked,
+    /// No port is free, or there is no room for what would be expected.
+    NoRoom,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForeignAddress(address) => write!(f, "{address} is not the speaker's address"),
+            Self::LowPort(port) => write!(f, "port {port} is too low"),
+            Self::Malformed(error) => write!(f, "malformed: {error}"),
+            Self::NotLoggedIn => f.write_str("before login"),
+            Self::Unasked => f.write_str("nobody asked for it"),
+            Self::NoRoom => f.write_str("no free port, or too many are expected"),
+        }
+    }
+}

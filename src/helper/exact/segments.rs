@@ -1,0 +1,249 @@
+//! Writing what leaves.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::net::SocketAddr;
+
+use super::Passage;
+use super::stream::{Emission, Incoming, Stream, Taken};
+use crate::SequenceNumber;
+use crate::conntrack::{ConnectionId, Conntrack};
+use crate::packet::{InName, Layer4, Segment, TcpFlags, TcpOptions};
+
+/// The longest payload that an IP packet can bear, and what may be put in front of it or grow in it.
+const MAX_PAYLOAD: usize = 1 << 17;
+/// The longest header of a segment: IPv6 and its extensions, or IPv4 with options, and TCP with options.
+const MAX_HEADER: usize = 512;
+/// The least that is put into a segment, whatever is said of the link and by the other side.
+const LEAST: usize = 16;
+/// The least that an IPv6 link takes.
+const LEAST_MTU: usize = 1280;
+
+/// Takes packets that leave besides the one at hand.
+pub(crate) trait Leaving {
+    /// It goes where the packet at hand goes, and as far along.
+    fn along(&mut self, bytes: &[u8]);
+    /// It goes back to the sender of the packet at hand.
+    fn back(&mut self, bytes: &[u8]);
+}
+
+/// Where payloads are put together, and packets made.
+#[derive(Debug)]
+pub(super) struct Bench {
+    leaves: Box<[u8]>,
+    packet: Box<[u8]>,
+}
+
+/// How to answer the sender of a segment in the other side's name.
+pub(super) struct Answering {
+    name: Option<InName>,
+    /// The number that the sender expects from the other side.
+    next: SequenceNumber,
+}
+
+impl Answering {
+    pub(super) fn new(conntrack: &Conntrack, id: ConnectionId, passage: &Passage<'_, '_>, segment: &Segment) -> Self {
+        let name = conntrack.get(id).map(|connection| {
+            let tuple = connection.tuple(passage.tracked.direction);
+            InName {
+                source: SocketAddr::new(tuple.destination(), tuple.destination_port()),
+                destination: SocketAddr::new(tuple.source(), tuple.source_port()),
+                timestamps: echoed(passage),
+            }
+        });
+        Self { name, next: segment.acknowledgement }
+    }
+
+    /// Tells the sender that everything up to `number` was received.
+    pub(super) fn acknowledge(&self, number: SequenceNumber, window: u16, leaving: &mut dyn Leaving) {
+        let mut room = [0; 128];
+        self.send(&mut room, (self.next, number), window, &[], leaving);
+    }
+
+    fn send(
+        &self,
+        room: &mut [u8],
+        (sequence, acknowledgement): (SequenceNumber, SequenceNumber),
+        window: u16,
+        payload: &[u8],
+        leaving: &mut dyn Leaving,
+    ) {
+        let written = self.name.and_then(|name| name.write(room, sequence, acknowledgement, window, payload));
+        if let Some(bytes) = written.and_then(|len| room.get(..len)) {
+            leaving.back(bytes);
+        }
+    }
+}
+
+/// The timestamps of an answer: what the segment echoed, and its own to echo.
+fn echoed(passage: &Passage<'_, '_>) -> Option<[u8; 8]> {
+    let options = passage.headers.tcp_options(passage.packet.bytes());
+    options.iter().find_map(|option| match option {
+        Ok((TcpOptions::TIMESTAMPS, _, &[a, b, c, d, e, f, g, h])) => Some([e, f, g, h, a, b, c, d]),
+        _ => None,
+    })
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self { leaves: vec![0; MAX_PAYLOAD].into(), packet: vec![0; MAX_HEADER + usize::from(u16::MAX)].into() }
+    }
+
+    /// Writes what leaves with a segment into its packet, and what does not fit into others.
+    pub(super) fn write(
+        &mut self,
+        stream: &Stream,
+        incoming: Incoming<'_>,
+        taken: Taken,
+        longest: u16,
+        passage: &mut Passage<'_, '_>,
+    ) {
+        let number = match taken.emission {
+            Emission::Same => stream.outgoing(incoming.start),
+            Emission::Nothing { number } => number,
+            Emission::Bytes { from, .. } => stream.outgoing(from),
+        };
+        move_urgent_pointer(stream, incoming.start, number, passage);
+        passage.headers.set_sequence(passage.packet.bytes_mut(), number);
+        match taken.emission {
+            Emission::Same => {}
+            Emission::Nothing { .. } => self.put(0, 0, taken.fin, passage),
+            Emission::Bytes { from, to } => {
+                let len = self.compose(stream, from, to, incoming);
+                self.put_in_pieces(len, number, taken.fin, longest, passage);
+            }
+        }
+        if matches!(taken.emission, Emission::Same) && !taken.fin {
+            clear(TcpFlags::FIN, passage);
+        }
+    }
+
+    /// Puts the bytes of a stretch of the stream together, with what is replaced in it; how many they are.
+    fn compose(&mut self, stream: &Stream, from: SequenceNumber, to: SequenceNumber, incoming: Incoming<'_>) -> usize {
+        let raw = stream.copy(from, to, incoming, &mut self.leaves);
+        let mut len = raw;
+        for (stretch, text) in stream.history().within(from, raw).rev() {
+            let grown = len - stretch.len() + text.len();
+            if grown > self.leaves.len() || stretch.end > len {
+                continue;
+            }
+            self.leaves.copy_within(stretch.end..len, stretch.start + text.len());
+            if let Some(place) = self.leaves.get_mut(stretch.start..stretch.start + text.len()) {
+                place.copy_from_slice(text);
+            }
+            len = grown;
+        }
+        len
+    }
+
+    /// The first piece leaves in the packet, the others in copies of it.
+    fn put_in_pieces(
+        &mut self,
+        len: usize,
+        number: SequenceNumber,
+        fin: bool,
+        longest: u16,
+        passage: &mut Passage<'_, '_>,
+    ) {
+        let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
+        let header = segment.payload;
+        let options = header - passage.headers.transport - 20;
+        let bearable = match longest {
+            0 => usize::from(u16::MAX),
+            longest => usize::from(longest).saturating_sub(options),
+        };
+        let most = bearable.min(passage.mtu.saturating_sub(header)).clamp(LEAST, usize::from(u16::MAX) - header);
+        let had = passage.headers.end.saturating_sub(header);
+        let first = len.min(most).min(had + passage.packet.tail_room());
+        let mut at = first;
+        while at < len {
+            let piece = (len - at).min(most);
+            let last = at + piece == len;
+            self.send_copy(at..at + piece, number + at as u32, fin && last, header, passage);
+            at += piece;
+        }
+        self.put(0, first, fin && first == len, passage);
+    }
+
+    /// A copy of the packet's headers with another piece.
+    fn send_copy(
+        &mut self,
+        piece: core::ops::Range<usize>,
+        number: SequenceNumber,
+        fin: bool,
+        header: usize,
+        passage: &mut Passage<'_, '_>,
+    ) {
+        let (Some(headers), Some(piece)) = (passage.packet.bytes().get(..header), self.leaves.get(piece)) else {
+            return;
+        };
+        let len = header + piece.len();
+        let Some(room) = self.packet.get_mut(..len) else { return };
+        let Some((front, back)) = room.split_at_mut_checked(header) else { return };
+        front.copy_from_slice(headers);
+        back.copy_from_slice(piece);
+        let mut copied = *passage.headers;
+        let (set, clear) = if fin { (TcpFlags::FIN, TcpFlags::URG) } else { (0, TcpFlags::URG | TcpFlags::FIN) };
+        copied.finish_copy(room, number, set, clear);
+        passage.leaving.along(room);
+    }
+
+    /// Makes this stretch the packet's payload.
+    fn put(&mut self, from: usize, to: usize, fin: bool, passage: &mut Passage<'_, '_>) {
+        let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
+        let had = passage.headers.end.saturating_sub(segment.payload);
+        let payload = self.leaves.get(from..to).unwrap_or_default();
+        if had > 0 || !payload.is_empty() {
+            // There is room: no more was taken than fits.
+            let _ = passage.packet.replace_payload(passage.headers, 0..had, payload);
+        }
+        if fin {
+            passage.headers.set_flags(passage.packet.bytes_mut(), TcpFlags::FIN, 0);
+        } else {
+            clear(TcpFlags::FIN, passage);
+        }
+    }
+
+    /// Sends to the sender of the packet at hand what it has not got of `stream` and nobody else will send again, as far as
+    /// its window goes.
+    pub(super) fn repeat(
+        &mut self,
+        stream: &Stream,
+        answering: &Answering,
+        (acknowledgement, window): (SequenceNumber, u16),
+        (room, longest): (usize, usize),
+        leaving: &mut dyn Leaving,
+    ) {
+        let Some((from, to)) = stream.undelivered() else { return };
+        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false }).min(room);
+        let number = stream.outgoing(from);
+        let mut at = 0;
+        while at < len {
+            let piece = (len - at).min(longest);
+            let bytes = self.leaves.get(at..at + piece).unwrap_or_default();
+            answering.send(&mut self.packet, (number + at as u32, acknowledgement), window, bytes, leaving);
+            at += piece;
+        }
+    }
+}
+
+/// How much an answer may bear: as much as every link takes, unless its receiver takes less.
+pub(super) fn bearable(longest: u16) -> usize {
+    let longest = if longest == 0 { usize::from(u16::MAX) } else { usize::from(longest) };
+    longest.saturating_sub(12).min(LEAST_MTU - 40 - 32).max(LEAST)
+}
+
+fn clear(flags: u8, passage: &mut Passage<'_, '_>) {
+    passage.headers.set_flags(passage.packet.bytes_mut(), 0, flags);
+}
+
+/// Lets the urgent pointer of a segment that now begins with `number` name the same byte as before.
+fn move_urgent_pointer(stream: &Stream, start: SequenceNumber, number: SequenceNumber, passage: &mut Passage<'_, '_>) {
+    let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
+    if segment.flags.has(TcpFlags::URG) {
+        passage.headers.map_urgent_pointer(passage.packet.bytes_mut(), |pointer| {
+            let there = stream.outgoing(start + u32::from(pointer));
+            u16::try_from(there.since(number)).unwrap_or(pointer)
+        });
+    }
+}

@@ -1,0 +1,198 @@
+//! Bytes of a stream that cannot leave yet, or may have to leave once more.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::SequenceNumber;
+
+/// How many bytes of a stream are kept at most, from the first that is kept.
+pub(super) const SIZE: usize = 8192;
+/// Into how many stretches they may fall, as segments are missing between them.
+const STRETCHES: usize = 8;
+
+/// A stretch of a stream in memory, with gaps.
+///
+/// Bytes are kept as they came first: what comes again for the same place is not looked at, so that nobody can say one
+/// thing to who reads here and another to who listens behind.
+#[derive(Debug)]
+pub(super) struct Window {
+    start: SequenceNumber,
+    bytes: Box<[u8]>,
+    /// What is there, as offsets from `start`; in order, apart from each other.
+    stretches: Vec<(usize, usize)>,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self { start: SequenceNumber(0), bytes: vec![0; SIZE].into(), stretches: Vec::with_capacity(STRETCHES + 1) }
+    }
+
+    /// The first place that is kept.
+    pub(super) const fn start(&self) -> SequenceNumber {
+        self.start
+    }
+
+    /// Keeps what of `bytes`, which stand at `at`, is not there yet. False, and nothing changed, if they reach beyond
+    /// the window or there would be too many gaps.
+    pub(super) fn insert(&mut self, at: SequenceNumber, bytes: &[u8]) -> bool {
+        let early = self.start.since(at).max(0) as usize;
+        let Some(bytes) = bytes.get(early..).filter(|bytes| !bytes.is_empty()) else { return true };
+        let from = (at + early as u32).since(self.start) as usize;
+        let to = from + bytes.len();
+        if to > SIZE || self.would_split_too_far(from, to) {
+            return false;
+        }
+        let mut at = from;
+        while at < to {
+            let known = self.stretches.iter().find(|(_, end)| *end > at).copied();
+            let (skip_from, skip_to) = known.unwrap_or((to, to));
+            let gap_end = skip_from.clamp(at, to);
+            if let (Some(there), Some(new)) = (self.bytes.get_mut(at..gap_end), bytes.get(at - from..gap_end - from)) {
+                there.copy_from_slice(new);
+            }
+            at = skip_to.max(gap_end);
+        }
+        self.join(from, to);
+        true
+    }
+
+    fn would_split_too_far(&self, from: usize, to: usize) -> bool {
+        let touches = self.stretches.iter().any(|(start, end)| *start <= to && from <= *end);
+        !touches && self.stretches.len() >= STRETCHES
+    }
+
+    /// Makes one stretch of this one and all that touch it.
+    fn join(&mut self, mut from: usize, mut to: usize) {
+        self.stretches.retain(|(start, end)| {
+            let touches = *start <= to && from <= *end;
+            if touches {
+                (from, to) = (from.min(*start), to.max(*end));
+            }
+            !touches
+        });
+        let place = self.stretches.partition_point(|(start, _)| *start < from);
+        self.stretches.insert(place, (from, to));
+    }
+
+    /// The bytes that follow each other from `from` on.
+    pub(super) fn contiguous(&self, from: SequenceNumber) -> &[u8] {
+        let offset = from.since(self.start);
+        let Ok(offset) = usize::try_from(offset) else { return &[] };
+        let stretch = self.stretches.iter().find(|(start, end)| *start <= offset && offset < *end);
+        stretch.and_then(|(_, end)| self.bytes.get(offset..*end)).unwrap_or_default()
+    }
+
+    /// Forgets what stands before `to`.
+    pub(super) fn advance(&mut self, to: SequenceNumber) {
+        let Ok(by) = usize::try_from(to.since(self.start)) else { return };
+        if by == 0 {
+            return;
+        }
+        let end = self.stretches.last().map_or(0, |last| last.1);
+        if by < end {
+            self.bytes.copy_within(by..end, 0);
+        }
+        self.start = to;
+        self.stretches.retain_mut(|(start, end)| {
+            (*start, *end) = (start.saturating_sub(by), end.saturating_sub(by));
+            *start < *end
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+}
+
+/// All windows there are.
+#[derive(Debug)]
+pub(super) struct Pool {
+    free: Vec<Window>,
+}
+
+impl Pool {
+    pub(super) fn new(count: usize) -> Self {
+        Self { free: (0..count).map(|_| Window::new()).collect() }
+    }
+
+    /// A window that begins at `start`, if one is free.
+    pub(super) fn take(&mut self, start: SequenceNumber) -> Option<Window> {
+        let mut window = self.free.pop()?;
+        window.start = start;
+        window.stretches.clear();
+        Some(window)
+    }
+
+    pub(super) fn give_back(&mut self, window: Option<Window>) {
+        self.free.extend(window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn n(number: u32) -> SequenceNumber {
+        SequenceNumber(number)
+    }
+
+    #[test]
+    fn bytes_come_in_any_order_and_stay_as_they_came_first() {
+        let mut window = Pool::new(1).take(n(u32::MAX - 1)).unwrap();
+        assert!(window.insert(n(4), b"ghi"));
+        assert!(window.insert(n(1), b"dXX")); // to 4
+        assert!(window.insert(n(u32::MAX), b"bcDEFGHIJ"));
+        assert_eq!(window.contiguous(n(u32::MAX - 1)), b"");
+        assert_eq!(window.contiguous(n(u32::MAX)), b"bcdXXghiJ");
+        assert!(window.insert(n(u32::MAX - 5), b"....a"));
+        assert_eq!(window.contiguous(n(u32::MAX - 1)), b"abcdXXghiJ");
+        window.advance(n(1));
+        assert_eq!((window.start(), window.contiguous(n(1))), (n(1), &b"dXXghiJ"[..]));
+        window.advance(n(50));
+        assert!(window.is_empty() && window.start() == n(50));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_whole() {
+        let mut window = Pool::new(1).take(n(0)).unwrap();
+        assert!(window.insert(n(SIZE as u32 - 1), b"x") && !window.insert(n(SIZE as u32 - 1), b"xy"));
+        for i in 0..STRETCHES as u32 - 1 {
+            assert!(window.insert(n(i * 2), b"x"));
+        }
+        assert!(!window.insert(n(100), b"x"), "one gap too many");
+        assert!(window.insert(n(1), b"x"), "one gap fewer");
+    }
+
+    #[test]
+    fn windows_are_counted_and_come_back_empty() {
+        let mut pool = Pool::new(1);
+        let mut window = pool.take(n(7)).unwrap();
+        window.insert(n(7), b"abc");
+        assert!(pool.take(n(8)).is_none());
+        pool.give_back(Some(window));
+        assert!(pool.take(n(9)).is_some_and(|window| window.is_empty() && window.start() == n(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn as_a_map_of_places_has_it(pieces in proptest::collection::vec((0..60u32, 1..20usize), 1..12)) {
+            let first = n(u32::MAX - 20);
+            let mut window = Pool::new(1).take(first).unwrap();
+            let mut model = [None; 128];
+            for (i, (at, len)) in pieces.into_iter().enumerate() {
+                let bytes: Vec<u8> = (0..len).map(|j| (i * 20 + j) as u8).collect();
+                if window.insert(first + at, &bytes) {
+                    for (place, byte) in model[at as usize..].iter_mut().zip(bytes) {
+                        place.get_or_insert(byte);
+                    }
+                }
+            }
+            for from in 0..100 {
+                let expected: Vec<u8> = model[from..].iter().map_while(|byte| *byte).collect();
+                prop_assert_eq!(window.contiguous(first + from as u32), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The last step of a packet's way under behaviour Exact: what was held back leaves with it.
+
+use core::net::IpAddr;
+
+use super::interfaces::{Destination, Network};
+use super::walk::Transit;
+use super::{Outbox, Router, Way};
+use crate::conntrack::{ConnectionId, ICMP_HEADER};
+use crate::event::DropReason;
+use crate::helper::{Leaving, Passage};
+use crate::packet::{Headers, Protocol};
+
+/// Where packets go that leave because of another.
+struct Ways<'w> {
+    outbox: &'w mut Outbox,
+    along: Way,
+    /// Nowhere, if no route leads back.
+    back: Option<Way>,
+    mark: u32,
+}
+
+impl Leaving for Ways<'_> {
+    fn along(&mut self, bytes: &[u8]) {
+        self.outbox.send_copy(bytes, self.along, self.mark);
+    }
+
+    fn back(&mut self, bytes: &[u8]) {
+        if let Some(back) = self.back {
+            self.outbox.send_copy(bytes, back, 0);
+        }
+    }
+}
+
+impl Router {
+    /// The helper reads a packet and adjusts its numbers; one that goes on goes to `next_hop`.
+    pub(super) fn pass_exactly(
+        &mut self,
+        transit: &mut Transit<'_, '_>,
+        id: ConnectionId,
+        next_hop: Option<IpAddr>,
+    ) -> Result<(), DropReason> {
+        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let source = connection.tuple(transit.tracked.direction).source();
+        let (along, mtu) = match (transit.out_interface(), next_hop) {
+            (Some(interface), Some(next_hop)) => (Way::Forward { interface, next_hop }, self.mtu(interface)),
+            _ => (Way::Local, usize::MAX),
+        };
+        let back = way_to(&mut self.network, source);
+        let mut leaving = Ways { outbox: &mut self.released, along, back, mark: transit.packet.mark };
+        let mut passage = Passage {
+            now: transit.now,
+            tracked: &transit.tracked,
+            packet: &mut *transit.packet,
+            headers: &mut transit.headers,
+            mtu,
+            leaving: &mut leaving,
+        };
+        self.helper.pass_exactly(&mut self.conntrack, &mut self.nat, &mut passage)
+    }
+
+    /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.
+    pub(super) fn adjust_quoted(&self, transit: &mut Transit<'_, '_>, id: ConnectionId) {
+        let Transit { packet, headers, tracked, .. } = transit;
+        let Some(slot) = self.conntrack.get(id).and_then(|connection| connection.helped()) else { return };
+        let was_right = headers.transport_checksum_ok(packet.bytes());
+        let bytes = packet.bytes_mut();
+        if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
+            && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
+            && (headers.protocol.is_icmp() && inner.protocol == Protocol::TCP)
+        {
+            let sent = tracked.direction.other();
+            inner.map_quoted_sequence(quoted, |number| self.helper.quoted(slot, sent, number));
+        }
+        if was_right {
+            headers.fill_transport_checksum(bytes);
+        }
+    }
+}
+
+fn way_to(network: &mut Network, address: IpAddr) -> Option<Way> {
+    match network.resolve(address).destination {
+        Destination::Local => Some(Way::Local),
+        Destination::Via { interface, next_hop } => Some(Way::Forward { interface, next_hop }),
+        Destination::Nowhere(_) => None,
+    }
+}
