@@ -1,6 +1,6 @@
 //! A host: smoltcp's stack, on a device that is two queues.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use ftp_conntrack::Instant;
@@ -11,12 +11,14 @@ use smoltcp::time::Instant as SmoltcpInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use crate::options::SocketOptions;
+use crate::wire::{ACK, FIN, RST, SYN, Segment};
 
 /// A host and its sockets. They are kept until the end: of two sockets that a repeated SYN suits, smoltcp asks the one
 /// that was added first, which must be the one that has the connection.
 pub(crate) struct Host {
     wire: Wire,
     interface: Interface,
+    shield: Shield,
     pub(crate) sockets: SocketSet<'static>,
     pub(crate) address: IpAddr,
 }
@@ -30,11 +32,13 @@ impl Host {
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(IpAddress::from(address), 24)).expect("there is room for one address");
         });
-        Self { wire, interface, sockets: SocketSet::new(Vec::new()), address }
+        Self { wire, interface, shield: Shield::default(), sockets: SocketSet::new(Vec::new()), address }
     }
 
     pub(crate) fn receive(&mut self, packet: Vec<u8>) {
-        self.wire.incoming.push_back(packet);
+        if !self.shield.takes_amiss(&packet) {
+            self.wire.incoming.push_back(packet);
+        }
     }
 
     /// Lets the stack work; true if a socket changed.
@@ -135,6 +139,44 @@ pub(crate) fn endpoint(endpoint: Option<IpEndpoint>) -> Option<SocketAddr> {
 const fn smoltcp_time(now: Instant) -> SmoltcpInstant {
     SmoltcpInstant::from_micros_const(now.micros())
 }
+
+/// Keeps from smoltcp what would bring it to a halt, and other stacks would not.
+///
+/// It takes the window of an acknowledgement that was overtaken (RFC 9293 section 3.10.7.4 compares SND.WL1 and
+/// SND.WL2), and then waits for nothing where that window was zero. And what the third repeated acknowledgement makes it
+/// send at once, it sends whatever the window; it then numbers its own acknowledgements beyond the window, and the
+/// other side takes none of them.
+#[derive(Default)]
+struct Shield {
+    /// Of each stream that is acknowledged to this host: how far, with which window, and how often the same.
+    latest: HashMap<(SocketAddr, SocketAddr), (u32, u16, u32)>,
+}
+
+impl Shield {
+    fn takes_amiss(&mut self, packet: &[u8]) -> bool {
+        let Some(segment) = Segment::read(packet) else { return false };
+        let key = (segment.from, segment.to);
+        if segment.has(SYN) {
+            self.latest.remove(&key);
+        }
+        if segment.flags & (SYN | RST | FIN | ACK) != ACK {
+            return false;
+        }
+        let (ack, window, repeated) = self.latest.entry(key).or_insert((segment.ack, 0, 0));
+        let ahead = segment.ack.wrapping_sub(*ack) as i32;
+        let is_bare = segment.payload.is_empty();
+        if ahead < 0 || (ahead == 0 && segment.window < *window) {
+            return is_bare;
+        }
+        let repeats = ahead == 0 && segment.window == *window;
+        (*ack, *window, *repeated) =
+            (segment.ack, segment.window, if repeats { *repeated + u32::from(is_bare) } else { 0 });
+        is_bare && *repeated > 2 && segment.window < NARROW
+    }
+}
+
+/// A window that a segment may be longer than.
+const NARROW: u16 = 1500;
 
 struct Wire {
     incoming: VecDeque<Vec<u8>>,

@@ -115,7 +115,9 @@ impl Options {
         let mtu = || if v6 { [1500, 1280, 1400] } else { [1500, 576, 1006] };
         let mtu = if class.links { [rng.pick(&mtu()), rng.pick(&mtu())] } else { [1500; 2] };
         let weather = if class.weather {
-            let [loss, repetition, reordering] = [15, 10, 20].map(|most| rng.range(0, most) * rng.range(0, 2));
+            // Where windows are small there are many packets, and each that is lost costs a second or more.
+            let loss = if class.windows { 4 } else { 15 };
+            let [loss, repetition, reordering] = [loss, 10, 20].map(|most| rng.range(0, most) * rng.range(0, 2));
             Weather { loss: loss.max(1), repetition, reordering }
         } else {
             Weather::default()

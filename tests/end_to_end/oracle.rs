@@ -8,7 +8,6 @@ use ftp_conntrack::router::Verdict;
 use crate::options::{Opaque, Options};
 use crate::speech::{Announced, Speech};
 use crate::text::{self, Form};
-use crate::trace::Trace;
 use crate::wire::{ACK, RST, SYN, Segment, is_sound};
 use crate::world::{FAR, NEAR, World};
 
@@ -16,8 +15,8 @@ const CONTROL: u16 = 21;
 
 /// What was seen of the packets so far.
 pub(crate) struct Watch {
-    /// How far each stream was seen at the router, by link.
-    ends: HashMap<(usize, SocketAddr, SocketAddr), u32>,
+    /// With which number each stream began, and how far it was seen at the router, by link.
+    streams: HashMap<(usize, SocketAddr, SocketAddr), (u32, u32)>,
     /// Text that left the router on control connections: link, ends, sequence number, text.
     spoken: Vec<(usize, SocketAddr, SocketAddr, u32, Vec<u8>)>,
     /// Addresses that must not be seen on each link, and their spellings.
@@ -44,7 +43,7 @@ impl Watch {
             hidden[NEAR].push(spelled(options.addresses.server));
         }
         Self {
-            ends: HashMap::new(),
+            streams: HashMap::new(),
             spoken: Vec::new(),
             hidden,
             seen: HashMap::new(),
@@ -56,14 +55,16 @@ impl Watch {
     }
 
     /// A packet arrives at the router.
-    pub(crate) fn arrives(&mut self, link: usize, packet: &[u8], trace: &Trace) {
+    pub(crate) fn arrives(&mut self, link: usize, packet: &[u8]) {
         self.packets += 1;
         let Some(segment) = Segment::read(packet) else { return };
         let opens = link == NEAR && segment.to.port() == CONTROL && segment.has(SYN);
         self.opening = opens.then_some(segment.from);
-        let end = self.ends.entry((link, segment.from, segment.to)).or_insert(segment.end());
-        let begins = trace.beginning(link, segment.from, segment.to) == Some(segment.seq) && segment.has(SYN);
-        if begins || segment.end().wrapping_sub(*end) as i32 > 0 {
+        let begun = (segment.seq, segment.end());
+        let (first, end) = self.streams.entry((link, segment.from, segment.to)).or_insert(begun);
+        if segment.has(SYN) && segment.seq != *first {
+            (*first, *end) = begun;
+        } else if segment.end().wrapping_sub(*end) as i32 > 0 {
             *end = segment.end();
         }
     }
@@ -83,7 +84,7 @@ impl Watch {
         let opens = segment.flags & (SYN | ACK) == SYN;
         // The first packet of a data connection is let through by what was announced, or by nothing. One that comes a
         // second time after its connection is over is late.
-        let known = self.ends.contains_key(&(1 - link, segment.to, segment.from));
+        let known = self.streams.contains_key(&(1 - link, segment.to, segment.from));
         if options.is_fair() || (data && opens && !known && !options.class.weather) {
             let what = if data { "data connection" } else { "control connection" };
             return Err(format!("a packet of a {what} was dropped: {verdict:?}"));
@@ -92,13 +93,7 @@ impl Watch {
     }
 
     /// A packet leaves the router.
-    pub(crate) fn leaves(
-        &mut self,
-        options: &Options,
-        link: usize,
-        packet: &[u8],
-        trace: &Trace,
-    ) -> Result<(), String> {
+    pub(crate) fn leaves(&mut self, options: &Options, link: usize, packet: &[u8]) -> Result<(), String> {
         if packet.len() > options.mtu[link] {
             return Err(format!(
                 "a packet of {} bytes leaves onto a link that takes {}",
@@ -120,7 +115,7 @@ impl Watch {
                 self.leaks.extend(leaked.map(|spelling| (link, format!("{spelling} in {}", text.escape_debug()))));
             }
         }
-        self.check_acknowledgements(link, packet, &segment, trace)?;
+        self.check_acknowledgements(link, packet, &segment)?;
         if let Some(client) = self.opening.take() {
             self.seen.insert(client, segment.from);
         }
@@ -131,24 +126,17 @@ impl Watch {
     }
 
     /// Only what was sent may be acknowledged.
-    fn check_acknowledgements(
-        &self,
-        link: usize,
-        packet: &[u8],
-        segment: &Segment,
-        trace: &Trace,
-    ) -> Result<(), String> {
-        let end = self.ends.get(&(link, segment.to, segment.from));
-        let (Some(end), Some(first)) = (end, trace.beginning(link, segment.to, segment.from)) else { return Ok(()) };
+    fn check_acknowledgements(&self, link: usize, packet: &[u8], segment: &Segment) -> Result<(), String> {
+        let Some((first, end)) = self.streams.get(&(link, segment.to, segment.from)) else { return Ok(()) };
         if !segment.has(ACK) || segment.has(RST) {
             return Ok(());
         }
-        let most = end.wrapping_sub(first);
+        let most = end.wrapping_sub(*first);
         for (name, number) in [("acknowledgement", segment.ack)]
             .into_iter()
             .chain(segment.sack_edges(packet).into_iter().map(|edge| ("selective acknowledgement", edge)))
         {
-            let relative = number.wrapping_sub(first);
+            let relative = number.wrapping_sub(*first);
             if relative > most {
                 return Err(format!("an {name} of {relative} leaves for a stream of {most}"));
             }

@@ -296,7 +296,7 @@ impl World {
         let length = bytes.len();
         let place = ["clients > router", "server  > router"][link];
         self.trace.packet(self.now, link, place, String::new(), &bytes);
-        self.watch.arrives(link, &bytes, &self.trace);
+        self.watch.arrives(link, &bytes);
         let mut buffer = bytes.clone();
         buffer.resize(length + if self.options.tight { 0 } else { Packet::ROOM }, 0);
         let mut packet = Packet::new(&mut buffer, 0..length).map_err(|error| format!("{error:?}"))?;
@@ -347,7 +347,7 @@ impl World {
     fn leaves(&mut self, link: usize, packet: Vec<u8>) -> Result<(), String> {
         let place = ["clients < router", "server  < router"][link];
         self.trace.packet(self.now, link, place, String::new(), &packet);
-        self.watch.leaves(&self.options, link, &packet, &self.trace)?;
+        self.watch.leaves(&self.options, link, &packet)?;
         self.put(link, Towards::Host, packet);
         Ok(())
     }
