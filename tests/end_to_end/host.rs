@@ -143,9 +143,10 @@ const fn smoltcp_time(now: Instant) -> SmoltcpInstant {
 /// Keeps from smoltcp what would bring it to a halt, and other stacks would not.
 ///
 /// It takes the window of an acknowledgement that was overtaken (RFC 9293 section 3.10.7.4 compares SND.WL1 and
-/// SND.WL2), and then waits for nothing where that window was zero. And what the third repeated acknowledgement makes it
+/// SND.WL2), and then waits for nothing where that window was zero. What the third repeated acknowledgement makes it
 /// send at once, it sends whatever the window; it then numbers its own acknowledgements beyond the window, and the
-/// other side takes none of them.
+/// other side takes none of them. Where that would have been a FIN, it sends nothing and forgets its timer. So it never
+/// sees the third: it sends again when its time is over.
 #[derive(Default)]
 struct Shield {
     /// Of each stream that is acknowledged to this host: how far, with which window, and how often the same.
@@ -171,12 +172,9 @@ impl Shield {
         let repeats = ahead == 0 && segment.window == *window;
         (*ack, *window, *repeated) =
             (segment.ack, segment.window, if repeats { *repeated + u32::from(is_bare) } else { 0 });
-        is_bare && *repeated > 2 && segment.window < NARROW
+        is_bare && *repeated > 2
     }
 }
-
-/// A window that a segment may be longer than.
-const NARROW: u16 = 1500;
 
 struct Wire {
     incoming: VecDeque<Vec<u8>>,
