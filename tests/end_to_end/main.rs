@@ -34,6 +34,10 @@ use world::World;
 /// `E2E_BEHAVIOUR` asks for them.
 const EXACT_IS_THERE: bool = false;
 
+/// Whether a stream is opaque from the byte behind the `234` reply, even if that is in the same segment. A server that
+/// speaks TLS waits for the client there.
+const OPAQUE_FROM_THAT_BYTE: bool = false;
+
 /// Whole lines, one at a time, on links that lose nothing: what Linux can do.
 const WHOLE_LINES: Class = Class {
     weather: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ftp_conntrack::Behaviour;
 
+use crate::OPAQUE_FROM_THAT_BYTE;
 use crate::link::Weather;
 use crate::rng::Rng;
 
@@ -81,7 +82,16 @@ const CLAMP: &str = "*mangle\n-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -
 pub(crate) enum Opaque {
     No,
     Refused,
+    /// The client speaks first then, as in TLS.
     Accepted,
+    /// The server goes on at once, with what may be in the same segment as its reply.
+    AtOnce,
+}
+
+impl Opaque {
+    pub(crate) const fn is_accepted(self) -> bool {
+        matches!(self, Self::Accepted | Self::AtOnce)
+    }
 }
 
 /// Who has which address.
@@ -132,6 +142,9 @@ impl Options {
             rng.pick(&[600, 600, 6000, 6000, 20_000, 100_000])
         };
         let opaque = match class.opaque {
+            true if class.open || OPAQUE_FROM_THAT_BYTE => {
+                rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::AtOnce])
+            }
             true => rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::Accepted]),
             false => Opaque::No,
         };

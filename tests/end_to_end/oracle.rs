@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ftp_conntrack::router::Verdict;
 
-use crate::options::{Opaque, Options};
+use crate::options::Options;
 use crate::speech::{Announced, Speech};
 use crate::text::{self, Form};
 use crate::wire::{ACK, RST, SYN, Segment, is_sound};
@@ -170,8 +170,8 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
             session.speech.remote.is_some() && session.speech.remote == dialled_from.map(|(_, seen)| *seen)
         });
         let session = session.ok_or_else(|| of_client("the server has no session".into()))?;
-        mentions_own[FAR] |= client.session.mentions_own || options.opaque == Opaque::Accepted;
-        mentions_own[NEAR] |= session.mentions_own || options.opaque == Opaque::Accepted;
+        mentions_own[FAR] |= client.session.mentions_own || options.opaque.is_accepted();
+        mentions_own[NEAR] |= session.mentions_own || options.opaque.is_accepted();
 
         let client_side = Side { own, public: options.seen(number), other_learnt: &session.speech.learnt };
         let server_side =

@@ -55,7 +55,7 @@ impl Session {
         let session = Self { steps: Vec::new(), transfers: Vec::new(), mentions_own: false };
         let mut writer = Writer { options, client, rng, session };
         writer.login();
-        if options.opaque != Opaque::Accepted {
+        if !options.opaque.is_accepted() {
             for _ in 0..writer.rng.range(1, 5) {
                 writer.chatter();
                 writer.transfers();
@@ -78,7 +78,7 @@ impl Writer<'_> {
         if self.options.opaque != Opaque::No {
             let auth = self.command("AUTH TLS", Meaning::Auth);
             self.session.steps.push(vec![auth]);
-            if self.options.opaque == Opaque::Accepted {
+            if self.options.opaque.is_accepted() {
                 return;
             }
         }

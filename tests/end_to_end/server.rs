@@ -36,6 +36,8 @@ pub(crate) struct ServerSession {
     /// Who was at the other end of each data connection.
     pub(crate) data_remotes: Vec<SocketAddr>,
     opaque: bool,
+    /// What it says then is still to come.
+    talks: bool,
     closing: bool,
     pub(crate) closed: bool,
     /// Whether the server's own address stands in text that announces nothing.
@@ -109,6 +111,9 @@ impl Server {
         }
         let mut busy = session.speech.pump(host.socket(session.control), options.written_at_once);
         busy |= self.move_data(session, host);
+        if session.talks && session.speech.unread() > 0 {
+            self.talk(session);
+        }
         while session.running.is_none() && !session.opaque && !session.closing {
             let Some(line) = session.speech.next_line() else { break };
             busy = true;
@@ -120,6 +125,11 @@ impl Server {
             busy = true;
         }
         Ok(busy)
+    }
+
+    fn talk(&self, session: &mut ServerSession) {
+        session.talks = false;
+        session.speech.say(&Line::new(self.talk.server.clone()));
     }
 
     fn greet(&mut self, session: &mut ServerSession, options: &Options) {
@@ -153,11 +163,12 @@ impl Server {
             text.split_once(' ').map_or((text.as_str(), ""), |(v, a)| (v, a.trim_start_matches(' ')));
         match verb.to_ascii_uppercase().as_str() {
             "AUTH" => {
-                session.opaque = options.opaque == Opaque::Accepted;
+                session.opaque = options.opaque.is_accepted();
                 let reply = if session.opaque { "234 go on\r\n" } else { "502 no such thing\r\n" };
                 session.speech.say(&Line::new(reply));
-                if session.opaque {
-                    session.speech.say(&Line::new(self.talk.server.clone()));
+                session.talks = session.opaque;
+                if options.opaque == Opaque::AtOnce {
+                    self.talk(session);
                 }
             }
             "USER" => self.plain(session, "331 and the password?", options),
@@ -240,7 +251,7 @@ impl Server {
             ("227-listen socket created\r\n227 (", ")\r\n"),
             ("227-listen\r\n 227 said\r\n229 too\r\n227 Entering Passive Mode (", ").\r\n"),
             ("227 Entering Passive Mode (", ")\n"),
-            ("227 Entering Passive Mode. ", ", says the server.\r\n"),
+            ("227 Entering Passive Mode. ", " (says the server).\r\n"),
         ];
         let wild = options.class.dresses;
         let (before, after) = self.rng.pick(if wild { &dresses } else { &dresses[..4] });
@@ -334,6 +345,7 @@ impl ServerSession {
             uploads: HashMap::new(),
             data_remotes: Vec::new(),
             opaque: false,
+            talks: false,
             closing: false,
             closed: false,
             mentions_own: false,
