@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ftp_conntrack::Instant;
 
@@ -12,8 +11,8 @@ use crate::wire::{ACK, FIN, PSH, RST, SYN, Segment};
 /// How many lines are shown of the time until nothing went on any more, and how many of the end.
 const UNTIL: usize = 120;
 const LAST: usize = 20;
-/// What a packet that is sent without effect may take to be told from those that had one.
-const ECHO: Duration = Duration::from_secs(3);
+/// How much of what then went on without effect is shown with it.
+const ECHO: usize = 30;
 /// How much text of a packet is shown.
 const SHOWN: usize = 100;
 
@@ -54,7 +53,7 @@ impl Trace {
 
     /// The last lines; if nothing went on since `progress`, also those before it.
     pub(crate) fn to_text(&self, progress: Instant) -> String {
-        let until = self.lines.partition_point(|entry| entry.at <= progress + ECHO);
+        let until = (self.lines.partition_point(|entry| entry.at <= progress) + ECHO).min(self.lines.len());
         let last = self.lines.len().saturating_sub(LAST).max(until);
         let mut text = String::new();
         for (number, entry) in self.lines.iter().enumerate() {

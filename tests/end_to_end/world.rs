@@ -31,6 +31,8 @@ pub(crate) const FAR: usize = 1;
 
 /// A dialogue that takes longer is stuck.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// A dialogue that takes more packets is one that never ends.
+const MOST: u64 = 30_000;
 /// Longer than anything but an open connection is remembered: TIME_WAIT lasts 120 s, an expectation and what is not
 /// acknowledged 300 s.
 const FORGOTTEN: Duration = Duration::from_secs(1000);
@@ -149,6 +151,9 @@ impl World {
             };
             if next > deadline {
                 return Err(format!("stuck: not over after {} s\n{}", LONGEST.as_secs(), self.describe()));
+            }
+            if self.sent > MOST {
+                return Err(format!("a storm of {MOST} packets\n{}", self.describe()));
             }
             self.now = self.now.max(next);
             self.handle_due()?;
