@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use arbitrary::Arbitrary;
-use ftp_conntrack::Instant;
+use ftp_conntrack::{Behaviour, Instant};
 use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
 use ftp_conntrack::packet::{Headers, Layer4, Packet, Protocol};
@@ -35,6 +35,7 @@ struct Setup {
     by_port: bool,
     few_ports: bool,
     events: bool,
+    exact: bool,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -169,6 +170,11 @@ impl World {
         config.rules4 = rules(setup, ip("10.77.1.2"));
         config.rules6 = rules(setup, ip("fd77::2"));
         config.helper = config.helper.loose(setup.loose);
+        if setup.exact {
+            config.helper = config.helper.behaving(Behaviour::Exact);
+            config.helper.windows = 2;
+            config.helper.policy.login_first = setup.loose;
+        }
         if setup.by_port {
             config.helper_ports = vec![21];
         }

@@ -13,6 +13,8 @@
 //!
 //! [`crate::router::Router`] calls [`FtpHelper::process`] for each packet that is about to leave; who routes
 //! otherwise does the same after translation and before sequence adjustment.
+//!
+#![doc = include_str!("peers.md")]
 
 mod exact;
 

@@ -234,7 +234,7 @@ impl Headers {
     }
 
     /// Makes a copy of a TCP packet's headers those of another payload, which stands behind them already.
-    pub(crate) fn finish_copy(&mut self, bytes: &mut [u8], sequence: SequenceNumber, set: u8, clear: u8) {
+    pub fn finish_copy(&mut self, bytes: &mut [u8], sequence: SequenceNumber, set: u8, clear: u8) {
         self.end = bytes.len();
         self.write_length(bytes);
         self.set_flags(bytes, set, clear);

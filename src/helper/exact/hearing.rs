@@ -3,15 +3,15 @@
 use core::net::IpAddr;
 use core::ops::Range;
 
-use super::super::{Job, announced};
+use super::super::{Job, MAX_PORT_ATTEMPTS, announced};
 use super::dialogue::{Answer, Dialogue};
 use super::policy::{Denied, Policy};
 use super::stream::Listener;
-use crate::conntrack::{Connection, Conntrack, ExpectationId, OnMatch, Tuple};
+use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
 use crate::event::{AnnouncementOutcome, Event};
 use crate::ftp::{
-    self, Announcement, Command, Decision, Endpoints, Form, LineReading, Reading, Sender, Text, decide, read_line,
-    write_like,
+    self, Announcement, Command, Decision, Endpoints, Expect, Form, LineReading, Reading, Sender, Text, decide,
+    read_line, write_like,
 };
 use crate::nat::Nat;
 
@@ -65,10 +65,7 @@ impl Hearing<'_> {
             return false;
         }
         let mut replies = self.dialogue.replies();
-        match replies.code_of(begun) {
-            Some((227..=229, _)) => false,
-            _ => true,
-        }
+        !matches!(replies.code_of(begun), Some((227..=229, _)))
     }
 
     fn command(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
@@ -142,7 +139,7 @@ impl Hearing<'_> {
         };
         let translated = self.job.rewrites && self.conntrack.get(self.job.id).is_some_and(Connection::is_translated);
         let (tuple, id) = if translated && !foreign {
-            self.job.find_port(self.conntrack, self.nat, &expect).map_err(|_| Denied::NoRoom)?
+            self.find_port(&expect).ok_or(Denied::NoRoom)?
         } else {
             let tuple = self.job.expected_tuple(&expect, announcement.port).ok_or(Denied::NoRoom)?;
             (tuple, self.job.register(self.conntrack, tuple, OnMatch::Nothing).map_err(|_| Denied::NoRoom)?)
@@ -156,6 +153,27 @@ impl Hearing<'_> {
         self.tell(&announcement, tuple, before, text);
         let replacement = (text.as_bytes() != before).then(|| (announcement.range(), text));
         Ok(Judgement::Accepted(id, replacement))
+    }
+
+    /// The announced port, or, where another control connection announced it, any other.
+    fn find_port(&mut self, expect: &Expect) -> Option<(Tuple, ExpectationId)> {
+        let announced = expect.destination.port();
+        let on_match = OnMatch::FollowMaster { direction: self.job.direction.other(), port: announced };
+        let (first, now) = (self.policy.lowest_port.max(1), self.job.now);
+        let mut port = announced;
+        for _ in 0..MAX_PORT_ATTEMPTS {
+            let tuple = self.job.expected_tuple(expect, port)?;
+            match self.job.register(self.conntrack, tuple, on_match) {
+                Ok(id) => return Some((tuple, id)),
+                Err(ExpectError::Busy) => {}
+                Err(_) => return None,
+            }
+            let (job, conntrack) = (&self.job, &*self.conntrack);
+            let is_free =
+                |port| job.expected_tuple(expect, port).is_some_and(|tuple| !conntrack.is_expected(now, &tuple));
+            port = self.nat.choices.port(first, u32::from(u16::MAX - first) + 1, is_free);
+        }
+        None
     }
 
     fn tell(&mut self, announcement: &Announcement, expected: Tuple, before: &[u8], text: Text) {

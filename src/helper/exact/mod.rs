@@ -16,7 +16,6 @@ pub use policy::{Denied, Policy};
 
 use alloc::boxed::Box;
 use alloc::vec;
-use alloc::vec::Vec;
 
 use super::{Job, endpoints};
 use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelpedSlot, Tracked};
@@ -42,9 +41,16 @@ const PATIENCE: core::time::Duration = ExpectPolicy::FTP.timeout;
 /// What is known of all control connections.
 #[derive(Debug)]
 pub(super) struct Exact {
+    states: Box<[State]>,
+    tools: Tools,
+    /// The state that is looked at next, whether its connection is gone.
+    swept: usize,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Tools {
     policy: Policy,
-    states: Box<[Option<Box<State>>]>,
-    spare: Vec<Box<State>>,
     pool: Pool,
     bench: Bench,
     /// What a packet bore.
@@ -80,10 +86,13 @@ impl Exact {
     /// For at most `helped` connections, of which `windows` streams may have a line that is unfinished, or segments that
     /// came early, at once.
     pub(super) fn new(policy: Policy, helped: u32, windows: usize) -> Self {
-        let spare = (0..helped).map(|_| Box::new(State::new())).collect();
-        let states = (0..helped).map(|_| None).collect();
-        let came = vec![0; usize::from(u16::MAX)].into();
-        Self { policy, states, spare, pool: Pool::new(windows), bench: Bench::new(), came }
+        let tools = Tools {
+            policy,
+            pool: Pool::new(windows),
+            bench: Bench::new(),
+            came: vec![0; usize::from(u16::MAX)].into(),
+        };
+        Self { states: (0..helped).map(|_| State::new()).collect(), tools, swept: 0 }
     }
 
     /// Reads a packet of a helped connection that is about to leave, already translated but with its own numbers.
@@ -100,28 +109,60 @@ impl Exact {
         let Layer4::Tcp(segment) = passage.headers.layer4 else { return Ok(()) };
         let Some(id) = passage.tracked.connection else { return Ok(()) };
         let Some(slot) = conntrack.get(id).and_then(|connection| connection.helped()) else { return Ok(()) };
-        if !self.ready(id, slot) {
-            return Err(DropReason::HelpersFull);
-        }
+        self.sweep(conntrack);
+        let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
+        state.belong_to(id, &mut self.tools.pool);
         conntrack.be_liberal(id);
-        let Some(Some(mut state)) = self.states.get_mut(slot.index()).map(Option::take) else { return Ok(()) };
         state.windows[passage.tracked.direction as usize] = segment.window;
-        let result = if segment.flags.has(TcpFlags::SYN) {
-            state.begin(&segment, passage, &mut self.pool);
-            Ok(())
-        } else {
-            self.pass(&mut state, id, &segment, conntrack, (nat, rewrites), passage)
-        };
-        if let Some(slot) = self.states.get_mut(slot.index()) {
-            *slot = Some(state);
+        if segment.flags.has(TcpFlags::SYN) {
+            state.begin(&segment, passage, &mut self.tools.pool);
+            return Ok(());
         }
-        result
+        state.pass(&mut self.tools, id, &segment, conntrack, (nat, rewrites), passage)
+    }
+
+    /// Looks at one state, in turn: what a connection that is gone kept is free again.
+    fn sweep(&mut self, conntrack: &Conntrack) {
+        self.swept = (self.swept + 1) % self.states.len().max(1);
+        if let Some(state) = self.states.get_mut(self.swept)
+            && state.connection.is_some_and(|id| conntrack.get(id).is_none())
+        {
+            state.streams.iter_mut().for_each(|stream| stream.reset(&mut self.tools.pool));
+            state.connection = None;
+        }
+    }
+
+    /// A number in a packet of a control connection that an ICMP error quotes, as its sender knows it.
+    pub(super) fn quoted(&self, slot: HelpedSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
+        let state = self.states.get(slot.index());
+        state.map_or(number, |state| state.streams[direction as usize].history().returning(number))
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            connection: None,
+            streams: [Stream::new(), Stream::new()],
+            dialogue: Dialogue::new(),
+            longest: [0; 2],
+            windows: [0; 2],
+        }
+    }
+
+    /// Forgets what it knew, if that was of another connection.
+    fn belong_to(&mut self, id: ConnectionId, pool: &mut Pool) {
+        if self.connection != Some(id) {
+            self.streams.iter_mut().for_each(|stream| stream.reset(pool));
+            (self.connection, self.dialogue) = (Some(id), Dialogue::new());
+            (self.longest, self.windows) = ([0; 2], [0; 2]);
+        }
     }
 
     /// A segment of a connection that was opened.
     fn pass(
         &mut self,
-        state: &mut State,
+        tools: &mut Tools,
         id: ConnectionId,
         segment: &Segment,
         conntrack: &mut Conntrack,
@@ -129,10 +170,10 @@ impl Exact {
         passage: &mut Passage<'_, '_>,
     ) -> Result<(), DropReason> {
         let direction = passage.tracked.direction;
-        let [own, others] = ends(&mut state.streams, direction);
+        let [own, others] = ends(&mut self.streams, direction);
         let answering = Answering::new(conntrack, id, passage, segment);
         if segment.flags.has(TcpFlags::ACK) {
-            let acknowledgement = others.acknowledge(segment.acknowledgement, &mut self.pool);
+            let acknowledgement = others.acknowledge(segment.acknowledgement, &mut tools.pool);
             let bytes = passage.packet.bytes_mut();
             passage.headers.set_acknowledgement(bytes, acknowledgement);
             let mapped = passage.headers.map_sack_blocks(bytes, |left, right| others.selectively(left, right));
@@ -151,78 +192,43 @@ impl Exact {
             sender: Sender::from(direction),
             rewrites,
             zone: connection.tuple(Direction::Original).zone(),
-            policy: ExpectPolicy { most: self.policy.pending, timeout: PATIENCE },
+            policy: ExpectPolicy { most: tools.policy.pending, timeout: PATIENCE },
         };
         let ends = endpoints(connection);
-        let (policy, dialogue) = (&self.policy, &mut state.dialogue);
+        let (policy, dialogue) = (&tools.policy, &mut self.dialogue);
         let mut hearing = Hearing { job, ends, policy, dialogue, conntrack, nat, tls: false };
 
-        let mut came = core::mem::take(&mut self.came);
-        let len = passage.headers.end.saturating_sub(segment.payload);
-        let payload = came.get_mut(..len).unwrap_or_default();
-        payload.copy_from_slice(passage.headers.payload(passage.packet.bytes()));
+        let mut came = core::mem::take(&mut tools.came);
+        let payload = copy(passage.headers.payload(passage.packet.bytes()), &mut came);
         let incoming = Incoming { start: segment.sequence, payload, fin: segment.flags.has(TcpFlags::FIN) };
         if own.is_at_beginning() && matches!(payload, [HANDSHAKE, TLS, ..]) {
             own.stop_reading();
             hearing.tls = true;
         }
-        let taken = own.take(incoming, &mut self.pool, &mut hearing);
+        let taken = own.take(incoming, &mut tools.pool, &mut hearing);
         let tls = hearing.tls;
-        self.bench.write(own, incoming, taken, state.longest[direction.other() as usize], passage);
-        self.came = came;
-        own.trim(&mut self.pool);
+        tools.bench.write(own, incoming, taken, self.longest[direction.other() as usize], passage);
+        tools.came = came;
+        own.trim(&mut tools.pool);
         if let Some((start, growth)) = own.grown() {
             // Windows are reckoned by it; the numbers are adjusted here.
             conntrack.register_growth(id, direction, start, growth);
         }
 
-        let window = state.windows[direction.other() as usize];
+        let window = self.windows[direction.other() as usize];
         if let Some(owed) = own.owed() {
             answering.acknowledge(owed, window, passage.leaving);
         }
         if segment.flags.has(TcpFlags::ACK) && segment.window > 0 {
             let say = (own.acknowledged(), window);
-            let takes = (usize::from(segment.window), bearable(state.longest[direction as usize]));
-            self.bench.repeat(others, &answering, say, takes, passage.leaving);
+            let takes = (usize::from(segment.window), bearable(self.longest[direction as usize]));
+            tools.bench.repeat(others, &answering, say, takes, passage.leaving);
         }
         if tls {
-            state.streams.iter_mut().for_each(Stream::stop_reading);
+            self.streams.iter_mut().for_each(Stream::stop_reading);
             conntrack.events.push(passage.now, Event::Encrypted { connection: id });
         }
         Ok(())
-    }
-
-    /// Makes the state of a connection ready, if it is not; false if there is none left.
-    fn ready(&mut self, id: ConnectionId, slot: HelpedSlot) -> bool {
-        let Some(state) = self.states.get_mut(slot.index()) else { return false };
-        if state.is_none() {
-            *state = self.spare.pop();
-        }
-        let Some(state) = state else { return false };
-        if state.connection != Some(id) {
-            state.streams.iter_mut().for_each(|stream| stream.reset(&mut self.pool));
-            (state.connection, state.dialogue) = (Some(id), Dialogue::new());
-            (state.longest, state.windows) = ([0; 2], [0; 2]);
-        }
-        true
-    }
-
-    /// A number in a packet of a control connection that an ICMP error quotes, as its sender knows it.
-    pub(super) fn quoted(&self, slot: HelpedSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
-        let state = self.states.get(slot.index()).and_then(|state| state.as_deref());
-        state.map_or(number, |state| state.streams[direction as usize].history().returning(number))
-    }
-}
-
-impl State {
-    fn new() -> Self {
-        Self {
-            connection: None,
-            streams: [Stream::new(), Stream::new()],
-            dialogue: Dialogue::new(),
-            longest: [0; 2],
-            windows: [0; 2],
-        }
     }
 
     /// A SYN: a stream begins, and with the client's the dialogue.
@@ -240,6 +246,13 @@ impl State {
         });
         self.longest[direction as usize] = longest.unwrap_or(0);
     }
+}
+
+/// A copy of `bytes`, which are no more than a packet can bear.
+fn copy<'r>(bytes: &[u8], room: &'r mut [u8]) -> &'r [u8] {
+    let Some(room) = room.get_mut(..bytes.len()) else { return &[] };
+    room.copy_from_slice(bytes);
+    room
 }
 
 /// The stream of this direction, and the other.

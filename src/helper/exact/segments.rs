@@ -230,7 +230,7 @@ impl Bench {
 /// How much an answer may bear: as much as every link takes, unless its receiver takes less.
 pub(super) fn bearable(longest: u16) -> usize {
     let longest = if longest == 0 { usize::from(u16::MAX) } else { usize::from(longest) };
-    longest.saturating_sub(12).min(LEAST_MTU - 40 - 32).max(LEAST)
+    longest.saturating_sub(12).clamp(LEAST, LEAST_MTU - 40 - 32)
 }
 
 fn clear(flags: u8, passage: &mut Passage<'_, '_>) {

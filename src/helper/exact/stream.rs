@@ -249,6 +249,10 @@ impl Stream {
         let fresh = incoming.payload.get(known..).unwrap_or_default();
         match self.window.take() {
             Some(mut window) => {
+                if !window.insert(self.next, fresh) {
+                    // What came early is sent again; what comes now goes on.
+                    window.forget_behind(self.next);
+                }
                 if window.insert(self.next, fresh) {
                     let from = if self.line == Line::Held { self.released } else { self.next };
                     self.read(from, window.contiguous(from), listener);
@@ -633,6 +637,15 @@ mod tests {
         assert_eq!(both.acknowledges(32), 28);
         assert_eq!(both.send(27, b"", true), "31 ");
         assert_eq!(both.send(28, b"", false), "32 ", "an acknowledgement after the end");
+    }
+
+    #[test]
+    fn what_came_early_makes_way() {
+        let mut both = Both::new(1);
+        for i in 0..200 {
+            both.send(100 + i * 10, b"early", false);
+        }
+        assert_eq!(both.send(0, PORT, false), "0 PORT 203,0,113,11,4,210\\r\\n");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::SequenceNumber;
 /// How many bytes of a stream are kept at most, from the first that is kept.
 pub(super) const SIZE: usize = 8192;
 /// Into how many stretches they may fall, as segments are missing between them.
-const STRETCHES: usize = 8;
+const STRETCHES: usize = 64;
 
 /// A stretch of a stream in memory, with gaps.
 ///
@@ -83,6 +83,15 @@ impl Window {
         stretch.and_then(|(_, end)| self.bytes.get(offset..*end)).unwrap_or_default()
     }
 
+    /// Forgets what came early: all from `from` on.
+    pub(super) fn forget_behind(&mut self, from: SequenceNumber) {
+        let Ok(keep) = usize::try_from(from.since(self.start)) else { return };
+        self.stretches.retain_mut(|(start, end)| {
+            *end = (*end).min(keep);
+            *start < *end
+        });
+    }
+
     /// Forgets what stands before `to`.
     pub(super) fn advance(&mut self, to: SequenceNumber) {
         let Ok(by) = usize::try_from(to.since(self.start)) else { return };
@@ -150,6 +159,8 @@ mod tests {
         assert_eq!(window.contiguous(n(u32::MAX - 1)), b"abcdXXghiJ");
         window.advance(n(1));
         assert_eq!((window.start(), window.contiguous(n(1))), (n(1), &b"dXXghiJ"[..]));
+        window.forget_behind(n(3));
+        assert_eq!(window.contiguous(n(1)), b"dX");
         window.advance(n(50));
         assert!(window.is_empty() && window.start() == n(50));
     }
@@ -161,7 +172,7 @@ mod tests {
         for i in 0..STRETCHES as u32 - 1 {
             assert!(window.insert(n(i * 2), b"x"));
         }
-        assert!(!window.insert(n(100), b"x"), "one gap too many");
+        assert!(!window.insert(n(SIZE as u32 / 2), b"x"), "one gap too many");
         assert!(window.insert(n(1), b"x"), "one gap fewer");
     }
 

@@ -1,0 +1,161 @@
+//! Hostile load: whatever comes in whatever numbers, tables stay within their bounds, sessions that were there before go
+//! on working, and counters say what was refused.
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use common::*;
+use ftp_conntrack::Behaviour;
+use ftp_conntrack::router::{Config, Verdict};
+
+const CONNECTIONS: u32 = 2048;
+const EXPECTATIONS: u32 = 64;
+const HELPED: u32 = 256;
+const WINDOWS: usize = 16;
+/// So often each thing is tried.
+const OFTEN: u32 = 50_000;
+
+fn world(behaviour: Behaviour) -> World {
+    let mut config: Config = config(MASQUERADE);
+    config.helper = config.helper.behaving(behaviour);
+    config.helper.windows = WINDOWS;
+    config.conntrack.limits.connections = CONNECTIONS;
+    config.conntrack.limits.expectations = EXPECTATIONS;
+    config.conntrack.limits.helped = HELPED;
+    let mut world = World::new(config);
+    world.login();
+    world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 501, 101, "230 in\r\n"));
+    world.forward(LAN, &tcp(CLIENT, SERVER, ACK, 101, 509, ""));
+    world
+}
+
+/// The session that was there before announces, and its data connection comes; `round` tells one from the next.
+fn still_works(world: &mut World, round: u32) {
+    let (number, grown) = (101 + round * 20, 101 + round * 22);
+    let left = world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, number, 509, "PORT 10,77,1,2,4,1\r\n"));
+    assert_eq!((numbers(&left).0, text(&left).as_str()), (grown, "PORT 203,0,113,1,4,1\r\n"));
+    let back = world.forward(WAN, &tcp(SERVER, OUTSIDE, ACK, 509, grown + 22, ""));
+    assert_eq!(numbers(&back).1, number + 20);
+    let from = format!("198.51.100.9:{}", 30_000 + round);
+    let (verdict, data) = world.send(WAN, &tcp(&from, "203.0.113.1:1025", SYN, 1, 0, ""));
+    assert!(matches!(verdict, Verdict::Forward { interface: LAN, .. }), "{verdict:?}");
+    assert_eq!(data[16..20], [10, 77, 1, 2]);
+    within_bounds(world);
+}
+
+fn within_bounds(world: &World) {
+    let conntrack = world.router.conntrack();
+    assert!(conntrack.len() <= CONNECTIONS as usize && conntrack.expected() <= EXPECTATIONS as usize);
+}
+
+/// Clients inside that differ from each other, and from [`CLIENT`].
+fn client(i: u32) -> String {
+    let [_, a, b, c] = (0x000a_0000 + i % 60_000).to_be_bytes();
+    let port = 1024 + i / 60_000;
+    format!("{}:{port}", Ipv4Addr::new(10, a.wrapping_add(100), b, c))
+}
+
+fn both(test: impl Fn(Behaviour)) {
+    [Behaviour::Linux, Behaviour::Exact].into_iter().for_each(test);
+}
+
+#[test]
+fn syns_that_nobody_answers() {
+    both(|behaviour| {
+        let mut world = world(behaviour);
+        for i in 0..OFTEN {
+            world.send(LAN, &tcp(&client(i), "198.51.100.9:80", SYN, i, 0, ""));
+            if i % (OFTEN / 4) == 0 {
+                still_works(&mut world, i / (OFTEN / 4));
+            }
+        }
+        let statistics = world.router.conntrack().statistics();
+        assert!(statistics.early_drop + statistics.drop > 0, "{statistics:?}");
+    });
+}
+
+#[test]
+fn control_connections_that_nobody_answers() {
+    both(|behaviour| {
+        let mut world = world(behaviour);
+        for i in 0..OFTEN {
+            world.send(LAN, &tcp(&client(i), SERVER, SYN, i, 0, ""));
+        }
+        still_works(&mut world, 0);
+    });
+}
+
+#[test]
+fn announcements_that_nobody_follows() {
+    both(|behaviour| {
+        let mut world = world(behaviour);
+        // Another client, whose announcements are all different.
+        let (other, outside) = ("10.77.1.3:4000", "203.0.113.1:4000");
+        world.forward(LAN, &tcp(other, SERVER, SYN, 999, 0, ""));
+        world.forward(WAN, &tcp(SERVER, outside, SYN | ACK, 4999, 1000, ""));
+        world.forward(LAN, &tcp(other, SERVER, PSH_ACK, 1000, 5000, "USER ftp\r\n"));
+        world.forward(WAN, &tcp(SERVER, outside, PSH_ACK, 5000, 1010, "230 in\r\n"));
+        let (mut near, mut far) = (1010u32, 1010u32);
+        for i in 0..OFTEN {
+            let line = format!("PORT 10,77,1,3,{},{}\r\n", 100 + i % 100, i / 100 % 100);
+            let left = world.forward(LAN, &tcp(other, SERVER, PSH_ACK, near, 5008, &line));
+            assert_eq!(numbers(&left).0, far);
+            near += line.len() as u32;
+            far += text(&left).len() as u32;
+            world.forward(WAN, &tcp(SERVER, outside, ACK, 5008, far, ""));
+            if i % (OFTEN / 4) == 0 {
+                still_works(&mut world, i / (OFTEN / 4));
+            }
+        }
+        assert!(world.router.conntrack().expected() <= 8);
+    });
+}
+
+#[test]
+fn lines_that_are_never_finished() {
+    let mut world = world(Behaviour::Exact);
+    for i in 0..HELPED * 4 {
+        let client = client(i);
+        world.send(LAN, &tcp(&client, SERVER, SYN, 999, 0, ""));
+        world.send(LAN, &tcp(&client, SERVER, PSH_ACK, 1000, 1, "PORT 10,0,"));
+        for piece in 0..20 {
+            world.send(LAN, &tcp(&client, SERVER, PSH_ACK, 1010 + piece * 100, 1, &"1".repeat(100)));
+        }
+        within_bounds(&world);
+    }
+    still_works(&mut world, 0);
+}
+
+#[test]
+fn segments_whose_beginning_never_comes() {
+    let mut world = world(Behaviour::Exact);
+    for i in 0..OFTEN / 10 {
+        let place = 200 + i.wrapping_mul(7919) % 60_000;
+        world.send(LAN, &tcp(CLIENT, SERVER, PSH_ACK, place, 509, "PORT 10,77,1,2,9,9\r\n"));
+    }
+    still_works(&mut world, 0);
+}
+
+#[test]
+fn fragments_whose_rest_never_comes() {
+    both(|behaviour| {
+        let mut world = world(behaviour);
+        for i in 0..OFTEN / 10 {
+            let mut first = tcp(&client(i), "198.51.100.9:80", PSH_ACK, 1, 1, "a part of it....");
+            first[4..6].copy_from_slice(&(i as u16).to_be_bytes());
+            first[6] = 0x20; // more fragments
+            let (verdict, _) = world.send(LAN, &finish_header(first));
+            assert!(matches!(verdict, Verdict::Held | Verdict::Drop(_)), "{verdict:?}");
+        }
+        still_works(&mut world, 0);
+    });
+}
+
+/// Sets the checksum of an IPv4 header alone.
+fn finish_header(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[10..12].fill(0);
+    let sum = ftp_conntrack::packet::checksum::fold(ftp_conntrack::packet::checksum::sum(&bytes[..20], 0));
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
