@@ -93,6 +93,15 @@ impl Host {
         })
     }
 
+    /// Whether nothing is open but what waits for its last acknowledgement. The other side may have had its FIN long
+    /// ago, and the router have forgotten both: then smoltcp sends it again for ever.
+    pub(crate) fn only_lingers(&self) -> bool {
+        self.sockets.iter().all(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket else { return true };
+            matches!(socket.state(), State::Closed | State::Listen | State::LastAck | State::Closing)
+        })
+    }
+
     /// The sockets, for whoever asks what is stuck.
     pub(crate) fn describe_sockets(&self) -> String {
         let open = self.sockets.iter().filter_map(|(_, socket)| {

@@ -113,6 +113,11 @@ fn exact_everything() {
 }
 
 #[test]
+fn exact_wide_windows() {
+    prove_exact("exact_wide_windows", Class { windows: false, ..EVERYTHING }, 300);
+}
+
+#[test]
 fn open_everything() {
     prove("open_everything", Class { open: true, ..EVERYTHING }, Behaviour::Linux, 200);
 }

@@ -92,12 +92,12 @@ impl Writer<'_> {
         if !self.rng.percent(40) {
             return;
         }
-        let own = Form::Lprt.write(SocketAddr::new(self.options.client(self.client), 1029), '|');
-        let own = own.split_once(',').and_then(|(_, rest)| rest.split_once(',')).map_or("", |(_, octets)| octets);
+        let own = self.options.client(self.client);
+        let endpoint = Form::Lprt.write(SocketAddr::new(own, 1029), '|');
         let foolish = [
-            format!("SITE PORT {own}"),
+            format!("SITE LPRT {endpoint}"),
             "NOOP 227 Entering Passive Mode (10,77,1,2,4,5)".into(),
-            format!("CWD EPRT |1|10.77.1.2|1029| {own}"),
+            format!("CWD EPRT |1|10.77.1.2|1029| {endpoint}"),
             "HELP PORT".into(),
             "STAT".into(),
             "PASSIVE".into(),
@@ -106,7 +106,7 @@ impl Writer<'_> {
             true => foolish[self.rng.below(foolish.len())].clone(),
             false => self.rng.pick(&["TYPE I", "NOOP", "SYST", "PWD", "FEAT"]).into(),
         };
-        self.session.mentions_own |= text.contains(own);
+        self.session.mentions_own |= crate::text::spellings(own).iter().any(|own| text.contains(own));
         let command = self.command(&text, Meaning::Plain);
         self.session.steps.push(vec![command]);
     }
