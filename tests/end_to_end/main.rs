@@ -114,7 +114,7 @@ fn exact_everything() {
 
 #[test]
 fn exact_wide_windows() {
-    prove_exact("exact_wide_windows", Class { windows: false, ..EVERYTHING }, 300);
+    prove_exact("exact_wide_windows", Class { windows: false, opaque: false, ..EVERYTHING }, 300);
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(crate) const FAR: usize = 1;
 
 /// A dialogue that takes longer is stuck.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// How long what is half closed is remembered where packets may be lost.
+const PATIENT: Duration = Duration::from_secs(300);
 /// How long the last FIN is sent again, where packets may be lost, before its sender is taken for given up.
 const LINGERS: Duration = Duration::from_secs(300);
 /// A dialogue that takes more packets is one that never ends.
@@ -390,6 +392,12 @@ fn config(options: &Options) -> Config {
     config.helper = HelperConfig::default().behaving(options.behaviour);
     config.checksum = true;
     config.fragments = 0;
+    if !options.is_fair() {
+        // A FIN that is sent again is taken for the other side's (as in Linux), and its connection forgotten within 30 s:
+        // sooner than a third loss is made good.
+        config.conntrack.tcp.last_ack = PATIENT;
+        config.conntrack.tcp.close_wait = PATIENT;
+    }
     let family = if options.is_ipv6() { Family::V6 } else { Family::V4 };
     let (rules, warnings) = parse_rules("rules", &options.rules(), family).expect("the rules can be read");
     assert!(warnings.is_empty(), "{warnings:?}");
