@@ -87,19 +87,16 @@ impl Host {
 
     /// Whether no connection is open.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.sockets.iter().all(|(_, socket)| {
-            let smoltcp::socket::Socket::Tcp(socket) = socket else { return true };
-            matches!(socket.state(), State::Closed | State::Listen)
-        })
+        self.count(&[State::Closed, State::Listen]) == self.sockets.iter().count()
     }
 
-    /// Whether nothing is open but what waits for its last acknowledgement. The other side may have had its FIN long
-    /// ago, and the router have forgotten both: then smoltcp sends it again for ever.
-    pub(crate) fn only_lingers(&self) -> bool {
-        self.sockets.iter().all(|(_, socket)| {
-            let smoltcp::socket::Socket::Tcp(socket) = socket else { return true };
-            matches!(socket.state(), State::Closed | State::Listen | State::LastAck | State::Closing)
-        })
+    /// How many sockets are in one of these states.
+    pub(crate) fn count(&self, states: &[State]) -> usize {
+        let is_one = |socket: &smoltcp::socket::Socket<'_>| match socket {
+            smoltcp::socket::Socket::Tcp(socket) => states.contains(&socket.state()),
+            _ => false,
+        };
+        self.sockets.iter().filter(|(_, socket)| is_one(socket)).count()
     }
 
     /// The sockets, for whoever asks what is stuck.

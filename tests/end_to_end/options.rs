@@ -126,7 +126,7 @@ impl Options {
         let mtu = if class.links { [rng.pick(&mtu()), rng.pick(&mtu())] } else { [1500; 2] };
         let weather = if class.weather {
             // Where windows are small there are many packets, and each that is lost costs a second or more.
-            let loss = if class.windows { 4 } else { 15 };
+            let loss = if class.windows { 4 } else { 12 };
             let [loss, repetition, reordering] = [loss, 10, 20].map(|most| rng.range(0, most) * rng.range(0, 2));
             Weather { loss: loss.max(1), repetition, reordering }
         } else {
@@ -136,10 +136,11 @@ impl Options {
         let client_data = SocketOptions::for_data(class, rng);
         let server_data = SocketOptions::for_data(class, rng);
         let narrowest = client_data.receive.min(server_data.receive) as u32;
-        let longest_file = if narrowest < 1000 {
-            (narrowest * 60).min(4000)
-        } else {
-            rng.pick(&[600, 600, 6000, 6000, 20_000, 100_000])
+        // An announcement is waited for five minutes, while transfers before it may take their time.
+        let longest_file = match narrowest {
+            ..1000 => (narrowest * 60).min(4000),
+            _ if class.weather => rng.pick(&[600, 600, 6000, 6000, 20_000]),
+            _ => rng.pick(&[600, 600, 6000, 6000, 20_000, 100_000]),
         };
         let opaque = match class.opaque {
             true if class.open || OPAQUE_FROM_THAT_BYTE => {

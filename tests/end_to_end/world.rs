@@ -13,6 +13,8 @@ use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Packet};
 use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict, Way};
 
+use smoltcp::socket::tcp::State;
+
 use crate::client::Client;
 use crate::host::Host;
 use crate::link::{Cutter, Link};
@@ -31,7 +33,7 @@ pub(crate) const FAR: usize = 1;
 
 /// A dialogue that takes longer is stuck.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
-/// How long what is half closed is remembered where packets may be lost.
+/// How long what is half open or half closed is remembered where packets may be lost.
 const PATIENT: Duration = Duration::from_secs(300);
 /// How long the last FIN is sent again, where packets may be lost, before its sender is taken for given up.
 const LINGERS: Duration = Duration::from_secs(300);
@@ -153,8 +155,7 @@ impl World {
                 }
                 return Err(format!("nothing will ever happen\n{}", self.describe()));
             };
-            let lingers = !self.options.is_fair() && self.hosts.iter().all(Host::only_lingers);
-            if lingers && self.programs_are_done() && next > self.progress + LINGERS {
+            if self.only_lingers() && self.programs_are_done() && next > self.progress + LINGERS {
                 return Ok(());
             }
             if next > deadline {
@@ -214,6 +215,16 @@ impl World {
 
     fn programs_are_done(&self) -> bool {
         self.clients.iter().all(|client| client.done) && self.server.sessions.iter().all(|session| session.closed)
+    }
+
+    /// Whether nothing is open but what waits for its last acknowledgement. The other side may have had its FIN long
+    /// ago, and the router have forgotten both: then smoltcp sends it again for ever. In CLOSING it forgets to, and the
+    /// other side waits for it in FIN-WAIT-2.
+    fn only_lingers(&self) -> bool {
+        let count = |states: &[State]| self.hosts.iter().map(|host| host.count(states)).sum::<usize>();
+        let closed_or_closing = count(&[State::Closed, State::Listen, State::LastAck, State::Closing, State::FinWait2]);
+        let all: usize = self.hosts.iter().map(|host| host.sockets.iter().count()).sum();
+        !self.options.is_fair() && closed_or_closing == all && count(&[State::FinWait2]) <= count(&[State::Closing])
     }
 
     fn next_event(&self) -> Option<Instant> {
@@ -393,10 +404,12 @@ fn config(options: &Options) -> Config {
     config.checksum = true;
     config.fragments = 0;
     if !options.is_fair() {
-        // A FIN that is sent again is taken for the other side's (as in Linux), and its connection forgotten within 30 s:
-        // sooner than a third loss is made good.
-        config.conntrack.tcp.last_ack = PATIENT;
-        config.conntrack.tcp.close_wait = PATIENT;
+        // What is lost again and again is sent again after a minute. Linux forgets sooner what is not yet open or half
+        // closed, and takes a FIN that is sent again for the other side's: then it forgets within 30 s.
+        let tcp = &mut config.conntrack.tcp;
+        let impatient =
+            [&mut tcp.syn_sent, &mut tcp.syn_recv, &mut tcp.fin_wait, &mut tcp.close_wait, &mut tcp.last_ack];
+        impatient.into_iter().for_each(|timeout| *timeout = PATIENT);
     }
     let family = if options.is_ipv6() { Family::V6 } else { Family::V4 };
     let (rules, warnings) = parse_rules("rules", &options.rules(), family).expect("the rules can be read");
