@@ -117,8 +117,26 @@ pub(crate) struct SocketOptions {
     pub(crate) timestamps: bool,
 }
 
+impl Class {
+    /// Where many things may be met, each is met in most dialogues; small windows, which cost many packets, and the end
+    /// of all that can be read, in some.
+    fn thinned(self, rng: &mut Rng) -> Self {
+        let [weather, cuts, links, pipelining, dresses] =
+            [self.weather, self.cuts, self.links, self.pipelining, self.dresses].map(|met| met && rng.percent(80));
+        let [windows, opaque] = [self.windows, self.opaque].map(|met| met && rng.percent(25));
+        Self { weather, cuts, windows, links, pipelining, dresses, opaque, open: self.open }
+    }
+
+    /// Whether it has more than three of what may be met.
+    fn has_many(self) -> bool {
+        let met = [self.weather, self.cuts, self.windows, self.links, self.pipelining, self.dresses, self.opaque];
+        met.into_iter().filter(|met| *met).count() > 3
+    }
+}
+
 impl Options {
     pub(crate) fn draw(class: Class, behaviour: Behaviour, rng: &mut Rng) -> Self {
+        let class = if class.has_many() { class.thinned(rng) } else { class };
         let behind = [Topology::Masquerade, Topology::Masquerade, Topology::Dnat, Topology::Both, Topology::Plain];
         let topology = if class.open { Topology::Open } else { rng.pick(&behind) };
         let v6 = rng.percent(30);

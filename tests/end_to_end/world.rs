@@ -86,7 +86,7 @@ enum Towards {
 impl World {
     pub(crate) fn new(options: Options, rng: &mut Rng) -> Self {
         let now = Instant::from_secs(1000);
-        let mut next = |_| Rng::from_seed(rng.next());
+        let mut next = |_| Rng::of("end to end", rng.next());
         let streams: [Rng; 8] = std::array::from_fn(&mut next);
         let [mut seeds, mut plans, server_rng, a, b, c, d, mut cuts] = streams;
         let addresses: Vec<_> =
@@ -97,7 +97,12 @@ impl World {
             .collect();
         let cutters = (0..hosts.len())
             .map(|host| {
-                Cutter::new(options.cuts, options.merges, options.mtu[link_of(host)], Rng::from_seed(cuts.next()))
+                Cutter::new(
+                    options.cuts,
+                    options.merges,
+                    options.mtu[link_of(host)],
+                    Rng::of("end to end", cuts.next()),
+                )
             })
             .collect();
         let sessions: Vec<Session> = (0..options.clients).map(|n| Session::draw(&options, n, &mut plans)).collect();
