@@ -130,7 +130,7 @@ fn exact_windows() {
 #[test]
 fn exact_everything() {
     let class = Class { windows: SMALL_WINDOWS_ARE_SERVED, opaque: OPAQUE_STREAMS_END, ..EVERYTHING };
-    prove_if(EXACT_IS_THERE, "exact_everything", class, 400);
+    prove_if(EXACT_IS_THERE, "exact_everything", class, 700);
 }
 
 /// Dialogues that only [`Behaviour::Exact`] can bring to a good end, once it is there.
