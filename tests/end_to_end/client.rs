@@ -9,6 +9,7 @@ use crate::host::{self, Ended, Host};
 use crate::options::Options;
 use crate::plan::{Meaning, OpaqueTalk, Session};
 use crate::speech::Speech;
+use crate::text::Form;
 
 /// A client in its session.
 pub(crate) struct Client {
@@ -147,18 +148,27 @@ impl Client {
                 host.socket(self.control).close();
                 self.done = true;
             }
+            (Meaning::Abandon(form), 200) if form.is_active() => {}
+            (Meaning::Abandon(form), 227..230) => {
+                self.learn(form, text, options)?;
+            }
             (Meaning::Call(form, number), 227..230) => {
-                let endpoint = form.find(text).ok_or_else(|| format!("no endpoint in {shown}"))?;
-                let dialled = options.dialled().ip();
-                let address = endpoint.address.filter(|address| !address.is_unspecified()).unwrap_or(dialled);
-                let there = SocketAddr::new(address, endpoint.port);
-                self.speech.learnt.push(there);
+                let there = self.learn(form, text, options)?;
                 self.data[number].socket = Some(host.connect(there, self.next_port, &options.client_data));
                 self.next_port += 1;
             }
             (meaning, _) => return Err(format!("{meaning:?} was answered by {shown}")),
         }
         Ok(())
+    }
+
+    /// Where the server says that it listens.
+    fn learn(&mut self, form: Form, text: &[u8], options: &Options) -> Result<SocketAddr, String> {
+        let endpoint = form.find(text).ok_or_else(|| format!("no endpoint in {}", text.escape_ascii()))?;
+        let address = endpoint.address.filter(|address| !address.is_unspecified());
+        let there = SocketAddr::new(address.unwrap_or(options.dialled().ip()), endpoint.port);
+        self.speech.learnt.push(there);
+        Ok(there)
     }
 
     fn move_data(&mut self, number: usize, host: &mut Host) -> bool {

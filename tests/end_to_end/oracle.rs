@@ -132,13 +132,13 @@ impl Watch {
             return Ok(());
         }
         let most = end.wrapping_sub(*first);
-        for (name, number) in [("acknowledgement", segment.ack)]
+        for (name, number) in [("an acknowledgement", segment.ack)]
             .into_iter()
-            .chain(segment.sack_edges(packet).into_iter().map(|edge| ("selective acknowledgement", edge)))
+            .chain(segment.sack_edges(packet).into_iter().map(|edge| ("a selective acknowledgement", edge)))
         {
             let relative = number.wrapping_sub(*first);
             if relative > most {
-                return Err(format!("an {name} of {relative} leaves for a stream of {most}"));
+                return Err(format!("{name} of {relative} leaves for a stream of {most}"));
             }
         }
         Ok(())
@@ -163,7 +163,7 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
     let options = &world.options;
     let mut mentions_own = [false, false];
     for (number, client) in world.clients.iter().enumerate() {
-        let own = client.data().first().map(|_| options.client(number)).unwrap_or(options.client(number));
+        let own = options.client(number);
         let of_client = |message: String| format!("client {number} ({own}): {message}");
         let session = world.server.sessions.iter().find(|session| {
             let dialled_from = world.watch.seen.iter().find(|(from, _)| from.ip() == own);

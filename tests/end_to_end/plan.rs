@@ -34,6 +34,8 @@ pub(crate) enum Meaning {
     Listen(usize),
     /// The answer says where the client has to call for this transfer.
     Call(Form, usize),
+    /// An endpoint is announced, by the client or in the answer, and nobody calls.
+    Abandon(Form),
     /// The file goes.
     Transfer(usize),
     Auth,
@@ -59,6 +61,7 @@ impl Session {
             for _ in 0..writer.rng.range(1, 5) {
                 writer.chatter();
                 writer.transfers();
+                writer.change_of_mind();
             }
             writer.quit();
         }
@@ -130,14 +133,20 @@ impl Writer<'_> {
         let number = self.session.transfers.len();
         let transfer = self.file(number);
         let form = self.form();
+        let port = transfer.port;
         let (verb, name) = (if transfer.is_upload { "STOR" } else { "RETR" }, transfer.name.clone());
-        let listener = SocketAddr::new(self.options.client(self.client), transfer.port);
-        self.session.mentions_own |= crate::text::spellings(listener.ip()).iter().any(|text| name.contains(text));
+        let own = crate::text::spellings(self.options.client(self.client));
+        self.session.mentions_own |= own.iter().any(|text| name.contains(text));
         self.session.transfers.push(transfer);
         let moving = self.command(&format!("{verb} {name}"), Meaning::Transfer(number));
         if !form.is_active() {
             return [self.command(form.verb(), Meaning::Call(form, number)), moving];
         }
+        [self.announcement(form, port, Meaning::Listen(number)), moving]
+    }
+
+    fn announcement(&mut self, form: Form, port: u16, meaning: Meaning) -> Command {
+        let listener = SocketAddr::new(self.options.client(self.client), port);
         let dresses = self.options.class.dresses;
         let delimiter =
             if dresses && form == Form::Eprt { self.rng.pick(&['|', '!', '$', '/', '~', '%']) } else { '|' };
@@ -147,7 +156,20 @@ impl Writer<'_> {
         }
         let before = format!("{}{}", self.cased(form.verb()), self.blanks());
         let line = Line::announcing(&before, form, &endpoint, self.line_end());
-        [Command { line, meaning: Meaning::Listen(number) }, moving]
+        Command { line, meaning }
+    }
+
+    /// An announcement that nobody follows.
+    fn change_of_mind(&mut self) {
+        if !self.rng.percent(15) {
+            return;
+        }
+        let form = self.form();
+        let command = match form.is_active() {
+            true => self.announcement(form, self.options.first_port + 30, Meaning::Abandon(form)),
+            false => self.command(form.verb(), Meaning::Abandon(form)),
+        };
+        self.session.steps.push(vec![command]);
     }
 
     fn file(&mut self, number: usize) -> Transfer {
