@@ -29,6 +29,7 @@
 //! | [`masquerade`] | what the other side of a router would have seen | – | `std` |
 //! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
 //! | [`capture`] | pcap and pcapng | – | `capture` |
+//! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
 //!
 //! Beside them, [`event`] tells what happened, as data.
@@ -77,6 +78,8 @@ pub mod event;
 pub mod ftp;
 #[cfg(feature = "alloc")]
 pub mod helper;
+#[cfg(feature = "capture")]
+pub mod inspect;
 #[cfg(feature = "std")]
 pub mod masquerade;
 #[cfg(feature = "alloc")]

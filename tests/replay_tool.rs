@@ -2,13 +2,17 @@
 #![cfg(all(feature = "config", feature = "capture"))]
 #![allow(missing_docs)]
 
+mod common;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use common::{ACK, FIN, PSH_ACK, SYN, tcp};
 use ftp_conntrack::Instant;
 use ftp_conntrack::capture::{Direction, Interface, Reader, Writer};
+use ftp_conntrack::packet::link::LinkType;
 
 /// A frame of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,9 +358,27 @@ fn a_capture_from_anywhere_is_followed() {
     let path = bundled().join("router.pcapng");
     let told = run(&[path.to_str().unwrap()]);
     assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
-    told.assert_says(&["Router     none given", "Helper     on port 21\n", "C PORT 10,77,1,2,11,65\n"]);
+    told.assert_says(&[
+        "FTP        2 control connections to port 21; 8 data connections announced, 8 came\n",
+        "C PORT 10,77,1,2,11,65\n",
+        "the helper expects 198.51.100.9:* > 10.77.1.2:2881\n",
+        "C PORT 203,0,113,1,11,65\n",
+    ]);
     let elsewhere = run(&["--ports", "2121", path.to_str().unwrap()]);
-    elsewhere.assert_says(&["FTP        0 control connections", "Helper     on port 2121\n"]);
+    elsewhere.assert_says(&[
+        "FTP        0 control connections to port 2121; no data connection announced\n",
+        "Note       FTP is spoken on a port that is not watched: 198.51.100.9:21; --ports 2121,21\n",
+    ]);
+}
+
+#[test]
+fn help_tells_what_json_says() {
+    let told = run(&["--help"]);
+    assert_eq!(told.status, Some(0));
+    told.assert_says(&[
+        "--all",
+        "announced             an endpoint: sender, form, address, port, well_formed, wrong, foreign, helper",
+    ]);
 }
 
 #[test]
@@ -448,4 +470,208 @@ fn nobody_has_to_read_to_the_end() {
         let told: Told = child.wait_with_output().unwrap().into();
         assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""), "{arguments:?}");
     }
+}
+
+/// A capture on one device, of bare IP packets a millisecond apart.
+struct Anywhere(PathBuf);
+
+impl Anywhere {
+    fn new(name: &str, packets: &[Vec<u8>]) -> Self {
+        let path = env::temp_dir().join(format!("ftp-conntrack-anywhere-{}-{name}.pcapng", std::process::id()));
+        let device = Interface::named("eth0", LinkType::RAW);
+        let mut writer = Writer::new(fs::File::create(&path).unwrap(), &[device]).unwrap();
+        for (millis, packet) in (0..).zip(packets) {
+            writer.write(0, Instant::from_micros(1_000_000_000 + millis * 1000), Direction::Unknown, packet).unwrap();
+        }
+        writer.into_inner().unwrap();
+        Self(path)
+    }
+
+    fn run(&self, more: &[&str]) -> Told {
+        let mut arguments = vec![self.0.to_str().unwrap()];
+        arguments.extend(more);
+        run(&arguments)
+    }
+
+    fn events(&self) -> Vec<serde_json::Value> {
+        let told = self.run(&["--json"]);
+        assert_eq!(told.status, Some(0), "{told:?}");
+        told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Anywhere {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A session from this port: opened, greeted, these lines said in turn by server (`S`) and client (`C`), closed.
+fn dialogue(port: u16, lines: &[&str]) -> Vec<Vec<u8>> {
+    let (client, server) = (format!("10.77.1.2:{port}"), common::SERVER);
+    let mut next = [101, 501];
+    let mut packets = vec![
+        tcp(&client, server, SYN, 100, 0, ""),
+        tcp(server, &client, SYN | ACK, 500, 101, ""),
+        tcp(&client, server, ACK, 101, 501, ""),
+    ];
+    for line in lines {
+        let (who, text) = line.split_at(2);
+        let text = format!("{text}\r\n");
+        let side = usize::from(who == "S ");
+        let (from, to) = if side == 0 { (client.as_str(), server) } else { (server, client.as_str()) };
+        packets.push(tcp(from, to, PSH_ACK, next[side], next[1 - side], &text));
+        next[side] += text.len() as u32;
+    }
+    packets.push(tcp(&client, server, FIN | ACK, next[0], next[1], ""));
+    packets.push(tcp(server, &client, FIN | ACK, next[1], next[0] + 1, ""));
+    packets
+}
+
+#[test]
+fn a_story_of_a_capture_from_anywhere() {
+    let lines = [
+        "S 220 hi",
+        "C USER ftp",
+        "S 230 in",
+        "C PORT 10,77,1,2,4,300",
+        "S 500 no",
+        "C PORT 10,77,1,9,4,1",
+        "S 200 ok",
+    ];
+    let capture = Anywhere::new("story", &dialogue(4000, &lines));
+    let told = capture.run(&[]);
+    assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
+    told.assert_says(&[
+        ".pcapng: 12 frames in 0.011 s\n",
+        "FTP        1 control connection to port 21; 2 data connections announced, 0 came\n",
+        "Helper     Linux's helper would act on 1 of 2\n           1: not its sender's own address\n",
+        "Wrong      1 announcement is malformed\n           1 announced data connection never came\n",
+        "\nControl connection 1: 10.77.1.2:4000 > 198.51.100.9:21\n  frame       time\n",
+        "      1    +0.000000  opened by the client\n",
+        "      5    +0.004000  C USER ftp\n      6    +0.005000  S 230 in\n",
+        "      7    +0.006000  C PORT 10,77,1,2,4,300\n                        malformed: a number is out of range\n",
+        "the helper expects 198.51.100.9:* > 10.77.1.2:1324\n",
+        "the helper reads another endpoint: 10.77.1.2:1324\n      8    +0.007000  S 500 no\n",
+        "the helper does nothing: not its sender's own address\n                        nothing came: the capture was over\n",
+        "     12               closed by the client in frame 11, by the server in frame 12\n",
+    ]);
+    assert!(!told.stdout.contains('\x1b'), "no colours in a pipe");
+}
+
+#[test]
+fn events_of_a_capture_from_anywhere() {
+    let lines = ["S 220 hi", "C USER ftp", "S 230 in", "C PASV", "S 227 ok (198,51,100,9,4,1)", "C PASS secret"];
+    let mut packets = dialogue(4000, &lines);
+    packets.insert(8, tcp("10.77.1.2:4001", "198.51.100.9:1025", SYN, 7, 0, ""));
+    let capture = Anywhere::new("events", &packets);
+    let events = capture.events();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let expected =
+        ["new", "command", "reply", "command", "reply", "announced", "fulfilled", "destroyed", "destroyed", "summary"];
+    assert_eq!(names, expected);
+    assert!(!events.iter().any(|event| event.to_string().contains("secret")), "passwords are not told");
+    let announced = &events[5];
+    let mut expected = serde_json::json!({
+        "event": "announced", "frame": 8, "time": "1000.007000", "connection": "1", "sender": "server", "form": "227",
+        "address": "198.51.100.9", "port": 1025, "well_formed": true, "wrong": null, "foreign": false,
+        "helper": {"acts": true, "drops": false, "why": "expects the data connection", "address": null, "port": null},
+        "expected": {"protocol": "tcp", "source": "10.77.1.2", "source_port": 0, "destination": "198.51.100.9",
+            "destination_port": 1025},
+        "number": 1, "first_frame": 8, "line": "227 ok (198,51,100,9,4,1)",
+    });
+    assert_eq!(announced, &expected);
+    expected = serde_json::json!({
+        "event": "fulfilled", "frame": 9, "time": "1000.008000", "connection": "1.1", "master": "1", "number": 1,
+        "original": {"protocol": "tcp", "source": "10.77.1.2", "source_port": 4001, "destination": "198.51.100.9",
+            "destination_port": 1025},
+        "opener": "client", "began": "syn", "fit": "exact", "related": true,
+    });
+    assert_eq!(events[6], expected);
+    assert_eq!((&events[7]["login"], &events[8]["reason"]), (&"done".into(), &"never_answered".into()));
+    let summary = &events[9];
+    for (key, count) in [("frames", 12), ("sessions", 1), ("announcements", 1), ("handled", 1), ("data_failed", 1)] {
+        assert_eq!(summary[key], count, "{key}");
+    }
+}
+
+#[test]
+fn of_many_sessions_only_some_are_told() {
+    let mut packets = Vec::new();
+    for port in 5000..5100 {
+        let talks = ["S 220 hi", "C USER x", "S 331 word?", "C PASS y", "S 530 no"];
+        packets
+            .extend(dialogue(port, if port == 5050 { &["S 220 hi", "C NOOP", "C PORT 10,77,1,2,9"] } else { &talks }));
+    }
+    let capture = Anywhere::new("many", &packets);
+    let told = capture.run(&[]);
+    told.assert_says(&[
+        "FTP        100 control connections to port 21; 1 data connection announced, 0 came\n",
+        "\n99 control connections: login failed\n     99  10.77.1.2 > 198.51.100.9:21\n",
+        "\nControl connection 51: 10.77.1.2:5050 > 198.51.100.9:21\n",
+    ]);
+    assert_eq!(told.stdout.matches("Control connection ").count(), 1);
+    let all = capture.run(&["--all"]);
+    assert_eq!(all.stdout.matches("Control connection ").count(), 100);
+    assert!(all.stdout.starts_with("Control connection 1: "), "they are told as they end");
+    all.assert_says(&["\nCapture    ", "\nFTP        100 control connections to port 21; "]);
+    // More of the interesting ones than are shown.
+    let announcing: Vec<_> =
+        (5000..5030).flat_map(|port| dialogue(port, &["S 220 hi", "C NOOP", "C PORT 10,77,1,2,9,1"])).collect();
+    let told = Anywhere::new("interesting", &announcing).run(&[]);
+    assert_eq!(told.stdout.matches("Control connection ").count(), 20);
+    told.assert_says(&[
+        "... and 10 more control connections with something announced or wrong; --all tells of every one\n",
+    ]);
+}
+
+#[test]
+fn a_long_session_is_told_in_part() {
+    let lines: Vec<_> = std::iter::repeat_n("C PORT 10,77,1,2,9,1", 150).collect();
+    let capture = Anywhere::new("long", &dialogue(4000, &lines));
+    let told = capture.run(&[]);
+    assert_eq!(told.stdout.matches("C PORT").count(), 100);
+    told.assert_says(&["and 50 more; --all tells them\n"]);
+    assert_eq!(capture.run(&["--all"]).stdout.matches("C PORT").count(), 150);
+}
+
+#[test]
+fn copies_and_damage_are_told_once() {
+    let once = dialogue(4000, &["S 220 hi", "C NOOP", "C PORT 10,77,1,2,9,1"]);
+    let twice: Vec<_> = once.iter().flat_map(|packet| [packet.clone(), packet.clone()]).collect();
+    let capture = Anywhere::new("copies", &twice);
+    let told = capture.run(&[]);
+    told.assert_says(&[
+        "1 data connection announced",
+        "Note       8 packets are there more than once, and are told once\n",
+    ]);
+    assert_eq!(told.stdout.matches("C PORT").count(), 1);
+    let whole = fs::read(&capture.0).unwrap();
+    fs::write(&capture.0, &whole[..whole.len() - 7]).unwrap();
+    let told = capture.run(&[]);
+    assert_eq!(told.status, Some(0));
+    assert!(told.stderr.contains(": the file is cut short in frame 16, "), "{}", told.stderr);
+    told.assert_says(&["1 data connection announced", "1 damaged place in the capture\n"]);
+    assert_eq!(capture.events().iter().filter(|event| event["event"] == "damaged").count(), 1);
+}
+
+#[test]
+fn packets_of_a_capture_from_anywhere_are_written() {
+    let packets = dialogue(4000, &["S 220 hi"]);
+    let capture = Anywhere::new("write", &packets);
+    let written = capture.0.with_extension("written");
+    let told = capture.run(&["-w", written.to_str().unwrap()]);
+    assert_eq!(told.status, Some(0), "{told:?}");
+    let frames = Capture::read(&written).frames;
+    fs::remove_file(&written).unwrap();
+    assert_eq!(frames.into_iter().map(|frame| frame.bytes).collect::<Vec<_>>(), packets);
+}
+
+#[test]
+fn other_formats_are_named() {
+    let capture = Anywhere::new("foreign", &[]);
+    fs::write(&capture.0, b"snoop\0\0\0\0\0\0\x02\0\0\0\x04").unwrap();
+    let told = capture.run(&[]);
+    assert_eq!((told.status, told.stdout.as_str()), (Some(2), ""));
+    assert!(told.stderr.contains("not pcap or pcapng but snoop; to convert: editcap -F pcapng IN OUT"), "{told:?}");
 }

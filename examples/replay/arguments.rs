@@ -10,9 +10,12 @@ use ftp_conntrack::netfilter::Cidr;
 use crate::WRONG_INPUT;
 use crate::failure::{Failure, warn};
 
-/// Replays a capture through a router made from the router's own files, and tells what became of FTP in it.
+/// Tells the FTP story of a capture; with the files of the router that it was taken on, what that router makes of it.
+///
+/// Without --router nothing is translated: every control connection on one of the --ports is told of, what it announces,
+/// whether Linux's helper would act on that and if not why, and which data connections came.
 #[derive(Debug, Parser)]
-#[command(name = "replay", version)]
+#[command(name = "replay", version, after_long_help = JSON)]
 pub(crate) struct Arguments {
     /// The capture, pcap or pcapng [default: DIR's router.pcapng or router.pcap; without DIR the bundled recording]
     pub(crate) capture: Option<PathBuf>,
@@ -38,8 +41,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
-    /// Control ports to attach the helper to by number [default: 21 without --router; none with it, unless
-    /// net.netfilter.nf_conntrack_helper = 1]
+    /// Control ports: of servers to watch, or to attach the helper to by number [default: 21 without --router; none with
+    /// it, unless net.netfilter.nf_conntrack_helper = 1]
     #[arg(long, value_name = "PORT,PORT", value_delimiter = ',', value_parser = port)]
     pub(crate) ports: Vec<u16>,
 
@@ -52,10 +55,37 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub(crate) inside: Vec<Cidr>,
 
+    /// Tell of every control connection, in full and as each ends; the summary comes last then. Otherwise, of many, only of
+    /// those with something announced or something wrong. For captures without --router
+    #[arg(long)]
+    pub(crate) all: bool,
+
     /// One JSON object a line: events as they happen, a summary last
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// What `--json` writes without `--router`.
+const JSON: &str = "\
+With --json, one object a line, an event each; `frame` and `time` say where it was seen, `connection` on which control
+connection (its data connections are called 1.1, 1.2 ..., their control connection is their `master`). Without --router:
+
+  new                   a control connection: original, reply, began, tunnel
+  command, reply        what was said, where it matters to data connections: line; code, answers
+  announced             an endpoint: sender, form, address, port, well_formed, wrong, foreign, helper {acts, drops, why,
+                        address, port}, expected, number, first_frame, line
+  announced_again       the same line sent again
+  partial_announcement  the helper would drop a packet that begins like an announcement: sender, form
+  fulfilled             a data connection: number (of the announcement), original, opener, began, fit, related
+  unfulfilled           none came: number, reason
+  gap, cut              bytes that the capture lacks, that it cut off
+  tls, clear            nothing more can be read, can be read again
+  destroyed             a connection is over: packets, bytes, reason, seconds, fin, reset, reset_by
+  elsewhere             FTP on a port that is not watched: server, client, port
+  damaged               the capture is damaged there: error
+  summary               counts, last
+
+With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...";
 
 /// Whom the router behaves like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

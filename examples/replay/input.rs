@@ -10,9 +10,6 @@ use ftp_conntrack::replay::{Options, Replay};
 use crate::arguments::{Arguments, Behaviour};
 use crate::failure::{Failure, warn};
 
-/// Where the helper listens when nothing says where.
-const FTP: u16 = 21;
-
 /// A capture on its way through a router, before the first packet.
 pub(crate) struct Input {
     /// The router's files; `None` for a capture from anywhere.
@@ -30,9 +27,8 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) fn open(arguments: &Arguments) -> Result<Self, Failure> {
         match (&arguments.router, &arguments.capture) {
-            (None, Some(capture)) => Self::from_anywhere(capture, arguments),
             (Some(router), capture) => Self::of_router(router, capture.as_deref(), arguments),
-            (None, None) => Self::of_router(&bundled()?, None, arguments),
+            (None, _) => Self::of_router(&bundled()?, None, arguments),
         }
     }
 
@@ -49,7 +45,7 @@ impl Input {
             Failure::of_file(path, "has no router.pcapng or router.pcap; put one there or name a CAPTURE")
         })?;
         let capture = open(&capture_path)?;
-        let replay = Replay::new(&directory, options(arguments, &[])).map_err(|error| in_directory(path, error))?;
+        let replay = Replay::new(&directory, options(arguments)).map_err(|error| in_directory(path, error))?;
         Ok(Self {
             directory: Some(directory),
             router_name: name_of(path),
@@ -60,25 +56,9 @@ impl Input {
             ports: arguments.ports.clone(),
         })
     }
-
-    fn from_anywhere(capture_path: &Path, arguments: &Arguments) -> Result<Self, Failure> {
-        let capture = open(capture_path)?;
-        let options = options(arguments, &[FTP]);
-        let ports = options.ports.clone();
-        let replay = Replay::anywhere(options).map_err(Failure::new)?;
-        Ok(Self {
-            directory: None,
-            router_name: String::new(),
-            capture_path: capture_path.to_owned(),
-            capture_name: name_of(capture_path),
-            capture,
-            replay,
-            ports,
-        })
-    }
 }
 
-fn options(arguments: &Arguments, default_ports: &[u16]) -> Options {
+fn options(arguments: &Arguments) -> Options {
     let mut options = Options::default();
     // Also where nobody asks for the differences: what the router's own machine sent can only be told from what it
     // forwarded by comparing.
@@ -87,7 +67,7 @@ fn options(arguments: &Arguments, default_ports: &[u16]) -> Options {
         Some(Behaviour::Exact) => ftp_conntrack::Behaviour::Exact,
         _ => ftp_conntrack::Behaviour::Linux,
     };
-    options.ports = if arguments.ports.is_empty() { default_ports.into() } else { arguments.ports.clone() };
+    options.ports = arguments.ports.clone();
     options
 }
 
@@ -100,7 +80,7 @@ fn bundled() -> Result<PathBuf, Failure> {
     Err(Failure::of_file(&path, "the bundled recording is not there; name a CAPTURE or a --router DIR"))
 }
 
-fn open(path: &Path) -> Result<Reader<File>, Failure> {
+pub(crate) fn open(path: &Path) -> Result<Reader<File>, Failure> {
     if fs::metadata(path).is_ok_and(|file| file.is_dir()) {
         return Err(Failure::of_file(path, "is a directory, no capture; with a router's files in it: --router DIR"));
     }
@@ -112,6 +92,6 @@ fn in_directory(path: &Path, error: impl std::fmt::Display) -> Failure {
 }
 
 /// The last part of a path.
-fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().escape_debug().to_string()
 }

@@ -89,7 +89,7 @@ impl<'o> JsonLines<'o> {
     }
 
     fn write(&mut self, object: Object) {
-        self.output.line(format_args!("{}}}", object.0));
+        self.output.line(object.finish());
     }
 }
 
@@ -181,16 +181,21 @@ impl Sink for JsonLines<'_> {
 }
 
 /// An object being written, its last brace missing; unlike a map of serde_json's it keeps its keys in order.
-struct Object(String);
+pub(crate) struct Object(String);
 
 impl Object {
-    fn new(event: &str) -> Self {
+    pub(crate) fn new(event: &str) -> Self {
         Self(format!("{{\"event\":{}", Value::from(event)))
     }
 
-    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.0 += &format!(",{}:{}", Value::from(key), value.into());
         self
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        self.0.push('}');
+        self.0
     }
 }
 
@@ -233,7 +238,7 @@ fn shift(router: &Router, connection: ConnectionId, sender: Sender) -> Value {
     })
 }
 
-fn tuple(tuple: &Tuple) -> Value {
+pub(crate) fn tuple(tuple: &Tuple) -> Value {
     let (protocol, source, destination) = (tuple.protocol().name(), tuple.source(), tuple.destination());
     match tuple.protocol() {
         Protocol::ICMP | Protocol::ICMPV6 => {
@@ -252,7 +257,7 @@ fn tuple(tuple: &Tuple) -> Value {
 }
 
 /// The name of a variant in snake case.
-fn snake(variant: &impl std::fmt::Debug) -> String {
+pub(crate) fn snake(variant: &impl std::fmt::Debug) -> String {
     let name = format!("{variant:?}");
     let mut snake = String::new();
     for letter in name.chars().take_while(char::is_ascii_alphanumeric) {

@@ -1,17 +1,19 @@
-//! Replays a capture through a router made from the router's own files, and tells what became of FTP in it.
+//! Tells the FTP story of a capture; with the files of the router that it was taken on, what that router makes of it.
 //!
 //! ```text
 //! replay                                 the bundled recording
 //! replay --router DIR [CAPTURE]          a router of one's own
 //! replay --router DIR --verify           does the library send what that router sent?
-//! replay CAPTURE                         any capture; packets are followed, nothing is translated
+//! replay CAPTURE                         any capture, from anywhere: what FTP there is in it
 //! ```
 //!
 //! Exit status: 0 done (with `--verify`: all agree), 1 something differs, 2 the arguments or an input are wrong.
 
+mod anywhere;
 mod arguments;
 mod decode;
 mod differences;
+mod facts;
 mod failure;
 mod fan;
 mod input;
@@ -20,6 +22,7 @@ mod notices;
 mod output;
 mod progress;
 mod record;
+mod seen;
 mod session;
 mod story;
 mod style;
@@ -64,8 +67,11 @@ fn main() -> ExitCode {
 /// Whether all agrees, as far as it was compared.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     arguments.check()?;
+    if let (None, Some(capture)) = (&arguments.router, &arguments.capture) {
+        return anywhere::run(capture, arguments).map(|()| true);
+    }
     let mut input = Input::open(arguments)?;
-    let mut recorder = Recorder::create(arguments.write.as_deref(), &input)?;
+    let mut recorder = Recorder::of_router(arguments.write.as_deref(), &input)?;
     let mut notices = Notices::new(&input.capture_name);
     let mut output = Output::standard();
     let mut sinks: [&mut dyn Sink; 2] = [&mut recorder, &mut notices];

@@ -36,6 +36,13 @@ impl Progress {
 
 impl Sink for Progress {
     fn packet(&mut self, _: Seen<'_>, _: Verdict, _: &Router) {
+        self.count();
+    }
+}
+
+impl Progress {
+    /// One packet more.
+    pub(crate) fn count(&mut self) {
         self.packets += 1;
         let Some(shown) = &mut self.shown else { return };
         if self.packets.is_multiple_of(STRIDE) && shown.elapsed() >= PATIENCE {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use ftp_conntrack::Instant;
 use ftp_conntrack::capture::{Direction, Interface, WriteError, Writer};
 use ftp_conntrack::packet::link::LinkType;
 use ftp_conntrack::replay::{Seen, Sink};
@@ -19,15 +20,21 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn create(path: Option<&Path>, input: &Input) -> Result<Self, Failure> {
+    /// For what leaves a router.
+    pub(crate) fn of_router(path: Option<&Path>, input: &Input) -> Result<Self, Failure> {
+        let interfaces = input.replay.router().interfaces();
+        let described: Vec<_> = interfaces.iter().map(|i| Interface::named(i.name.as_str(), LinkType::RAW)).collect();
+        Self::create(path, &input.capture_path, &described)
+    }
+
+    /// For packets on these interfaces; `capture` is what is read meanwhile.
+    pub(crate) fn create(path: Option<&Path>, capture: &Path, interfaces: &[Interface]) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self { path: PathBuf::new(), writer: None, failed: None }) };
-        if is_same(path, &input.capture_path) {
+        if is_same(path, capture) {
             return Err(Failure::of_file(path, "is the capture that is read; write to another file"));
         }
         let file = File::create(path).map_err(|error| Failure::of_file(path, cannot_write(error)))?;
-        let interfaces = input.replay.router().interfaces();
-        let described: Vec<_> = interfaces.iter().map(|i| Interface::named(i.name.as_str(), LinkType::RAW)).collect();
-        let writer = Writer::new(file, &described).map_err(|error| Failure::of_file(path, error))?;
+        let writer = Writer::new(file, interfaces).map_err(|error| Failure::of_file(path, error))?;
         Ok(Self { path: path.to_owned(), writer: Some(writer), failed: None })
     }
 
@@ -40,9 +47,16 @@ impl Recorder {
 
 impl Sink for Recorder {
     fn leaves(&mut self, packet: Seen<'_>, _: &Router) {
+        self.write(packet.interface, packet.time, packet.bytes);
+    }
+}
+
+impl Recorder {
+    /// A packet leaves.
+    pub(crate) fn write(&mut self, interface: usize, time: Instant, bytes: &[u8]) {
         let Some(writer) = &mut self.writer else { return };
         if self.failed.is_none() {
-            self.failed = writer.write(packet.interface, packet.time, Direction::Out, packet.bytes).err();
+            self.failed = writer.write(interface, time, Direction::Out, bytes).err();
         }
     }
 }

@@ -1,10 +1,14 @@
 //! One control connection, and what came of it.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use ftp_conntrack::Instant;
 use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::{Counters, Direction, TcpState, Tuple};
 use ftp_conntrack::event::{DestroyReason, DropReason};
 use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::inspect::{Helper, How, Unfulfilled};
 use ftp_conntrack::packet::TcpFlags;
 
 use crate::talk::Talk;
@@ -21,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) opened: Moment,
     /// Whether its first packet was seen.
     pub(crate) begun: bool,
+    /// What carries it, if it comes in a tunnel.
+    pub(crate) tunnel: Option<String>,
     /// From the client, as it arrives.
     pub(crate) original: Tuple,
     /// From the server, as it arrives.
@@ -38,6 +44,10 @@ pub(crate) enum Step {
     Announced(Box<Announced>),
     /// A packet of it, or of one of its data connections, was dropped.
     Dropped { at: Moment, reason: DropReason, what: String },
+    /// Something about the capture, or about what can be read.
+    Noted { at: Moment, what: String, bad: bool },
+    /// So many more, which are not kept.
+    More(u64),
 }
 
 pub(crate) struct Said {
@@ -76,13 +86,29 @@ pub(crate) enum Outcome {
     /// Not the speaker's address.
     Foreign,
     Refused(DropReason),
+    /// Only looked at.
+    Seen(Box<Seen>),
+}
+
+/// What was seen of an announcement, where nothing is translated.
+pub(crate) struct Seen {
+    /// What is wrong with it.
+    pub(crate) wrong: Option<String>,
+    /// What Linux's helper makes of it.
+    pub(crate) helper: Helper,
+    /// The endpoint that the helper reads, where that is another.
+    pub(crate) helper_reads: Option<(IpAddr, u16)>,
+    /// The data connections, each with what is to be said of how it fits.
+    pub(crate) data: Vec<(Data, Option<&'static str>)>,
+    /// Why none came.
+    pub(crate) unfulfilled: Option<Unfulfilled>,
 }
 
 impl Outcome {
     pub(crate) const fn expected(&self) -> Option<Tuple> {
         match self {
             Self::Expected(tuple) | Self::Came(tuple, _) | Self::GivenUp(tuple, ..) => Some(*tuple),
-            Self::Foreign | Self::Refused(_) => None,
+            Self::Foreign | Self::Refused(_) | Self::Seen(_) => None,
         }
     }
 
@@ -107,12 +133,24 @@ pub(crate) struct Ending {
     /// The first reset.
     pub(crate) reset: Option<(Direction, u64)>,
     pub(crate) state: Option<TcpState>,
-    pub(crate) counters: [Counters; 2],
+    /// What was sent, by direction; bytes with all headers where a router counted them, else of the stream.
+    pub(crate) packets: [u64; 2],
+    pub(crate) bytes: [u64; 2],
+    /// From the first packet to the last.
+    pub(crate) duration: Option<Duration>,
+    /// How it ended, where only that was looked at.
+    pub(crate) how: Option<How>,
     /// Set when the table has forgotten it.
     pub(crate) forgotten: Option<(Moment, DestroyReason)>,
 }
 
 impl Ending {
+    /// What a tracker counted.
+    pub(crate) fn count(&mut self, counters: [Counters; 2]) {
+        self.packets = counters.map(|way| way.packets);
+        self.bytes = counters.map(|way| way.bytes);
+    }
+
     /// A segment went through.
     pub(crate) fn see(&mut self, frame: u64, direction: Direction, flags: TcpFlags) {
         if flags.has(TcpFlags::FIN) {

@@ -134,7 +134,7 @@ impl Sink for Story {
             }
             Event::Destroyed { connection, counters, reason, .. } => {
                 if let Some(ending) = self.ending(*connection) {
-                    ending.counters = *counters;
+                    ending.count(*counters);
                     ending.forgotten = Some((at, *reason));
                 }
             }
@@ -167,7 +167,7 @@ impl Story {
             let connection = router.conntrack().get(id);
             if let (Some(connection), Some(ending)) = (connection, self.ending(id)) {
                 ending.state = connection.tcp_state();
-                ending.counters = [Direction::Original, Direction::Reply].map(|way| connection.counters(way));
+                ending.count([Direction::Original, Direction::Reply].map(|way| connection.counters(way)));
             }
         }
     }
@@ -207,7 +207,7 @@ impl Story {
         self.roles.insert(id, Role::Control { session });
         let begun = self.current.flags().is_some_and(|flags| flags.has(TcpFlags::SYN));
         let (talk, ending) = (Talk::default(), Ending::default());
-        self.sessions.push(Session { opened, begun, original, reply, steps: Vec::new(), talk, ending });
+        self.sessions.push(Session { opened, begun, tunnel: None, original, reply, steps: Vec::new(), talk, ending });
         session
     }
 

@@ -3,6 +3,7 @@
 use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::Direction;
 use ftp_conntrack::ftp::{Command, Reply};
+use ftp_conntrack::inspect::Dialogue;
 use ftp_conntrack::packet::Segment;
 
 use crate::decode::{escaped, short};
@@ -14,8 +15,7 @@ const WIDTH: usize = 100;
 #[derive(Default)]
 pub(crate) struct Talk {
     next: [Option<SequenceNumber>; 2],
-    /// Whether the reply to what the client said last is of interest.
-    answer_wanted: bool,
+    dialogue: Dialogue,
     /// Whether the last segment was heard before.
     heard: bool,
 }
@@ -40,8 +40,11 @@ impl Talk {
         let mut heard = Vec::new();
         for (index, line) in lines.filter(|(_, line)| line.ends_with(b"\n")) {
             let matters = match direction {
-                Direction::Original => self.command(line),
-                Direction::Reply => self.reply(line),
+                Direction::Original => Command::parse(line).is_some_and(|command| self.dialogue.command(&command)),
+                Direction::Reply => {
+                    let answer = Reply::parse(line).and_then(|reply| self.dialogue.reply(&reply));
+                    answer.is_some_and(|answer| answer.matters)
+                }
             };
             if matters {
                 heard.push(Line { index, text: text(line) });
@@ -54,33 +57,6 @@ impl Talk {
     pub(crate) const fn was_heard(&self) -> bool {
         self.heard
     }
-
-    fn command(&mut self, line: &[u8]) -> bool {
-        let Some(command) = Command::parse(line) else { return false };
-        let (matters, answer) = match command {
-            Command::User(_) => (true, false),
-            Command::Port(_) | Command::Eprt(_) | Command::Lprt(_) => (true, true),
-            Command::Pasv | Command::Epsv(_) | Command::Lpsv => (true, true),
-            Command::Auth(_) | Command::Ccc | Command::Abor | Command::Quit => (true, true),
-            Command::Other { verb, .. } => (is_transfer(verb), is_transfer(verb)),
-            _ => (false, false),
-        };
-        self.answer_wanted = answer;
-        matters
-    }
-
-    fn reply(&mut self, line: &[u8]) -> bool {
-        let Some(reply) = Reply::parse(line).filter(|reply| !reply.continues) else { return false };
-        let wanted = self.answer_wanted;
-        // After a preliminary reply comes another.
-        self.answer_wanted &= reply.code < 200;
-        wanted || reply.code >= 400 || matches!(reply.code, 227..=229 | 234)
-    }
-}
-
-fn is_transfer(verb: &[u8]) -> bool {
-    let verbs: [&[u8]; 7] = [b"RETR", b"STOR", b"STOU", b"APPE", b"LIST", b"NLST", b"MLSD"];
-    verbs.iter().any(|transfer| verb.eq_ignore_ascii_case(transfer))
 }
 
 /// The line of a segment with this index, complete or not.
@@ -88,7 +64,8 @@ pub(crate) fn line_at(payload: &[u8], index: usize) -> Option<String> {
     payload.split_inclusive(|byte| *byte == b'\n').nth(index).map(text)
 }
 
-fn text(line: &[u8]) -> String {
+/// A line as it is shown.
+pub(crate) fn text(line: &[u8]) -> String {
     let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
     short(&escaped(line.get(..end).unwrap_or_default()), WIDTH)
 }

@@ -3,11 +3,12 @@
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::Direction;
 use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::inspect::{Helper, Unfulfilled};
 use ftp_conntrack::replay::Summary;
 
 use crate::input::Input;
 use crate::output::Output;
-use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Session, Step};
+use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
 use crate::story::Story;
 use crate::style::Style;
 use crate::words::{
@@ -22,7 +23,7 @@ const LABEL: usize = 11;
 
 /// Tells it, from the summary to the tables.
 pub(crate) fn tell(story: &Story, input: &Input, summary: &Summary, output: &mut Output) {
-    let mut teller = Teller { style: Style::standard(), output, start: story.first.unwrap_or_default() };
+    let mut teller = Teller::new(output, story.first.unwrap_or_default());
     teller.summary(story, input, summary);
     teller.router(input);
     for (number, session) in story.sessions.iter().enumerate() {
@@ -33,14 +34,18 @@ pub(crate) fn tell(story: &Story, input: &Input, summary: &Summary, output: &mut
     teller.tables(story, input);
 }
 
-struct Teller<'o> {
-    style: Style,
-    output: &'o mut Output,
-    /// When the capture begins.
+/// Writes for people; times are told from the start of the capture.
+pub(crate) struct Teller<'o> {
+    pub(crate) style: Style,
+    pub(crate) output: &'o mut Output,
     start: Instant,
 }
 
-impl Teller<'_> {
+impl<'o> Teller<'o> {
+    pub(crate) fn new(output: &'o mut Output, start: Instant) -> Self {
+        Self { style: Style::standard(), output, start }
+    }
+
     fn summary(&mut self, story: &Story, input: &Input, summary: &Summary) {
         let place = match input.router_name.as_str() {
             "" => input.capture_name.clone(),
@@ -65,11 +70,7 @@ impl Teller<'_> {
     }
 
     fn router(&mut self, input: &Input) {
-        let Some(directory) = &input.directory else {
-            self.label("Router", "none given: each packet passes one that has no rules and translates nothing");
-            self.label("Helper", &format!("on port {}", ports(&input.ports)));
-            return;
-        };
+        let Some(directory) = &input.directory else { return };
         let interfaces = input.replay.router().interfaces();
         let width = interfaces.iter().map(|interface| interface.name.len()).max().unwrap_or(0);
         let own = interfaces.iter().filter(|interface| interface.addresses.iter().any(|a| !a.address.is_loopback()));
@@ -86,14 +87,18 @@ impl Teller<'_> {
         }
     }
 
-    fn session(&mut self, number: usize, session: &Session) {
+    pub(crate) fn session(&mut self, number: usize, session: &Session) {
         let line = format!("Control connection {number}: {}", session.original);
         self.output.line(self.style.heading(line));
         if let Some(translated) = behind_nat(&session.original, &session.reply) {
             self.output.line(format_args!("    the server sees {}", self.style.changed(translated.to_string())));
         }
         self.output.line(self.style.faint("  frame       time"));
-        self.at(session.opened, if session.begun { "opened by the client" } else { "picked up in mid-stream" });
+        let begins = if session.begun { "opened by the client" } else { "picked up in mid-stream" };
+        match &session.tunnel {
+            Some(tunnel) => self.at(session.opened, &format!("{begins}, in a tunnel: {tunnel}")),
+            None => self.at(session.opened, begins),
+        }
         let nothing: &[Step] = &[];
         for (place, step) in session.steps.iter().enumerate() {
             let (before, after) = session.steps.split_at_checked(place).unwrap_or((nothing, nothing));
@@ -121,6 +126,11 @@ impl Teller<'_> {
                 }
                 _ => self.at(*at, &format!("{} {what}", self.style.bad(format!("dropped, {reason}:")))),
             },
+            Step::Noted { at, what, bad } => {
+                let what = if *bad { self.style.bad(what) } else { self.style.faint(what) };
+                self.at(*at, &what);
+            }
+            Step::More(steps) => self.under(&self.style.faint(format!("and {steps} more; --all tells them"))),
         }
     }
 
@@ -157,7 +167,34 @@ impl Teller<'_> {
             Outcome::Foreign => {
                 self.under(&self.style.bad("  not the speaker's address: nothing is expected, nothing rewritten"));
             }
+            Outcome::Seen(seen) => self.seen(seen, announced.said.sender),
             outcome => self.expected(outcome, announced.said.sender),
+        }
+    }
+
+    fn seen(&mut self, seen: &Seen, speaker: Sender) {
+        if let Some(wrong) = &seen.wrong {
+            self.under(&self.style.bad(format!("  malformed: {wrong}")));
+        }
+        match seen.helper {
+            Helper::Acts { expected } => self.under(&format!("  the helper expects {}", expectation(&expected))),
+            Helper::Drops(_) => self.under(&self.style.bad(format!("  helper: {}", seen.helper))),
+            _ => self.under(&format!("  the helper does nothing: {}", seen.helper)),
+        }
+        if let Some((address, port)) = seen.helper_reads {
+            let there = std::net::SocketAddr::new(address, port);
+            self.under(&self.style.changed(format!("  the helper reads another endpoint: {there}")));
+        }
+        for (data, remark) in &seen.data {
+            if let Some(remark) = remark {
+                self.under(&self.style.changed(format!("  {remark}")));
+            }
+            self.data(data, speaker.other());
+        }
+        match seen.unfulfilled {
+            Some(why @ Unfulfilled::NotCaptured) => self.under(&self.style.faint(format!("  {why}"))),
+            Some(why) => self.under(&self.style.bad(format!("  nothing came: {why}"))),
+            None => {}
         }
     }
 
@@ -191,11 +228,12 @@ impl Teller<'_> {
         }
         let speakers = [opener, opener.other()];
         let ways = [Direction::Original, Direction::Reply].map(|way| {
-            let counters = data.ending.counters[way as usize];
+            let (packets, bytes) = (data.ending.packets[way as usize], data.ending.bytes[way as usize]);
             let who = name(speakers[way as usize]);
-            format!("{who} {}, {} bytes", plural(counters.packets, "packet"), counters.bytes)
+            format!("{who} {}, {bytes} bytes", plural(packets, "packet"))
         });
-        self.under(&format!("      sent: {}", ways.join("; ")));
+        let within = data.ending.duration.map(|time| format!(", in {:.3} s", time.as_secs_f64())).unwrap_or_default();
+        self.under(&format!("      sent: {}{within}", ways.join("; ")));
         self.under(&format!("      {}", how_ended(&data.ending, speakers)));
     }
 
@@ -253,7 +291,7 @@ impl Teller<'_> {
         }
     }
 
-    fn label(&mut self, label: &str, text: &str) {
+    pub(crate) fn label(&mut self, label: &str, text: &str) {
         let label = self.style.heading(format!("{label:LABEL$}"));
         self.output.line(format_args!("{label}{text}"));
     }

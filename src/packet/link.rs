@@ -271,7 +271,7 @@ fn after_ether_type(frame: &[u8], at: usize, depth: usize) -> Result<Payload, Li
 }
 
 /// What `ether_type` announces at `at`; at most `depth` further headers are followed.
-fn announced(ether_type: u16, frame: &[u8], at: usize, depth: usize) -> Result<Payload, LinkError> {
+pub(super) fn announced(ether_type: u16, frame: &[u8], at: usize, depth: usize) -> Result<Payload, LinkError> {
     match ether_type {
         IPV4 => Ok(Payload::ip(Family::V4, at)),
         IPV6 => Ok(Payload::ip(Family::V6, at)),

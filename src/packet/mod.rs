@@ -40,6 +40,7 @@ pub mod link;
 #[cfg(feature = "alloc")]
 mod mss;
 mod protocol;
+pub mod tunnel;
 
 pub use buffer::{BadRange, Packet, ReplaceError};
 #[cfg(feature = "alloc")]

@@ -21,7 +21,7 @@ const MAX_HEADER: usize = 256;
 
 /// Packets that come in parts: so many at once, in memory taken at construction.
 #[derive(Debug)]
-pub(super) struct Fragments {
+pub(crate) struct Fragments {
     queues: Box<[Queue]>,
 }
 
@@ -56,7 +56,7 @@ struct Key {
 }
 
 /// What became of a part.
-pub(super) enum Gathered {
+pub(crate) enum Gathered {
     /// Others are missing.
     Waits,
     /// It does not fit, or there is no room.
@@ -66,11 +66,11 @@ pub(super) enum Gathered {
 }
 
 /// A packet whose parts are all there. Its queue is to be [given back](Fragments::give_back).
-pub(super) struct Whole {
+pub(crate) struct Whole {
     queue: usize,
-    pub(super) buffer: Box<[u8]>,
+    pub(crate) buffer: Box<[u8]>,
     /// Where in the buffer it stands.
-    pub(super) range: Range<usize>,
+    pub(crate) range: Range<usize>,
     /// Offset and length of the parts it came in, in order.
     pub(super) parts: Vec<(u16, u16)>,
     /// The longest part, headers included.
@@ -80,7 +80,7 @@ pub(super) struct Whole {
 }
 
 impl Fragments {
-    pub(super) fn new(queues: usize) -> Self {
+    pub(crate) fn new(queues: usize) -> Self {
         let queue = || Queue {
             key: None,
             deadline: Instant::NEVER,
@@ -96,7 +96,7 @@ impl Fragments {
     }
 
     /// Takes a part in.
-    pub(super) fn gather(
+    pub(crate) fn gather(
         &mut self,
         now: Instant,
         interface: Option<usize>,
@@ -152,7 +152,7 @@ impl Fragments {
     }
 
     /// Gives the memory of a whole packet back.
-    pub(super) fn give_back(&mut self, whole: Whole) {
+    pub(crate) fn give_back(&mut self, whole: Whole) {
         if let Some(queue) = self.queues.get_mut(whole.queue) {
             queue.key = None;
             queue.buffer = whole.buffer;

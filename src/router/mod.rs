@@ -42,6 +42,8 @@ mod interfaces;
 mod outbox;
 mod walk;
 
+#[cfg_attr(not(feature = "capture"), allow(unused_imports))]
+pub(crate) use fragments::{Fragments, Gathered};
 pub use interfaces::{Interface, InterfaceAddress, Route, RouteKind, Scope};
 pub use outbox::{Outbox, Outgoing, Way};
 
@@ -57,7 +59,6 @@ use crate::nat::{Choices, Nat};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
 use crate::packet::{Family, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
-use fragments::Fragments;
 use interfaces::Network;
 
 /// What a router is made of.

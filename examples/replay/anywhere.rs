@@ -1,0 +1,78 @@
+//! A capture from anywhere: nothing is translated, and what FTP there is in it is told.
+
+use std::path::Path;
+
+use ftp_conntrack::capture::{Interface, ReadError};
+use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, Sink, Summary};
+use ftp_conntrack::packet::link::LinkType;
+
+use crate::arguments::Arguments;
+use crate::facts::JsonFacts;
+use crate::failure::Failure;
+use crate::input;
+use crate::notices::Notices;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::record::Recorder;
+use crate::seen::Watched;
+
+/// Tells it.
+pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
+    let mut capture = input::open(path)?;
+    let name = input::name_of(path);
+    let mut options = Options::default();
+    if !arguments.ports.is_empty() {
+        options.ports.clone_from(&arguments.ports);
+    }
+    let ports = options.ports.clone();
+    let interface = Interface::named("capture", LinkType::RAW);
+    let mut recorder = Recorder::create(arguments.write.as_deref(), path, &[interface])?;
+    let mut notices = Notices::new(&name);
+    let mut output = Output::standard();
+    let mut inspector = Inspector::new(options);
+    let mut look = |first: &mut dyn Sink, progress: Progress| -> Summary {
+        let others = (&mut recorder, &mut notices);
+        inspector.run(&mut capture, &mut Listeners { first, recorder: others.0, notices: others.1, progress })
+    };
+    if arguments.json {
+        let mut lines = JsonFacts::new(&mut output);
+        let summary = look(&mut lines, Progress::beside_lines());
+        lines.summary(&summary);
+    } else {
+        let progress = if arguments.all { Progress::beside_lines() } else { Progress::alone() };
+        let mut watched = Watched::new(arguments.all.then_some(&mut output));
+        let summary = look(&mut watched, progress);
+        watched.finish().tell(&name, &ports, &summary, &mut output);
+    }
+    notices.finish()?;
+    recorder.finish()?;
+    output.finish()
+}
+
+/// All who listen.
+struct Listeners<'l> {
+    first: &'l mut dyn Sink,
+    recorder: &'l mut Recorder,
+    notices: &'l mut Notices,
+    progress: Progress,
+}
+
+impl Sink for Listeners<'_> {
+    fn frame(&mut self, at: Moment) {
+        self.progress.count();
+        self.first.frame(at);
+    }
+
+    fn packet(&mut self, at: Moment, bytes: &[u8]) {
+        self.recorder.write(0, at.time, bytes);
+    }
+
+    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
+        self.first.fact(at, fact);
+    }
+
+    fn broken(&mut self, error: &ReadError) {
+        self.first.broken(error);
+        self.notices.damaged(error);
+    }
+}

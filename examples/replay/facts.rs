@@ -1,0 +1,236 @@
+//! `--json` without `--router`: what is seen of FTP, one object a line.
+//!
+//! As with `--router`: every line begins with `event`, its keys come in the order below, values are `null` where there is
+//! nothing to say, and what has a name there has the same name here.
+//!
+//! | `event` | further keys |
+//! |---|---|
+//! | `new` | `frame` `time` `connection` `original` `reply` `began` `tunnel`: a control connection |
+//! | `command` | `frame` `time` `connection` `line`; those that matter to data connections |
+//! | `reply` | `frame` `time` `connection` `code` `line` `answers`; likewise |
+//! | `announced` | `frame` `time` `connection` `sender` `form` `address` `port` `well_formed` `wrong` `foreign` `helper` `expected` `number` `first_frame` `line` |
+//! | `announced_again` | `frame` `time` `connection` `sender` `form` `helper` `number` `line` |
+//! | `partial_announcement` | `frame` `time` `connection` `sender` `form`: the helper would drop a packet that begins so and announces nothing |
+//! | `fulfilled` | `frame` `time` `connection` `master` `number` `original` `opener` `began` `fit` `related`: a data connection |
+//! | `unfulfilled` | `frame` `time` `master` `number` `reason` |
+//! | `gap` `cut` | `frame` `time` `connection` `sender` `bytes`: not in the capture; cut off from a packet |
+//! | `tls` | `frame` `time` `connection` `how` |
+//! | `clear` | `frame` `time` `connection` |
+//! | `destroyed` | `frame` `time` `connection` `original` `packets` `bytes` `reason` `seconds` `fin` `reset` `reset_by`, and for a control connection `login` `tls` `commands` `announcements` |
+//! | `elsewhere` | `frame` `time` `server` `client` `port`: FTP on a port that is not watched |
+//! | `damaged` | `error` |
+//! | `summary` | the counts of the whole capture, last |
+//!
+//! | value | is |
+//! |---|---|
+//! | `connection` `master` | text that names a connection: `"3"`; its data connections are `"3.1"`, by the `number` of the announcement |
+//! | `original` `reply` `expected` | `{"protocol","source","source_port","destination","destination_port"}`; in `expected`, source port 0 is any |
+//! | `form` | `PORT`, `EPRT`, `LPRT`, `227`, `228`, `229` |
+//! | `address` `port` | what the text says, as far as it can be understood; with 229 the server's own address |
+//! | `wrong` | what is wrong with it; `null` if it is well formed |
+//! | `foreign` | whether the address is not its sender's own |
+//! | `helper` | `{"acts","drops","why","address","port"}`: whether Linux's helper expects the data connection, or drops the packet; why not; and the endpoint that it reads, where that is another |
+//! | `began` | `syn`, `syn_ack`, `mid_stream` |
+//! | `fit` | `exact`, `own_address` (not the address announced, but the announcer's), `other_source` |
+//! | `related` | whether Linux's tracker takes it for the expected one |
+//! | `reason` | of `unfulfilled`: `refused`, `not_captured` (the server says that it came), `replaced`, `over`, `end_of_capture`; of `destroyed`: `closed`, `half_closed`, `reset`, `refused`, `never_answered`, `open` |
+//! | `packets` `bytes` `fin` | two numbers: of the client, or who opened the data connection; of the other side |
+
+use std::net::SocketAddr;
+
+use ftp_conntrack::capture::ReadError;
+use ftp_conntrack::conntrack::Tuple;
+use ftp_conntrack::inspect::{Announced, Data, Ended, Ending, Fact, Helper, Moment, Opened, Sink, Summary};
+use ftp_conntrack::packet::Protocol;
+use serde_json::{Value, json};
+
+use crate::decode::escaped;
+use crate::json::{Object, snake, tuple};
+use crate::output::Output;
+
+/// Writes a line for each fact.
+pub(crate) struct JsonFacts<'o> {
+    output: &'o mut Output,
+}
+
+impl<'o> JsonFacts<'o> {
+    pub(crate) const fn new(output: &'o mut Output) -> Self {
+        Self { output }
+    }
+
+    /// The last line.
+    pub(crate) fn summary(&mut self, summary: &Summary) {
+        let counts = [
+            ("frames", summary.frames),
+            ("not_ip", summary.not_ip),
+            ("unreadable", summary.unreadable),
+            ("malformed", summary.malformed),
+            ("parts", summary.parts),
+            ("ftp", summary.ftp),
+            ("copies", summary.copies),
+            ("cut", summary.cut),
+            ("tunnelled", summary.tunnelled),
+            ("sessions", summary.sessions),
+            ("evicted", summary.evicted),
+            ("announcements", summary.announcements),
+            ("handled", summary.handled),
+            ("malformed_announcements", summary.malformed_announcements),
+            ("would_drop", summary.would_drop),
+            ("again", summary.again),
+            ("data", summary.data),
+            ("data_failed", summary.data_failed),
+            ("unfulfilled", summary.unfulfilled),
+            ("not_captured", summary.not_captured),
+            ("gaps", summary.gaps),
+            ("damaged", summary.damaged),
+            ("steps_back", summary.steps_back),
+        ];
+        let object = counts.into_iter().fold(Object::new("summary"), |object, (name, count)| object.with(name, count));
+        let link = summary.link_type.map(|link| link.to_string());
+        let seconds = summary.span.map(|(first, last)| last.since(first).as_secs_f64());
+        self.write(object.with("unknown_link_type", link).with("seconds", seconds));
+    }
+
+    fn write(&mut self, object: Object) {
+        self.output.line(object.finish());
+    }
+}
+
+impl Sink for JsonFacts<'_> {
+    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
+        let begin = |name: &str| Object::new(name).with("frame", at.frame).with("time", at.time.to_string());
+        let object = match fact {
+            Fact::Opened(opened) => opened_line(begin("new"), opened),
+            Fact::Command { matters: false, .. } | Fact::Reply { matters: false, .. } => return,
+            Fact::Command { session, line, .. } => {
+                begin("command").with("connection", session.to_string()).with("line", escaped(line))
+            }
+            Fact::Reply { session, line, code, asked, .. } => begin("reply")
+                .with("connection", session.to_string())
+                .with("code", *code)
+                .with("line", escaped(line))
+                .with("answers", asked.as_ref().map(snake)),
+            Fact::Announced(announced) => announced_line(begin("announced"), announced),
+            Fact::Again { session, number, sender, form, line, helper } => begin("announced_again")
+                .with("connection", session.to_string())
+                .with("sender", snake(sender))
+                .with("form", form.to_string())
+                .with("helper", helper_value(helper, None))
+                .with("number", *number)
+                .with("line", escaped(line)),
+            Fact::WouldDrop { session, sender, form } => begin("partial_announcement")
+                .with("connection", session.to_string())
+                .with("sender", snake(sender))
+                .with("form", form.to_string()),
+            Fact::Gap { session, sender, bytes } | Fact::Cut { session, sender, bytes } => {
+                let name = if matches!(fact, Fact::Gap { .. }) { "gap" } else { "cut" };
+                begin(name).with("connection", session.to_string()).with("sender", snake(sender)).with("bytes", *bytes)
+            }
+            Fact::Tls { session, how } => begin("tls").with("connection", session.to_string()).with("how", snake(how)),
+            Fact::Clear { session } => begin("clear").with("connection", session.to_string()),
+            Fact::DataOpened(data) => begin("fulfilled")
+                .with("connection", name_of(data))
+                .with("master", data.session.to_string())
+                .with("number", data.number)
+                .with("original", between(data.from, data.to))
+                .with("opener", snake(&data.opener))
+                .with("began", snake(&data.began))
+                .with("fit", snake(&data.fit))
+                .with("related", data.related),
+            Fact::DataEnded(data, ending) => {
+                let object =
+                    begin("destroyed").with("connection", name_of(data)).with("original", between(data.from, data.to));
+                ended(object, ending, [snake(&data.opener), snake(&data.opener.other())])
+            }
+            Fact::Unfulfilled { session, number, why } => begin("unfulfilled")
+                .with("master", session.to_string())
+                .with("number", *number)
+                .with("reason", snake(why)),
+            Fact::Ended(ended) => ended_line(begin("destroyed"), ended),
+            Fact::Done { .. } => return,
+            Fact::Elsewhere { server, client } => begin("elsewhere")
+                .with("server", server.to_string())
+                .with("client", client.to_string())
+                .with("port", server.port()),
+            other => begin("other").with("text", format!("{other:?}")),
+        };
+        self.write(object);
+    }
+
+    fn broken(&mut self, error: &ReadError) {
+        self.write(Object::new("damaged").with("error", error.to_string()));
+    }
+}
+
+fn opened_line(object: Object, opened: &Opened) -> Object {
+    object
+        .with("connection", opened.session.to_string())
+        .with("original", between(opened.client, opened.server))
+        .with("reply", between(opened.server, opened.client))
+        .with("began", snake(&opened.began))
+        .with("tunnel", opened.tunnel.as_ref().map(snake))
+}
+
+fn announced_line(object: Object, announced: &Announced<'_>) -> Object {
+    let expected = match announced.helper {
+        Helper::Acts { expected } => tuple(&expected),
+        _ => Value::Null,
+    };
+    object
+        .with("connection", announced.session.to_string())
+        .with("sender", snake(&announced.sender))
+        .with("form", announced.form.to_string())
+        .with("address", announced.address.map(|address| address.to_string()))
+        .with("port", announced.port)
+        .with("well_formed", announced.wrong.is_none())
+        .with("wrong", announced.wrong.map(|wrong| wrong.to_string()))
+        .with("foreign", announced.foreign)
+        .with("helper", helper_value(&announced.helper, announced.helper_reads))
+        .with("expected", expected)
+        .with("number", announced.number)
+        .with("first_frame", announced.began.frame)
+        .with("line", escaped(announced.line))
+}
+
+fn helper_value(helper: &Helper, reads: Option<(std::net::IpAddr, u16)>) -> Value {
+    json!({
+        "acts": helper.acts(),
+        "drops": matches!(helper, Helper::Drops(_)),
+        "why": helper.to_string(),
+        "address": reads.map(|(address, _)| address.to_string()),
+        "port": reads.map(|(_, port)| port),
+    })
+}
+
+fn ended_line(object: Object, over: &Ended) -> Object {
+    let object = object.with("connection", over.session.to_string()).with("original", Value::Null);
+    ended(object, &over.ending, ["client".to_owned(), "server".to_owned()])
+        .with("login", snake(&over.login))
+        .with("tls", over.tls)
+        .with("commands", over.commands)
+        .with("announcements", over.announcements)
+}
+
+fn ended(object: Object, ending: &Ending, sides: [String; 2]) -> Object {
+    let by = ending.reset.and_then(|(side, _)| sides.get(side).cloned());
+    object
+        .with("packets", json!(ending.packets))
+        .with("bytes", json!(ending.bytes))
+        .with("reason", snake(&ending.how()))
+        .with("seconds", ending.duration().as_secs_f64())
+        .with("fin", json!(ending.fin))
+        .with("reset", ending.reset.map(|(_, frame)| frame))
+        .with("reset_by", by)
+}
+
+/// The name of a data connection.
+fn name_of(data: &Data) -> String {
+    match data.earlier {
+        0 => format!("{}.{}", data.session, data.number),
+        earlier => format!("{}.{}.{earlier}", data.session, data.number),
+    }
+}
+
+fn between(from: SocketAddr, to: SocketAddr) -> Value {
+    Tuple::new(Protocol::TCP, from, to).map_or(Value::Null, |there| tuple(&there))
+}

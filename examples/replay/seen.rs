@@ -1,0 +1,553 @@
+//! Follows what is seen of FTP in a capture from anywhere, and tells it for people: a summary, then sessions.
+//!
+//! Memory is bounded: of many sessions only some are kept, those with something wrong and those that announce something
+//! first; the others are counted by what became of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ftp_conntrack::Instant;
+use ftp_conntrack::conntrack::{Direction, Tuple};
+use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::inspect::{
+    self, Announced as AnnouncedFact, Began, Data as DataFact, Ended, Fact, Fit, Helper, How, Login, Moment as At,
+    Opened, SessionId, Sink, Summary, Tls, Unfulfilled, Why,
+};
+use ftp_conntrack::packet::Protocol;
+
+use crate::output::Output;
+use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
+use crate::talk::{Talk, text};
+use crate::tell::Teller;
+use crate::words::{plural, ports};
+
+/// So many sessions are told in full, unless all are asked for.
+const SHOWN: usize = 20;
+/// So much of a session is kept, unless all of it is asked for.
+const STEPS: usize = 100;
+/// So much of a session is kept even then.
+const ALL_STEPS: usize = 100_000;
+/// So many pairs of addresses are counted apart.
+const PAIRS: usize = 4096;
+/// So many of them are shown.
+const SHOWN_PAIRS: usize = 5;
+/// So many ports where FTP is spoken unwatched are told.
+const ELSEWHERE: usize = 8;
+
+/// What became of a session of which there is nothing more to tell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    NeverAnswered,
+    Refused,
+    Tls,
+    LoginFailed,
+    LoggedIn,
+    NoLogin,
+    Silent,
+}
+
+impl Kind {
+    const fn of(ended: &Ended) -> Self {
+        match (ended.ending.how(), ended.login) {
+            (How::NeverAnswered, _) => Self::NeverAnswered,
+            (How::Refused, _) => Self::Refused,
+            _ if ended.tls => Self::Tls,
+            (_, Login::Done) => Self::LoggedIn,
+            (_, Login::Failed(_)) => Self::LoginFailed,
+            _ if ended.commands == 0 => Self::Silent,
+            _ => Self::NoLogin,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NeverAnswered => "never answered",
+            Self::Refused => "refused",
+            Self::Tls => "TLS, so that nothing can be read",
+            Self::LoginFailed => "login failed",
+            Self::LoggedIn => "logged in, nothing announced",
+            Self::NoLogin => "no login seen, nothing announced",
+            Self::Silent => "no command seen",
+        }
+    }
+}
+
+/// Sessions that are only counted.
+#[derive(Default)]
+struct Counted {
+    sessions: u64,
+    pairs: HashMap<String, u64>,
+}
+
+/// A session that is followed.
+struct Live {
+    session: Session,
+    number: u64,
+    /// Where its announcements stand among its steps.
+    announced: HashMap<u32, usize>,
+    more: u64,
+    ended: Option<Ended>,
+    /// Whether something went wrong.
+    wrong: bool,
+}
+
+/// What is kept of a capture.
+pub(crate) struct Watched<'o> {
+    /// Where sessions are told as they end, if all are to be.
+    told: Option<&'o mut Output>,
+    live: HashMap<SessionId, Live>,
+    kept: Vec<Live>,
+    counted: BTreeMap<Kind, Counted>,
+    /// Sessions with something announced or something wrong that are not kept.
+    hidden: u64,
+    start: Option<Instant>,
+    why_not: BTreeMap<String, u64>,
+    elsewhere: Vec<(u16, String)>,
+}
+
+impl<'o> Watched<'o> {
+    pub(crate) fn new(told: Option<&'o mut Output>) -> Self {
+        Self {
+            told,
+            live: HashMap::new(),
+            kept: Vec::new(),
+            counted: BTreeMap::new(),
+            hidden: 0,
+            start: None,
+            why_not: BTreeMap::new(),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    /// The capture is over.
+    pub(crate) fn finish(mut self) -> Watched<'static> {
+        // Who follows to the end was told of each; nobody is left.
+        self.live.clear();
+        let Self { live, kept, counted, hidden, start, why_not, elsewhere, .. } = self;
+        Watched { told: None, live, kept, counted, hidden, start, why_not, elsewhere }
+    }
+}
+
+impl Sink for Watched<'_> {
+    fn frame(&mut self, at: At) {
+        self.start.get_or_insert(at.time);
+    }
+
+    fn fact(&mut self, at: At, fact: &Fact<'_>) {
+        match fact {
+            Fact::Opened(opened) => self.opened(at, opened),
+            Fact::Announced(announced) => {
+                if !announced.helper.acts() {
+                    *self.why_not.entry(why_not(&announced.helper)).or_default() += 1;
+                }
+                if let Some(live) = self.live.get_mut(&announced.session) {
+                    live.announced(at, announced, self.told.is_some());
+                }
+            }
+            Fact::Elsewhere { server, .. } => {
+                let known = self.elsewhere.iter().any(|(port, _)| *port == server.port());
+                if !known && self.elsewhere.len() < ELSEWHERE {
+                    self.elsewhere.push((server.port(), server.to_string()));
+                }
+            }
+            Fact::Done { session } => self.done(*session),
+            _ => {
+                if let Some(live) = session_of(fact).and_then(|session| self.live.get_mut(&session)) {
+                    live.fact(at, fact, self.told.is_some());
+                }
+            }
+        }
+    }
+}
+
+impl Watched<'_> {
+    fn opened(&mut self, at: At, opened: &Opened) {
+        let Some(original) = Tuple::new(Protocol::TCP, opened.client, opened.server) else { return };
+        let Some(reply) = original.reversed() else { return };
+        let session = Session {
+            opened: moment(at),
+            begun: opened.began == Began::Syn,
+            tunnel: opened.tunnel.map(|tunnel| tunnel.to_string()),
+            original,
+            reply,
+            steps: Vec::new(),
+            talk: Talk::default(),
+            ending: Ending::default(),
+        };
+        let number = opened.session.number();
+        let live = Live { session, number, announced: HashMap::new(), more: 0, ended: None, wrong: false };
+        self.live.insert(opened.session, live);
+    }
+
+    /// Nothing more comes of a session: it is told, kept, or counted.
+    fn done(&mut self, session: SessionId) {
+        let Some(mut live) = self.live.remove(&session) else { return };
+        if live.more > 0 {
+            live.session.steps.push(Step::More(live.more));
+        }
+        if let Some(output) = &mut self.told {
+            let mut teller = Teller::new(output, self.start.unwrap_or_default());
+            teller.session(live.number as usize, &live.session);
+            teller.output.blank();
+            return;
+        }
+        self.kept.push(live);
+        if self.kept.len() > SHOWN {
+            // The least interesting of them, and of these the latest.
+            let least = self.kept.iter().enumerate().max_by_key(|(_, live)| (live.rank(), live.number));
+            if let Some((place, _)) = least {
+                let live = self.kept.swap_remove(place);
+                self.count(&live);
+            }
+        }
+    }
+
+    fn count(&mut self, live: &Live) {
+        if live.rank() < 2 {
+            self.hidden += 1;
+            return;
+        }
+        let Some(ended) = &live.ended else { return };
+        let counted = self.counted.entry(Kind::of(ended)).or_default();
+        counted.sessions += 1;
+        let Session { original, .. } = &live.session;
+        let server = std::net::SocketAddr::new(original.destination(), original.destination_port());
+        let pair = format!("{} > {server}", original.source());
+        if counted.pairs.len() < PAIRS || counted.pairs.contains_key(&pair) {
+            *counted.pairs.entry(pair).or_default() += 1;
+        }
+    }
+
+    /// Tells it: a summary, then sessions; if these were told already, only the summary.
+    pub(crate) fn tell(mut self, capture: &str, watched: &[u16], summary: &Summary, output: &mut Output) {
+        let many = summary.sessions as usize > SHOWN;
+        if many {
+            // Where there are many, the ones with nothing to tell are only counted.
+            let (kept, dull): (Vec<_>, Vec<_>) = self.kept.drain(..).partition(|live| live.rank() < 2);
+            self.kept = kept;
+            dull.iter().for_each(|live| self.count(live));
+        }
+        self.kept.sort_by_key(|live| live.number);
+        let mut teller = Teller::new(output, self.start.unwrap_or_default());
+        self.summary(capture, watched, summary, &mut teller);
+        for (kind, counted) in &self.counted {
+            counted.tell(*kind, &mut teller);
+        }
+        for live in &self.kept {
+            teller.output.blank();
+            teller.session(live.number as usize, &live.session);
+        }
+        if self.hidden > 0 {
+            teller.output.blank();
+            let more = plural(self.hidden, "more control connection");
+            teller
+                .output
+                .line(format_args!("... and {more} with something announced or wrong; --all tells of every one"));
+        }
+    }
+
+    fn summary(&self, capture: &str, watched: &[u16], summary: &Summary, teller: &mut Teller<'_>) {
+        let style = teller.style;
+        let seconds = summary.span.map_or(0.0, |(first, last)| last.since(first).as_secs_f64());
+        teller.label("Capture", &format!("{capture}: {} in {seconds:.3} s", plural(summary.frames, "frame")));
+        let sessions = plural(summary.sessions, "control connection");
+        let word = if watched.len() == 1 { "port" } else { "ports" };
+        let announced = match summary.announcements {
+            0 => "no data connection announced".to_owned(),
+            count => format!("{} announced, {} came", plural(count, "data connection"), summary.data),
+        };
+        teller.label("FTP", &format!("{sessions} to {word} {}; {announced}", ports(watched)));
+        if summary.announcements > 0 {
+            let all = summary.handled == summary.announcements;
+            let line = format!("Linux's helper would act on {} of {}", summary.handled, summary.announcements);
+            teller.label("Helper", &if all { style.good(line) } else { line });
+            for (why, count) in &self.why_not {
+                teller.label("", &format!("{count}: {why}"));
+            }
+        }
+        let mut label = "Wrong";
+        for line in wrong(summary) {
+            teller.label(label, &style.bad(line));
+            label = "";
+        }
+        let mut label = "Note";
+        for line in notes(summary).into_iter().chain(self.hints(watched)) {
+            teller.label(label, &line);
+            label = "";
+        }
+    }
+
+    fn hints(&self, watched: &[u16]) -> Option<String> {
+        let (_, server) = self.elsewhere.first()?;
+        let all: Vec<u16> = watched.iter().copied().chain(self.elsewhere.iter().map(|(port, _)| *port)).collect();
+        let all = ports(&all).replace(' ', "");
+        Some(format!("FTP is spoken on a port that is not watched: {server}; --ports {all}"))
+    }
+}
+
+impl Counted {
+    fn tell(&self, kind: Kind, teller: &mut Teller<'_>) {
+        teller.output.blank();
+        let heading = format!("{}: {}", plural(self.sessions, "control connection"), kind.name());
+        let heading = teller.style.heading(heading);
+        teller.output.line(heading);
+        let mut pairs: Vec<_> = self.pairs.iter().collect();
+        pairs.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        for (pair, count) in pairs.iter().take(SHOWN_PAIRS) {
+            teller.output.line(format_args!("{count:>7}  {pair}"));
+        }
+        let shown: u64 = pairs.iter().take(SHOWN_PAIRS).map(|(_, count)| **count).sum();
+        if self.sessions > shown {
+            let rest = self.sessions - shown;
+            teller.output.line(format_args!("{rest:>7}  between others"));
+        }
+    }
+}
+
+impl Live {
+    /// 0 if something went wrong, 1 if something was announced, 2 if there is nothing to tell.
+    fn rank(&self) -> u8 {
+        match (self.wrong, self.ended.is_some_and(|ended| ended.announcements > 0)) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        }
+    }
+
+    /// Keeps a step, if there is room.
+    fn push(&mut self, step: Step, all: bool) -> Option<usize> {
+        if self.session.steps.len() >= if all { ALL_STEPS } else { STEPS } {
+            self.more += 1;
+            return None;
+        }
+        self.session.steps.push(step);
+        Some(self.session.steps.len() - 1)
+    }
+
+    fn fact(&mut self, at: At, fact: &Fact<'_>, all: bool) {
+        match fact {
+            Fact::Command { line, matters: true, index, .. } => {
+                self.push(Step::Said(said(at, Sender::Client, line, *index)), all);
+            }
+            Fact::Reply { line, matters: true, index, .. } => {
+                self.push(Step::Said(said(at, Sender::Server, line, *index)), all);
+            }
+            Fact::Again { sender, line, helper, .. } => {
+                let who = if *sender == Sender::Client { "C" } else { "S" };
+                let what = format!("{who} {} (sent again)", text(line));
+                self.note(at, &what, matches!(helper, Helper::Drops(_)), all);
+            }
+            Fact::WouldDrop { form, .. } => {
+                self.note(at, &format!("the helper would drop this packet: it begins like {form}"), true, all);
+            }
+            Fact::Gap { sender, bytes, .. } => {
+                self.note(at, &format!("{bytes} bytes of the {} are not in the capture", name(*sender)), true, all);
+            }
+            Fact::Cut { sender, bytes, .. } => {
+                self.note(at, &format!("the capture cut {bytes} bytes off the {}'s packet", name(*sender)), false, all);
+            }
+            Fact::Tls { how, .. } => {
+                let how = if *how == Tls::Explicit { "TLS begins" } else { "TLS from the beginning" };
+                self.note(at, &format!("{how}: nothing more can be read"), false, all);
+            }
+            Fact::Clear { .. } => self.note(at, "clear text again", false, all),
+            Fact::DataOpened(data) => self.data_opened(at, data),
+            Fact::DataEnded(data, ending) => self.data_ended(data, ending),
+            Fact::Unfulfilled { number, why, .. } => {
+                self.wrong |= !matches!(why, Unfulfilled::Refused(_) | Unfulfilled::NotCaptured);
+                if let Some(seen) = self.seen(*number) {
+                    seen.unfulfilled = Some(*why);
+                }
+            }
+            Fact::Ended(ended) => {
+                self.session.ending = ending_of(&ended.ending);
+                self.ended = Some(*ended);
+                if ended.evicted {
+                    self.note(at, "too many control connections at once: not followed further", true, all);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, at: At, what: &str, bad: bool, all: bool) {
+        self.wrong |= bad;
+        self.push(Step::Noted { at: moment(at), what: what.to_owned(), bad }, all);
+    }
+
+    fn announced(&mut self, at: At, announced: &AnnouncedFact<'_>, all: bool) {
+        self.wrong |= announced.wrong.is_some() || matches!(announced.helper, Helper::Drops(_));
+        let line = text(announced.line);
+        // It was told as a command or reply just now.
+        let same = |step: &Step| matches!(step, Step::Said(said) if said.at.frame == at.frame && said.line == line);
+        if self.session.steps.last().is_some_and(same) {
+            self.session.steps.pop();
+        } else if self.more > 0 {
+            self.more -= 1;
+        }
+        let seen = Seen {
+            wrong: announced.wrong.map(|wrong| wrong.to_string()),
+            helper: announced.helper,
+            helper_reads: announced.helper_reads,
+            data: Vec::new(),
+            unfulfilled: None,
+        };
+        let said = said(at, announced.sender, announced.line, 0);
+        let step = Announced { said, moved: None, outcome: Outcome::Seen(Box::new(seen)) };
+        if let Some(place) = self.push(Step::Announced(Box::new(step)), all) {
+            self.announced.insert(announced.number, place);
+        }
+    }
+
+    fn seen(&mut self, number: u32) -> Option<&mut Seen> {
+        let place = *self.announced.get(&number)?;
+        match self.session.steps.get_mut(place)? {
+            Step::Announced(announced) => match &mut announced.outcome {
+                Outcome::Seen(seen) => Some(seen),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn data_opened(&mut self, at: At, data: &DataFact) {
+        let Some(original) = Tuple::new(Protocol::TCP, data.from, data.to) else { return };
+        let Some(reply) = original.reversed() else { return };
+        let acts = self.seen(data.number).is_some_and(|seen| seen.helper.acts());
+        let remark = match (data.fit, data.began) {
+            (Fit::OwnAddress, _) => Some("it comes to the announcer's own address, not to the one announced:"),
+            (Fit::OtherSource, _) => Some("it comes from another address than the other side's:"),
+            (_, Began::MidStream | Began::SynAck) => Some("its beginning is not in the capture:"),
+            _ if data.earlier > 0 => Some("another connection to the same endpoint:"),
+            _ if acts && !data.related => Some("conntrack does not take it for the one expected:"),
+            _ => None,
+        };
+        if let Some(seen) = self.seen(data.number) {
+            let opened = Data { opened: moment(at), tuples: Some((original, reply)), ending: Ending::default() };
+            seen.data.push((opened, remark));
+        }
+    }
+
+    fn data_ended(&mut self, data: &DataFact, ending: &inspect::Ending) {
+        self.wrong |= matches!(ending.how(), How::NeverAnswered | How::Refused | How::Reset);
+        let original = Tuple::new(Protocol::TCP, data.from, data.to);
+        if let Some(seen) = self.seen(data.number) {
+            let same = |data: &&mut (Data, _)| data.0.tuples.map(|(original, _)| original) == original;
+            if let Some((data, _)) = seen.data.iter_mut().rev().find(same) {
+                data.ending = ending_of(ending);
+            }
+        }
+    }
+}
+
+fn session_of(fact: &Fact<'_>) -> Option<SessionId> {
+    Some(match fact {
+        Fact::Command { session, .. }
+        | Fact::Reply { session, .. }
+        | Fact::Again { session, .. }
+        | Fact::WouldDrop { session, .. }
+        | Fact::Gap { session, .. }
+        | Fact::Cut { session, .. }
+        | Fact::Tls { session, .. }
+        | Fact::Clear { session }
+        | Fact::Unfulfilled { session, .. } => *session,
+        Fact::DataOpened(data) | Fact::DataEnded(data, _) => data.session,
+        Fact::Ended(ended) => ended.session,
+        _ => return None,
+    })
+}
+
+const fn moment(at: At) -> Moment {
+    Moment { frame: at.frame, time: at.time }
+}
+
+fn said(at: At, sender: Sender, line: &[u8], index: u32) -> Said {
+    Said { at: moment(at), sender, line: text(line), sent_on: None, index: index as usize, again: false }
+}
+
+fn ending_of(ending: &inspect::Ending) -> Ending {
+    let way = |side: usize| if side == 0 { Direction::Original } else { Direction::Reply };
+    Ending {
+        fin: ending.fin,
+        reset: ending.reset.map(|(side, frame)| (way(side), frame)),
+        state: None,
+        packets: ending.packets,
+        bytes: ending.bytes,
+        duration: Some(ending.duration()),
+        how: Some(ending.how()),
+        forgotten: None,
+    }
+}
+
+const fn name(sender: Sender) -> &'static str {
+    crate::words::name(sender)
+}
+
+/// Why the helper does nothing, in words that many announcements share.
+fn why_not(helper: &Helper) -> String {
+    match helper {
+        Helper::Passes(Why::Behind(_)) => "other lines stand before it in its segment".to_owned(),
+        helper => helper.to_string(),
+    }
+}
+
+fn wrong(summary: &Summary) -> Vec<String> {
+    let counts = [
+        (summary.malformed_announcements, "announcement is malformed", "announcements are malformed"),
+        (summary.would_drop, "packet the helper would drop", "packets the helper would drop"),
+        (
+            summary.data_failed,
+            "data connection was refused or never answered",
+            "data connections were refused or never answered",
+        ),
+        (summary.unfulfilled, "announced data connection never came", "announced data connections never came"),
+        (summary.gaps, "gap in what was said", "gaps in what was said"),
+        (summary.damaged, "damaged place in the capture", "damaged places in the capture"),
+    ];
+    counted(&counts)
+}
+
+fn notes(summary: &Summary) -> Vec<String> {
+    let link = summary.link_type.map(|link| format!(" (link type {link})")).unwrap_or_default();
+    let counts = [
+        (
+            summary.copies,
+            "packet is there more than once, and is told once",
+            "packets are there more than once, and are told once",
+        ),
+        (summary.cut, "packet of FTP was cut by the capture", "packets of FTP were cut by the capture"),
+        (summary.tunnelled, "packet comes in a tunnel", "packets come in a tunnel"),
+        (
+            summary.not_captured,
+            "announced data connection came, as the server says, and is not in the capture",
+            "announced data connections came, as the server says, and are not in the capture",
+        ),
+        (
+            summary.evicted,
+            "control connection was given up, as too many were open",
+            "control connections were given up, as too many were open",
+        ),
+        (summary.steps_back, "time the clock steps back", "times the clock steps back"),
+        (summary.not_ip, "frame not looked at: no IP packet", "frames not looked at: no IP packets"),
+        (summary.malformed, "frame not looked at: a damaged IP packet", "frames not looked at: damaged IP packets"),
+        (
+            summary.parts,
+            "frame is part of a packet of which others are missing, or come later",
+            "frames are parts of packets, of which the last makes the packet",
+        ),
+    ];
+    let unreadable = match summary.unreadable {
+        0 => None,
+        1 => Some(format!("1 frame not looked at: its link layer is not understood{link}")),
+        count => Some(format!("{count} frames not looked at: their link layer is not understood{link}")),
+    };
+    counted(&counts).into_iter().chain(unreadable).collect()
+}
+
+fn counted(counts: &[(u64, &str, &str)]) -> Vec<String> {
+    let told = |(count, one, many): &(u64, &str, &str)| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{count} {many}")),
+    };
+    counts.iter().filter_map(told).collect()
+}

@@ -1,0 +1,192 @@
+//! Which reply answers which command, and which of them matter to data connections.
+
+use std::collections::VecDeque;
+
+use crate::ftp::{Command, Reply};
+
+/// So many commands wait for a reply; servers read no further ahead.
+const MAX_WAITING: usize = 32;
+
+/// What was asked for, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Asked {
+    /// `USER`, `PASS`, `ACCT`: to be let in.
+    Login,
+    /// `PORT`, `EPRT`, `LPRT`: to connect to the client.
+    Active,
+    /// `PASV`, `EPSV`, `LPSV`: to say where to connect to.
+    Passive,
+    /// `AUTH`.
+    Auth,
+    /// `CCC`.
+    Ccc,
+    /// A transfer.
+    Transfer,
+    /// `ABOR`.
+    Abort,
+    /// `QUIT`.
+    Quit,
+    /// Anything else.
+    Other,
+}
+
+/// A reply, understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// What it answers; `None` for a greeting, and where the command was not seen.
+    pub asked: Option<Asked>,
+    /// Whether it matters to data connections.
+    pub matters: bool,
+}
+
+/// What both sides said, as far as replies wait for it.
+///
+/// ```
+/// use ftp_conntrack::ftp::{Command, Reply};
+/// use ftp_conntrack::inspect::{Asked, Dialogue};
+///
+/// let mut dialogue = Dialogue::default();
+/// assert!(dialogue.command(&Command::parse(b"PORT 10,0,0,1,4,210\r\n").unwrap()));
+/// let answer = dialogue.reply(&Reply::parse(b"200 Okay\r\n").unwrap()).unwrap();
+/// assert_eq!((answer.asked, answer.matters), (Some(Asked::Active), true));
+/// assert!(!dialogue.command(&Command::parse(b"SYST\r\n").unwrap()));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Dialogue {
+    waiting: VecDeque<Asked>,
+    /// The code of the reply whose last line has not come.
+    inside: Option<u16>,
+}
+
+impl Dialogue {
+    /// The client said this. Whether it matters to data connections.
+    pub fn command(&mut self, command: &Command<'_>) -> bool {
+        let asked = asked(command);
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(asked);
+        !matches!(asked, Asked::Other) && !matches!(command, Command::Pass(_))
+    }
+
+    /// The server said this. `None` if it is a line within a longer reply, or not its last.
+    pub fn reply(&mut self, reply: &Reply<'_>) -> Option<Answer> {
+        match self.inside {
+            // RFC 959 section 4.2: the same code and a blank end it.
+            Some(code) if code != reply.code || reply.continues => return None,
+            None if reply.continues => {
+                self.inside = Some(reply.code);
+                return None;
+            }
+            _ => self.inside = None,
+        }
+        let asked = self.answered(reply.code);
+        let wanted = asked.is_some_and(|asked| !matches!(asked, Asked::Other | Asked::Login));
+        Some(Answer { asked, matters: wanted || reply.code >= 400 || matches!(reply.code, 227..=230 | 234) })
+    }
+
+    /// The code of the reply of several lines whose last line has not come.
+    #[must_use]
+    pub const fn inside(&self) -> Option<u16> {
+        self.inside
+    }
+
+    /// Something of the server is missing: a reply of several lines may have ended in it.
+    pub(super) const fn lose(&mut self) {
+        self.inside = None;
+    }
+
+    /// The command that a reply answers; after a preliminary one comes another.
+    fn answered(&mut self, code: u16) -> Option<Asked> {
+        // Some replies tell by themselves what they answer, wherever a capture begins or lacks something.
+        let certain = match code {
+            227..=229 => Some(Asked::Passive),
+            234 => Some(Asked::Auth),
+            _ => None,
+        };
+        if let Some(certain) = certain {
+            match self.waiting.iter().position(|asked| *asked == certain) {
+                Some(at) => drop(self.waiting.drain(..at)),
+                None => return Some(certain),
+            }
+        }
+        // 120 and 220 greet; 220 answers HOST and REIN too, which do not matter here.
+        if code == 120 || code == 220 && self.waiting.front() != Some(&Asked::Other) {
+            return None;
+        }
+        if code < 200 { self.waiting.front().copied() } else { self.waiting.pop_front() }
+    }
+}
+
+fn asked(command: &Command<'_>) -> Asked {
+    match command {
+        Command::User(_) | Command::Pass(_) => Asked::Login,
+        Command::Port(_) | Command::Eprt(_) | Command::Lprt(_) => Asked::Active,
+        Command::Pasv | Command::Epsv(_) | Command::Lpsv => Asked::Passive,
+        Command::Auth(_) => Asked::Auth,
+        Command::Ccc => Asked::Ccc,
+        Command::Abor => Asked::Abort,
+        Command::Quit => Asked::Quit,
+        Command::Other { verb, .. } if is_transfer(verb) => Asked::Transfer,
+        _ => Asked::Other,
+    }
+}
+
+fn is_transfer(verb: &[u8]) -> bool {
+    let verbs: [&[u8]; 7] = [b"RETR", b"STOR", b"STOU", b"APPE", b"LIST", b"NLST", b"MLSD"];
+    verbs.iter().any(|transfer| verb.eq_ignore_ascii_case(transfer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(dialogue: &mut Dialogue, line: &str) -> bool {
+        dialogue.command(&Command::parse(line.as_bytes()).unwrap())
+    }
+
+    fn answered(dialogue: &mut Dialogue, line: &str) -> Option<(Option<Asked>, bool)> {
+        dialogue.reply(&Reply::parse(line.as_bytes()).unwrap()).map(|answer| (answer.asked, answer.matters))
+    }
+
+    #[test]
+    fn replies_find_their_commands() {
+        let mut dialogue = Dialogue::default();
+        assert_eq!(answered(&mut dialogue, "220 ready"), Some((None, false)));
+        assert!(said(&mut dialogue, "USER a") && !said(&mut dialogue, "PASS b"));
+        assert_eq!(answered(&mut dialogue, "331 password"), Some((Some(Asked::Login), false)));
+        assert_eq!(answered(&mut dialogue, "230 in"), Some((Some(Asked::Login), true)));
+        assert!(said(&mut dialogue, "RETR x"));
+        assert_eq!(answered(&mut dialogue, "150 now"), Some((Some(Asked::Transfer), true)));
+        assert_eq!(answered(&mut dialogue, "226 done"), Some((Some(Asked::Transfer), true)));
+        assert_eq!(answered(&mut dialogue, "226 what"), Some((None, false)));
+        assert_eq!(answered(&mut dialogue, "421 bye"), Some((None, true)));
+    }
+
+    #[test]
+    fn pipelined_commands_are_answered_in_turn() {
+        let mut dialogue = Dialogue::default();
+        assert!(!said(&mut dialogue, "SYST") && said(&mut dialogue, "PASV"));
+        assert_eq!(answered(&mut dialogue, "215 UNIX"), Some((Some(Asked::Other), false)));
+        assert_eq!(answered(&mut dialogue, "227 (1,2,3,4,5,6)"), Some((Some(Asked::Passive), true)));
+        // The reply to SYST is not in the capture.
+        assert!(!said(&mut dialogue, "SYST") && said(&mut dialogue, "EPSV") && said(&mut dialogue, "LIST"));
+        assert_eq!(answered(&mut dialogue, "229 (|||1|)"), Some((Some(Asked::Passive), true)));
+        assert_eq!(answered(&mut dialogue, "150 now"), Some((Some(Asked::Transfer), true)));
+    }
+
+    #[test]
+    fn longer_replies_count_once() {
+        let mut dialogue = Dialogue::default();
+        said(&mut dialogue, "STAT");
+        said(&mut dialogue, "QUIT");
+        assert_eq!(answered(&mut dialogue, "211-status"), None);
+        assert_eq!(dialogue.inside(), Some(211));
+        assert_eq!(answered(&mut dialogue, "227 (1,2,3,4,5,6)"), None);
+        assert_eq!(answered(&mut dialogue, "211-more"), None);
+        assert_eq!(answered(&mut dialogue, "211 end"), Some((Some(Asked::Other), false)));
+        assert_eq!(answered(&mut dialogue, "221 bye"), Some((Some(Asked::Quit), true)));
+    }
+}

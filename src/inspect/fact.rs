@@ -1,0 +1,472 @@
+//! What is told.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use super::announcement::Wrong;
+use super::dialogue::Asked;
+use super::judge::Helper;
+use crate::Instant;
+use crate::capture::ReadError;
+use crate::ftp::{Form, Sender};
+use crate::packet::tunnel::Tunnel;
+
+/// A frame, and when it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Moment {
+    /// Its number in the capture, from 1.
+    pub frame: u64,
+    /// When it was captured.
+    pub time: Instant,
+}
+
+/// The name of a control connection: they are numbered from 1 as they begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) u64);
+
+impl SessionId {
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a connection begins in the capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Began {
+    /// With its SYN.
+    Syn,
+    /// With its SYN/ACK: what came before is not there.
+    SynAck,
+    /// In mid-stream.
+    MidStream,
+}
+
+/// A control connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opened {
+    /// Its name.
+    pub session: SessionId,
+    /// The client.
+    pub client: SocketAddr,
+    /// The server.
+    pub server: SocketAddr,
+    /// How it begins.
+    pub began: Began,
+    /// What carries it.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A line that announces an endpoint, or tries to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Announced<'a> {
+    /// The control connection.
+    pub session: SessionId,
+    /// Its number on that, from 1.
+    pub number: u32,
+    /// Who speaks.
+    pub sender: Sender,
+    /// How it is said.
+    pub form: Form,
+    /// The line.
+    pub line: &'a [u8],
+    /// The address that it names, for 229 the server's own; `None` if it names none that can be understood.
+    pub address: Option<IpAddr>,
+    /// The port that it names.
+    pub port: Option<u16>,
+    /// What is wrong with it; `None` if it is well formed.
+    pub wrong: Option<Wrong>,
+    /// Whether the address is another than its sender's own on this connection.
+    pub foreign: bool,
+    /// The segment in which the line begins; it ends in the one of the moment that is told with this.
+    pub began: Moment,
+    /// What Linux's helper makes of it.
+    pub helper: Helper,
+    /// The endpoint that Linux's helper reads, where that is another one.
+    pub helper_reads: Option<(IpAddr, u16)>,
+}
+
+/// A data connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Data {
+    /// The control connection.
+    pub session: SessionId,
+    /// The announcement.
+    pub number: u32,
+    /// How many data connections of the same announcement came before.
+    pub earlier: u32,
+    /// Who opens it.
+    pub from: SocketAddr,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Who that is on the control connection.
+    pub opener: Sender,
+    /// How it begins.
+    pub began: Began,
+    /// How well it fits what was announced.
+    pub fit: Fit,
+    /// Whether Linux's tracker takes it for the expected one.
+    pub related: bool,
+}
+
+/// How well a data connection fits its announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fit {
+    /// From the other side of the control connection, to exactly the endpoint announced.
+    Exact,
+    /// To the port announced, at the announcer's address on the control connection, which is not the one announced: the
+    /// announcer is behind NAT, or the other side distrusts it.
+    OwnAddress,
+    /// To the endpoint announced, from another address than the other side's.
+    OtherSource,
+}
+
+/// How a TCP connection ended, as far as it was seen, and how much was sent. Pairs are those of the client (of a data
+/// connection: of who opened it), then of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ending {
+    /// The first packet.
+    pub first: Moment,
+    /// The last packet so far.
+    pub last: Moment,
+    /// Whether the other side ever answered with anything but a reset, or the beginning was not seen.
+    pub answered: bool,
+    /// The frame of the first FIN.
+    pub fin: [Option<u64>; 2],
+    /// Who sent the first reset, and its frame.
+    pub reset: Option<(usize, u64)>,
+    /// Packets.
+    pub packets: [u64; 2],
+    /// Bytes of the stream, by sequence numbers: also those that the capture lacks, and none twice.
+    pub bytes: [u64; 2],
+}
+
+impl Ending {
+    /// How it ended.
+    #[must_use]
+    pub const fn how(&self) -> How {
+        match (self.reset, self.fin) {
+            (Some(_), _) if !self.answered => How::Refused,
+            (Some(_), _) => How::Reset,
+            (None, [Some(_), Some(_)]) => How::Closed,
+            (None, [Some(_), None] | [None, Some(_)]) if self.answered => How::HalfClosed,
+            _ if !self.answered => How::NeverAnswered,
+            _ => How::Open,
+        }
+    }
+
+    /// From the first packet to the last.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.last.time.since(self.first.time)
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum How {
+    /// By both sides.
+    Closed,
+    /// By one side; the other went on to the end of the capture.
+    HalfClosed,
+    /// By a reset.
+    Reset,
+    /// A reset answered its SYN.
+    Refused,
+    /// Nobody answered.
+    NeverAnswered,
+    /// It was still open at the end of the capture, or when it was given up.
+    Open,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::HalfClosed => "closed by one side",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+            Self::NeverAnswered => "never answered",
+            Self::Open => "still open",
+        })
+    }
+}
+
+/// Why an announced data connection did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unfulfilled {
+    /// The server refused the command.
+    Refused(u16),
+    /// The server said that the transfer is complete: it came, and is not in the capture.
+    NotCaptured,
+    /// Another announcement followed.
+    Replaced,
+    /// The control connection was over.
+    Over,
+    /// The capture was.
+    EndOfCapture,
+}
+
+impl fmt::Display for Unfulfilled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(code) => write!(f, "the server refused the command: {code}"),
+            Self::NotCaptured => f.write_str("the transfer is complete, so it came; the capture does not have it"),
+            Self::Replaced => f.write_str("another announcement followed"),
+            Self::Over => f.write_str("the control connection was over"),
+            Self::EndOfCapture => f.write_str("the capture was over"),
+        }
+    }
+}
+
+/// Whether a client got in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Login {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// It was refused so many times, and never let in.
+    Failed(u32),
+    /// It was let in.
+    Done,
+}
+
+/// A control connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Its name.
+    pub session: SessionId,
+    /// How.
+    pub ending: Ending,
+    /// Whether the client got in.
+    pub login: Login,
+    /// Whether TLS was used.
+    pub tls: bool,
+    /// How many commands were read.
+    pub commands: u64,
+    /// How many endpoints were announced.
+    pub announcements: u32,
+    /// Whether it was given up because there were too many at once.
+    pub evicted: bool,
+}
+
+/// How TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// After `AUTH`.
+    Explicit,
+    /// From the beginning, or nobody saw an `AUTH`.
+    Implicit,
+}
+
+/// Something that is seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Fact<'a> {
+    /// A control connection begins.
+    Opened(Opened),
+    /// The client gave a command.
+    Command {
+        /// The control connection.
+        session: SessionId,
+        /// The line, without its end.
+        line: &'a [u8],
+        /// Whether it matters to data connections.
+        matters: bool,
+        /// How many lines end before it in its segment.
+        index: u32,
+    },
+    /// The server answered: the last line of a reply.
+    Reply {
+        /// The control connection.
+        session: SessionId,
+        /// The line, without its end.
+        line: &'a [u8],
+        /// Its code.
+        code: u16,
+        /// What it answers.
+        asked: Option<Asked>,
+        /// Whether it matters to data connections.
+        matters: bool,
+        /// How many lines end before it in its segment.
+        index: u32,
+    },
+    /// An endpoint was announced. The same line is told as a command or reply, too.
+    Announced(Announced<'a>),
+    /// An announcement was sent again.
+    Again {
+        /// The control connection.
+        session: SessionId,
+        /// Which one; `None` if it is too long ago.
+        number: Option<u32>,
+        /// Who speaks.
+        sender: Sender,
+        /// How it is said.
+        form: Form,
+        /// The line.
+        line: &'a [u8],
+        /// What Linux's helper makes of it.
+        helper: Helper,
+    },
+    /// Linux's helper would drop a packet that announces nothing: it begins like an announcement.
+    WouldDrop {
+        /// The control connection.
+        session: SessionId,
+        /// Who speaks.
+        sender: Sender,
+        /// What it begins like.
+        form: Form,
+    },
+    /// Some bytes of one side are not in the capture.
+    Gap {
+        /// The control connection.
+        session: SessionId,
+        /// Whose.
+        sender: Sender,
+        /// How many.
+        bytes: u32,
+    },
+    /// The capture cut a packet of a control connection short.
+    Cut {
+        /// The control connection.
+        session: SessionId,
+        /// Whose.
+        sender: Sender,
+        /// How many bytes are missing.
+        bytes: u32,
+    },
+    /// TLS begins: nothing more can be read.
+    Tls {
+        /// The control connection.
+        session: SessionId,
+        /// How.
+        how: Tls,
+    },
+    /// What follows can be read again, after `CCC`.
+    Clear {
+        /// The control connection.
+        session: SessionId,
+    },
+    /// A data connection begins.
+    DataOpened(Data),
+    /// A data connection is over.
+    DataEnded(Data, Ending),
+    /// No data connection came.
+    Unfulfilled {
+        /// The control connection.
+        session: SessionId,
+        /// The announcement.
+        number: u32,
+        /// Why.
+        why: Unfulfilled,
+    },
+    /// A control connection is over. Its data connections may go on.
+    Ended(Ended),
+    /// Nothing more will be told of a control connection.
+    Done {
+        /// Its name.
+        session: SessionId,
+    },
+    /// FTP is spoken on a port that is not watched.
+    Elsewhere {
+        /// The server.
+        server: SocketAddr,
+        /// The client.
+        client: SocketAddr,
+    },
+}
+
+/// Who is told.
+pub trait Sink {
+    /// A frame of the capture was looked at; also one that is no packet.
+    fn frame(&mut self, _at: Moment) {}
+    /// A network packet, from its IP header as far as it was captured: the outermost, before tunnels and parts.
+    fn packet(&mut self, _at: Moment, _bytes: &[u8]) {}
+    /// Something was seen.
+    fn fact(&mut self, _at: Moment, _fact: &Fact<'_>) {}
+    /// The capture is damaged, or ends, here.
+    fn broken(&mut self, _error: &ReadError) {}
+}
+
+/// Whoever wants only the summary.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Silent;
+
+impl Sink for Silent {}
+
+/// What was in a capture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Frames.
+    pub frames: u64,
+    /// Frames that carry no IP packet.
+    pub not_ip: u64,
+    /// Frames whose link layer is not understood or not whole.
+    pub unreadable: u64,
+    /// The first link type that was not understood.
+    pub link_type: Option<crate::packet::link::LinkType>,
+    /// IP packets whose headers are damaged, or that are cut before the end of them.
+    pub malformed: u64,
+    /// Parts of packets of which others are missing.
+    pub parts: u64,
+    /// TCP packets of control and data connections.
+    pub ftp: u64,
+    /// Of these, copies: the capture shows the packet more than once.
+    pub copies: u64,
+    /// Of these, cut by the capture.
+    pub cut: u64,
+    /// Packets that came in a tunnel.
+    pub tunnelled: u64,
+    /// Control connections.
+    pub sessions: u64,
+    /// Of these, given up because there were too many at once.
+    pub evicted: u64,
+    /// Announcements, those sent again not counted.
+    pub announcements: u64,
+    /// Announcements that Linux's helper would act on.
+    pub handled: u64,
+    /// Announcements that are not well formed.
+    pub malformed_announcements: u64,
+    /// Packets that Linux's helper would drop.
+    pub would_drop: u64,
+    /// Announcements sent again.
+    pub again: u64,
+    /// Data connections.
+    pub data: u64,
+    /// Data connections that nobody answered, or that were refused.
+    pub data_failed: u64,
+    /// Announcements to which no data connection came.
+    pub unfulfilled: u64,
+    /// Announcements whose data connection came, as the server says, and is not in the capture.
+    pub not_captured: u64,
+    /// Gaps in control connections.
+    pub gaps: u64,
+    /// Damaged places in the capture.
+    pub damaged: u64,
+    /// Frames whose time is before that of the frame before them.
+    pub steps_back: u64,
+    /// Times from the earliest to the latest frame.
+    pub span: Option<(Instant, Instant)>,
+}

@@ -1,0 +1,363 @@
+//! One control connection.
+
+use core::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+
+use super::announcement::{self, Announcement, Wrong};
+use super::copies::Copies;
+use super::dialogue::{Asked, Dialogue};
+use super::ending::Trail;
+use super::expected::{Expected, Open};
+use super::judge::{Followed, Judged};
+use super::lines::{End, Found, Line, LineReader};
+use super::stream::{Heard, Piece, Stream};
+use super::tls::Turn;
+use super::{
+    Announced, Began, Ended, Fact, Helper, How, Login, Moment, Opened, SessionId, Sink, Summary, Tls, Unfulfilled,
+};
+use crate::SequenceNumber;
+use crate::conntrack::Direction;
+use crate::ftp::{Command, Reply, Sender};
+use crate::packet::{Segment, TcpFlags};
+
+/// So many announcements are remembered, to know them when they are sent again.
+const REMEMBERED: usize = 16;
+
+/// Whom a session tells, and who wants to know of its announcements.
+pub(super) struct Out<'o> {
+    pub(super) sink: &'o mut dyn Sink,
+    pub(super) summary: &'o mut Summary,
+    pub(super) expected: &'o mut Expected,
+    /// What was announced with the packet at hand.
+    pub(super) fresh: VecDeque<Open>,
+}
+
+impl<'o> Out<'o> {
+    pub(super) fn new(sink: &'o mut dyn Sink, summary: &'o mut Summary, expected: &'o mut Expected) -> Self {
+        Self { sink, summary, expected, fresh: VecDeque::new() }
+    }
+
+    pub(super) fn tell(&mut self, at: Moment, fact: &Fact<'_>) {
+        match fact {
+            Fact::Opened(_) => self.summary.sessions += 1,
+            Fact::Announced(announced) => {
+                self.summary.announcements += 1;
+                self.summary.handled += u64::from(announced.helper.acts());
+                self.summary.malformed_announcements += u64::from(announced.wrong.is_some());
+                self.summary.would_drop += u64::from(matches!(announced.helper, Helper::Drops(_)));
+            }
+            Fact::WouldDrop { .. } => self.summary.would_drop += 1,
+            Fact::Again { .. } => self.summary.again += 1,
+            Fact::Gap { .. } => self.summary.gaps += 1,
+            Fact::DataOpened(_) => self.summary.data += 1,
+            Fact::DataEnded(_, ending) => {
+                let failed = matches!(ending.how(), How::Refused | How::NeverAnswered);
+                self.summary.data_failed += u64::from(failed);
+            }
+            Fact::Unfulfilled { why: Unfulfilled::NotCaptured, .. } => self.summary.not_captured += 1,
+            Fact::Unfulfilled { .. } => self.summary.unfulfilled += 1,
+            Fact::Ended(ended) => self.summary.evicted += u64::from(ended.evicted),
+            _ => {}
+        }
+        self.sink.fact(at, fact);
+    }
+}
+
+/// A control connection.
+pub(super) struct Session {
+    pub(super) ends: Ends,
+    pub(super) trail: Trail,
+    pub(super) copies: Copies,
+    pub(super) followed: Followed,
+    sides: [Side; 2],
+    talk: Talk,
+    ended: bool,
+}
+
+/// Who they are.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) id: SessionId,
+    pub(super) client: SocketAddr,
+    pub(super) server: SocketAddr,
+}
+
+impl Ends {
+    pub(super) const fn own(&self, sender: Sender) -> IpAddr {
+        match sender {
+            Sender::Client => self.client.ip(),
+            Sender::Server => self.server.ip(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Side {
+    stream: Stream,
+    lines: LineReader,
+}
+
+/// What was said so far.
+#[derive(Default)]
+struct Talk {
+    dialogue: Dialogue,
+    /// Whether the server agreed to `AUTH`.
+    agreed: bool,
+    tls: bool,
+    login: Login,
+    commands: u64,
+    announcements: u32,
+    told: VecDeque<(Sender, SequenceNumber, u32)>,
+}
+
+impl Session {
+    pub(super) fn open(opened: Opened, at: Moment, out: &mut Out<'_>) -> Self {
+        out.tell(at, &Fact::Opened(opened));
+        let Opened { session: id, client, server, began, .. } = opened;
+        let side = || Side {
+            lines: if began == Began::Syn { LineReader::default() } else { LineReader::standing_alone() },
+            ..Side::default()
+        };
+        Self {
+            ends: Ends { id, client, server },
+            trail: Trail::new(at, began),
+            copies: Copies::default(),
+            followed: Followed::default(),
+            sides: [side(), side()],
+            talk: Talk::default(),
+            ended: false,
+        }
+    }
+
+    /// A packet of it.
+    pub(super) fn segment(&mut self, sender: Sender, at: Moment, segment: &Segment, text: Text<'_>, out: &mut Out<'_>) {
+        let place = Direction::from(sender) as usize;
+        self.trail.see(place, at, segment, text.captured.len() as u32 + text.missing);
+        if segment.flags.has(TcpFlags::ACK) && !segment.flags.has(TcpFlags::RST) {
+            self.hear(sender.other(), at, out, |stream, tell| stream.acknowledge(segment.acknowledgement, tell));
+        }
+        let first = segment.sequence + u32::from(segment.flags.has(TcpFlags::SYN));
+        let resets = segment.flags.has(TcpFlags::RST);
+        if let Some(side) = self.sides.get_mut(place)
+            && (segment.flags.has(TcpFlags::SYN) || text.is_empty() && !side.stream.has_begun() && !resets)
+        {
+            side.stream.begin(first);
+        }
+        if text.missing > 0 && !resets {
+            out.tell(at, &Fact::Cut { session: self.ends.id, sender, bytes: text.missing });
+        }
+        // A reset's payload says why it was sent, and is no part of the stream (RFC 9293 section 3.5.2).
+        if !resets {
+            let Text { captured, missing, judged } = text;
+            let piece = Piece { at, sequence: first, text: captured, heard: 0, missing, judged };
+            self.hear(sender, at, out, |stream, tell| stream.take(piece, tell));
+        }
+        if self.trail.is_over() && !self.ended {
+            self.end(at, false, out);
+        }
+    }
+
+    /// It is over, or given up: tells what is left to tell.
+    pub(super) fn end(&mut self, at: Moment, evicted: bool, out: &mut Out<'_>) {
+        if core::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        for sender in [Sender::Client, Sender::Server] {
+            self.hear(sender, at, out, |stream, tell| stream.finish(tell));
+            if let Some(side) = self.sides.get_mut(Direction::from(sender) as usize) {
+                let (talk, ends) = (&mut self.talk, &self.ends);
+                side.lines.finish(at, &mut |found| talk.found(ends, sender, found, out));
+            }
+        }
+        let Talk { login, tls, commands, announcements, .. } = self.talk;
+        let ending = self.trail.ending;
+        let ended = Ended { session: self.ends.id, ending, login, tls, commands, announcements, evicted };
+        out.tell(at, &Fact::Ended(ended));
+    }
+
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Lets a side's stream do something, and hears what it tells.
+    fn hear(
+        &mut self,
+        sender: Sender,
+        at: Moment,
+        out: &mut Out<'_>,
+        act: impl FnOnce(&mut Stream, &mut dyn FnMut(Heard<'_>)),
+    ) {
+        let Some(Side { stream, lines }) = self.sides.get_mut(Direction::from(sender) as usize) else { return };
+        let (talk, ends) = (&mut self.talk, &self.ends);
+        act(stream, &mut |heard| match heard {
+            Heard::Next(piece) => lines.read(&piece, &mut |found| talk.found(ends, sender, found, out)),
+            Heard::Gap(bytes) => {
+                lines.lose(at, &mut |found| talk.found(ends, sender, found, out));
+                talk.dialogue.lose();
+                out.tell(at, &Fact::Gap { session: ends.id, sender, bytes });
+            }
+            Heard::Late(piece) if !lines.cipher.is_on() => {
+                let mut alone = LineReader::standing_alone();
+                alone.read(&piece, &mut |found| talk.found(ends, sender, found, out));
+                alone.lose(at, &mut |found| talk.found(ends, sender, found, out));
+            }
+            Heard::Again(piece) if !lines.cipher.is_on() => {
+                LineReader::standing_alone().read(&piece, &mut |found| {
+                    if let Found::Line(line) = found {
+                        talk.again(ends, sender, &line, out);
+                    }
+                });
+            }
+            _ => {}
+        });
+    }
+}
+
+/// The payload of a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) captured: &'a [u8],
+    /// How much the capture left out behind it.
+    pub(super) missing: u32,
+    pub(super) judged: Judged,
+}
+
+impl Text<'_> {
+    const fn is_empty(&self) -> bool {
+        self.captured.is_empty() && self.missing == 0
+    }
+}
+
+impl Talk {
+    fn found(&mut self, ends: &Ends, sender: Sender, found: Found<'_>, out: &mut Out<'_>) {
+        match found {
+            Found::Line(line) => self.line(ends, sender, &line, out),
+            Found::Turn(at, Turn::Tls) if !self.tls => {
+                self.tls = true;
+                let how = if self.agreed { Tls::Explicit } else { Tls::Implicit };
+                out.tell(at, &Fact::Tls { session: ends.id, how });
+            }
+            Found::Turn(at, Turn::Clear) => out.tell(at, &Fact::Clear { session: ends.id }),
+            Found::Turn(..) => {}
+        }
+    }
+
+    fn line(&mut self, ends: &Ends, sender: Sender, line: &Line<'_>, out: &mut Out<'_>) {
+        let inside = self.dialogue.inside();
+        let read = announcement::read(sender, ends.own(sender), line, inside);
+        match sender {
+            Sender::Client => self.command(ends, line, out),
+            Sender::Server => self.reply(ends, line, out),
+        }
+        let judged = line.begin.judged;
+        match read {
+            Some(read) => self.announced(ends, sender, line, read, out),
+            None if !line.begin.first => {}
+            None => {
+                if let Some((form, address, port, _)) = judged.read() {
+                    let wrong = Some(Wrong::OnlyLinux);
+                    let read = Announcement { form, address: Some(address), port: Some(port), wrong };
+                    self.announced(ends, sender, line, read, out);
+                } else if let Some(form) = judged.partial() {
+                    out.tell(line.begin.at, &Fact::WouldDrop { session: ends.id, sender, form });
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, ends: &Ends, line: &Line<'_>, out: &mut Out<'_>) {
+        let Some(command) = Command::parse(line.text) else { return };
+        if line.headless && matches!(command, Command::Other { .. }) {
+            return;
+        }
+        self.commands += 1;
+        let matters = self.dialogue.command(&command);
+        let fact = Fact::Command { session: ends.id, line: line.text, matters, index: line.begin.index };
+        out.tell(line.at, &fact);
+    }
+
+    fn reply(&mut self, ends: &Ends, line: &Line<'_>, out: &mut Out<'_>) {
+        let Some(reply) = Reply::parse(line.text) else { return };
+        let Some(answer) = self.dialogue.reply(&reply) else { return };
+        let code = reply.code;
+        match (answer.asked, code) {
+            (Some(Asked::Login), 200..300) | (_, 230) => self.login = Login::Done,
+            (Some(Asked::Login) | None, 530) => {
+                self.login = match self.login {
+                    Login::Unknown => Login::Failed(1),
+                    Login::Failed(times) => Login::Failed(times.saturating_add(1)),
+                    Login::Done => Login::Done,
+                }
+            }
+            (Some(Asked::Auth), 234 | 334) => self.agreed = true,
+            (Some(Asked::Active), 400..) => out.expected.refuse(ends.id, code),
+            (Some(Asked::Transfer), 226 | 250) => out.expected.complete(ends.id),
+            _ => {}
+        }
+        out.tell(
+            line.at,
+            &Fact::Reply {
+                session: ends.id,
+                line: line.text,
+                code,
+                asked: answer.asked,
+                matters: answer.matters,
+                index: line.begin.index,
+            },
+        );
+    }
+
+    fn announced(&mut self, ends: &Ends, sender: Sender, line: &Line<'_>, read: Announcement, out: &mut Out<'_>) {
+        self.announcements = self.announcements.saturating_add(1);
+        let number = self.announcements;
+        if self.told.len() == REMEMBERED {
+            self.told.pop_front();
+        }
+        self.told.push_back((sender, line.begin.sequence, number));
+        let Announcement { form, address, port, wrong } = read;
+        let own = ends.own(sender);
+        let helper_reads = line.begin.judged.read().filter(|_| line.begin.first);
+        let helper_reads = helper_reads.map(|(_, address, port, _)| (address, port));
+        let announced = Announced {
+            session: ends.id,
+            number,
+            sender,
+            form,
+            line: line.text,
+            address,
+            port,
+            wrong,
+            foreign: address.is_some_and(|address| address != own),
+            began: line.begin.at,
+            helper: Judged::of(&line.begin, line.end, form),
+            helper_reads: helper_reads.filter(|(there, on)| (Some(*there), Some(*on)) != (address, port)),
+        };
+        out.tell(line.at, &Fact::Announced(announced));
+        if let (Some(address), Some(port @ 1..)) = (address, port) {
+            out.fresh.push_back(Open {
+                session: ends.id,
+                number,
+                opener: sender.other(),
+                from: ends.own(sender.other()),
+                there: SocketAddr::new(address, port),
+                own: (address != own).then(|| SocketAddr::new(own, port)),
+                met: 0,
+                refused: None,
+                complete: false,
+            });
+        }
+    }
+
+    /// A line that was heard before.
+    fn again(&mut self, ends: &Ends, sender: Sender, line: &Line<'_>, out: &mut Out<'_>) {
+        let read = announcement::read(sender, ends.own(sender), line, None);
+        let Some(read) = read.filter(|read| line.end == End::Feed && read.wrong != Some(Wrong::NoBeginning)) else {
+            return;
+        };
+        let same = |(by, at, _): &&(Sender, SequenceNumber, u32)| *by == sender && *at == line.begin.sequence;
+        let number = self.told.iter().rev().find(same).map(|(.., number)| *number);
+        let helper = Judged::of(&line.begin, line.end, read.form);
+        let fact = Fact::Again { session: ends.id, number, sender, form: read.form, line: line.text, helper };
+        out.tell(line.at, &fact);
+    }
+}

@@ -1,0 +1,148 @@
+//! Where a side's bytes are TLS: after `AUTH TLS` and its 234 reply (RFC 4217 section 4), from the first byte (implicit
+//! TLS), until `CCC` (RFC 4217 section 12.3), which itself cannot be read.
+
+/// A change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// TLS begins.
+    Tls,
+    /// Text can be read again.
+    Clear,
+}
+
+/// Whether one side's bytes are TLS records, and how many bytes of the record at hand are still to come.
+#[derive(Default)]
+pub(super) struct Cipher {
+    on: bool,
+    rest: usize,
+    /// Whether the place in the records was lost.
+    lost: bool,
+}
+
+/// Type, version, length (RFC 8446 section 5.1).
+const HEADER: usize = 5;
+
+impl Cipher {
+    pub(super) const fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// The place in the records is lost: bytes are missing.
+    pub(super) const fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// Steps over TLS at the start of `bytes`, which begin where a line would; what follows is text. `missing` bytes
+    /// follow that were not captured.
+    pub(super) fn pass<'a>(&mut self, bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
+        if !self.on {
+            if !begins_tls(bytes) {
+                return (bytes, None);
+            }
+            *self = Self { on: true, rest: 0, lost: false };
+            let (text, _) = self.records(bytes, missing);
+            return (text, Some(Turn::Tls));
+        }
+        self.records(bytes, missing)
+    }
+
+    fn records<'a>(&mut self, mut bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
+        if self.lost {
+            if begins_record(bytes) {
+                (self.rest, self.lost) = (0, false);
+            } else if is_text(bytes) {
+                *self = Self::default();
+                return (bytes, Some(Turn::Clear));
+            } else {
+                return (&[], None);
+            }
+        }
+        loop {
+            let step = self.rest.min(bytes.len());
+            self.rest -= step;
+            bytes = bytes.get(step..).unwrap_or_default();
+            if bytes.is_empty() {
+                self.lost |= missing > 0;
+                return (&[], None);
+            }
+            match bytes {
+                // An SSL 2 hello: its length without the first bit, then its type.
+                [high @ 0x80..=0xff, low, 1, ..] => self.rest = 2 + (usize::from(high & 0x7f) << 8 | usize::from(*low)),
+                [_, _, _, high, low, ..] if begins_record(bytes) => {
+                    self.rest = HEADER + usize::from(u16::from_be_bytes([*high, *low]));
+                }
+                _ if is_text(bytes) => {
+                    *self = Self::default();
+                    return (bytes, Some(Turn::Clear));
+                }
+                // The header of a record is split over segments, or this is something else.
+                _ => {
+                    self.lost = true;
+                    return (&[], None);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a TLS record begins here: a known type and a version (RFC 8446 section 5.1).
+fn begins_record(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x18, 3, 0..=4, ..])
+}
+
+/// Whether TLS begins here: a record, or a hello in SSL 2's form (RFC 5246 appendix E.2).
+pub(super) fn begins_tls(bytes: &[u8]) -> bool {
+    begins_record(bytes) || matches!(bytes, [0x80..=0xff, _, 1, 3, 0..=4, ..] | [0x80..=0xff, _, 1, 0, 2, ..])
+}
+
+/// Whether this looks like a line of FTP: letters or digits, and nothing but ASCII in the first line.
+fn is_text(bytes: &[u8]) -> bool {
+    let mut line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if let [before @ .., b'\r'] = line {
+        line = before;
+    }
+    let printable = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
+    line.len() >= 3 && line.iter().take(3).all(u8::is_ascii_alphanumeric) && line.iter().all(printable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hellos() {
+        assert!(begins_tls(b"\x16\x03\x01\x02\x00\x01"));
+        assert!(begins_tls(b"\x80\x2e\x01\x03\x01"));
+        assert!(!begins_tls(b"220 ready\r\n"));
+        assert!(!begins_tls(b"\xff\xf4\xff\xf2ABOR\r\n"), "Telnet's commands are none");
+        assert!(!begins_tls(b"\x16\x02"));
+    }
+
+    #[test]
+    fn records_over_segments() {
+        let mut cipher = Cipher::default();
+        assert_eq!(cipher.pass(b"\x16\x03\x03\x00\x04ab", 0), (&[][..], Some(Turn::Tls)));
+        assert_eq!(cipher.pass(b"cd\x17\x03\x03\x00\x01x", 0), (&[][..], None));
+        assert_eq!(cipher.pass(b"\x15\x03\x03\x00\x01x200 clear\r\n", 0), (&b"200 clear\r\n"[..], Some(Turn::Clear)));
+        assert!(!cipher.is_on());
+    }
+
+    #[test]
+    fn a_lost_place_is_found_again() {
+        let mut cipher = Cipher::default();
+        cipher.pass(b"\x16\x03\x03\x40\x00ab", 0);
+        cipher.lose();
+        assert_eq!(cipher.pass(b"\x01\x02garbage", 0), (&[][..], None));
+        assert_eq!(cipher.pass(b"\x17\x03\x03\x00\x01x", 0), (&[][..], None));
+        assert!(cipher.is_on() && !cipher.lost);
+        cipher.lose();
+        assert_eq!(cipher.pass(b"221 Bye\r\n", 0), (&b"221 Bye\r\n"[..], Some(Turn::Clear)));
+    }
+
+    #[test]
+    fn the_capture_may_cut_a_record() {
+        let mut cipher = Cipher::default();
+        cipher.pass(b"\x16\x03\x03\x00\x40ab", 62);
+        assert!(cipher.lost);
+    }
+}
