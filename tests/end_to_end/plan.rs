@@ -99,8 +99,8 @@ impl Writer<'_> {
         let endpoint = Form::Lprt.write(SocketAddr::new(own, 1029), '|');
         let foolish = [
             format!("SITE LPRT {endpoint}"),
-            "NOOP 227 Entering Passive Mode (10,77,1,2,4,5)".into(),
-            format!("CWD EPRT |1|10.77.1.2|1029| {endpoint}"),
+            "NOOP 227 Entering Passive Mode (10,66,1,2,4,5)".into(),
+            format!("CWD EPRT |1|10.66.1.2|1029| {endpoint}"),
             "HELP PORT".into(),
             "STAT".into(),
             "PASSIVE".into(),

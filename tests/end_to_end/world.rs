@@ -185,6 +185,9 @@ impl World {
             self.now = self.now.max(at);
             self.router.handle_timeout(self.now, &mut self.outbox);
             self.empty_outbox()?;
+            if self.router.conntrack().is_empty() && self.router.conntrack().expected() > 0 {
+                return Err(format!("the router expects connections of nobody:\n{}", self.table()));
+            }
             calls += 1;
             if calls > 100_000 {
                 return Err("the router asks again and again to be called".into());
