@@ -52,7 +52,9 @@ impl Host {
     }
 
     pub(crate) fn take_sent(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.wire.outgoing)
+        let sent = std::mem::take(&mut self.wire.outgoing);
+        sent.iter().for_each(|packet| self.shield.note_sent(packet));
+        sent
     }
 
     pub(crate) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
@@ -152,14 +154,25 @@ const fn smoltcp_time(now: Instant) -> SmoltcpInstant {
 /// SND.WL2), and then waits for nothing where that window was zero. What the third repeated acknowledgement makes it
 /// send at once, it sends whatever the window; it then numbers its own acknowledgements beyond the window, and the
 /// other side takes none of them. Where that would have been a FIN, it sends nothing and forgets its timer. So it never
-/// sees the third: it sends again when its time is over.
+/// sees the third: it sends again when its time is over. It forgets its timer too when an acknowledgement of a part of
+/// what it sent closes the window.
 #[derive(Default)]
 struct Shield {
     /// Of each stream that is acknowledged to this host: how far, with which window, and how often the same.
     latest: HashMap<(SocketAddr, SocketAddr), (u32, u16, u32)>,
+    /// How far this host has sent, by the other end and its own.
+    sent: HashMap<(SocketAddr, SocketAddr), u32>,
 }
 
 impl Shield {
+    fn note_sent(&mut self, packet: &[u8]) {
+        let Some(segment) = Segment::read(packet) else { return };
+        let end = self.sent.entry((segment.to, segment.from)).or_insert(segment.end());
+        if segment.has(SYN) || segment.end().wrapping_sub(*end) as i32 > 0 {
+            *end = segment.end();
+        }
+    }
+
     fn takes_amiss(&mut self, packet: &[u8]) -> bool {
         let Some(segment) = Segment::read(packet) else { return false };
         let key = (segment.from, segment.to);
@@ -172,6 +185,10 @@ impl Shield {
         let (ack, window, repeated) = self.latest.entry(key).or_insert((segment.ack, 0, 0));
         let ahead = segment.ack.wrapping_sub(*ack) as i32;
         let is_bare = segment.payload.is_empty();
+        let is_partial = self.sent.get(&key).is_some_and(|end| segment.ack != *end);
+        if is_bare && is_partial && segment.window == 0 {
+            return true;
+        }
         if ahead < 0 || (ahead == 0 && segment.window < *window) {
             return is_bare;
         }
