@@ -37,7 +37,7 @@ impl Host {
 
     pub(crate) fn receive(&mut self, packet: Vec<u8>) {
         if !self.shield.takes_amiss(&packet) {
-            self.wire.incoming.push_back(packet);
+            self.wire.incoming.push_back(self.shield.without_early_fin(packet));
         }
     }
 
@@ -155,21 +155,37 @@ const fn smoltcp_time(now: Instant) -> SmoltcpInstant {
 /// send at once, it sends whatever the window; it then numbers its own acknowledgements beyond the window, and the
 /// other side takes none of them. Where that would have been a FIN, it sends nothing and forgets its timer. So it never
 /// sees the third: it sends again when its time is over. It forgets its timer too when an acknowledgement of a part of
-/// what it sent closes the window.
+/// what it sent closes the window. Of a segment that is longer than its window it takes the FIN, and not all before it.
 #[derive(Default)]
 struct Shield {
     /// Of each stream that is acknowledged to this host: how far, with which window, and how often the same.
     latest: HashMap<(SocketAddr, SocketAddr), (u32, u16, u32)>,
     /// How far this host has sent, by the other end and its own.
     sent: HashMap<(SocketAddr, SocketAddr), u32>,
+    /// Up to where it takes what is sent to it on control connections, whose windows are never scaled.
+    edges: HashMap<(SocketAddr, SocketAddr), u32>,
 }
 
 impl Shield {
     fn note_sent(&mut self, packet: &[u8]) {
         let Some(segment) = Segment::read(packet) else { return };
+        if [segment.from.port(), segment.to.port()].contains(&21) && segment.has(ACK) {
+            self.edges.insert((segment.to, segment.from), segment.ack.wrapping_add(segment.window.into()));
+        }
         let end = self.sent.entry((segment.to, segment.from)).or_insert(segment.end());
         if segment.has(SYN) || segment.end().wrapping_sub(*end) as i32 > 0 {
             *end = segment.end();
+        }
+    }
+
+    fn without_early_fin(&self, packet: Vec<u8>) -> Vec<u8> {
+        let Some(segment) = Segment::read(&packet).filter(|segment| segment.has(FIN)) else { return packet };
+        let text_ends = segment.end().wrapping_sub(1);
+        match self.edges.get(&(segment.from, segment.to)) {
+            Some(edge) if text_ends.wrapping_sub(*edge) as i32 > 0 => {
+                segment.carrying(&packet, segment.seq, segment.flags & !FIN, segment.payload(&packet))
+            }
+            _ => packet,
         }
     }
 
