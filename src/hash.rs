@@ -5,18 +5,25 @@
 /// A router's peers choose ports and addresses and see how long their packets take; under a key that they do not
 /// know they cannot make a bucket long. Equal to SipHash-1-3 over the words' little-endian bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Key(pub(crate) [u64; 2]);
+pub(crate) struct Key {
+    /// The state that every hash begins with.
+    state: [u64; 4],
+}
 
 impl Key {
-    #[inline]
-    pub(crate) fn hash<const N: usize>(self, words: [u64; N]) -> u64 {
-        let [k0, k1] = self.0;
-        let mut v = [
+    pub(crate) const fn new([k0, k1]: [u64; 2]) -> Self {
+        let state = [
             k0 ^ 0x736f_6d65_7073_6575,
             k1 ^ 0x646f_7261_6e64_6f6d,
             k0 ^ 0x6c79_6765_6e65_7261,
             k1 ^ 0x7465_6462_7974_6573,
         ];
+        Self { state }
+    }
+
+    #[inline]
+    pub(crate) fn hash<const N: usize>(self, words: [u64; N]) -> u64 {
+        let mut v = self.state;
         for word in words {
             v[3] ^= word;
             round(&mut v);
@@ -65,8 +72,8 @@ mod tests {
     #[test]
     fn agrees_with_siphasher() {
         let key = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
-        assert_eq!(Key(key).hash([]), theirs(key, &[]));
-        assert_eq!(Key(key).hash([1, u64::MAX]), theirs(key, &[1, u64::MAX]));
-        assert_eq!(Key(key).hash([9, 8, 7, 6, 5]), theirs(key, &[9, 8, 7, 6, 5]));
+        assert_eq!(Key::new(key).hash([]), theirs(key, &[]));
+        assert_eq!(Key::new(key).hash([1, u64::MAX]), theirs(key, &[1, u64::MAX]));
+        assert_eq!(Key::new(key).hash([9, 8, 7, 6, 5]), theirs(key, &[9, 8, 7, 6, 5]));
     }
 }

@@ -101,3 +101,5 @@ struct Readme;
 pub use behaviour::Behaviour;
 pub use sequence::SequenceNumber;
 pub use time::Instant;
+#[cfg(feature = "alloc")]
+use time::Micros;

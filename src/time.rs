@@ -58,6 +58,30 @@ impl Sub<Duration> for Instant {
     }
 }
 
+/// A duration as it counts between moments: whole microseconds, never negative. Sums and comparisons of durations ask
+/// for more than one word; on a packet's way that is noticed.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Micros(i64);
+
+#[cfg(feature = "alloc")]
+impl From<Duration> for Micros {
+    #[inline]
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Add<Micros> for Instant {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, span: Micros) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}", self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000))

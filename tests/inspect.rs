@@ -46,6 +46,8 @@ impl Sink for Told {
             Fact::Ended(ended) => format!("ended {} {:?} {:?}", ended.ending.how(), ended.login, ended.ending.bytes),
             Fact::Done { .. } => "done".to_owned(),
             Fact::Elsewhere { server, .. } => format!("elsewhere {server}"),
+            // Told as something else, too.
+            Fact::Line { .. } => return,
             other => format!("{other:?}"),
         };
         self.0.push(format!("{} {line}", at.frame));

@@ -393,9 +393,14 @@ fn a_wrong_use_is_told_on_one_line() {
         (&["--ports", "21,ftp"], "write port numbers from 1 to 65535"),
         (&["--behaviour", "other"], "possible values: linux, exact"),
         (&["--adopt"], "--adopt is not there yet"),
-        (&["--masquerade", "203.0.113.1"], "--masquerade is not there yet"),
+        (&["--masquerade", "203.0.113.1"], "need a CAPTURE"),
+        (&["--masquerade", "203.0.113.1", "--router", directory], "cannot be used with"),
+        (&["--masquerade", "203.0.113.1", "--behaviour", "linux", text], "behave exactly"),
+        (&["--unmasquerade", "203.0.113.1", text], "--inside 10.0.0.5"),
+        (&["--unmasquerade", "203.0.113.1", "--inside", "10.0.0.0/8", text], "--inside 10.0.0.5"),
+        (&["--unmasquerade", "203.0.113.1", "--inside", "fd00::5", text], "of different families"),
         (&["--masquerade", "203.0.113"], "write an IPv4 or IPv6 address"),
-        (&["--inside", "10.0.0.0/8"], "--inside is not there yet"),
+        (&["--inside", "10.0.0.0/8"], "--inside belongs to --masquerade"),
         (&["--inside", "10.0.0.0/33"], "write an address and a prefix length"),
         (&["--router", directory], "has no router.pcapng or router.pcap"),
         (&["--router", text], "is no directory"),
@@ -674,4 +679,34 @@ fn other_formats_are_named() {
     let told = capture.run(&[]);
     assert_eq!((told.status, told.stdout.as_str()), (Some(2), ""));
     assert!(told.stderr.contains("not pcap or pcapng but snoop; to convert: editcap -F pcapng IN OUT"), "{told:?}");
+}
+
+#[test]
+fn a_capture_from_the_inside_is_masqueraded_and_brought_back() {
+    let scratch = Scratch::new("masquerade");
+    let [there, back] = ["there.pcapng", "back.pcapng"].map(|name| scratch.0.join(name).display().to_string());
+    let capture = scratch.capture().display().to_string();
+    let told = run(&[&capture, "--masquerade", "192.0.2.1", "-w", &there]);
+    assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
+    assert!(told.stdout.contains("PORT 10,77,1,2,11,65\n         PORT 192,0,2,1,11,65\n"), "{}", told.stdout);
+    assert!(told.stdout.contains("Rewritten  2 announcements"), "{}", told.stdout);
+
+    let told = run(&[&there, "--unmasquerade", "192.0.2.1", "--inside", "10.77.1.2", "-w", &back, "--json"]);
+    assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
+    let lines: Vec<serde_json::Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["event"], "rewritten");
+    assert_eq!(lines[0]["leaves_as"], "PORT 10,77,1,2,11,65");
+    assert_eq!(lines.last().unwrap()["event"], "summary");
+    assert_eq!(lines.last().unwrap()["rewritten"], 2);
+
+    let packets = |file: &str| {
+        let mut capture = Reader::open(file).unwrap();
+        let mut packets = Vec::new();
+        while let Some(record) = capture.next() {
+            packets.push(record.unwrap().data.to_vec());
+        }
+        packets
+    };
+    assert_eq!(packets(&back), packets(&capture));
+    assert_ne!(packets(&there), packets(&capture));
 }

@@ -47,11 +47,14 @@ pub(crate) struct Arguments {
     pub(crate) ports: Vec<u16>,
 
     /// No router at hand: a capture from the inside, as the outside would have seen it from this address
-    /// (not there yet)
-    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with_all = ["router", "verify", "unmasquerade"])]
     pub(crate) masquerade: Option<IpAddr>,
 
-    /// Which addresses are inside (not there yet) [default: the private ranges]
+    /// The other way round: a capture from the outside, in which this address stands for the one host --inside
+    #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with_all = ["router", "verify"])]
+    pub(crate) unmasquerade: Option<IpAddr>,
+
+    /// Which addresses are inside, for --masquerade [default: the private ranges]; for --unmasquerade, the one that is
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub(crate) inside: Vec<Cidr>,
 
@@ -85,6 +88,9 @@ connection (its data connections are called 1.1, 1.2 ..., their control connecti
   damaged               the capture is damaged there: error
   summary               counts, last
 
+With --masquerade or --unmasquerade: rewritten (frame, from, to, line, leaves_as, address, port), unasked (frame, packet),
+malformed (frame, line), not_rewritten (frame), damaged, summary.
+
 With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...";
 
 /// Whom the router behaves like.
@@ -112,13 +118,22 @@ impl Arguments {
 
     /// Refuses what is understood and cannot be done.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let not_there = [
-            (self.adopt, "--adopt", "connections are followed from their first SYN, or as the router's sysctls say"),
-            (self.masquerade.is_some(), "--masquerade", "describe the router in a directory and use --router"),
-            (!self.inside.is_empty(), "--inside", "it belongs to --masquerade"),
-        ];
+        let not_there =
+            [(self.adopt, "--adopt", "connections are followed from their first SYN, or as the router's sysctls say")];
         if let Some((_, option, instead)) = not_there.into_iter().find(|(asked, ..)| *asked) {
             return Err(Failure::new(format_args!("{option} is not there yet; {instead}")));
+        }
+        let translates = self.masquerade.is_some() || self.unmasquerade.is_some();
+        if translates && self.capture.is_none() {
+            return Err(Failure::new("--masquerade and --unmasquerade need a CAPTURE"));
+        }
+        if translates && self.behaviour == Some(Behaviour::Linux) {
+            return Err(Failure::new(
+                "--masquerade and --unmasquerade behave exactly; --behaviour linux needs --router DIR",
+            ));
+        }
+        if !translates && !self.inside.is_empty() {
+            return Err(Failure::new("--inside belongs to --masquerade ADDR or --unmasquerade ADDR"));
         }
         if self.verify && self.router.is_none() && self.capture.is_some() {
             return Err(Failure::new("--verify needs the router that the capture was taken on: --router DIR"));

@@ -147,7 +147,7 @@ impl Sink for JsonFacts<'_> {
                 .with("number", *number)
                 .with("reason", snake(why)),
             Fact::Ended(ended) => ended_line(begin("destroyed"), ended),
-            Fact::Done { .. } => return,
+            Fact::Done { .. } | Fact::Line { .. } => return,
             Fact::Elsewhere { server, client } => begin("elsewhere")
                 .with("server", server.to_string())
                 .with("client", client.to_string())

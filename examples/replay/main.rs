@@ -4,6 +4,7 @@
 //! replay                                 the bundled recording
 //! replay --router DIR [CAPTURE]          a router of one's own
 //! replay --router DIR --verify           does the library send what that router sent?
+//! replay CAPTURE --masquerade ADDR        a capture from the inside, as the outside would have seen it
 //! replay CAPTURE                         any capture, from anywhere: what FTP there is in it
 //! ```
 //!
@@ -18,6 +19,7 @@ mod failure;
 mod fan;
 mod input;
 mod json;
+mod masquerading;
 mod notices;
 mod output;
 mod progress;
@@ -67,6 +69,11 @@ fn main() -> ExitCode {
 /// Whether all agrees, as far as it was compared.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     arguments.check()?;
+    if let (Some(capture), true) =
+        (&arguments.capture, arguments.masquerade.is_some() || arguments.unmasquerade.is_some())
+    {
+        return masquerading::run(capture, arguments).map(|()| true);
+    }
     if let (None, Some(capture)) = (&arguments.router, &arguments.capture) {
         return anywhere::run(capture, arguments).map(|()| true);
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use ftp_conntrack::Instant;
-use ftp_conntrack::capture::{Direction, Interface, WriteError, Writer};
+use ftp_conntrack::capture::{Direction, Interface, Record, WriteError, Writer};
 use ftp_conntrack::packet::link::LinkType;
 use ftp_conntrack::replay::{Seen, Sink};
 use ftp_conntrack::router::Router;
@@ -17,6 +17,8 @@ pub(crate) struct Recorder {
     path: PathBuf,
     writer: Option<Writer<File>>,
     failed: Option<WriteError>,
+    /// How many interfaces were described.
+    interfaces: usize,
 }
 
 impl Recorder {
@@ -29,13 +31,15 @@ impl Recorder {
 
     /// For packets on these interfaces; `capture` is what is read meanwhile.
     pub(crate) fn create(path: Option<&Path>, capture: &Path, interfaces: &[Interface]) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self { path: PathBuf::new(), writer: None, failed: None }) };
+        let Some(path) = path else {
+            return Ok(Self { path: PathBuf::new(), writer: None, failed: None, interfaces: 0 });
+        };
         if is_same(path, capture) {
             return Err(Failure::of_file(path, "is the capture that is read; write to another file"));
         }
         let file = File::create(path).map_err(|error| Failure::of_file(path, cannot_write(error)))?;
         let writer = Writer::new(file, interfaces).map_err(|error| Failure::of_file(path, error))?;
-        Ok(Self { path: path.to_owned(), writer: Some(writer), failed: None })
+        Ok(Self { path: path.to_owned(), writer: Some(writer), failed: None, interfaces: interfaces.len() })
     }
 
     pub(crate) fn finish(self) -> Result<(), Failure> {
@@ -57,6 +61,24 @@ impl Recorder {
         let Some(writer) = &mut self.writer else { return };
         if self.failed.is_none() {
             self.failed = writer.write(interface, time, Direction::Out, bytes).err();
+        }
+    }
+}
+
+impl Recorder {
+    /// A frame leaves on the interface of the capture that it came from.
+    pub(crate) fn copy(&mut self, record: &Record<'_>) {
+        let Some(writer) = &mut self.writer else { return };
+        while self.failed.is_none() && self.interfaces <= record.interface {
+            let mut interface = Interface::new(record.link_type);
+            // Of interfaces without a frame so far nothing is known.
+            interface.name = record.interface_name.filter(|_| self.interfaces == record.interface).map(str::to_owned);
+            interface.nanoseconds = true;
+            self.failed = writer.add_interface(&interface).err();
+            self.interfaces += 1;
+        }
+        if self.failed.is_none() {
+            self.failed = writer.write_record(record).err();
         }
     }
 }

@@ -222,6 +222,7 @@ impl Connection {
     }
 
     /// Whether the FTP helper reads it.
+    #[inline]
     pub const fn has_helper(&self) -> bool {
         self.helper
     }
@@ -252,7 +253,14 @@ impl Connection {
         self.deadline.since(now)
     }
 
+    /// Whether it will still be remembered for any time after `now`.
+    #[inline]
+    pub(crate) fn outlives(&self, now: Instant) -> bool {
+        self.deadline > now
+    }
+
     /// Whether a packet leaves by another interface than the one whose address the connection bears.
+    #[inline]
     pub(crate) fn left_masquerade(&self, direction: Direction, interface: Option<usize>) -> bool {
         direction == Direction::Original
             && self.masqueraded_on.is_some_and(|bound| interface.map(|i| i as u32) != Some(bound))

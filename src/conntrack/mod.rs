@@ -59,6 +59,7 @@ use crate::seqadj::Adjustment;
 /// The connection tracker: all connections and expectations, in memory taken when it is made.
 pub struct Conntrack {
     config: Config,
+    tuning: tcp::Tuning,
     table: table::Table,
     expectations: expectation::Table,
     free_helped: Vec<u32>,
@@ -74,12 +75,13 @@ impl Conntrack {
     pub fn new(config: Config, key: [u64; 2]) -> Self {
         let limits = config.limits;
         Self {
-            table: table::Table::new(limits.connections, Key(key)),
-            expectations: expectation::Table::new(limits.expectations, Key(key)),
+            table: table::Table::new(limits.connections, Key::new(key)),
+            expectations: expectation::Table::new(limits.expectations, Key::new(key)),
             free_helped: (0..limits.helped).rev().collect(),
             adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
             statistics: Statistics::default(),
             events: Events::new(limits.events),
+            tuning: (&config.tcp).into(),
             config,
         }
     }

@@ -166,10 +166,16 @@ impl Table {
         let connection = &mut self.slots[slot as usize].connection;
         connection.deadline = deadline;
         if deadline < connection.scheduled {
-            connection.scheduled = deadline;
-            self.wheel.remove(slot);
-            self.wheel.insert(slot, deadline);
+            self.schedule(slot, deadline);
         }
+    }
+
+    /// Lets the wheel look at a connection earlier.
+    #[inline(never)]
+    fn schedule(&mut self, slot: u32, deadline: Instant) {
+        self.slots[slot as usize].connection.scheduled = deadline;
+        self.wheel.remove(slot);
+        self.wheel.insert(slot, deadline);
     }
 
     /// A connection whose time is over at `now`; to be freed before the next call.

@@ -19,9 +19,9 @@
 
 use core::time::Duration;
 
-use super::connection::Direction;
-use crate::SequenceNumber;
-use crate::packet::{Segment, TcpFlags, TcpOptions};
+use super::connection::{Direction, Status};
+use crate::packet::{Headers, Segment, TcpFlags, TcpOptions};
+use crate::{Micros, SequenceNumber};
 
 /// The state of a TCP connection, as `/proc/net/nf_conntrack` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +50,20 @@ pub enum TcpState {
 }
 
 impl TcpState {
+    /// Every state, in the order of their numbers.
+    const ALL: [Self; 10] = [
+        Self::None,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::Established,
+        Self::FinWait,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::TimeWait,
+        Self::Close,
+        Self::SynSent2,
+    ];
+
     /// The name the kernel prints.
     pub const fn name(self) -> &'static str {
         match self {
@@ -140,6 +154,35 @@ impl TcpConfig {
             TcpState::LastAck => self.last_ack,
             TcpState::TimeWait => self.time_wait,
             TcpState::Close => self.close,
+        }
+    }
+}
+
+/// A [`TcpConfig`] as each segment asks it.
+#[derive(Clone, Debug)]
+pub(super) struct Tuning {
+    /// By [`TcpState`].
+    timeouts: [Micros; TcpState::ALL.len()],
+    close: Micros,
+    retransmission: Micros,
+    unacknowledged: Micros,
+    max_retransmissions: u8,
+    loose: bool,
+    be_liberal: bool,
+    ignore_invalid_rst: bool,
+}
+
+impl From<&TcpConfig> for Tuning {
+    fn from(config: &TcpConfig) -> Self {
+        Self {
+            timeouts: TcpState::ALL.map(|state| config.timeout(state).into()),
+            close: config.close.into(),
+            retransmission: config.retransmission.into(),
+            unacknowledged: config.unacknowledged.into(),
+            max_retransmissions: config.max_retransmissions,
+            loose: config.loose,
+            be_liberal: config.be_liberal,
+            ignore_invalid_rst: config.ignore_invalid_rst,
         }
     }
 }
@@ -269,9 +312,9 @@ pub enum TcpInvalid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TcpVerdict {
     /// It passes and belongs to the connection; the connection's time is renewed if there is one.
-    Accept { timeout: Option<Duration>, assured: bool },
+    Accept { timeout: Option<Micros>, assured: bool },
     /// It is no part of the connection, which may have to be remembered for no longer than this.
-    Invalid { why: TcpInvalid, shorten: Option<Duration> },
+    Invalid { why: TcpInvalid, shorten: Option<Micros> },
     /// The connection is over and the segment begins another one.
     Reopen,
     /// The connection is over with this segment, which passes.
@@ -331,23 +374,53 @@ pub(crate) struct TcpTracker {
 /// A segment with what surrounds it.
 pub(super) struct Arrived<'p> {
     pub(super) segment: &'p Segment,
-    pub(super) options: TcpOptions<'p>,
-    pub(super) payload_len: u32,
+    pub(super) headers: &'p Headers,
+    pub(super) bytes: &'p [u8],
     pub(super) direction: Direction,
-    pub(super) seen_reply: bool,
-    pub(super) assured: bool,
+    /// What was known of the connection before.
+    pub(super) status: Status,
     /// By how much the other side's stream has shifted at what this segment acknowledges.
     pub(super) shift: i32,
 }
 
 impl Arrived<'_> {
     #[inline]
+    fn options(&self) -> TcpOptions<'_> {
+        self.headers.tcp_options(self.bytes)
+    }
+
+    #[inline]
+    const fn seen_reply(&self) -> bool {
+        self.status.has(Status::SEEN_REPLY)
+    }
+
+    #[inline]
+    const fn assured(&self) -> bool {
+        self.status.has(Status::ASSURED)
+    }
+
+    #[inline]
     fn end(&self) -> SequenceNumber {
         let flags = self.segment.flags;
         self.segment.sequence
-            + self.payload_len
+            + self.headers.end.saturating_sub(self.segment.payload) as u32
             + u32::from(flags.has(TcpFlags::SYN))
             + u32::from(flags.has(TcpFlags::FIN))
+    }
+
+    /// Its numbers, towards this receiver.
+    #[inline]
+    fn numbers(&self, receiver: &Peer) -> Numbers {
+        let ack = self.segment.acknowledgement;
+        let selective = receiver.flags & SACK_PERMITTED != 0 && !self.options().is_empty();
+        let sack = if selective { self.sack() } else { ack };
+        let unshifted = self.shift.wrapping_neg();
+        Numbers {
+            sequence: self.segment.sequence,
+            end: self.end(),
+            ack: ack.shifted(unshifted),
+            sack: sack.shifted(unshifted),
+        }
     }
 
     fn window_at_least_one(&self) -> u32 {
@@ -355,9 +428,10 @@ impl Arrived<'_> {
     }
 
     /// The highest right edge of a SACK block, or the acknowledgement where it is higher.
+    #[inline(never)]
     fn sack(&self) -> SequenceNumber {
         let mut highest = self.segment.acknowledgement;
-        for (kind, _, value) in self.options.iter().map_while(Result::ok) {
+        for (kind, _, value) in self.options().iter().map_while(Result::ok) {
             if kind == TcpOptions::SACK && !value.is_empty() && value.len() % 8 == 0 {
                 for block in value.as_chunks::<8>().0 {
                     let [.., a, b, c, d] = *block;
@@ -367,6 +441,26 @@ impl Arrived<'_> {
         }
         highest
     }
+}
+
+/// The numbers of a segment, as its sender counts them.
+#[derive(Clone, Copy)]
+struct Numbers {
+    sequence: SequenceNumber,
+    end: SequenceNumber,
+    ack: SequenceNumber,
+    /// The highest number that SACK blocks or the acknowledgement name.
+    sack: SequenceNumber,
+}
+
+/// The bounds that a segment breaks.
+struct Bounds {
+    /// The first of the four.
+    above: bool,
+    /// The third.
+    unsent: bool,
+    /// The second or the fourth.
+    old: bool,
 }
 
 /// How a segment lies in the windows.
@@ -394,16 +488,16 @@ impl TcpTracker {
     }
 
     /// The tracker for a connection that begins with this segment.
-    pub(super) fn open(config: &TcpConfig, arrived: &Arrived<'_>) -> Result<Self, TcpInvalid> {
+    pub(super) fn open(tuning: &Tuning, arrived: &Arrived<'_>) -> Result<Self, TcpInvalid> {
         let kind = Kind::of(arrived.segment.flags);
         let mut sender = Peer { end: arrived.end(), max_window: arrived.window_at_least_one(), ..Peer::default() };
         let mut receiver = Peer::default();
         match step(Direction::Original, TcpState::None, kind) {
             Step::To(TcpState::SynSent) => {
                 sender.max_end = sender.end;
-                sender.read_options(arrived.options);
+                sender.read_options(arrived.options());
             }
-            Step::To(_) if config.loose => {
+            Step::To(_) if tuning.loose => {
                 // Nobody knows the window scale: let both sides do as they like.
                 sender.max_end = sender.end + sender.max_window;
                 sender.flags = SACK_PERMITTED | BE_LIBERAL;
@@ -430,7 +524,10 @@ impl TcpTracker {
     }
 
     /// Judges a segment of the connection, the first one included.
-    pub(super) fn track(&mut self, config: &TcpConfig, arrived: &Arrived<'_>) -> TcpVerdict {
+    // Inlined, with what nearly every segment meets, and the rest kept out of it: to pass what it is told and what it
+    // says through memory takes about as long as the judgement.
+    #[inline(always)]
+    pub(super) fn track(&mut self, tuning: &Tuning, arrived: &Arrived<'_>) -> TcpVerdict {
         let kind = Kind::of(arrived.segment.flags);
         let direction = arrived.direction;
         let mut old = self.state;
@@ -463,7 +560,7 @@ impl TcpTracker {
             {
                 state = TcpState::Established;
             }
-            TcpState::Close if kind == Kind::Rst => match self.reset(config, arrived, old) {
+            TcpState::Close if kind == Kind::Rst => match self.reset(tuning, arrived, old) {
                 Reset::Closes => {}
                 Reset::ClosesUnchecked => check_window = false,
                 Reset::Doubtful => state = old,
@@ -472,23 +569,23 @@ impl TcpTracker {
             _ => {}
         }
         if check_window {
-            match self.fit(config, arrived, kind) {
+            match self.fit(tuning, arrived, kind) {
                 Fit::Fits => {}
                 Fit::Ignored => return TcpVerdict::PASSES,
                 Fit::Outside(why) => {
-                    let shorten = self.doubt(config, arrived, kind);
+                    let shorten = self.doubt(tuning, arrived, kind);
                     return TcpVerdict::Invalid { why, shorten };
                 }
             }
         }
-        self.enter(config, arrived, kind, old, state)
+        self.enter(tuning, arrived, kind, old, state)
     }
 
     /// The segment counts: takes the state over and says how long it lasts.
-    #[inline]
+    #[inline(always)]
     fn enter(
         &mut self,
-        config: &TcpConfig,
+        tuning: &Tuning,
         arrived: &Arrived<'_>,
         kind: Kind,
         old: TcpState,
@@ -501,18 +598,18 @@ impl TcpTracker {
         }
         self.state = state;
 
-        let mut timeout = config.timeout(state);
+        let mut timeout = tuning.timeouts[state as usize];
         let unacknowledged = (self.peers[0].flags | self.peers[1].flags) & DATA_UNACKNOWLEDGED != 0;
-        if self.retransmissions >= config.max_retransmissions && timeout > config.retransmission {
-            timeout = config.retransmission;
+        if self.retransmissions >= tuning.max_retransmissions && timeout > tuning.retransmission {
+            timeout = tuning.retransmission;
         } else if kind == Kind::Rst {
-            timeout = config.close;
-        } else if unacknowledged && timeout > config.unacknowledged {
-            timeout = config.unacknowledged;
-        } else if self.last.window == 0 && timeout > config.retransmission {
-            timeout = config.retransmission;
+            timeout = tuning.close;
+        } else if unacknowledged && timeout > tuning.unacknowledged {
+            timeout = tuning.unacknowledged;
+        } else if self.last.window == 0 && timeout > tuning.retransmission {
+            timeout = tuning.retransmission;
         }
-        if !arrived.seen_reply {
+        if !arrived.seen_reply() {
             if kind == Kind::Rst {
                 return TcpVerdict::Kill;
             }
@@ -521,11 +618,11 @@ impl TcpTracker {
                 return TcpVerdict::PASSES;
             }
             if state == TcpState::Established {
-                timeout = timeout.min(config.unacknowledged);
+                timeout = timeout.min(tuning.unacknowledged);
             }
         }
-        let assured = arrived.seen_reply
-            && !arrived.assured
+        let assured = arrived.seen_reply()
+            && !arrived.assured()
             && matches!(old, TcpState::SynRecv | TcpState::Established)
             && state == TcpState::Established;
         TcpVerdict::Accept { timeout: Some(timeout), assured }
@@ -533,6 +630,7 @@ impl TcpTracker {
 
     /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
     /// with the same tuple after all, and is taken for its first segment.
+    #[inline(never)]
     fn resynchronises(&mut self, arrived: &Arrived<'_>, kind: Kind) -> bool {
         let direction = arrived.direction;
         let answers = kind == Kind::SynAck
@@ -555,6 +653,7 @@ impl TcpTracker {
     }
 
     /// Lets a segment pass that is out of place but harmless, and remembers it: the answer may show what it was.
+    #[inline(never)]
     fn ignore(&mut self, arrived: &Arrived<'_>, kind: Kind, old: TcpState) -> TcpVerdict {
         let direction = arrived.direction;
         let segment = arrived.segment;
@@ -565,7 +664,7 @@ impl TcpTracker {
         self.last.window = segment.window;
         if kind == Kind::Syn && direction == Direction::Original {
             let mut peer = Peer::default();
-            peer.read_options(arrived.options);
+            peer.read_options(arrived.options());
             self.last.scale = peer.scale;
             self.last.flags = peer.flags & (WINDOW_SCALE | SACK_PERMITTED);
             if old == TcpState::LastAck {
@@ -580,12 +679,13 @@ impl TcpTracker {
 
     /// A FIN or RST outside the window: if both sides send one, the tracker is what is wrong, and the connection is
     /// not to be kept for days. Gives the time it has left at most.
-    fn doubt(&mut self, config: &TcpConfig, arrived: &Arrived<'_>, kind: Kind) -> Option<Duration> {
-        if !arrived.assured || !matches!(kind, Kind::Fin | Kind::Rst) {
+    #[inline(never)]
+    fn doubt(&mut self, tuning: &Tuning, arrived: &Arrived<'_>, kind: Kind) -> Option<Micros> {
+        if !arrived.assured() || !matches!(kind, Kind::Fin | Kind::Rst) {
             return None;
         }
         if self.last.direction != arrived.direction && matches!(self.last.kind, Kind::Fin | Kind::Rst) {
-            return Some(config.unacknowledged);
+            return Some(tuning.unacknowledged);
         }
         self.last.kind = kind;
         self.last.direction = arrived.direction;
@@ -601,19 +701,20 @@ impl TcpTracker {
     }
 
     /// Whether a reset is to be believed.
-    fn reset(&self, config: &TcpConfig, arrived: &Arrived<'_>, old: TcpState) -> Reset {
+    #[inline(never)]
+    fn reset(&self, tuning: &Tuning, arrived: &Arrived<'_>, old: TcpState) -> Reset {
         if old.closing() {
             return Reset::ClosesUnchecked;
         }
         let receiver = &self.peers[arrived.direction.other() as usize];
         let segment = arrived.segment;
-        let established = old == TcpState::Established && arrived.assured;
+        let established = old == TcpState::Established && arrived.assured();
         let mut doubtful = false;
         if receiver.flags & MAX_ACK_SET != 0 && self.last.kind != Kind::Syn {
             if segment.sequence.0 == 0 && !established {
                 return Reset::Closes;
             }
-            if segment.sequence.before(receiver.max_ack) && !config.ignore_invalid_rst {
+            if segment.sequence.before(receiver.max_ack) && !tuning.ignore_invalid_rst {
                 return Reset::Invalid;
             }
             let follows_its_data = self.last.kind == Kind::Ack
@@ -625,7 +726,8 @@ impl TcpTracker {
             doubtful = true;
         }
         let answers_syn = self.last.kind == Kind::Syn && self.last.direction != arrived.direction;
-        let answers_ignored = (arrived.seen_reply && answers_syn || !arrived.assured && self.last.kind == Kind::Ack)
+        let answers_ignored = (arrived.seen_reply() && answers_syn
+            || !arrived.assured() && self.last.kind == Kind::Ack)
             && self.last.end == segment.acknowledgement;
         let answers_challenge = old == TcpState::SynSent
             && self.last.kind == Kind::Ack
@@ -639,65 +741,21 @@ impl TcpTracker {
     }
 
     /// Lays a segment into the windows, and moves them if it fits.
-    #[inline]
-    fn fit(&mut self, config: &TcpConfig, arrived: &Arrived<'_>, kind: Kind) -> Fit {
-        let state = self.state;
+    #[inline(always)]
+    fn fit(&mut self, tuning: &Tuning, arrived: &Arrived<'_>, kind: Kind) -> Fit {
         let segment = arrived.segment;
         let flags = segment.flags;
         let direction = arrived.direction;
-        let (mut sender, mut receiver) = self.pair(direction);
-        let mut sequence = segment.sequence;
-        let mut end = arrived.end();
-        let mut ack = segment.acknowledgement;
-        let mut sack = ack;
-        if receiver.flags & SACK_PERMITTED != 0 && !arrived.options.is_empty() {
-            sack = arrived.sack();
-        }
-        ack = ack.shifted(arrived.shift.wrapping_neg());
-        sack = sack.shifted(arrived.shift.wrapping_neg());
-
-        if sender.max_window == 0 {
-            if flags.has(TcpFlags::SYN) {
-                sender.begin(&mut receiver, arrived);
-                if !flags.has(TcpFlags::ACK) {
-                    // Simultaneous open.
-                    self.put(direction, sender, receiver);
-                    return Fit::Fits;
-                }
-            } else {
-                // The first segment of this side that was seen is not its first.
-                sender.end = end;
-                sender.max_window = (u32::from(segment.window) << sender.scale).max(1);
-                sender.max_end = end + sender.max_window;
-                if receiver.max_window == 0 {
-                    receiver.end = sack;
-                    receiver.max_end = sack;
-                } else if sack == receiver.end + 1 {
-                    // Likely the answer to a keep-alive.
-                    receiver.end = sack;
-                }
-            }
-        } else if flags.has(TcpFlags::SYN)
-            && end.after(sender.end)
-            && matches!(state, TcpState::SynSent | TcpState::SynRecv)
-        {
-            // The sender begins anew, with other numbers.
-            sender.begin(&mut receiver, arrived);
-            if direction == Direction::Reply && !flags.has(TcpFlags::ACK) {
-                self.put(direction, sender, receiver);
-                return Fit::Fits;
+        let (sender, receiver) = self.pair(direction);
+        let mut numbers = arrived.numbers(receiver);
+        if sender.max_window == 0 || flags.has(TcpFlags::SYN | TcpFlags::RST) || !flags.has(TcpFlags::ACK) {
+            match self.interpret(arrived) {
+                Some(meant) => numbers = meant,
+                None => return Fit::Fits,
             }
         }
-
-        if !flags.has(TcpFlags::ACK) || flags.has(TcpFlags::RST) && ack.0 == 0 {
-            ack = receiver.end;
-            sack = receiver.end;
-        }
-        if flags.has(TcpFlags::RST) && sequence.0 == 0 && state == TcpState::SynSent {
-            // A reset in answer to a SYN: its number says nothing.
-            sequence = sender.end;
-            end = sender.end;
-        }
+        let Numbers { sequence, end, ack, sack } = numbers;
+        let (sender, receiver) = self.pair(direction);
 
         // Each bound is compared one byte further: half-way round the circle that is not the same.
         let above = !sequence.before(sender.max_end + 1);
@@ -705,20 +763,7 @@ impl TcpTracker {
         let below = receiver.max_window != 0 && !end.after(sender.end - receiver.max_window - 1);
         let old_ack = !sack.after(receiver.end - sender.max_window.max(MAX_ACK_WINDOW) - 1);
         if above || unsent || below || old_ack {
-            let liberal = config.be_liberal || sender.flags & BE_LIBERAL != 0;
-            let overshoot = end.since(sender.max_end).wrapping_add(1) as u32;
-            let little = above && !unsent && !below && !old_ack && overshoot <= receiver.max_window;
-            if little {
-                sender.end = end;
-                sender.flags |= DATA_UNACKNOWLEDGED;
-            }
-            self.put(direction, sender, receiver);
-            return match (above && !little, unsent) {
-                _ if liberal => Fit::Fits,
-                (false, false) => Fit::Ignored,
-                (true, _) => Fit::Outside(TcpInvalid::AboveWindow),
-                (false, true) => Fit::Outside(TcpInvalid::AcknowledgesUnsent),
-            };
+            return self.misfit(tuning, direction, end, Bounds { above, unsent, old: below || old_ack });
         }
 
         let scale = if flags.has(TcpFlags::SYN) { 0 } else { sender.scale };
@@ -743,25 +788,96 @@ impl TcpTracker {
         if ack == receiver.end {
             receiver.flags &= !DATA_UNACKNOWLEDGED;
         }
-        self.put(direction, sender, receiver);
         if kind == Kind::Ack {
             self.count_repeats(direction, sequence, ack, end, segment.window);
         }
         Fit::Fits
     }
 
-    #[inline]
-    const fn pair(&self, direction: Direction) -> (Peer, Peer) {
-        (self.peers[direction as usize], self.peers[direction.other() as usize])
+    /// What the numbers mean of a segment that begins its side's stream or is the first seen of it, that resets, or that
+    /// acknowledges nothing; the windows begin with it where it begins a stream. `None` when it fits as it is.
+    #[inline(never)]
+    fn interpret(&mut self, arrived: &Arrived<'_>) -> Option<Numbers> {
+        let state = self.state;
+        let segment = arrived.segment;
+        let flags = segment.flags;
+        let direction = arrived.direction;
+        let (sender, receiver) = self.pair(direction);
+        let Numbers { mut sequence, mut end, mut ack, mut sack } = arrived.numbers(receiver);
+        if sender.max_window == 0 {
+            if flags.has(TcpFlags::SYN) {
+                sender.begin(receiver, arrived);
+                if !flags.has(TcpFlags::ACK) {
+                    // Simultaneous open.
+                    return None;
+                }
+            } else {
+                // The first segment of this side that was seen is not its first.
+                sender.end = end;
+                sender.max_window = (u32::from(segment.window) << sender.scale).max(1);
+                sender.max_end = end + sender.max_window;
+                if receiver.max_window == 0 {
+                    receiver.end = sack;
+                    receiver.max_end = sack;
+                } else if sack == receiver.end + 1 {
+                    // Likely the answer to a keep-alive.
+                    receiver.end = sack;
+                }
+            }
+        } else if flags.has(TcpFlags::SYN)
+            && end.after(sender.end)
+            && matches!(state, TcpState::SynSent | TcpState::SynRecv)
+        {
+            // The sender begins anew, with other numbers.
+            sender.begin(receiver, arrived);
+            if direction == Direction::Reply && !flags.has(TcpFlags::ACK) {
+                return None;
+            }
+        }
+
+        if !flags.has(TcpFlags::ACK) || flags.has(TcpFlags::RST) && ack.0 == 0 {
+            ack = receiver.end;
+            sack = receiver.end;
+        }
+        if flags.has(TcpFlags::RST) && sequence.0 == 0 && state == TcpState::SynSent {
+            // A reset in answer to a SYN: its number says nothing.
+            sequence = sender.end;
+            end = sender.end;
+        }
+        Some(Numbers { sequence, end, ack, sack })
     }
 
-    #[inline]
-    const fn put(&mut self, direction: Direction, sender: Peer, receiver: Peer) {
-        self.peers[direction as usize] = sender;
-        self.peers[direction.other() as usize] = receiver;
+    /// What becomes of a segment that does not lie within the bounds.
+    #[inline(never)]
+    fn misfit(&mut self, tuning: &Tuning, direction: Direction, end: SequenceNumber, broken: Bounds) -> Fit {
+        let (sender, receiver) = self.pair(direction);
+        let Bounds { above, unsent, old } = broken;
+        let liberal = tuning.be_liberal || sender.flags & BE_LIBERAL != 0;
+        let overshoot = end.since(sender.max_end).wrapping_add(1) as u32;
+        let little = above && !unsent && !old && overshoot <= receiver.max_window;
+        if little {
+            sender.end = end;
+            sender.flags |= DATA_UNACKNOWLEDGED;
+        }
+        match (above && !little, unsent) {
+            _ if liberal => Fit::Fits,
+            (false, false) => Fit::Ignored,
+            (true, _) => Fit::Outside(TcpInvalid::AboveWindow),
+            (false, true) => Fit::Outside(TcpInvalid::AcknowledgesUnsent),
+        }
     }
 
+    /// Sender and receiver of what goes in a direction.
     #[inline]
+    const fn pair(&mut self, direction: Direction) -> (&mut Peer, &mut Peer) {
+        let [client, server] = &mut self.peers;
+        match direction {
+            Direction::Original => (client, server),
+            Direction::Reply => (server, client),
+        }
+    }
+
+    #[inline(always)]
     fn count_repeats(
         &mut self,
         direction: Direction,
@@ -802,11 +918,12 @@ enum Reset {
 
 impl Peer {
     /// This side sends its SYN.
+    #[inline(never)]
     fn begin(&mut self, other: &mut Self, arrived: &Arrived<'_>) {
         self.end = arrived.end();
         self.max_end = self.end;
         self.max_window = arrived.window_at_least_one();
-        self.read_options(arrived.options);
+        self.read_options(arrived.options());
         if arrived.direction == Direction::Reply && self.flags & other.flags & WINDOW_SCALE == 0 {
             // Scaling counts only when both offer it (RFC 7323 section 2.2).
             self.scale = 0;

@@ -1,11 +1,11 @@
 //! One packet: which connection it belongs to, and what it does to it.
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
-use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, flags_make_sense};
+use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
 use super::{Config, Conntrack, OnMatch, Tuple};
-use crate::Instant;
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol};
+use crate::{Instant, Micros};
 use core::time::Duration;
 
 /// How a packet relates to its connection (`enum ip_conntrack_info`).
@@ -98,21 +98,38 @@ impl Template {
 /// What a protocol's tracker says.
 enum Judgement {
     /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
-    Accept { timeout: Option<Duration>, assured: bool },
+    Accept { timeout: Option<Micros>, assured: bool },
     /// No part of it; the connection may have to end earlier.
-    Invalid { reason: InvalidReason, shorten: Option<Duration> },
+    Invalid { reason: InvalidReason, shorten: Option<Micros> },
     /// The connection is over, and this packet begins another.
     Reopen,
     /// The connection is over with this packet.
     Kill,
 }
 
-/// Where a tuple was found, while the table has not changed since.
+/// Where a packet's tuple was found. It holds while the table does not change. The tuple itself is not carried along: it
+/// takes longer to copy than to read again.
 #[derive(Clone, Copy)]
 pub(crate) struct Probe {
-    tuple: Tuple,
     found: Option<(u32, Direction)>,
+    /// The time of what was found is over.
+    is_over: bool,
     epoch: u32,
+    zone: u16,
+}
+
+impl Probe {
+    /// The connection that was found and whose time is not over.
+    #[inline]
+    fn known(&self) -> Option<(u32, Direction)> {
+        self.found.filter(|_| !self.is_over)
+    }
+
+    /// Whether the packet is of no connection whose time is not over.
+    #[inline]
+    pub(crate) const fn finds_nobody(&self) -> bool {
+        self.is_over || self.found.is_none()
+    }
 }
 
 impl Conntrack {
@@ -130,78 +147,87 @@ impl Conntrack {
         headers: &Headers,
         template: Template,
     ) -> Result<Tracked, DropReason> {
-        let mut probe = self.probe(bytes, headers, template.zone);
-        self.track_probed(now, bytes, headers, template, probe.as_mut())
+        let probe = self.probe(now, bytes, headers, template.zone);
+        let mut tracked = Tracked::UNTRACKED;
+        self.track_probed(now, bytes, headers, template, probe.as_ref(), &mut tracked)?;
+        Ok(tracked)
     }
 
     /// Looks a packet's tuple up and changes nothing. `None` when it has no tuple.
-    #[inline]
-    pub(crate) fn probe(&self, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
+    #[inline(always)]
+    pub(crate) fn probe(&self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Option<Probe> {
         let tuple = Tuple::of(headers, bytes)?.in_zone(zone);
-        Some(Probe { tuple, found: self.table.find(&tuple), epoch: self.table.epoch() })
+        let found = self.table.find(&tuple);
+        let is_over = found.is_some_and(|(slot, _)| self.table.at(slot).expired(now));
+        Some(Probe { found, is_over, epoch: self.table.epoch(), zone })
     }
 
     /// The connection a probe found.
     #[inline]
     pub(crate) fn probed(&self, probe: &Probe) -> Option<&Connection> {
-        probe.found.filter(|_| probe.epoch == self.table.epoch()).map(|(slot, _)| self.table.at(slot))
+        debug_assert_eq!(probe.epoch, self.table.epoch(), "the table changed since");
+        probe.found.map(|(slot, _)| self.table.at(slot))
     }
 
-    /// As [`Conntrack::track`], for a packet whose tuple was looked up already.
-    #[inline]
+    /// As [`Conntrack::track`], for a packet whose tuple was looked up already; `tracked` is what it is made of it.
+    #[inline(always)]
     pub(crate) fn track_probed(
         &mut self,
         now: Instant,
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        probe: Option<&mut Probe>,
-    ) -> Result<Tracked, DropReason> {
-        let tracked = self.sort(now, bytes, headers, template, probe)?;
-        self.statistics.invalid += u64::from(matches!(tracked.state, PacketState::Invalid(_)));
-        Ok(tracked)
+        probe: Option<&Probe>,
+        tracked: &mut Tracked,
+    ) -> Result<(), DropReason> {
+        if let Layer4::Icmp(icmp) = headers.layer4
+            && let Some(message) = self.track_message(now, bytes, headers, icmp, template.zone)
+        {
+            *tracked = message;
+            return Ok(());
+        }
+        let Some(probe) = probe else {
+            *tracked = self.invalid(InvalidReason::Header);
+            return Ok(());
+        };
+        debug_assert_eq!(probe.epoch, self.table.epoch(), "the table changed since");
+        if let Some((slot, direction)) = probe.known()
+            && let Some(state) = self.track_known(now, slot, direction, bytes, headers)
+        {
+            *tracked = match state {
+                PacketState::Invalid(_) => Tracked::without(state),
+                _ => Tracked { connection: Some(self.table.id(slot)), direction, ..Tracked::without(state) },
+            };
+            return Ok(());
+        }
+        *tracked = self.track_new(now, bytes, headers, template, probe)?;
+        Ok(())
     }
 
-    /// Sorts a packet: errors, what is never tracked, known connections, and those that begin.
-    #[inline]
-    fn sort(
+    /// ICMP messages that begin no connection: errors, and what is never tracked.
+    #[inline(never)]
+    fn track_message(
         &mut self,
         now: Instant,
         bytes: &[u8],
         headers: &Headers,
-        template: Template,
-        probe: Option<&mut Probe>,
-    ) -> Result<Tracked, DropReason> {
-        if let Layer4::Icmp(icmp) = headers.layer4 {
-            if headers.is_icmp_error() {
-                return Ok(self.track_error(now, bytes, headers, template.zone));
-            }
-            if headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp) {
-                return Ok(Tracked::UNTRACKED);
-            }
+        icmp: IcmpHeader,
+        zone: u16,
+    ) -> Option<Tracked> {
+        if headers.is_icmp_error() {
+            return Some(self.track_error(now, bytes, headers, zone));
         }
-        let Some(probe) = probe else { return Ok(Tracked::invalid(InvalidReason::Header)) };
-        if probe.epoch != self.table.epoch() {
-            probe.found = self.table.find(&probe.tuple);
-        }
-        let Some((slot, direction)) = probe.found else {
-            return self.track_new(now, bytes, headers, template, &probe.tuple);
-        };
-        if self.table.at(slot).expired(now) {
-            self.destroy(now, slot, DestroyReason::Timeout);
-            return self.track_new(now, bytes, headers, template, &probe.tuple);
-        }
-        match self.track_known(now, slot, direction, bytes, headers) {
-            Some(tracked) => Ok(tracked),
-            None => {
-                self.destroy(now, slot, DestroyReason::Reopened);
-                self.track_new(now, bytes, headers, template, &probe.tuple)
-            }
-        }
+        (headers.protocol == Protocol::ICMPV6 && is_neighbour_discovery(icmp)).then_some(Tracked::UNTRACKED)
     }
 
-    /// A packet of a connection that is there; `None` when it begins another with the same tuple.
-    #[inline]
+    /// A packet that is invalid, and counted.
+    const fn invalid(&mut self, reason: InvalidReason) -> Tracked {
+        self.statistics.invalid += 1;
+        Tracked::without(PacketState::Invalid(reason))
+    }
+
+    /// The state of a packet of a connection that is there; `None` when it begins another with the same tuple.
+    #[inline(never)]
     fn track_known(
         &mut self,
         now: Instant,
@@ -209,9 +235,8 @@ impl Conntrack {
         direction: Direction,
         bytes: &[u8],
         headers: &Headers,
-    ) -> Option<Tracked> {
+    ) -> Option<PacketState> {
         let shift = self.acknowledged_shift(slot, direction, headers);
-        let id = self.table.id(slot);
         let connection = self.table.at_mut(slot);
         let status = connection.status;
         let state = if direction == Direction::Reply || status.has(Status::SEEN_REPLY) {
@@ -221,7 +246,7 @@ impl Conntrack {
         } else {
             PacketState::New
         };
-        let judgement = judge(&self.config, connection, now, direction, bytes, headers, shift);
+        let judgement = judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift);
         match judgement {
             Judgement::Accept { timeout, assured } => {
                 if direction == Direction::Reply {
@@ -241,11 +266,11 @@ impl Conntrack {
             }
             Judgement::Invalid { reason, shorten } => {
                 if let Some(timeout) = shorten
-                    && connection.remaining(now) > timeout
+                    && connection.outlives(now + timeout)
                 {
                     self.table.set_deadline(slot, now + timeout);
                 }
-                return Some(Tracked::invalid(reason));
+                return Some(self.invalid(reason).state);
             }
             Judgement::Reopen => return None,
             Judgement::Kill => {
@@ -255,24 +280,32 @@ impl Conntrack {
                 self.table.set_deadline(slot, now);
             }
         }
-        Some(Tracked { connection: Some(id), direction, state, is_error: false, on_match: OnMatch::Nothing })
+        Some(state)
     }
 
-    /// A packet that begins a connection.
+    /// A packet that begins a connection, in the place of one with the same tuple that is over.
+    #[inline(never)]
     fn track_new(
         &mut self,
         now: Instant,
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        tuple: &Tuple,
+        probe: &Probe,
     ) -> Result<Tracked, DropReason> {
-        let Some(reply) = tuple.reversed() else { return Ok(Tracked::invalid(InvalidReason::Protocol)) };
-        let protocol = match begin(&self.config, now, bytes, headers) {
+        if let Some((slot, _)) = probe.found {
+            self.destroy(now, slot, if probe.is_over { DestroyReason::Timeout } else { DestroyReason::Reopened });
+        }
+        let Some(tuple) = Tuple::of(headers, bytes).map(|tuple| tuple.in_zone(probe.zone)) else {
+            return Ok(self.invalid(InvalidReason::Header));
+        };
+        let tuple = &tuple;
+        let Some(reply) = tuple.reversed() else { return Ok(self.invalid(InvalidReason::Protocol)) };
+        let protocol = match begin(&self.tuning, now, bytes, headers) {
             Ok(protocol) => protocol,
             Err(reason) => {
                 self.consume_expectation(now, tuple);
-                return Ok(Tracked::invalid(reason));
+                return Ok(self.invalid(reason));
             }
         };
         // The judgement will set it.
@@ -294,7 +327,7 @@ impl Conntrack {
             return Err(reason);
         }
         let connection = self.table.at_mut(slot);
-        match judge(&self.config, connection, now, Direction::Original, bytes, headers, 0) {
+        match judge_first((&self.config, &self.tuning), connection, now, bytes, headers) {
             Judgement::Accept { timeout, .. } => {
                 connection.count(Direction::Original, headers);
                 if let Some(timeout) = timeout {
@@ -303,11 +336,11 @@ impl Conntrack {
             }
             Judgement::Invalid { reason, .. } => {
                 self.release(slot);
-                return Ok(Tracked::invalid(reason));
+                return Ok(self.invalid(reason));
             }
             Judgement::Reopen | Judgement::Kill => {
                 self.release(slot);
-                return Ok(Tracked::invalid(InvalidReason::Protocol));
+                return Ok(self.invalid(InvalidReason::Protocol));
             }
         }
         let id = self.table.id(slot);
@@ -378,6 +411,7 @@ impl Conntrack {
     /// client's packet with an error to 203.0.113.1 that quotes 203.0.113.1 > 198.51.100.9. The quoted tuple reversed,
     /// 198.51.100.9 > 203.0.113.1, is found in reply direction: that is the error's direction too. And the error goes
     /// to where packets of that direction go, 203.0.113.1, or it is none of this connection's business.
+    #[inline(never)]
     fn track_error(&mut self, now: Instant, bytes: &[u8], headers: &Headers, zone: u16) -> Tracked {
         let quoted = bytes.get(headers.transport + ICMP_HEADER..headers.end).unwrap_or_default();
         let reversed = Headers::find_quoted(quoted, headers.family)
@@ -386,11 +420,11 @@ impl Conntrack {
         let found = reversed.and_then(|tuple| self.table.find(&tuple));
         let Some((slot, direction)) = found.filter(|(slot, _)| !self.table.at(*slot).expired(now)) else {
             self.statistics.icmp_error += 1;
-            return Tracked::invalid(InvalidReason::IcmpError);
+            return self.invalid(InvalidReason::IcmpError);
         };
         if self.table.at(slot).tuple(direction).destination() != headers.destination(bytes) {
             self.statistics.icmp_error += 1;
-            return Tracked::invalid(InvalidReason::IcmpError);
+            return self.invalid(InvalidReason::IcmpError);
         }
         Tracked {
             connection: Some(self.table.id(slot)),
@@ -437,11 +471,11 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
 }
 
 /// What the protocol keeps of a connection that begins with this packet.
-fn begin(config: &Config, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
+fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
     match headers.layer4 {
         Layer4::Tcp(_) => {
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
-            TcpTracker::open(&config.tcp, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
+            TcpTracker::open(tuning, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
         Layer4::Icmp(icmp) => {
@@ -456,10 +490,22 @@ fn begin(config: &Config, now: Instant, bytes: &[u8], headers: &Headers) -> Resu
     }
 }
 
+/// Lets the protocol's tracker judge the first packet of a connection.
+#[inline(never)]
+fn judge_first(
+    (config, tuning): (&Config, &Tuning),
+    connection: &mut Connection,
+    now: Instant,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Judgement {
+    judge((config, tuning), connection, now, Direction::Original, bytes, headers, 0)
+}
+
 /// Lets the protocol's tracker judge a packet.
-#[inline]
+#[inline(always)]
 fn judge(
-    config: &Config,
+    (config, tuning): (&Config, &Tuning),
     connection: &mut Connection,
     now: Instant,
     direction: Direction,
@@ -474,7 +520,7 @@ fn judge(
                 Ok(arrived) => arrived,
                 Err(reason) => return Judgement::Invalid { reason, shorten: None },
             };
-            match tracker.track(&config.tcp, &arrived) {
+            match tracker.track(tuning, &arrived) {
                 TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
                 TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
                 TcpVerdict::Reopen => Judgement::Reopen,
@@ -487,13 +533,13 @@ fn judge(
             }
             let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
-            Judgement::Accept { timeout: Some(timeout), assured: stream }
+            Judgement::Accept { timeout: Some(timeout.into()), assured: stream }
         }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
-            Judgement::Accept { timeout: Some(timeout), assured: false }
+            Judgement::Accept { timeout: Some(timeout.into()), assured: false }
         }
-        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic), assured: false },
+        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic.into()), assured: false },
     }
 }
 
@@ -510,15 +556,7 @@ fn arrived<'p>(
     if !flags_make_sense(segment.flags) {
         return Err(InvalidReason::Tcp(TcpInvalid::Flags));
     }
-    Ok(Arrived {
-        segment,
-        options: headers.tcp_options(bytes),
-        payload_len: headers.end.saturating_sub(segment.payload) as u32,
-        direction,
-        seen_reply: status.has(Status::SEEN_REPLY),
-        assured: status.has(Status::ASSURED),
-        shift,
-    })
+    Ok(Arrived { segment, headers, bytes, direction, status, shift })
 }
 
 /// Whether a UDP packet's own length lies between its header's and the packet's.

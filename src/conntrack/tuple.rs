@@ -1,10 +1,10 @@
 //! What tells one connection's packets from another's.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 use crate::hash::Key;
-use crate::packet::{Family, Headers, Layer4, Protocol, Side};
+use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 
 /// One direction of a connection: addresses, ports, protocol and zone (`nf_conntrack_tuple`).
 ///
@@ -42,8 +42,8 @@ impl Tuple {
             _ => return None,
         };
         Some(Self {
-            source: words(source.ip()),
-            destination: words(destination.ip()),
+            source: Address::from(source.ip()).words,
+            destination: Address::from(destination.ip()).words,
             ports: join(source.port(), destination.port()),
             kind: u32::from(protocol.0) << 8 | family as u32,
         })
@@ -80,6 +80,7 @@ impl Tuple {
     }
 
     /// The same tuple in a zone: connections of different zones never meet (`CT --zone`).
+    #[inline]
     #[must_use]
     pub const fn in_zone(self, zone: u16) -> Self {
         Self { kind: (self.kind & 0xffff) | (zone as u32) << 16, ..self }
@@ -119,28 +120,28 @@ impl Tuple {
     /// The source address.
     #[inline]
     pub fn source(self) -> IpAddr {
-        self.address_of(self.source)
+        self.address(Side::Source)
     }
 
     /// The destination address.
     #[inline]
     pub fn destination(self) -> IpAddr {
-        self.address_of(self.destination)
+        self.address(Side::Destination)
     }
 
     /// The address at one end.
+    #[inline]
     pub fn address(self, side: Side) -> IpAddr {
-        match side {
-            Side::Source => self.source(),
-            Side::Destination => self.destination(),
-        }
+        self.end(side).into()
     }
 
-    fn address_of(self, words: [u64; 2]) -> IpAddr {
-        match self.family() {
-            Family::V4 => Ipv4Addr::from_bits(words[0] as u32).into(),
-            Family::V6 => Ipv6Addr::from_bits(u128::from(words[0]) << 64 | u128::from(words[1])).into(),
-        }
+    #[inline]
+    pub(crate) const fn end(&self, side: Side) -> Address {
+        let words = match side {
+            Side::Source => self.source,
+            Side::Destination => self.destination,
+        };
+        Address { family: self.family(), words }
     }
 
     /// The source port, or ICMP identifier.
@@ -156,6 +157,7 @@ impl Tuple {
     }
 
     /// The port at one end.
+    #[inline]
     pub const fn port(self, side: Side) -> u16 {
         match side {
             Side::Source => self.source_port(),
@@ -168,8 +170,8 @@ impl Tuple {
     pub fn with_end(mut self, side: Side, address: IpAddr, port: u16) -> Self {
         if address.is_ipv4() == (self.family() == Family::V4) {
             match side {
-                Side::Source => self.source = words(address),
-                Side::Destination => self.destination = words(address),
+                Side::Source => self.source = Address::from(address).words,
+                Side::Destination => self.destination = Address::from(address).words,
             }
         }
         self.ports = match side {
@@ -255,14 +257,6 @@ impl fmt::Display for Tuple {
 impl fmt::Debug for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {self}", self.protocol().name())
-    }
-}
-
-#[inline]
-fn words(address: IpAddr) -> [u64; 2] {
-    match address {
-        IpAddr::V4(address) => [u64::from(address.to_bits()), 0],
-        IpAddr::V6(address) => [(address.to_bits() >> 64) as u64, address.to_bits() as u64],
     }
 }
 

@@ -46,6 +46,7 @@ impl LineStarts {
         }
     }
 
+    #[inline]
     fn direction(&self, sender: Sender) -> &Direction {
         match sender {
             Sender::Client => &self.client,
@@ -60,6 +61,7 @@ struct Direction {
 }
 
 impl Direction {
+    #[inline]
     fn remembers(&self, sequence: SequenceNumber) -> bool {
         self.starts.contains(&Some(sequence))
     }

@@ -32,7 +32,7 @@ use crate::conntrack::{
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, Packet, Protocol};
+use crate::packet::{Headers, Layer4, Packet, Protocol, Segment};
 use crate::{Behaviour, Instant, SequenceNumber};
 use exact::Exact;
 
@@ -132,12 +132,12 @@ impl FtpHelper {
     /// it wants, if it has less.
     #[inline]
     pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
-        let Layer4::Tcp(segment) = headers.layer4 else { return Ok(()) };
+        if !connection.has_helper() || !connection.is_translated() {
+            return Ok(());
+        }
         let padding = packet.bytes().len().saturating_sub(headers.end);
-        let may_grow = connection.has_helper()
-            && segment.payload < headers.end
-            && connection.is_translated()
-            && packet.tail_room() + padding < ftp::MAX_TEXT;
+        let may_grow = packet.tail_room() + padding < ftp::MAX_TEXT
+            && matches!(headers.layer4, Layer4::Tcp(segment) if segment.payload < headers.end);
         if may_grow { Err(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT)) } else { Ok(()) }
     }
 
@@ -147,6 +147,7 @@ impl FtpHelper {
     ///
     /// # Errors
     /// When the packet is to be dropped.
+    #[inline]
     pub fn process(
         &mut self,
         now: Instant,
@@ -156,19 +157,52 @@ impl FtpHelper {
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<bool, DropReason> {
+        match self.spoken(conntrack, tracked, packet, headers) {
+            Some(spoken) => self.hear(spoken, now, conntrack, nat, packet, headers),
+            None => Ok(false),
+        }
+    }
+
+    /// What is said of a packet in which a line begins or ends.
+    #[inline]
+    pub(crate) fn spoken(
+        &self,
+        conntrack: &Conntrack,
+        tracked: &Tracked,
+        packet: &Packet<'_>,
+        headers: &Headers,
+    ) -> Option<Spoken> {
         let (Some(id), PacketState::Established, false) = (tracked.connection, tracked.state, tracked.is_error) else {
-            return Ok(false);
+            return None;
         };
-        let Layer4::Tcp(segment) = headers.layer4 else { return Ok(false) };
-        let Some(connection) = conntrack.get(id).filter(|c| c.has_helper()) else { return Ok(false) };
-        let payload = headers.payload(packet.bytes());
-        let Some(last) = payload.last() else { return Ok(false) };
-        let (ends_line, next) = (*last == b'\n', segment.sequence + payload.len() as u32);
+        let Layer4::Tcp(segment) = headers.layer4 else { return None };
+        let connection = conntrack.get(id).filter(|c| c.has_helper())?;
+        let helped = connection.helped()?;
+        let ends_line = *headers.payload(packet.bytes()).last()? == b'\n';
         let sender = Sender::from(tracked.direction);
-        let Some(helped) = connection.helped() else { return Ok(false) };
-        let Some(state) = self.state(id, helped) else { return Ok(false) };
+        let state = self.states.get(helped.index())?.filter(|state| state.connection == id);
+        let begins_line = state.is_some_and(|state| state.line_starts.begins_line(sender, segment.sequence));
+        let spoken = Spoken { id, helped, direction: tracked.direction, segment, begins_line, ends_line };
+        (begins_line || ends_line).then_some(spoken)
+    }
+
+    /// Reads a packet in which a line begins or ends.
+    #[inline(never)]
+    fn hear(
+        &mut self,
+        spoken: Spoken,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        packet: &mut Packet<'_>,
+        headers: &mut Headers,
+    ) -> Result<bool, DropReason> {
+        let Spoken { id, helped, direction, segment, begins_line, ends_line } = spoken;
+        let sender = Sender::from(direction);
+        let Some(connection) = conntrack.get(id) else { return Ok(false) };
+        let payload = headers.payload(packet.bytes());
+        let next = segment.sequence + payload.len() as u32;
         let zone = connection.tuple(Direction::Original).zone();
-        let begins_line = state.line_starts.begins_line(sender, segment.sequence);
         let mut result = Ok(false);
         if begins_line {
             let ends = endpoints(connection);
@@ -187,13 +221,13 @@ impl FtpHelper {
                 Decision::Expect(expect) => {
                     let rewrites = self.config.rewrites;
                     let policy = ExpectPolicy::FTP;
-                    let job = Job { now, id, direction: tracked.direction, sender, rewrites, zone, policy };
+                    let job = Job { now, id, direction, sender, rewrites, zone, policy };
                     result = job.carry_out(conntrack, nat, &expect, segment.sequence, packet, headers);
                 }
                 _ => {}
             }
         }
-        if ends_line && let Some(Some(state)) = self.states.get_mut(helped.index()) {
+        if ends_line && let Some(state) = self.state(id, helped) {
             state.line_starts.note(sender, next);
         }
         result
@@ -227,13 +261,23 @@ impl FtpHelper {
     }
 
     /// The state of a connection; a fresh one where the slot was another's.
-    fn state(&mut self, id: ConnectionId, helped: HelpedSlot) -> Option<&State> {
+    fn state(&mut self, id: ConnectionId, helped: HelpedSlot) -> Option<&mut State> {
         let state = self.states.get_mut(helped.index())?;
         if state.is_none_or(|s| s.connection != id) {
             *state = Some(State { connection: id, line_starts: LineStarts::default() });
         }
-        state.as_ref()
+        state.as_mut()
     }
+}
+
+/// A packet of a control connection in which a line begins or ends.
+pub(crate) struct Spoken {
+    id: ConnectionId,
+    helped: HelpedSlot,
+    direction: Direction,
+    segment: Segment,
+    begins_line: bool,
+    ends_line: bool,
 }
 
 /// One announcement on its way.

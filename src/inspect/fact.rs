@@ -7,10 +7,10 @@ use core::time::Duration;
 use super::announcement::Wrong;
 use super::dialogue::Asked;
 use super::judge::Helper;
-use crate::Instant;
 use crate::capture::ReadError;
 use crate::ftp::{Form, Sender};
 use crate::packet::tunnel::Tunnel;
+use crate::{Instant, SequenceNumber};
 
 /// A frame, and when it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,6 +310,17 @@ pub enum Fact<'a> {
         matters: bool,
         /// How many lines end before it in its segment.
         index: u32,
+    },
+    /// A whole line was said: every one is told so, before whatever else it is told as.
+    Line {
+        /// The control connection.
+        session: SessionId,
+        /// Who speaks.
+        sender: Sender,
+        /// The line, without its end.
+        line: &'a [u8],
+        /// The sequence number of its first byte.
+        start: SequenceNumber,
     },
     /// An endpoint was announced. The same line is told as a command or reply, too.
     Announced(Announced<'a>),

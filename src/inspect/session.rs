@@ -243,6 +243,10 @@ impl Talk {
     }
 
     fn line(&mut self, ends: &Ends, sender: Sender, line: &Line<'_>, out: &mut Out<'_>) {
+        if line.end == End::Feed {
+            let (session, text, start) = (ends.id, line.text, line.begin.sequence);
+            out.tell(line.at, &Fact::Line { session, sender, line: text, start });
+        }
         let inside = self.dialogue.inside();
         let read = announcement::read(sender, ends.own(sender), line, inside);
         match sender {

@@ -30,20 +30,25 @@
 //! ```
 //!
 //! [`Masquerade::translate`] then writes that text into every packet that bears it, in whatever pieces, and moves the
-//! numbers behind it.
+//! numbers behind it. `Frames` does this to whole captures, and finds the lines itself.
 
+#[cfg(feature = "capture")]
+mod frames;
 mod mapping;
 mod streams;
 mod translate;
 
+#[cfg(feature = "capture")]
+pub use frames::{Frames, Sink, Summary};
 pub use mapping::Known;
 pub use translate::{Outcome, Untouched};
 
 use std::net::{IpAddr, SocketAddr};
+use std::string::ToString;
 use std::vec::Vec;
 
 use crate::SequenceNumber;
-use crate::ftp::{self, Announcement, Form, Text};
+use crate::ftp::{self, Announcement, Delimiter, ExtendedHostPort, Form, Text};
 use crate::netfilter::Cidr;
 use crate::packet::Protocol;
 use mapping::Mapping;
@@ -56,6 +61,8 @@ use streams::{Flow, Streams};
 pub struct Masquerade {
     mapping: Mapping,
     streams: Streams,
+    /// Whether what is near is the outside, and what takes its place a host inside.
+    reveals: bool,
 }
 
 /// A line of a control connection, where it stands in the stream.
@@ -82,18 +89,34 @@ pub struct Rewriting {
     pub text: Text,
     /// Where the data connection is announced now.
     pub endpoint: SocketAddr,
+    /// The stretch of the line that the text takes the place of.
+    range: (usize, usize),
+}
+
+impl Rewriting {
+    /// The line as it leaves.
+    pub fn line(&self, line: &Line<'_>) -> Vec<u8> {
+        let (start, end) = self.range;
+        let [before, after] = [line.text.get(..start), line.text.get(end..)].map(Option::unwrap_or_default);
+        [before, &self.text, after].concat()
+    }
 }
 
 impl Masquerade {
     /// The inside as the outside sees it: every address of `inside` is `outside`. Ports stay, unless two hosts inside
     /// would have the same one towards the same endpoint.
     pub fn new(inside: Vec<Cidr>, outside: IpAddr) -> Self {
-        Self { mapping: Mapping::hide(inside, outside), streams: Streams::default() }
+        Self { mapping: Mapping::hide(inside, outside), streams: Streams::default(), reveals: false }
     }
 
     /// The outside as the inside sees it: `outside` is `host`, the only one behind it.
     pub fn back(outside: IpAddr, host: IpAddr) -> Self {
-        Self { mapping: Mapping::reveal(outside, host), streams: Streams::default() }
+        Self { mapping: Mapping::reveal(outside, host), streams: Streams::default(), reveals: true }
+    }
+
+    /// Whether an address is one that is replaced.
+    pub fn hides(&self, address: IpAddr) -> bool {
+        self.mapping.is_near(address)
     }
 
     /// Notes an announcement, before any packet of it is translated; `None` if it leaves as it is.
@@ -103,7 +126,10 @@ impl Masquerade {
     pub fn announce(&mut self, line: &Line<'_>, announcement: &Announcement) -> Option<Rewriting> {
         let unspecified = announcement.address.is_unspecified() && matches!(announcement.form, Form::Pasv | Form::Lpsv);
         let address = if unspecified { line.from.ip() } else { announcement.address };
-        if !self.mapping.is_near(line.from.ip()) || !self.mapping.is_near(address) || announcement.port == 0 {
+        if !self.mapping.is_near(line.from.ip()) {
+            return self.respell(line, announcement);
+        }
+        if !self.mapping.is_near(address) || announcement.port == 0 {
             return None;
         }
         let listens = SocketAddr::new(address, announcement.port);
@@ -117,12 +143,51 @@ impl Masquerade {
         if is_same {
             return None;
         }
-        let text = ftp::write_like(announcement.form, replaced, endpoint.ip(), endpoint.port());
+        let text = Self::write(announcement.form, replaced, endpoint, self.reveals)?;
+        self.replace(line, announcement, replaced, text, endpoint)
+    }
+
+    /// What a remote speaker says of itself reaches the inside in the router's spelling.
+    fn respell(&mut self, line: &Line<'_>, announcement: &Announcement) -> Option<Rewriting> {
+        let is_own = announcement.address == line.from.ip() && self.mapping.is_near(line.to.ip());
+        if announcement.form != Form::Eprt || !announcement.address.is_ipv6() || !is_own {
+            return None;
+        }
+        let endpoint = SocketAddr::new(announcement.address, announcement.port);
+        let replaced = line.text.get(announcement.range())?;
+        let text = Self::write(announcement.form, replaced, endpoint, !self.reveals)?;
+        if text.as_bytes() == replaced {
+            return None;
+        }
+        self.replace(line, announcement, replaced, text, endpoint)
+    }
+
+    fn replace(
+        &mut self,
+        line: &Line<'_>,
+        announcement: &Announcement,
+        replaced: &[u8],
+        text: Text,
+        endpoint: SocketAddr,
+    ) -> Option<Rewriting> {
         let start = line.start + u32::try_from(announcement.start).ok()?;
         let flow = Flow { from: line.from, to: line.to };
-        self.streams
-            .replace(flow, line.frame, start, replaced.len() as u32, text)
-            .then_some(Rewriting { text, endpoint })
+        let range = (announcement.start, announcement.end);
+        let fits = self.streams.replace(flow, line.frame, start, replaced.len() as u32, text);
+        fits.then_some(Rewriting { text, endpoint, range })
+    }
+
+    /// The text that announces `endpoint`. Routers write IPv6 addresses out in full, as Linux does; hosts write them short
+    /// (RFC 5952).
+    fn write(form: Form, replaced: &[u8], endpoint: SocketAddr, by_host: bool) -> Option<Text> {
+        match (form, endpoint.ip()) {
+            (Form::Eprt, address @ IpAddr::V6(_)) if by_host => {
+                let delimiter = Delimiter::new(*replaced.first()?)?;
+                let there = ExtendedHostPort { delimiter, address, port: endpoint.port() };
+                Some(Text::copy_of(there.to_string().as_bytes()))
+            }
+            (_, address) => Some(ftp::write_like(form, replaced, address, endpoint.port())),
+        }
     }
 
     /// A SYN with this sequence number: a stream begins, or, with the number that it began with, begins again.

@@ -278,3 +278,27 @@ fn back_again() {
         assert_eq!(translated(&mut back, 2, &far).1, near);
     }
 }
+
+#[test]
+fn ipv6_addresses_are_spelled_as_router_and_host_spell_them() {
+    let (inside, outside) = ("[fd77:1::2]:40000", "[2001:db8:9::9]:21");
+    let nat = "2001:db8:1::1".parse().unwrap();
+    let near = vec![Cidr::new("fd77:1::".parse().unwrap(), 64).unwrap()];
+    let full = b"EPRT |2|2001:0db8:0001:0000:0000:0000:0000:0001|1234|\r\n";
+    let mut there = Masquerade::new(near, nat);
+    let says = b"EPRT |2|fd77:1::2|1234|\r\n";
+    let rewritten = announce(&mut there, 1, inside, outside, 1, says).unwrap();
+    assert_eq!(rewritten.as_bytes(), &full[5..full.len() - 2]);
+    let mut back = Masquerade::back(nat, "fd77:1::2".parse().unwrap());
+    let rewritten = announce(&mut back, 1, "[2001:db8:1::1]:40000", outside, 1, full).unwrap();
+    assert_eq!(rewritten, "|2|fd77:1::2|1234|");
+
+    // A client outside, whose words the router has spelled out for the server inside.
+    let (client, server) = ("[2001:db8:9::9]:5000", "[fd77:1::2]:21");
+    let (short, long) = ("|2|2001:db8:9::9|1234|", "|2|2001:0db8:0009:0000:0000:0000:0000:0009|1234|");
+    let line = |text: &str| std::format!("EPRT {text}\r\n").into_bytes();
+    assert_eq!(announce(&mut there, 1, client, server, 1, &line(long)).as_deref(), Some(short));
+    assert_eq!(announce(&mut there, 1, client, server, 100, &line(short)), None);
+    let known = "[2001:db8:1::1]:21";
+    assert_eq!(announce(&mut back, 1, client, known, 1, &line(short)).as_deref(), Some(long));
+}

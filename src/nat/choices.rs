@@ -44,7 +44,7 @@ impl Choices {
     /// A number below `bound`; 0 when there is none.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         self.counter = self.counter.wrapping_add(1);
-        let random = Key(self.key).hash([self.counter]) >> 32;
+        let random = Key::new(self.key).hash([self.counter]) >> 32;
         ((random * u64::from(bound)) >> 32) as u32
     }
 

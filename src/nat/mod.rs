@@ -36,6 +36,7 @@ mod unique;
 
 pub use choices::{Choices, Suggestion};
 pub use range::{NatRange, PortRange};
+pub(crate) use translate::moves;
 pub use translate::{translate, translate_error};
 
 use core::net::IpAddr;

@@ -1,13 +1,13 @@
 //! Writing a connection's translation into its packets.
 
-use crate::conntrack::{Connection, Direction, ICMP_HEADER, Status};
+use crate::conntrack::{Connection, Direction, ICMP_HEADER, Status, Tuple};
 use crate::packet::{Headers, Layer4, Protocol, Side};
 
 /// Whether packets of this direction have this end translated.
 ///
 /// SNAT changes the source of packets in original direction, and so the destination of replies.
 #[inline]
-fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
+pub(crate) fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
     let source_moves =
         matches!((direction, side), (Direction::Original, Side::Source) | (Direction::Reply, Side::Destination));
     connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })
@@ -15,13 +15,24 @@ fn moves(connection: &Connection, direction: Direction, side: Side) -> bool {
 
 /// Changes one end of a packet as its connection is translated (`nf_nat_packet`): the destination as the packet
 /// arrives, the source as it leaves.
-#[inline]
+// Inlined, so that nothing is asked about the side where it is known.
+#[inline(always)]
 pub fn translate(connection: &Connection, direction: Direction, side: Side, bytes: &mut [u8], headers: &Headers) {
     if !moves(connection, direction, side) {
         return;
     }
-    if let Some(target) = connection.tuple(direction.other()).reversed() {
-        set_end(target.address(side), target.port(side), target.source_port(), side, bytes, headers);
+    let other_way = connection.tuple(direction.other());
+    if headers.protocol.is_icmp() {
+        return translate_query(other_way, side, bytes, headers);
+    }
+    headers.set_end(bytes, side, other_way.end(side.other()), other_way.port(side.other()));
+}
+
+/// An ICMP query or its answer, which bears the identifier that answers to it have.
+#[inline(never)]
+fn translate_query(other_way: &Tuple, side: Side, bytes: &mut [u8], headers: &Headers) {
+    if let Some(target) = other_way.reversed() {
+        headers.set_endpoint(bytes, side, target.address(side), target.source_port());
     }
 }
 
@@ -49,10 +60,7 @@ pub fn translate_error(
         return true;
     }
     let other_way = connection.tuple(direction.other());
-    let quoted_side = match side {
-        Side::Source => Side::Destination,
-        Side::Destination => Side::Source,
-    };
+    let quoted_side = side.other();
     if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
         && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
     {
@@ -60,18 +68,14 @@ pub fn translate_error(
         if quoted.len() < inner.transport + 8 {
             return false;
         }
-        let (address, port) = (other_way.address(quoted_side), other_way.port(quoted_side));
-        set_end(address, port, other_way.source_port(), quoted_side, quoted, &inner);
+        // The identifier of an ICMP query is the same at both ends.
+        let is_query = inner.protocol.is_icmp();
+        let port = if is_query { other_way.source_port() } else { other_way.port(quoted_side) };
+        inner.set_endpoint(quoted, quoted_side, other_way.address(quoted_side), port);
     }
     headers.fill_transport_checksum(bytes);
     if let Some(target) = other_way.reversed() {
         headers.set_address(bytes, side, target.address(side));
     }
     true
-}
-
-/// Sets an end. The identifier of an ICMP query is the same at both.
-fn set_end(address: core::net::IpAddr, port: u16, identifier: u16, side: Side, bytes: &mut [u8], headers: &Headers) {
-    let port = if headers.protocol.is_icmp() { identifier } else { port };
-    headers.set_endpoint(bytes, side, address, port);
 }

@@ -23,6 +23,10 @@ const MAX_DEPTH: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Rules {
     tables: [Option<CompiledTable>; 4],
+    /// For each state, which tables need not be asked about a packet in it, and where.
+    silent: [Silent; 5],
+    /// For each hook, whom table raw asks about.
+    raw: [Asks; 5],
     loaded: [bool; 4],
     may_add_option: bool,
     sets_zones: bool,
@@ -200,13 +204,16 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
+        let asks_raw = |hook| tables[TableName::Raw as usize].as_ref().map_or(Asks::Nobody, |table| table.asks(hook));
+        let raw = Hook::ALL.map(asks_raw);
+        let silent = StateSet::EVERY.map(|state| Silent::of(&tables, state));
         let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
         let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
         let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
         let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
         let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
-        Ok(Self { tables, loaded, may_add_option, sets_zones, origins: origins.into() })
+        Ok(Self { tables, silent, raw, loaded, may_add_option, sets_zones, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -218,6 +225,12 @@ impl Rules {
     #[inline]
     pub fn asks(&self, table: TableName) -> bool {
         self.tables[table as usize].is_some()
+    }
+
+    /// Whether a rule may make a packet grow, by itself or through a helper that is not known before it was asked.
+    #[inline]
+    pub(crate) const fn may_grow_packets(&self) -> bool {
+        self.may_add_option || self.sets_zones
     }
 
     /// Whether a rule may add an option to a SYN (TCPMSS), so that it grows by [`Rules::OPTION`] bytes.
@@ -247,15 +260,19 @@ impl Rules {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.entries[hook as usize].is_some())
     }
 
-    /// Whether a table, at a hook, only says how connections that begin with a packet are tracked: then it need not be
-    /// asked about packets of connections that are there.
+    /// Whom table raw asks about at a hook.
     #[inline]
-    pub(crate) fn only_begins(&self, table: TableName, hook: Hook) -> bool {
-        self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.only_begins[hook as usize])
+    pub(crate) const fn asks_raw(&self, hook: Hook) -> Asks {
+        self.raw[hook as usize]
+    }
+
+    /// Which tables need not be asked about a packet in a state, and where.
+    #[inline]
+    pub(crate) const fn silent(&self, state: PacketState) -> Silent {
+        self.silent[StateSet::of_state(state).0.trailing_zeros() as usize]
     }
 
     /// Asks a table at a hook.
-    #[inline]
     pub fn evaluate(
         &self,
         table: TableName,
@@ -390,6 +407,26 @@ impl CompiledTable {
         None
     }
 
+    /// Whom it asks about at a hook.
+    const fn asks(&self, hook: Hook) -> Asks {
+        match self.entries[hook as usize] {
+            None => Asks::Nobody,
+            Some(_) if self.only_begins[hook as usize] => Asks::WhoBegins,
+            Some(_) => Asks::Everybody,
+        }
+    }
+
+    /// Whether every packet in a state passes at a hook, whatever else it is, and no rule does anything to it.
+    fn is_silent(&self, hook: Hook, state: StateSet) -> bool {
+        let Some(entry) = self.entries[hook as usize] else { return true };
+        let met = self.rules.iter().skip(entry as usize).find_map(|rule| match rule.foretell(state) {
+            Foretold::Fails => None,
+            Foretold::Matches => Some(&rule.action),
+            Foretold::Open => Some(&Action::Policy(Policy::Drop)),
+        });
+        matches!(met, Some(Action::Policy(Policy::Accept) | Action::Target(Target::Accept)))
+    }
+
     /// The policy of a hook's chain: the first end behind its entry.
     fn policy(&self, hook: Hook) -> Verdict<'_> {
         let entry = self.entries[hook as usize].unwrap_or_default() as usize;
@@ -398,6 +435,87 @@ impl CompiledTable {
             Some(Action::Policy(Policy::Drop)) => Verdict::Drop,
             _ => Verdict::Accept,
         }
+    }
+}
+
+/// Whom a table asks about at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Nobody,
+    /// Packets that may begin a connection: it says nothing but how they are tracked.
+    WhoBegins,
+    Everybody,
+}
+
+/// Tables that need not be asked about a packet, since they let it pass and do nothing to it: a bit for each hook of
+/// each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Silent(u32);
+
+impl Silent {
+    /// Every table is to be asked.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Those that say nothing about packets in this state. Table raw is asked before there is one.
+    fn of(tables: &[Option<CompiledTable>; 4], state: StateSet) -> Self {
+        let mut silent = Self::default();
+        for table in [TableName::Mangle, TableName::Nat, TableName::Filter] {
+            let says_nothing = |hook| tables[table as usize].as_ref().is_none_or(|t| t.is_silent(hook, state));
+            for hook in Hook::ALL.into_iter().filter(|hook| says_nothing(*hook)) {
+                silent.0 |= Self::bit(table, hook);
+            }
+        }
+        silent
+    }
+
+    /// Whether this table need not be asked at this hook.
+    #[inline]
+    pub(crate) const fn includes(self, table: TableName, hook: Hook) -> bool {
+        self.0 & Self::bit(table, hook) != 0
+    }
+
+    #[inline]
+    const fn bit(table: TableName, hook: Hook) -> u32 {
+        1 << (table as u32 * Hook::ALL.len() as u32 + hook as u32)
+    }
+}
+
+/// What can be said about a rule when no more is known of a packet than its state.
+enum Foretold {
+    /// It matches.
+    Matches,
+    /// It does not match, and asking it does nothing.
+    Fails,
+    Open,
+}
+
+impl CompiledRule {
+    fn foretell(&self, state: StateSet) -> Foretold {
+        let mut foretold = Foretold::Matches;
+        for condition in &self.conditions {
+            match &condition.test {
+                Test::State(states) if !states.intersects(StateSet::SNAT.and(StateSet::DNAT)) => {
+                    if states.intersects(state) == condition.negated {
+                        return Foretold::Fails;
+                    }
+                }
+                test if test.has_effects() => return Foretold::Open,
+                _ => foretold = Foretold::Open,
+            }
+        }
+        foretold
+    }
+}
+
+impl Test {
+    /// Whether asking it may drop the packet, or note that it is not understood.
+    const fn has_effects(&self) -> bool {
+        use Match::{DestinationPorts, Ports, SourcePorts, TcpFlags, Unknown};
+        matches!(
+            self,
+            Self::DestinationPort(_)
+                | Self::Other(SourcePorts(_) | DestinationPorts(_) | Ports(_) | TcpFlags { .. } | Unknown(_))
+        )
     }
 }
 
@@ -571,16 +689,26 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
     ranges.iter().any(|range| range.contains(port))
 }
 
+impl StateSet {
+    /// Every state a packet can be in, as [`Rules::silent`] has them; SNAT and DNAT are said besides.
+    const EVERY: [Self; 5] = [Self::INVALID, Self::NEW, Self::ESTABLISHED, Self::RELATED, Self::UNTRACKED];
+
+    #[inline]
+    const fn of_state(state: PacketState) -> Self {
+        match state {
+            PacketState::New => Self::NEW,
+            PacketState::Established => Self::ESTABLISHED,
+            PacketState::Related => Self::RELATED,
+            PacketState::Untracked => Self::UNTRACKED,
+            PacketState::Invalid(_) => Self::INVALID,
+        }
+    }
+}
+
 /// A packet's state and, if they are asked for, its connection's translations, as a set.
 #[inline]
 fn state_of(wanted: StateSet, subject: &Subject<'_, '_>, conntrack: &Conntrack) -> StateSet {
-    let state = match subject.tracked.map(|t| t.state) {
-        Some(PacketState::New) => StateSet::NEW,
-        Some(PacketState::Established) => StateSet::ESTABLISHED,
-        Some(PacketState::Related) => StateSet::RELATED,
-        Some(PacketState::Untracked) => StateSet::UNTRACKED,
-        Some(PacketState::Invalid(_)) | None => StateSet::INVALID,
-    };
+    let state = subject.tracked.map_or(StateSet::INVALID, |tracked| StateSet::of_state(tracked.state));
     if !wanted.intersects(StateSet::SNAT.and(StateSet::DNAT)) {
         return state;
     }
@@ -659,8 +787,10 @@ fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Sub
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::Masked;
     use super::*;
     use alloc::format;
+    use proptest::prelude::*;
 
     fn jumps(pairs: &[(&str, &str)]) -> Ruleset {
         let mut ruleset = Ruleset::default();
@@ -683,5 +813,129 @@ mod tests {
         let mut nowhere = Ruleset::default();
         nowhere.append(TableName::Filter, "FORWARD", Rule::new(Target::Jump("gone".into())));
         assert!(matches!(Rules::new(&nowhere, &[]), Err(RulesError::NoChain { .. })));
+    }
+
+    struct Nowhere;
+
+    impl Surroundings for Nowhere {
+        fn address_type(&self, _: IpAddr) -> AddressTypes {
+            AddressTypes::UNICAST
+        }
+
+        fn path_mtu(&self, _: IpAddr, _: IpAddr) -> usize {
+            1500
+        }
+    }
+
+    /// 10.0.0.1:1024 > 10.0.0.2:21, TCP; whole, and so short that a match on ports drops it.
+    const PACKETS: [&[u8]; 2] = [
+        &[
+            0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, //
+            4, 0, 0, 21, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 255, 255, 0, 0, 0, 0,
+        ],
+        &[0x45, 0, 0, 24, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 21],
+    ];
+
+    const STATES: [PacketState; 5] = [
+        PacketState::Invalid(crate::conntrack::InvalidReason::Header),
+        PacketState::New,
+        PacketState::Established,
+        PacketState::Related,
+        PacketState::Untracked,
+    ];
+
+    /// What FORWARD of table filter says of a packet in a state, and whether it did anything.
+    fn ask_forward(rules: &Rules, packet: &[u8], state: PacketState) -> (bool, bool) {
+        let limits = crate::conntrack::Limits::new(1, 1, 1);
+        let mut conntrack = Conntrack::new(crate::conntrack::Config { limits, ..Default::default() }, [1, 2]);
+        let mut buffer = packet.to_vec();
+        let len = buffer.len();
+        let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
+        let mut headers = Headers::find(packet.bytes()).unwrap();
+        let tracked = Tracked { state, ..Tracked::UNTRACKED };
+        let mut subject = Subject {
+            packet: &mut packet,
+            headers: &mut headers,
+            in_interface: Some(0),
+            out_interface: None,
+            tracked: Some(&tracked),
+            tracking: &mut Tracking::None,
+            surroundings: &Nowhere,
+            hot_drop: false,
+            logged: None,
+            not_understood: None,
+        };
+        let verdict = rules.evaluate(TableName::Filter, Hook::Forward, &mut conntrack, &mut subject);
+        let noted = subject.hot_drop || subject.logged.is_some() || subject.not_understood.is_some();
+        (verdict == Verdict::Accept, noted || subject.packet.mark != 0)
+    }
+
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        let test = prop_oneof![
+            4 => (1u8..128).prop_map(|states| Match::ConnectionState(StateSet(states))),
+            1 => Just(Match::Protocol(Protocol::TCP)),
+            1 => Just(Match::Protocol(Protocol::UDP)),
+            1 => Just(Match::InInterface("lan".into())),
+            1 => Just(Match::Source(Cidr::new([10, 0, 0, 0].into(), 8).unwrap())),
+            1 => Just(Match::DestinationPorts(vec![PortRange::one(21)])),
+            1 => Just(Match::SourcePorts(vec![PortRange::one(21)])),
+            1 => Just(Match::TcpFlags { mask: 2, set: 0 }),
+            1 => Just(Match::Unknown("-m moon".into())),
+        ];
+        (test, any::<bool>()).prop_map(|(test, negated)| Condition { test, negated })
+    }
+
+    fn any_target() -> impl Strategy<Value = Target> {
+        prop_oneof![
+            Just(Target::Accept),
+            Just(Target::Drop),
+            Just(Target::Return),
+            Just(Target::Continue),
+            Just(Target::Unknown("MOON".into())),
+            Just(Target::Jump("other".into())),
+            Just(Target::Goto("other".into())),
+            Just(Target::Mark(Masked { value: 1, mask: 1 })),
+        ]
+    }
+
+    proptest! {
+        /// Who is not asked would have let the packet pass and done nothing to it.
+        #[test]
+        fn silence_is_consent(
+            rules in prop::collection::vec((prop::collection::vec(any_condition(), 0..3), any_target()), 0..5),
+            drops: bool,
+        ) {
+            let mut ruleset = Ruleset::default();
+            let other = ruleset.table_mut(TableName::Filter).chain_mut("other");
+            other.rules.push(Rule::new(Target::Drop));
+            for (conditions, target) in rules {
+                let mut rule = Rule::new(target);
+                rule.conditions = conditions;
+                ruleset.append(TableName::Filter, "FORWARD", rule);
+            }
+            if drops {
+                ruleset.table_mut(TableName::Filter).chain_mut("FORWARD").policy = Some(Policy::Drop);
+            }
+            let rules = Rules::new(&ruleset, &["lan"]).unwrap();
+            for state in STATES.into_iter().filter(|s| rules.silent(*s).includes(TableName::Filter, Hook::Forward)) {
+                for packet in PACKETS {
+                    prop_assert_eq!(ask_forward(&rules, packet, state), (true, false), "{:?}", state);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_accepts_the_established_first_is_not_asked_about_them() {
+        let mut ruleset = Ruleset::default();
+        let states = |states| Match::ConnectionState(states);
+        let known = StateSet::ESTABLISHED.and(StateSet::RELATED);
+        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop).when(states(StateSet::INVALID)));
+        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Accept).when(states(known)));
+        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop));
+        let rules = Rules::new(&ruleset, &[]).unwrap();
+        let silent = STATES.map(|state| rules.silent(state).includes(TableName::Filter, Hook::Forward));
+        assert_eq!(silent, [false, false, true, true, false]);
+        assert!(!rules.silent(PacketState::Established).includes(TableName::Raw, Hook::Prerouting));
     }
 }

@@ -23,6 +23,7 @@ mod evaluate;
 mod rules;
 
 pub use crate::nat::{NatRange, PortRange};
+pub(crate) use evaluate::{Asks, Silent};
 pub use evaluate::{Rules, RulesError, Subject, Surroundings, Tracking, Verdict};
 pub use rules::{
     AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Masked, Match, Origin, Policy, RejectWith, Rule,

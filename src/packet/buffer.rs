@@ -10,6 +10,7 @@ use core::ops::Range;
 #[derive(Debug)]
 pub struct Packet<'b> {
     buffer: &'b mut [u8],
+    /// `start..end` always lies in the buffer: nothing that the network sends moves them past its ends.
     start: usize,
     end: usize,
     /// The firewall mark (`skb->mark`): set by the caller or by rules, read by rules and by the caller's routing.
@@ -34,13 +35,13 @@ impl<'b> Packet<'b> {
     /// The packet, from its IP header to its end.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        &self.buffer[self.start..self.end]
     }
 
     /// The packet, to be changed in place.
-    #[inline]
+    #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.start..self.end).unwrap_or_default()
+        &mut self.buffer[self.start..self.end]
     }
 
     /// Where in the buffer the packet stands.

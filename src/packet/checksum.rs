@@ -21,6 +21,7 @@ pub const fn add(a: u32, b: u32) -> u32 {
 }
 
 /// The partial sum of `bytes`, taken as big-endian 16-bit words and padded with a zero, added to `sum`.
+#[inline]
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
     let mut total = u64::from(sum);
     let mut chunks = bytes.chunks_exact(4);
@@ -36,6 +37,22 @@ pub fn sum(bytes: &[u8], sum: u32) -> u32 {
         total = (total & u64::from(u32::MAX)) + (total >> 32);
     }
     total as u32
+}
+
+/// The partial sum of two 64-bit words, as [`sum`] has it of their bytes.
+#[inline]
+pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
+    let total = (a >> 32) + (a & 0xffff_ffff) + (b >> 32) + (b & 0xffff_ffff);
+    add(total as u32, (total >> 32) as u32)
+}
+
+/// Whether the checksum of an IPv4 header without options is right. Words may be summed in any byte order (RFC 1071
+/// section 2): here in the machine's own.
+#[inline]
+pub(super) fn is_right(header: &[u8; 20]) -> bool {
+    let words = header.as_chunks::<4>().0;
+    let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    fold(add(total as u32, (total >> 32) as u32)) == 0
 }
 
 /// The checksum field that belongs to a partial sum.
@@ -87,6 +104,14 @@ mod tests {
         let after = fold(sum(&[9, 8, 3, 4], 0));
         let wrong = right.wrapping_add(5);
         assert_eq!(replace_u16(wrong, 0x0102, 0x0908), after.wrapping_add(5));
+    }
+
+    #[test]
+    fn words_sum_as_their_bytes() {
+        for words in [[0, 0], [u64::MAX, u64::MAX], [0xffff_ffff_0000_0001, 0xffff_fffe], [0x2001_0db8 << 32, 9]] {
+            let [high, low] = words.map(u64::to_be_bytes);
+            assert_eq!(sum_words(words), sum(&[high, low].concat(), 0), "{words:x?}");
+        }
     }
 
     #[test]

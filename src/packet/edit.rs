@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use core::ops::Range;
 
+use super::address::Address;
 use super::headers::{BadOption, read_array};
 use super::{Family, Headers, Layer4, Packet, Protocol, ReplaceError, TcpFlags, TcpOptions, checksum};
 use crate::SequenceNumber;
@@ -17,6 +18,18 @@ pub enum Side {
     Destination,
 }
 
+impl Side {
+    /// The other end.
+    #[inline]
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
 impl Headers {
     /// Changes the address and port (for ICMP, the identifier) of one end.
     ///
@@ -24,43 +37,72 @@ impl Headers {
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
     /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
     /// other family changes nothing.
+    #[inline]
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
-        match (self.family, self.layer4, address) {
-            (Family::V4, Layer4::Tcp(_), IpAddr::V4(address)) => {
-                self.set_endpoint_v4_tcp(bytes, side, address.into(), port)
-            }
-            _ if address.is_ipv4() == (self.family == Family::V4) => {
-                self.set_address(bytes, side, address);
-                self.set_port(bytes, side, port);
-            }
-            _ => {}
+        self.set_end(bytes, side, address.into(), port);
+    }
+
+    /// As [`Headers::set_endpoint`].
+    #[inline(always)]
+    pub(crate) fn set_end(&self, bytes: &mut [u8], side: Side, address: Address, port: u16) {
+        match (self.family, self.layer4) {
+            _ if address.family != self.family => {}
+            (Family::V4, Layer4::Tcp(_)) => self.set_end_v4_tcp(bytes, side, address.words[0] as u32, port),
+            (Family::V6, Layer4::Tcp(_)) => self.set_end_v6_tcp(bytes, side, address.words, port),
+            _ => self.set_any_end(bytes, side, address.into(), port),
         }
     }
 
+    #[inline(never)]
+    fn set_any_end(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
+        self.set_address(bytes, side, address);
+        self.set_port(bytes, side, port);
+    }
+
     /// The commonest case, with one change of each checksum.
-    #[inline]
-    fn set_endpoint_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
-        let (address_at, port_at) = match side {
-            Side::Source => (12, self.transport),
-            Side::Destination => (16, self.transport + 2),
-        };
-        let (Some(old_address), Some(old_port)) = (read_array(bytes, address_at), read_array(bytes, port_at)) else {
-            return;
-        };
-        let (old_address, old_port) = (u32::from_be_bytes(old_address), u16::from_be_bytes(old_port));
+    #[inline(always)]
+    fn set_end_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
+        let Some((ip, tcp)) = self.ip_and_tcp::<20>(bytes) else { return };
+        let (address_at, port_at) = if side == Side::Source { (12, 0) } else { (16, 2) };
+        let old_address = u32::from_be_bytes(read_array(ip, address_at).unwrap_or_default());
+        let old_port = u16::from_be_bytes(read_array(tcp, port_at).unwrap_or_default());
         if (old_address, old_port) == (address, port) {
             return;
         }
-        write(bytes, address_at, &address.to_be_bytes());
-        write(bytes, port_at, &port.to_be_bytes());
+        write(ip, address_at, &address.to_be_bytes());
+        write(tcp, port_at, &port.to_be_bytes());
         if old_address != address {
-            update(bytes, 10, |sum| checksum::replace_u32(sum, old_address, address));
+            update(ip, 10, |sum| checksum::replace_u32(sum, old_address, address));
         }
         let old = checksum::add(!old_address, !u32::from(old_port));
         let new = checksum::add(address, u32::from(port));
-        update(bytes, self.transport + 16, |sum| {
-            checksum::fold(checksum::add(!sum as u32 & 0xffff, checksum::add(old, new)))
+        update(tcp, 16, |sum| checksum::fold(checksum::add(!sum as u32 & 0xffff, checksum::add(old, new))));
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    fn set_end_v6_tcp(&self, bytes: &mut [u8], side: Side, address: [u64; 2], port: u16) {
+        let Some((ip, tcp)) = self.ip_and_tcp::<40>(bytes) else { return };
+        let (address_at, port_at) = if side == Side::Source { (8, 0) } else { (24, 2) };
+        let [old_high, old_low] = self.address(ip, side).words;
+        let old_port = u16::from_be_bytes(read_array(tcp, port_at).unwrap_or_default());
+        let [high, low] = address;
+        write(ip, address_at, &high.to_be_bytes());
+        write(ip, address_at + 8, &low.to_be_bytes());
+        write(tcp, port_at, &port.to_be_bytes());
+        update(tcp, 16, |sum| {
+            let (before, after) = (checksum::sum_words([old_high, old_low]), checksum::sum_words(address));
+            let same = old_high == high && old_low == low;
+            let sum = if same { sum } else { checksum::replace_u32(sum, before, after) };
+            if old_port == port { sum } else { checksum::replace_u16(sum, old_port, port) }
         });
+    }
+
+    /// The IP header without options, and the TCP header without options, if they are there.
+    #[inline]
+    fn ip_and_tcp<'p, const IP: usize>(&self, bytes: &'p mut [u8]) -> Option<(&'p mut [u8; IP], &'p mut [u8; 20])> {
+        let (ip, tcp) = bytes.split_at_mut_checked(self.transport)?;
+        Some((ip.first_chunk_mut()?, tcp.first_chunk_mut()?))
     }
 
     /// Changes the address of one end, and what is summed over it.
@@ -261,6 +303,7 @@ impl Headers {
     }
 
     /// Takes one from the time to live or hop limit, if there is one left.
+    #[inline]
     pub fn decrement_hop_limit(&self, bytes: &mut [u8]) {
         match self.family {
             Family::V4 => {
@@ -372,7 +415,7 @@ pub(super) fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
 }
 
 /// Changes the 16 bits at `at`, if they are there.
-#[inline]
+#[inline(always)]
 pub(super) fn update(bytes: &mut [u8], at: usize, change: impl Fn(u16) -> u16) {
     if let Some(field) = read_array(bytes, at) {
         write(bytes, at, &change(u16::from_be_bytes(field)).to_be_bytes());

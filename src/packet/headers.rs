@@ -5,7 +5,8 @@ use core::net::IpAddr;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
-use super::{Family, Protocol};
+use super::address::Address;
+use super::{Family, Protocol, Side};
 use crate::SequenceNumber;
 
 /// What [`Headers::find`] learns about a packet: offsets from the start of its IP header, and the fields of its
@@ -157,10 +158,9 @@ impl Headers {
     ///
     /// # Errors
     /// When it is no whole IP packet. A damaged transport header is no error: [`Layer4::Unreadable`].
-    #[inline]
+    #[inline(always)]
     pub fn find(bytes: &[u8]) -> Result<Self, Malformed> {
-        let headers = Self::find_cut(bytes)?;
-        if headers.end > bytes.len() { Err(Malformed::Length) } else { Ok(headers) }
+        Self::locate(bytes, true)
     }
 
     /// Finds the headers of a packet of which the end may be missing: one inside an ICMP error, or one that a capture
@@ -170,12 +170,29 @@ impl Headers {
     /// When not even the IP header is whole.
     #[inline]
     pub fn find_cut(bytes: &[u8]) -> Result<Self, Malformed> {
-        match bytes.first().map(|b| b >> 4) {
-            Some(4) => Self::find_v4(bytes),
-            Some(6) => Self::find_v6(bytes),
-            Some(_) => Err(Malformed::Version),
-            None => Err(Malformed::Header),
+        Self::locate(bytes, false)
+    }
+
+    /// Each outcome is written where it is wanted as soon as it is known: a result this large is not copied for nothing.
+    #[inline(always)]
+    fn locate(bytes: &[u8], must_be_whole: bool) -> Result<Self, Malformed> {
+        let ip = match bytes.first().map(|b| b >> 4) {
+            Some(4) => IpHeader::v4(bytes)?,
+            Some(6) => IpHeader::v6(bytes)?,
+            Some(_) => return Err(Malformed::Version),
+            None => return Err(Malformed::Header),
+        };
+        if must_be_whole && ip.end > bytes.len() {
+            return Err(Malformed::Length);
         }
+        let IpHeader { family, protocol, transport, end, is_part } = ip;
+        if protocol == Protocol::TCP
+            && !is_part
+            && let Some(segment) = segment(bytes, transport, end)
+        {
+            return Ok(Self { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
+        }
+        Ok(ip.read_on(bytes))
     }
 
     /// Finds the headers of a packet that an ICMP error quotes, as Linux does. Its family is that of the error; the
@@ -192,79 +209,38 @@ impl Headers {
         *first = *first & 0x0f | if family == Family::V4 { 0x40 } else { 0x60 };
         let length = if family == Family::V4 { 2..4 } else { 4..6 };
         shown.get_mut(length).ok_or(Malformed::Header)?.fill(0xff);
-        match family {
-            Family::V4 => Self::find_v4(shown),
-            Family::V6 => Self::find_v6(shown),
-        }
-    }
-
-    #[inline]
-    fn find_v4(bytes: &[u8]) -> Result<Self, Malformed> {
-        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let transport = ip.slice().len();
-        let end = usize::from(ip.total_len());
-        if end < transport {
-            return Err(Malformed::Length);
-        }
-        let fragment = ip.is_fragmenting_payload().then(|| Fragment {
-            identification: u32::from(ip.identification()),
-            offset: usize::from(ip.fragments_offset().value()) * 8,
-            more: ip.more_fragments(),
-            header: transport,
-            body: transport,
-            named_at: 0,
-        });
-        Ok(Self::with_layer4(bytes, Family::V4, Protocol(ip.protocol().0), transport, end, fragment))
-    }
-
-    fn find_v6(bytes: &[u8]) -> Result<Self, Malformed> {
-        let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let end = ip.slice().len() + usize::from(ip.payload_length());
-        let whole = bytes.get(..end.min(bytes.len())).unwrap_or_default();
-        let extensions = Extensions::step_over(whole, ip.slice().len(), ip.next_header().0);
-        let mut headers =
-            Self::with_layer4(bytes, Family::V6, extensions.protocol, extensions.end, end, extensions.fragment);
-        if extensions.is_cut {
-            headers.layer4 = Layer4::Unreadable;
-        }
-        Ok(headers)
-    }
-
-    #[inline]
-    fn with_layer4(
-        bytes: &[u8],
-        family: Family,
-        protocol: Protocol,
-        transport: usize,
-        end: usize,
-        fragment: Option<Fragment>,
-    ) -> Self {
-        let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
-        let layer4 = match protocol {
-            _ if fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
-            Protocol::TCP => segment(readable, transport).map_or(Layer4::Unreadable, Layer4::Tcp),
-            Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
-            Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
-            Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
-            _ => Layer4::Other,
+        let ip = match family {
+            Family::V4 => IpHeader::v4(shown)?,
+            Family::V6 => IpHeader::v6(shown)?,
         };
-        Self { family, protocol, transport, end, fragment, layer4 }
+        Ok(ip.read_on(shown))
     }
 
     /// The source address.
+    #[inline]
     pub fn source(&self, bytes: &[u8]) -> IpAddr {
-        self.address(bytes, 12, 8)
+        self.address(bytes, Side::Source).into()
     }
 
     /// The destination address.
+    #[inline]
     pub fn destination(&self, bytes: &[u8]) -> IpAddr {
-        self.address(bytes, 16, 24)
+        self.address(bytes, Side::Destination).into()
     }
 
-    fn address(&self, bytes: &[u8], v4: usize, v6: usize) -> IpAddr {
+    /// The address of one end.
+    #[inline]
+    pub(crate) fn address(&self, bytes: &[u8], side: Side) -> Address {
         match self.family {
-            Family::V4 => IpAddr::from(read_array::<4>(bytes, v4).unwrap_or_default()),
-            Family::V6 => IpAddr::from(read_array::<16>(bytes, v6).unwrap_or_default()),
+            Family::V4 => {
+                let at = if side == Side::Source { 12 } else { 16 };
+                Address::v4(read_array(bytes, at).map_or(0, u32::from_be_bytes))
+            }
+            Family::V6 => {
+                let at = if side == Side::Source { 8 } else { 24 };
+                let words = [at, at + 8].map(|at| read_array(bytes, at).map_or(0, u64::from_be_bytes));
+                Address { family: Family::V6, words }
+            }
         }
     }
 
@@ -290,6 +266,7 @@ impl Headers {
     }
 
     /// The options of a TCP packet.
+    #[inline]
     pub fn tcp_options<'p>(&self, bytes: &'p [u8]) -> TcpOptions<'p> {
         TcpOptions(match self.layer4 {
             Layer4::Tcp(segment) => bytes.get(self.transport + 20..segment.payload).unwrap_or_default(),
@@ -298,17 +275,22 @@ impl Headers {
     }
 
     /// The time to live (IPv4) or hop limit (IPv6).
+    #[inline]
     pub fn hop_limit(&self, bytes: &[u8]) -> u8 {
         let at = if self.family == Family::V4 { 8 } else { 7 };
         bytes.get(at).copied().unwrap_or_default()
     }
 
     /// Whether the IPv4 header's checksum is right; IPv6 has none, and that is right.
+    #[inline]
     pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
         match self.family {
             Family::V4 => {
                 let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
-                super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0
+                match bytes.first_chunk() {
+                    Some(header) if len == 20 => super::checksum::is_right(header),
+                    _ => super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0,
+                }
             }
             Family::V6 => true,
         }
@@ -343,6 +325,76 @@ impl Headers {
         let range = if self.family == Family::V4 { 12..20 } else { 8..40 };
         bytes.get(range).unwrap_or_default()
     }
+}
+
+/// What the first IP header says.
+struct IpHeader {
+    family: Family,
+    protocol: Protocol,
+    transport: usize,
+    end: usize,
+    /// IPv4: this is only a part of a packet.
+    is_part: bool,
+}
+
+impl IpHeader {
+    #[inline]
+    fn v4(bytes: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
+        let transport = ip.slice().len();
+        let end = usize::from(ip.total_len());
+        if end < transport {
+            return Err(Malformed::Length);
+        }
+        let is_part = ip.is_fragmenting_payload();
+        Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, is_part })
+    }
+
+    #[inline]
+    fn v6(bytes: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
+        let transport = ip.slice().len();
+        let end = transport + usize::from(ip.payload_length());
+        Ok(Self { family: Family::V6, protocol: Protocol(ip.next_header().0), transport, end, is_part: false })
+    }
+
+    /// The rest of the headers, whatever they are.
+    #[inline(never)]
+    fn read_on(self, bytes: &[u8]) -> Headers {
+        let Self { family, protocol, transport, end, is_part } = self;
+        let Extensions { protocol, end: transport, fragment, is_cut } = match family {
+            Family::V4 => {
+                let fragment = if is_part { fragment_v4(bytes, transport) } else { None };
+                Extensions { protocol, end: transport, fragment, is_cut: false }
+            }
+            Family::V6 => {
+                let whole = bytes.get(..end.min(bytes.len())).unwrap_or_default();
+                Extensions::step_over(whole, transport, protocol.0)
+            }
+        };
+        let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
+        let layer4 = match protocol {
+            _ if is_cut || fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
+            Protocol::TCP => segment(bytes, transport, end).map_or(Layer4::Unreadable, Layer4::Tcp),
+            Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
+            Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
+            Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
+            _ => Layer4::Other,
+        };
+        Headers { family, protocol, transport, end, fragment, layer4 }
+    }
+}
+
+fn fragment_v4(bytes: &[u8], header: usize) -> Option<Fragment> {
+    let ip = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+    Some(Fragment {
+        identification: u32::from(ip.identification()),
+        offset: usize::from(ip.fragments_offset().value()) * 8,
+        more: ip.more_fragments(),
+        header,
+        body: header,
+        named_at: 0,
+    })
 }
 
 /// The extension headers of an IPv6 packet (RFC 8200 section 4).
@@ -399,13 +451,15 @@ impl Extensions {
     }
 }
 
+/// The TCP header at `at` of a packet that ends at `end`; `None` unless it is all there.
 #[inline]
-fn segment(transport: &[u8], at: usize) -> Option<Segment> {
-    let tcp = TcpHeaderSlice::from_slice(transport).ok()?;
+fn segment(bytes: &[u8], at: usize, end: usize) -> Option<Segment> {
+    let tcp = TcpHeaderSlice::from_slice(bytes.get(at..end.min(bytes.len()))?).ok()?;
+    let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, ..] = *tcp.slice() else { return None };
     Some(Segment {
         sequence: SequenceNumber(tcp.sequence_number()),
         acknowledgement: SequenceNumber(tcp.acknowledgment_number()),
-        flags: TcpFlags(tcp.slice()[13]),
+        flags: TcpFlags(flags),
         window: tcp.window_size(),
         payload: at + tcp.slice().len(),
     })

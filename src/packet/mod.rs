@@ -28,6 +28,7 @@
 //! assert_eq!(headers.payload(packet.bytes()), b"STAT\r\n");
 //! ```
 
+mod address;
 mod buffer;
 #[cfg(feature = "alloc")]
 mod build;
@@ -42,6 +43,8 @@ mod mss;
 mod protocol;
 pub mod tunnel;
 
+#[cfg(feature = "alloc")]
+pub(crate) use address::Address;
 pub use buffer::{BadRange, Packet, ReplaceError};
 #[cfg(feature = "alloc")]
 pub(crate) use build::{IcmpError, InName, MAX_BUILT, write_reset};

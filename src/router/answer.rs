@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::walk::Transit;
-use super::{Outbox, Router, Verdict, Way};
+use super::{Outbox, Router};
 use crate::event::DropReason;
 use crate::netfilter::RejectWith;
 use crate::packet::{Family, Headers, IcmpError, Packet, write_reset};
@@ -62,17 +62,12 @@ impl Router {
         }
         if let Some(len) = written
             && let Ok(mut packet) = Packet::new(&mut workbench, 0..len)
-            && let Ok(headers) = Headers::find(packet.bytes())
+            && let Ok(mut headers) = Headers::find(packet.bytes())
         {
-            let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-            let mut sent = Transit::new(transit.now, &mut packet, headers, probe, None);
-            let way = match self.send_own(&mut sent, in_its_name) {
-                Ok(Verdict::Forward { interface, next_hop }) => Some(Way::Forward { interface, next_hop }),
-                Ok(Verdict::Local) => Some(Way::Local),
-                _ => None,
-            };
-            if let Some(way) = way {
-                outbox.send_copy(sent.packet.bytes(), way, sent.packet.mark);
+            let mut probe = self.conntrack.probe(transit.now, packet.bytes(), &headers, 0);
+            let mut sent = Transit::new(transit.now, &mut packet, &mut headers, &mut probe, None);
+            if self.send_own(&mut sent, in_its_name).is_ok() {
+                outbox.send_copy(sent.packet.bytes(), sent.way, sent.packet.mark);
             }
         }
         self.workbench = workbench;

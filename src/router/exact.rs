@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::interfaces::{Destination, Network};
 use super::walk::Transit;
 use super::{Outbox, Router, Way};
-use crate::conntrack::{ConnectionId, ICMP_HEADER};
+use crate::conntrack::{ConnectionId, ICMP_HEADER, Status};
 use crate::event::DropReason;
 use crate::helper::{Leaving, Passage};
 use crate::packet::{Headers, Protocol};
@@ -32,34 +32,39 @@ impl Leaving for Ways<'_> {
 }
 
 impl Router {
-    /// The helper reads a packet and adjusts its numbers; one that goes on goes to `next_hop`.
-    pub(super) fn pass_exactly(
-        &mut self,
-        transit: &mut Transit<'_, '_>,
-        id: ConnectionId,
-        next_hop: Option<IpAddr>,
-    ) -> Result<(), DropReason> {
+    /// A packet of a control connection, or an error about one, leaves.
+    #[inline(never)]
+    pub(super) fn finish_exactly(&mut self, id: ConnectionId, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+        if transit.tracked.is_error {
+            self.adjust_quoted(transit, id);
+            return Ok(());
+        }
+        // What it announces is expected of a connection that is there.
+        if self.conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED)) {
+            self.conntrack.confirm(transit.now, id)?;
+        }
+        self.pass_exactly(transit, id)
+    }
+
+    /// The helper reads a packet and adjusts its numbers.
+    fn pass_exactly(&mut self, transit: &mut Transit<'_, '_>, id: ConnectionId) -> Result<(), DropReason> {
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let source = connection.tuple(transit.tracked.direction).source();
-        let (along, mtu) = match (transit.out_interface(), next_hop) {
-            (Some(interface), Some(next_hop)) => (Way::Forward { interface, next_hop }, self.mtu(interface)),
-            _ => (Way::Local, usize::MAX),
-        };
         let back = way_to(&mut self.network, source);
-        let mut leaving = Ways { outbox: &mut self.released, along, back, mark: transit.packet.mark };
+        let mut leaving = Ways { outbox: &mut self.released, along: transit.way, back, mark: transit.packet.mark };
         let mut passage = Passage {
             now: transit.now,
             tracked: &transit.tracked,
             packet: &mut *transit.packet,
-            headers: &mut transit.headers,
-            mtu,
+            headers: &mut *transit.headers,
+            mtu: transit.mtu,
             leaving: &mut leaving,
         };
         self.helper.pass_exactly(&mut self.conntrack, &mut self.nat, &mut passage)
     }
 
     /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.
-    pub(super) fn adjust_quoted(&self, transit: &mut Transit<'_, '_>, id: ConnectionId) {
+    fn adjust_quoted(&self, transit: &mut Transit<'_, '_>, id: ConnectionId) {
         let Transit { packet, headers, tracked, .. } = transit;
         let Some(slot) = self.conntrack.get(id).and_then(|connection| connection.helped()) else { return };
         let was_right = headers.transport_checksum_ok(packet.bytes());
@@ -78,7 +83,7 @@ impl Router {
 }
 
 fn way_to(network: &mut Network, address: IpAddr) -> Option<Way> {
-    match network.resolve(address).destination {
+    match network.resolve(address.into()).destination {
         Destination::Local => Some(Way::Local),
         Destination::Via { interface, next_hop } => Some(Way::Forward { interface, next_hop }),
         Destination::Nowhere(_) => None,

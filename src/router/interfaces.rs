@@ -2,11 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::netfilter::{AddressTypes, Cidr, Surroundings};
+use crate::packet::Address;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,17 +126,19 @@ const CACHED: usize = 256;
 /// What was found for a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
-    address: IpAddr,
+    address: Address,
     pub(crate) destination: Destination,
     /// It stands for every host of a link, or for a group.
     pub(crate) is_for_many: bool,
+    /// The longest packet that the link takes by which packets to it leave.
+    pub(crate) mtu: usize,
 }
 
 /// Interfaces and routes, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     /// The last destination of each kind of low bits; routes do not change.
-    cache: Box<[Resolved]>,
+    cache: Box<[Resolved; CACHED]>,
     pub(crate) interfaces: Box<[Interface]>,
     /// Every address of this machine, sorted, with its interface.
     local: Box<[(IpAddr, usize)]>,
@@ -155,11 +157,12 @@ impl Network {
         local.dedup_by_key(|(address, _)| *address);
         routes.sort_by_key(|route| (core::cmp::Reverse(route.destination.prefix()), route.metric));
         let nobody = Resolved {
-            address: Ipv4Addr::UNSPECIFIED.into(),
+            address: Address::v4(0),
             destination: Destination::Nowhere(RouteKind::Blackhole),
             is_for_many: false,
+            mtu: usize::MAX,
         };
-        let cache = vec![nobody; CACHED].into();
+        let cache = Box::new([nobody; CACHED]);
         Self { cache, interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
     }
 
@@ -182,26 +185,26 @@ impl Network {
 
     /// Where a packet to this address goes, remembered for the next one.
     #[inline]
-    pub(crate) fn resolve(&mut self, address: IpAddr) -> Resolved {
-        let bits = match address {
-            IpAddr::V4(v4) => v4.to_bits(),
-            IpAddr::V6(v6) => v6.to_bits() as u32 ^ (v6.to_bits() >> 64) as u32,
-        };
+    pub(crate) fn resolve(&mut self, address: Address) -> &Resolved {
+        let [high, low] = address.words;
+        let bits = (high >> 32 ^ high ^ low) as u32;
         let index = (bits.wrapping_mul(0x9e37_79b1) >> 24) as usize;
-        match self.cache.get(index) {
-            Some(known) if known.address == address => *known,
-            _ => self.find_out(address, index),
+        if self.cache[index].address != address {
+            self.find_out(address, index);
         }
+        &self.cache[index]
     }
 
     #[cold]
-    fn find_out(&mut self, address: IpAddr, index: usize) -> Resolved {
-        let is_for_many = self.address_type(address).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
-        let resolved = Resolved { address, destination: self.route(address), is_for_many };
-        if let Some(place) = self.cache.get_mut(index).filter(|_| !address.is_unspecified()) {
-            *place = resolved;
-        }
-        resolved
+    fn find_out(&mut self, address: Address, index: usize) {
+        let ip = address.into();
+        let is_for_many = self.address_type(ip).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
+        let destination = self.route(ip);
+        let mtu = match destination {
+            Destination::Via { interface, .. } => self.interfaces.get(interface).map_or(usize::MAX, |i| i.mtu),
+            Destination::Local | Destination::Nowhere(_) => usize::MAX,
+        };
+        self.cache[index] = Resolved { address, destination, is_for_many, mtu };
     }
 
     /// Where a packet to this address goes.
@@ -241,13 +244,10 @@ impl Network {
 
     /// Whether a packet from or to this address is no business of a router's (RFC 1812 sections 4.2.2.11 and 5.3.7): it
     /// is dropped without a word.
-    pub(crate) fn is_martian(&self, source: IpAddr, destination: IpAddr) -> bool {
-        let impossible = |address: IpAddr| match address {
-            IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0,
-            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),
-        };
-        let many = source.is_multicast() || matches!(source, IpAddr::V4(v4) if v4.is_broadcast());
-        many || impossible(source) || impossible(destination)
+    #[inline]
+    pub(crate) const fn is_martian(source: Address, destination: Address) -> bool {
+        let from_many = source.is_multicast() || source.is_broadcast();
+        from_many || source.is_host_internal() || destination.is_host_internal()
     }
 
     /// The address of an interface for packets to `next_hop`: one of the same network, else the first.

@@ -4,20 +4,24 @@
 //! 2. *probe*: whether its connection is known, and whether there is room for what may be done to it. Nothing is
 //!    changed yet.
 //! 3. *apply*: the hooks, in Netfilter's order. From here on tables and packet change.
+//!
+//! What few packets meet stands in functions of its own that are never inlined, so that the way that nearly every packet
+//! goes stays short. What a step finds out is written once, into [`Transit`] or beside it, and asked for there: values that
+//! are put together from small fields and then copied whole cost more than most steps.
 
 use core::net::IpAddr;
 
 use super::answer::Refusal;
 use super::fragments::{Gathered, Whole};
-use super::interfaces::{Destination, Network};
+use super::interfaces::{Destination, Network, Resolved};
 use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
 use crate::Instant;
-use crate::conntrack::{Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
-use crate::nat::{NatRange, translate, translate_error};
-use crate::netfilter::{self, Hook, Rules, Subject, TableName, Tracking};
+use crate::nat::{NatRange, moves, translate, translate_error};
+use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
     Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
@@ -26,11 +30,17 @@ use crate::packet::{
 pub(super) struct Transit<'t, 'b> {
     pub(super) now: Instant,
     pub(super) packet: &'t mut Packet<'b>,
-    pub(super) headers: Headers,
-    pub(super) probe: Option<Probe>,
+    pub(super) headers: &'t mut Headers,
+    pub(super) probe: &'t mut Option<Probe>,
     pub(super) tracked: Tracked,
+    /// Which tables need not be asked about it, once it is tracked.
+    silent: Silent,
     in_interface: Option<usize>,
     out_interface: Option<usize>,
+    /// Where it goes, once it was routed.
+    pub(super) way: Way,
+    /// The longest packet that the link takes by which it leaves.
+    pub(super) mtu: usize,
     /// The longest part it came in, if it came in parts.
     longest_part: Option<usize>,
 }
@@ -41,19 +51,42 @@ impl<'t, 'b> Transit<'t, 'b> {
     pub(super) const fn new(
         now: Instant,
         packet: &'t mut Packet<'b>,
-        headers: Headers,
-        probe: Option<Probe>,
+        headers: &'t mut Headers,
+        probe: &'t mut Option<Probe>,
         in_interface: Option<usize>,
     ) -> Self {
-        let tracked = Tracked::UNTRACKED;
-        Self { now, packet, headers, probe, tracked, in_interface, out_interface: None, longest_part: None }
+        Self {
+            now,
+            packet,
+            headers,
+            probe,
+            tracked: Tracked::UNTRACKED,
+            silent: Silent::NONE,
+            in_interface,
+            out_interface: None,
+            way: Way::Local,
+            mtu: usize::MAX,
+            longest_part: None,
+        }
     }
 }
 
 impl Transit<'_, '_> {
-    /// The interface it leaves by, where that is known.
-    pub(super) const fn out_interface(&self) -> Option<usize> {
-        self.out_interface
+    /// Whether it may begin a connection.
+    #[inline]
+    fn may_begin(&self) -> bool {
+        let begins = match self.headers.layer4 {
+            Layer4::Tcp(segment) => segment.flags.has(TcpFlags::SYN),
+            layer4 => layer4 == Layer4::Unreadable,
+        };
+        begins || self.probe.as_ref().is_none_or(Probe::finds_nobody)
+    }
+
+    #[inline]
+    const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr, mtu: usize) {
+        self.mtu = mtu;
+        self.out_interface = Some(interface);
+        self.way = Way::Forward { interface, next_hop: *next_hop };
     }
 }
 
@@ -66,48 +99,47 @@ impl Router {
         packet: &mut Packet<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(headers) = Headers::find(packet.bytes()) else {
-            return self.dropped(now, DropReason::Malformed, None);
-        };
+        // Left where it is found: it is too large to be moved for nothing.
+        let mut found = Headers::find(packet.bytes());
+        let Ok(headers) = &mut found else { return self.dropped(now, DropReason::Malformed, None) };
         if self.header_checksum && in_interface.is_some() && !headers.header_checksum_ok(packet.bytes()) {
             return self.dropped(now, DropReason::Malformed, None);
         }
         if let Some(fragment) = headers.fragment {
-            return self.gather(now, in_interface, packet, &headers, fragment, outbox);
+            return self.gather(now, in_interface, packet, headers, fragment, outbox);
         }
-        let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
+        let mut probe = self.conntrack.probe(now, packet.bytes(), headers, 0);
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
+        let rules = &self.rules[family_index(headers.family)];
         if let Some(connection) = connection
-            && let Err(room) = FtpHelper::room_for(connection, &headers, packet)
+            && let Err(room) = FtpHelper::room_for(connection, headers, packet)
         {
             return Verdict::NeedsRoom(room);
         }
-        let padding = packet.bytes().len() - headers.end;
-        if self.rules[family_index(headers.family)].sets_zones()
-            && !headers.payload(packet.bytes()).is_empty()
-            && packet.tail_room() + padding < MAX_TEXT
+        if rules.may_grow_packets()
+            && let Some(room) = room_for_rules(rules, headers, packet)
         {
-            return Verdict::NeedsRoom(MAX_TEXT);
-        }
-        if matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN))
-            && self.rules[family_index(headers.family)].may_add_option()
-            && packet.tail_room() + padding < Rules::OPTION
-        {
-            return Verdict::NeedsRoom(Rules::OPTION);
+            return Verdict::NeedsRoom(room);
         }
         packet.truncate(headers.end);
-        self.go(&mut Transit::new(now, packet, headers, probe, in_interface), outbox)
+        self.go(&mut Transit::new(now, packet, headers, &mut probe, in_interface), outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.
+    #[inline]
     fn go(&mut self, transit: &mut Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
-        match self.apply(transit) {
-            Ok(verdict) => self.fit_to_link(transit, verdict, outbox),
-            Err(refusal) => self.refuse(transit, refusal, outbox),
+        if let Err(refusal) = self.apply(transit) {
+            return self.refuse(transit, refusal, outbox);
         }
+        let Way::Forward { interface, next_hop } = transit.way else { return Verdict::Local };
+        if transit.packet.bytes().len() > transit.mtu {
+            return self.cut_for_link(transit, outbox);
+        }
+        Verdict::Forward { interface, next_hop }
     }
 
     /// The packet ends here: its sender is told if need be, and a connection that it would have begun does not begin.
+    #[inline(never)]
     fn refuse(&mut self, transit: &Transit<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
         if let Some(answer) = refusal.answer {
             self.answer(transit, answer, outbox);
@@ -118,6 +150,7 @@ impl Router {
         self.dropped(transit.now, refusal.reason, Some(transit.tracked))
     }
 
+    #[inline(never)]
     fn dropped(&mut self, now: Instant, reason: DropReason, tracked: Option<Tracked>) -> Verdict {
         let connection = tracked.and_then(|t| t.connection);
         let direction = tracked.filter(|t| t.connection.is_some()).map(|t| t.direction);
@@ -126,6 +159,7 @@ impl Router {
     }
 
     /// A part of a packet: the packet goes its way when all its parts are there.
+    #[inline(never)]
     fn gather(
         &mut self,
         now: Instant,
@@ -162,35 +196,28 @@ impl Router {
         whole: &Whole,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(headers) = Headers::find(packet.bytes()) else { return self.dropped(now, DropReason::Malformed, None) };
-        let probe = self.conntrack.probe(packet.bytes(), &headers, 0);
-        let mut transit = Transit::new(now, packet, headers, probe, in_interface);
+        let Ok(mut headers) = Headers::find(packet.bytes()) else {
+            return self.dropped(now, DropReason::Malformed, None);
+        };
+        let mut probe = self.conntrack.probe(now, packet.bytes(), &headers, 0);
+        let mut transit = Transit::new(now, packet, &mut headers, &mut probe, in_interface);
         transit.longest_part = Some(whole.longest);
         match self.apply(&mut transit) {
-            Ok(Verdict::Forward { interface, next_hop }) => {
-                self.send_in_parts(&transit, whole, interface, Way::Forward { interface, next_hop }, outbox);
+            Ok(()) => {
+                match transit.way {
+                    Way::Forward { .. } => self.send_in_parts(&transit, whole, outbox),
+                    Way::Local => outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark),
+                }
                 Verdict::Held
             }
-            Ok(Verdict::Local) => {
-                outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark);
-                Verdict::Held
-            }
-            Ok(verdict) => verdict,
             Err(refusal) => self.refuse(&transit, refusal, outbox),
         }
     }
 
     /// Parts leave in the sizes they came, if these fit; if a helper read the packet, as Linux has it, in the size of the
     /// longest. IPv6 parts bear another identification, and one that is not longer than the longest part leaves whole.
-    fn send_in_parts(
-        &mut self,
-        transit: &Transit<'_, '_>,
-        whole: &Whole,
-        interface: usize,
-        way: Way,
-        outbox: &mut Outbox,
-    ) {
-        let (bytes, mark) = (transit.packet.bytes(), transit.packet.mark);
+    fn send_in_parts(&mut self, transit: &Transit<'_, '_>, whole: &Whole, outbox: &mut Outbox) {
+        let (bytes, mark, way) = (transit.packet.bytes(), transit.packet.mark, transit.way);
         let (cut, longest) = match transit.headers.family {
             Family::V4 => (Cut::v4(bytes), whole.longest),
             Family::V6 if bytes.len() <= whole.longest => return outbox.send_copy(bytes, way, mark),
@@ -199,7 +226,7 @@ impl Router {
                 (Cut::v6(whole.header.0, whole.header.1, identification), whole.longest.max(MIN_MTU_V6))
             }
         };
-        let mtu = self.mtu(interface).min(longest);
+        let mtu = transit.mtu.min(longest);
         let connection = transit.tracked.connection.and_then(|id| self.conntrack.get(id));
         let was_read = transit.tracked.state == PacketState::Established && connection.is_some_and(|c| c.has_helper());
         let fits = |(i, (_, len)): (usize, &(u16, u16))| {
@@ -216,94 +243,69 @@ impl Router {
     }
 
     /// A packet that is longer than the link takes leaves in parts, or not at all.
-    fn fit_to_link(&mut self, transit: &mut Transit<'_, '_>, verdict: Verdict, outbox: &mut Outbox) -> Verdict {
-        let Verdict::Forward { interface, next_hop } = verdict else { return verdict };
-        let mtu = self.mtu(interface);
-        let bytes = transit.packet.bytes();
-        if bytes.len() <= mtu {
-            return verdict;
-        }
+    #[inline(never)]
+    fn cut_for_link(&mut self, transit: &Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
+        let (bytes, mtu) = (transit.packet.bytes(), transit.mtu);
         if transit.headers.family == Family::V4 && !must_not_be_cut(bytes) {
-            let way = Way::Forward { interface, next_hop };
-            send_cut(&Cut::v4(bytes), bytes, mtu, way, transit.packet.mark, outbox);
+            send_cut(&Cut::v4(bytes), bytes, mtu, transit.way, transit.packet.mark, outbox);
             return Verdict::Held;
         }
         let error = IcmpError::too_big(transit.headers.family, mtu as u32);
         self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
-    pub(super) fn mtu(&self, interface: usize) -> usize {
-        self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
-    }
-
     /// The hooks.
-    fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<Verdict, Refusal> {
+    fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         if transit.in_interface.is_none() {
             return self.send_own(transit, None);
         }
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
-        let (source, destination) = (transit.headers.source(bytes), transit.headers.destination(bytes));
-        if self.network.is_martian(source, destination) {
+        let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
+        if Network::is_martian(source, destination) {
             return Err(DropReason::NotForwardable.into());
         }
-        let resolved = self.network.resolve(destination);
-        match resolved.destination {
-            Destination::Local => self.input(transit).map(|()| Verdict::Local),
-            Destination::Via { .. } if resolved.is_for_many => Err(DropReason::NotForwardable.into()),
-            Destination::Via { interface, next_hop } => {
-                transit.out_interface = Some(interface);
-                self.forward(transit)?;
-                self.postrouting(transit, next_hop)?;
-                Ok(Verdict::Forward { interface, next_hop })
-            }
-            Destination::Nowhere(kind) => Err(self.nowhere(transit, kind)),
+        let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
+        match destination {
+            Destination::Local => return self.input(transit),
+            Destination::Via { .. } if *is_for_many => return Err(DropReason::NotForwardable.into()),
+            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
+            Destination::Nowhere(kind) => return Err(nowhere(transit.headers.family, *kind)),
         }
+        self.forward(transit)?;
+        self.postrouting(transit)
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
     /// tracked itself.
+    #[inline(never)]
     pub(super) fn send_own(
         &mut self,
         transit: &mut Transit<'_, '_>,
         in_its_name: Option<Tracked>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<(), Refusal> {
         self.local_output(transit, in_its_name)?;
-        let destination = transit.headers.destination(transit.packet.bytes());
-        match self.network.resolve(destination).destination {
-            Destination::Local => self.input(transit).map(|()| Verdict::Local),
-            Destination::Via { interface, next_hop } => {
-                transit.out_interface = Some(interface);
-                self.postrouting(transit, next_hop)?;
-                Ok(Verdict::Forward { interface, next_hop })
-            }
-            Destination::Nowhere(_) => Err(DropReason::NoRoute.into()),
+        let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
+        let Resolved { destination, mtu, .. } = self.network.resolve(destination);
+        match destination {
+            Destination::Local => return self.input(transit),
+            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
+            Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
-    }
-
-    /// No route leads on.
-    fn nowhere(&self, transit: &Transit<'_, '_>, kind: RouteKind) -> Refusal {
-        let family = transit.headers.family;
-        let code = match (kind, family) {
-            (RouteKind::Blackhole, _) => return DropReason::NoRoute.into(),
-            (RouteKind::Unreachable, Family::V4) => 1,
-            (RouteKind::Prohibit, Family::V4) => 13,
-            (RouteKind::Prohibit, Family::V6) => 1,
-            _ => 0,
-        };
-        Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
+        self.postrouting(transit)
     }
 
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
+    #[inline]
     fn prerouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.track(Hook::Prerouting, transit)?;
         self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
-        Ok(self.translate(Hook::Prerouting, Side::Destination, transit, None)?)
+        Ok(self.translate(Hook::Prerouting, Side::Destination, transit)?)
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
     fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<(), Refusal> {
-        let destination = transit.headers.destination(transit.packet.bytes());
+        let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
             transit.out_interface = Some(interface);
         }
@@ -312,26 +314,28 @@ impl Router {
             None => self.track(Hook::Output, transit)?,
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
-        self.translate(Hook::Output, Side::Destination, transit, None)?;
+        self.translate(Hook::Output, Side::Destination, transit)?;
         self.filter(TableName::Filter, Hook::Output, transit)
     }
 
     /// It is for this machine.
+    #[inline(never)]
     fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
-        self.translate(Hook::Input, Side::Source, transit, None)?;
-        Ok(self.finish(transit, None)?)
+        self.translate(Hook::Input, Side::Source, transit)?;
+        Ok(self.finish(transit)?)
     }
 
     /// It is to be sent on.
+    #[inline]
     fn forward(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let family = transit.headers.family;
         let bytes = transit.packet.bytes();
         if transit.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }
-        let mtu = transit.out_interface.map_or(usize::MAX, |interface| self.mtu(interface));
+        let mtu = transit.mtu;
         let fitted = transit.longest_part.is_some_and(|longest| longest <= mtu);
         if bytes.len() > mtu && !fitted && (family == Family::V6 || must_not_be_cut(bytes)) {
             return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
@@ -342,27 +346,36 @@ impl Router {
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
-    fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
+    #[inline(always)]
+    fn postrouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
-        self.translate(Hook::Postrouting, Side::Source, transit, Some(next_hop))?;
-        Ok(self.finish(transit, Some(next_hop))?)
+        self.translate(Hook::Postrouting, Side::Source, transit)?;
+        Ok(self.finish(transit)?)
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
-    fn finish(&mut self, transit: &mut Transit<'_, '_>, next_hop: Option<IpAddr>) -> Result<(), DropReason> {
+    #[inline(always)]
+    fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
         if connection.has_helper() && self.helper.is_exact() {
-            if transit.tracked.is_error {
-                self.adjust_quoted(transit, id);
-                return Ok(());
-            }
-            if !status.has(Status::CONFIRMED) {
-                self.conntrack.confirm(transit.now, id)?;
-            }
-            return self.pass_exactly(transit, id, next_hop);
+            return self.finish_exactly(id, transit);
         }
+        let is_spoken = connection.has_helper() && {
+            let Transit { packet, headers, tracked, .. } = transit;
+            self.helper.spoken(&self.conntrack, tracked, packet, headers).is_some()
+        };
+        if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !is_spoken {
+            return Ok(());
+        }
+        self.finish_connection(id, transit)
+    }
+
+    #[inline(never)]
+    fn finish_connection(&mut self, id: ConnectionId, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let status = connection.status();
         if transit.tracked.is_error {
             if status.has(Status::SEQ_ADJUST) && transit.tracked.direction == Direction::Original {
                 let Transit { packet, headers, tracked, .. } = transit;
@@ -391,67 +404,72 @@ impl Router {
     }
 
     /// Table raw, then the tracker.
+    #[inline(always)]
     fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let mut tracking = Tracking::default();
-        let rules = &self.rules[family_index(transit.headers.family)];
-        let begins = !rules.only_begins(TableName::Raw, hook) || self.may_begin(transit);
-        if begins && rules.asks_at(TableName::Raw, hook) {
-            let verdict =
-                ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
-            pass(transit.headers.family, verdict)?;
-        }
+        let asks = match self.rules[family_index(transit.headers.family)].asks_raw(hook) {
+            Asks::Nobody => false,
+            Asks::WhoBegins => transit.may_begin(),
+            Asks::Everybody => true,
+        };
+        let tracking = if asks { self.ask_raw(hook, transit)? } else { Tracking::Usual };
         let template = match tracking {
             Tracking::None => return Ok(()),
-            Tracking::Template(mut template) => {
-                template.helper &= self.helper.config().enabled;
-                template
-            }
-            _ => self.automatic_helper(transit),
+            Tracking::Template(template) => template,
+            Tracking::Usual => self.automatic_helper(transit),
         };
-        let Transit { now, packet, headers, probe, .. } = transit;
+        let Transit { now, packet, headers, probe, tracked, .. } = transit;
         let bytes = packet.bytes();
         if self.checksum && hook == Hook::Prerouting && !headers.transport_checksum_ok(bytes) {
-            transit.tracked = Tracked::BAD_CHECKSUM;
+            *tracked = Tracked::BAD_CHECKSUM;
             return Ok(());
         }
         if template.zone != 0 {
-            *probe = self.conntrack.probe(bytes, headers, template.zone);
+            **probe = self.conntrack.probe(*now, bytes, headers, template.zone);
         }
-        transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe.as_mut())?;
-        if let (Some(id), OnMatch::FollowMaster { .. }) = (transit.tracked.connection, transit.tracked.on_match) {
-            self.nat.carry_out(*now, &mut self.conntrack, id, transit.tracked.on_match)?;
+        self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref(), tracked)?;
+        transit.silent = self.rules[family_index(headers.family)].silent(tracked.state);
+        if let (Some(id), OnMatch::FollowMaster { .. }) = (tracked.connection, tracked.on_match) {
+            self.nat.carry_out(*now, &mut self.conntrack, id, tracked.on_match)?;
         }
         Ok(())
     }
 
-    /// Whether a packet may begin a connection.
-    #[inline]
-    fn may_begin(&self, transit: &Transit<'_, '_>) -> bool {
-        let begins = match transit.headers.layer4 {
-            Layer4::Tcp(segment) => segment.flags.has(TcpFlags::SYN),
-            layer4 => layer4 == Layer4::Unreadable,
-        };
-        let known = transit.probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
-        begins || known.is_none_or(|connection| connection.remaining(transit.now).is_zero())
+    /// What table raw says about tracking a packet.
+    #[inline(never)]
+    fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
+        let mut tracking = Tracking::default();
+        let rules = &self.rules[family_index(transit.headers.family)];
+        let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
+        pass(transit.headers.family, verdict)?;
+        if let Tracking::Template(template) = &mut tracking {
+            template.helper &= self.helper.config().enabled;
+        }
+        Ok(tracking)
     }
 
     /// The helper by port, for routers that have it so.
+    #[inline]
     fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
-        let is_control = || {
-            let ports = transit.headers.ports(transit.packet.bytes());
-            transit.headers.protocol == Protocol::TCP
-                && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
-        };
-        if self.helper.config().enabled && !self.helper_ports.is_empty() && is_control() {
-            Template::FTP
-        } else {
-            Template::default()
-        }
+        let gets_helper = !self.helper_ports.is_empty() && self.is_control(transit);
+        if gets_helper { Template::FTP } else { Template::default() }
+    }
+
+    #[inline(never)]
+    fn is_control(&self, transit: &Transit<'_, '_>) -> bool {
+        let ports = transit.headers.ports(transit.packet.bytes());
+        self.helper.config().enabled
+            && transit.headers.protocol == Protocol::TCP
+            && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
     }
 
     /// A table whose verdict is pass or drop.
     #[inline]
     fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        if transit.silent.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, transit) }
+    }
+
+    #[inline(never)]
+    fn ask_filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let rules = &self.rules[family_index(transit.headers.family)];
         if !rules.asks_at(table, hook) {
             return Ok(());
@@ -462,61 +480,65 @@ impl Router {
     }
 
     /// Translates one end: decided by rules for the first packet of a connection, and then for all.
-    #[inline]
-    fn translate(
-        &mut self,
-        hook: Hook,
-        side: Side,
-        transit: &mut Transit<'_, '_>,
-        next_hop: Option<IpAddr>,
-    ) -> Result<(), DropReason> {
+    // Inlined, so that it is known which end, and where that stands.
+    #[inline(always)]
+    fn translate(&mut self, hook: Hook, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
-        if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
-            let Transit { packet, headers, tracked, .. } = transit;
-            let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
-            let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
-            return if passes { Ok(()) } else { Err(DropReason::NotForwardable) };
+        if transit.tracked.state != PacketState::Established {
+            if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
+                return self.translate_error(id, side, transit);
+            }
+            self.decide_translation(id, hook, side, transit)?;
         }
-        let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
-        let begins = matches!(transit.tracked.state, PacketState::New | PacketState::Related);
-        if begins
-            && !transit.tracked.is_error
-            && self.rules[family_index(transit.headers.family)].is_loaded(TableName::Nat)
-            && self.conntrack.get(id).is_some_and(|c| !c.status().has(done))
-        {
-            self.decide_translation(hook, side, transit, next_hop)?;
-        }
-        let Transit { packet, headers, tracked, .. } = transit;
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         if !connection.is_translated() {
             return Ok(());
         }
+        let Transit { packet, headers, tracked, .. } = transit;
         if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, transit.out_interface) {
             self.conntrack.destroy_for(transit.now, id, DestroyReason::Rerouted);
             transit.tracked.connection = None;
             return Err(DropReason::Rerouted);
         }
+        if !moves(connection, tracked.direction, side) {
+            return Ok(());
+        }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
-        // ICMP's identifier is part of what was read of its header.
-        if let Layer4::Icmp(_) = headers.layer4
-            && let Ok(found) = Headers::find(packet.bytes())
-        {
-            *headers = found;
+        if let Layer4::Icmp(_) = headers.layer4 {
+            read_identifier_again(packet, headers);
         }
         Ok(())
     }
 
-    /// Asks table nat what one end of a connection becomes; without an answer it stays, if nobody else has the tuple.
+    /// Translates an ICMP error about a connection.
+    #[inline(never)]
+    fn translate_error(&self, id: ConnectionId, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+        let Transit { packet, headers, tracked, .. } = transit;
+        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
+        if passes { Ok(()) } else { Err(DropReason::NotForwardable) }
+    }
+
+    /// Asks table nat what one end of a connection becomes, if that was not decided yet; without an answer it stays, if
+    /// nobody else has the tuple.
+    #[inline(never)]
     fn decide_translation(
         &mut self,
+        id: ConnectionId,
         hook: Hook,
         side: Side,
         transit: &mut Transit<'_, '_>,
-        next_hop: Option<IpAddr>,
     ) -> Result<(), DropReason> {
-        let Some(id) = transit.tracked.connection else { return Ok(()) };
         let now = transit.now;
         let rules = &self.rules[family_index(transit.headers.family)];
+        let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
+        let begins = matches!(transit.tracked.state, PacketState::New | PacketState::Related);
+        if !begins || transit.tracked.is_error {
+            return Ok(());
+        }
+        if !rules.is_loaded(TableName::Nat) || self.conntrack.get(id).is_none_or(|c| c.status().has(done)) {
+            return Ok(());
+        }
         let mut tracking = Tracking::None;
         let verdict = if rules.asks_at(TableName::Nat, hook) {
             ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), transit, &mut tracking)
@@ -527,7 +549,7 @@ impl Router {
             netfilter::Verdict::Map(range) => *range,
             netfilter::Verdict::Masquerade(range) => {
                 let range = *range;
-                let address = self.masquerade_address(transit, next_hop)?;
+                let address = self.masquerade_address(transit)?;
                 if let Some(connection) = self.conntrack.get_mut(id) {
                     connection.masqueraded_on = transit.out_interface.map(|i| i as u32);
                 }
@@ -544,10 +566,8 @@ impl Router {
         self.nat.setup(now, &mut self.conntrack, id, &range, side)
     }
 
-    fn masquerade_address(&self, transit: &Transit<'_, '_>, next_hop: Option<IpAddr>) -> Result<IpAddr, DropReason> {
-        let (Some(interface), Some(next_hop)) = (transit.out_interface, next_hop) else {
-            return Err(DropReason::NoAddress);
-        };
+    fn masquerade_address(&self, transit: &Transit<'_, '_>) -> Result<IpAddr, DropReason> {
+        let Way::Forward { interface, next_hop } = transit.way else { return Err(DropReason::NoAddress) };
         self.network.source_for(interface, next_hop).ok_or(DropReason::NoAddress)
     }
 
@@ -566,8 +586,39 @@ impl Router {
     }
 }
 
+/// No route leads on.
+fn nowhere(family: Family, kind: RouteKind) -> Refusal {
+    let code = match (kind, family) {
+        (RouteKind::Blackhole, _) => return DropReason::NoRoute.into(),
+        (RouteKind::Unreachable, Family::V4) => 1,
+        (RouteKind::Prohibit, Family::V4) => 13,
+        (RouteKind::Prohibit, Family::V6) => 1,
+        _ => 0,
+    };
+    Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
+}
+
+/// How much room is to be behind a packet for what the rules may do to it, if there is less.
+#[inline(never)]
+fn room_for_rules(rules: &Rules, headers: &Headers, packet: &Packet<'_>) -> Option<usize> {
+    let padding = packet.bytes().len() - headers.end;
+    if rules.sets_zones() && !headers.payload(packet.bytes()).is_empty() && packet.tail_room() + padding < MAX_TEXT {
+        return Some(MAX_TEXT);
+    }
+    let begins = matches!(headers.layer4, Layer4::Tcp(segment) if segment.flags.has(TcpFlags::SYN));
+    let may_add_option = begins && rules.may_add_option() && packet.tail_room() + padding < Rules::OPTION;
+    may_add_option.then_some(Rules::OPTION)
+}
+
+/// ICMP's identifier, which translation changes, is part of what was read of its header.
+#[inline(never)]
+fn read_identifier_again(packet: &Packet<'_>, headers: &mut Headers) {
+    if let Ok(found) = Headers::find(packet.bytes()) {
+        *headers = found;
+    }
+}
+
 /// Asks a table's chain of a hook.
-#[inline]
 fn ask<'r>(
     rules: &'r Rules,
     network: &Network,
@@ -579,7 +630,7 @@ fn ask<'r>(
     let before = matches!(table, TableName::Raw);
     let mut subject = Subject {
         packet: &mut *transit.packet,
-        headers: &mut transit.headers,
+        headers: &mut *transit.headers,
         in_interface: transit.in_interface,
         out_interface: if matches!(hook, Hook::Prerouting) { None } else { transit.out_interface },
         tracked: if before { None } else { Some(&transit.tracked) },
