@@ -1,0 +1,192 @@
+//! Two stacks that know nothing of the library speak FTP through its router, on a clock of their own.
+//!
+//! Each dialogue is drawn from a seed: who is behind whose address, what the links do to packets, how text is cut, how
+//! it looks. Every file must arrive, each side must hear what the other said with nothing but the announced endpoints
+//! changed, no inside address may be seen outside, and in the end the router must have forgotten everything.
+//!
+//! `E2E_SEED` is the first seed, `E2E_DIALOGUES` how many follow, `E2E_BEHAVIOUR` (`linux` or `exact`) whom the router
+//! behaves like, in all tests that are run.
+
+mod client;
+mod host;
+mod link;
+mod options;
+mod oracle;
+mod plan;
+#[path = "../kernel/rng.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod rng;
+mod server;
+mod speech;
+mod text;
+mod trace;
+mod wire;
+mod world;
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ftp_conntrack::Behaviour;
+
+use options::{Class, Options};
+use rng::Rng;
+use world::World;
+
+/// Whether the library has what [`Behaviour::Exact`] promises. Without it dialogues that need it are run only if
+/// `E2E_BEHAVIOUR` asks for them; so it is with the switches below.
+const EXACT_IS_THERE: bool = true;
+
+/// Whether an announcement that is longer than the receiver's window comes through.
+const SMALL_WINDOWS_ARE_SERVED: bool = false;
+
+/// Whether an opaque stream's FIN comes through although it has to be sent again.
+const OPAQUE_STREAMS_END: bool = false;
+
+/// Whether a stream is opaque from the byte behind the `234` reply, even if that is in the same segment. A server that
+/// speaks TLS waits for the client there.
+const OPAQUE_FROM_THAT_BYTE: bool = false;
+
+/// Whole lines, one at a time, on links that lose nothing: what Linux can do.
+const WHOLE_LINES: Class = Class {
+    weather: false,
+    cuts: false,
+    windows: false,
+    links: false,
+    pipelining: false,
+    dresses: false,
+    opaque: false,
+    open: false,
+};
+
+/// All at once, each in most dialogues.
+const EVERYTHING: Class = Class {
+    weather: true,
+    cuts: true,
+    windows: true,
+    links: true,
+    pipelining: true,
+    dresses: true,
+    opaque: true,
+    open: false,
+};
+
+#[test]
+fn linux_whole_lines() {
+    prove("linux_whole_lines", WHOLE_LINES, Behaviour::Linux, 200);
+}
+
+#[test]
+fn open_everything() {
+    prove("open_everything", Class { open: true, ..EVERYTHING }, Behaviour::Linux, 60);
+}
+
+#[test]
+fn exact_whole_lines() {
+    prove_if(EXACT_IS_THERE, "exact_whole_lines", WHOLE_LINES, 100);
+}
+
+#[test]
+fn exact_dresses() {
+    prove_if(EXACT_IS_THERE, "exact_dresses", Class { dresses: true, ..WHOLE_LINES }, 200);
+}
+
+#[test]
+fn exact_pipelining() {
+    prove_if(EXACT_IS_THERE, "exact_pipelining", Class { pipelining: true, ..WHOLE_LINES }, 150);
+}
+
+#[test]
+fn exact_cuts() {
+    prove_if(EXACT_IS_THERE, "exact_cuts", Class { cuts: true, ..WHOLE_LINES }, 200);
+}
+
+#[test]
+fn exact_weather() {
+    prove_if(EXACT_IS_THERE, "exact_weather", Class { weather: true, ..WHOLE_LINES }, 250);
+}
+
+#[test]
+fn exact_links() {
+    prove_if(EXACT_IS_THERE, "exact_links", Class { links: true, pipelining: true, ..WHOLE_LINES }, 100);
+}
+
+#[test]
+fn exact_opaque() {
+    prove_if(EXACT_IS_THERE, "exact_opaque", Class { opaque: true, ..WHOLE_LINES }, 200);
+}
+
+#[test]
+fn exact_opaque_weather() {
+    let class = Class { opaque: true, weather: true, cuts: true, ..WHOLE_LINES };
+    prove_if(EXACT_IS_THERE && OPAQUE_STREAMS_END, "exact_opaque_weather", class, 200);
+}
+
+#[test]
+fn exact_windows() {
+    let there = EXACT_IS_THERE && SMALL_WINDOWS_ARE_SERVED;
+    prove_if(there, "exact_windows", Class { windows: true, ..WHOLE_LINES }, 100);
+}
+
+#[test]
+fn exact_everything() {
+    let class = Class { windows: SMALL_WINDOWS_ARE_SERVED, opaque: OPAQUE_STREAMS_END, ..EVERYTHING };
+    prove_if(EXACT_IS_THERE, "exact_everything", class, 700);
+}
+
+/// Dialogues that only [`Behaviour::Exact`] can bring to a good end, once it is there.
+fn prove_if(there: bool, test: &str, class: Class, dialogues: u64) {
+    if there || env::var_os("E2E_BEHAVIOUR").is_some() {
+        prove(test, class, Behaviour::Exact, dialogues);
+    } else {
+        println!("{test}: not run, the library cannot do it yet");
+    }
+}
+
+/// Runs dialogues of a class, and tells of those that fail: of the first one everything, of the others the seed.
+fn prove(test: &str, class: Class, behaviour: Behaviour, dialogues: u64) {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let behaviour = match env::var("E2E_BEHAVIOUR").as_deref() {
+        Ok("linux") => Behaviour::Linux,
+        Ok("exact") => Behaviour::Exact,
+        Ok(other) => panic!("E2E_BEHAVIOUR={other}: it is linux or exact"),
+        Err(_) => behaviour,
+    };
+    let first = number("E2E_SEED").unwrap_or(1);
+    let dialogues = number("E2E_DIALOGUES").unwrap_or(dialogues);
+    let (mut packets, mut failed, mut shown) = (0, Vec::new(), false);
+    for seed in first..first + dialogues {
+        match dialogue(class, behaviour, seed) {
+            Ok(count) => packets += count,
+            Err(story) => {
+                if !shown {
+                    shown = true;
+                    let name = format!("{behaviour:?}").to_lowercase();
+                    println!(
+                        "{story}\nE2E_SEED={seed} E2E_DIALOGUES=1 E2E_BEHAVIOUR={name} cargo test --test end_to_end {test}\n"
+                    );
+                }
+                failed.push((seed, story.lines().next().unwrap_or_default().to_string()));
+            }
+        }
+    }
+    println!("{test}: {dialogues} dialogues, {packets} packets, {} failed", failed.len());
+    let list: String = failed.iter().map(|(seed, why)| format!("\n  seed {seed}: {why}")).collect();
+    assert!(failed.is_empty(), "{} of {dialogues} dialogues failed:{list}", failed.len());
+}
+
+/// One dialogue; gives the number of packets that the router got, or the story of what went wrong.
+fn dialogue(class: Class, behaviour: Behaviour, seed: u64) -> Result<u64, String> {
+    let mut rng = Rng::of("end to end", seed);
+    let options = Options::draw(class, behaviour, &mut rng);
+    let mut world = World::new(options, &mut rng);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        world.run()?;
+        oracle::check(&world)?;
+        world.forget()
+    }));
+    let outcome = outcome.unwrap_or_else(|_| Err("panicked".into()));
+    let options = &world.options;
+    outcome
+        .map(|()| world.watch.packets)
+        .map_err(|why| format!("{why}\nseed {seed}, {options:#?}\n{}\n{why}", world.trace.to_text(world.progress)))
+}

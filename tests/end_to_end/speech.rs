@@ -1,0 +1,106 @@
+//! One side's part of a control connection: what it said, what it announced where, and what it heard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use smoltcp::socket::tcp::Socket;
+
+use crate::host::{self, Ended};
+use crate::text::Form;
+
+/// What one side of a control connection said and heard.
+#[derive(Debug, Default)]
+pub(crate) struct Speech {
+    /// Every byte said so far, whether or not the stack has taken it yet.
+    pub(crate) said: Vec<u8>,
+    taken: usize,
+    pub(crate) announced: Vec<Announced>,
+    pub(crate) heard: Vec<u8>,
+    /// Up to where what was heard has been read.
+    read: usize,
+    /// The endpoints that were read in what was heard.
+    pub(crate) learnt: Vec<SocketAddr>,
+    /// Where the other side of the connection is.
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) ended: bool,
+}
+
+/// An endpoint in what was said.
+#[derive(Clone, Debug)]
+pub(crate) struct Announced {
+    pub(crate) form: Form,
+    /// Where in the stream its text stands.
+    pub(crate) range: Range<usize>,
+    /// The address as it was written; `None` in the form that has none.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// A line to say, or several, with the endpoint that it announces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Line {
+    pub(crate) text: Vec<u8>,
+    pub(crate) announced: Option<Announced>,
+}
+
+impl Line {
+    pub(crate) fn new(text: impl Into<Vec<u8>>) -> Self {
+        Self { text: text.into(), announced: None }
+    }
+
+    /// A line with an endpoint between two texts.
+    pub(crate) fn announcing(before: &str, form: Form, endpoint: &str, after: &str) -> Self {
+        let range = before.len()..before.len() + endpoint.len();
+        let address = form.read(endpoint.as_bytes()).and_then(|endpoint| endpoint.address);
+        Self { text: [before, endpoint, after].concat().into(), announced: Some(Announced { form, range, address }) }
+    }
+}
+
+impl Speech {
+    pub(crate) fn say(&mut self, line: &Line) {
+        let start = self.said.len();
+        self.said.extend(&line.text);
+        if let Some(announced) = &line.announced {
+            let range = announced.range.start + start..announced.range.end + start;
+            self.announced.push(Announced { range, ..announced.clone() });
+        }
+    }
+
+    /// Hands at most `most` bytes to the stack, and takes what it has; true if anything moved.
+    pub(crate) fn pump(&mut self, socket: &mut Socket<'_>, most: usize) -> bool {
+        if self.remote.is_none() {
+            self.remote = host::endpoint(socket.remote_endpoint());
+        }
+        let mut moved = false;
+        if socket.can_send() && self.taken < self.said.len() {
+            let end = self.said.len().min(self.taken.saturating_add(most));
+            let taken = socket.send_slice(&self.said[self.taken..end]).unwrap_or(0);
+            self.taken += taken;
+            moved |= taken > 0;
+        }
+        let (count, ended) = host::read(socket, &mut self.heard);
+        if ended == Ended::Whole && !self.ended {
+            self.ended = true;
+            moved = true;
+        }
+        moved || count > 0
+    }
+
+    /// Whether the stack has taken all that was said.
+    pub(crate) const fn is_said(&self) -> bool {
+        self.taken == self.said.len()
+    }
+
+    /// The next line that was heard, without its end.
+    pub(crate) fn next_line(&mut self) -> Option<Vec<u8>> {
+        let rest = &self.heard[self.read..];
+        let length = rest.iter().position(|byte| *byte == b'\n')? + 1;
+        self.read += length;
+        let line = &rest[..length - 1];
+        Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+    }
+
+    /// How much was heard that is no line that was read.
+    pub(crate) const fn unread(&self) -> usize {
+        self.heard.len() - self.read
+    }
+}
