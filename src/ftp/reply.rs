@@ -98,7 +98,7 @@ impl<'a> Reply<'a> {
         for (start, byte) in self.text.iter().copied().enumerate() {
             if byte.is_ascii_digit() && !in_list(before) {
                 let mut scanner = Scanner::new(self.text, start);
-                let there = scan(&mut scanner).filter(|_| !scanner.peek().is_some_and(in_list));
+                let there = scan(&mut scanner).filter(|_| !goes_on(scanner.rest()));
                 if let Some((address, port)) = there {
                     return Some(endpoint(Some(address), port, start..scanner.at()));
                 }
@@ -114,6 +114,11 @@ impl<'a> Reply<'a> {
         let behind_parenthesis = places().filter(|at| parenthesis(*at));
         behind_parenthesis.chain(places()).find_map(|at| extended(self.text, at))
     }
+}
+
+/// Whether a list goes on behind what was read of it; a comma that closes a clause does not belong to it.
+fn goes_on(rest: &[u8]) -> bool {
+    matches!(rest, [b'0'..=b'9', ..] | [b',', b'0'..=b'9', ..])
 }
 
 fn in_list(byte: u8) -> bool {
@@ -180,6 +185,7 @@ mod tests {
         says("227 Entering Passive Mode 10,0,0,1,4,1\r\n", "10.0.0.1 1025 10,0,0,1,4,1");
         says("227 =10,0,0,1,4,1\r\n", "10.0.0.1 1025 10,0,0,1,4,1");
         says("227 10,0,0,1,4,1", "10.0.0.1 1025 10,0,0,1,4,1");
+        says("227 At 10,0,0,1,4,1, says the server.", "10.0.0.1 1025 10,0,0,1,4,1");
         says("227-listen (10,0,0,1,4,1)\n", "10.0.0.1 1025 10,0,0,1,4,1");
         says("227 Passive 1 2, 3 (010,000,000,001,004,001)\r\n", "10.0.0.1 1025 010,000,000,001,004,001");
         says("227 (0,0,0,0,0,0)\r\n", "0.0.0.0 0 0,0,0,0,0,0");
@@ -194,7 +200,6 @@ mod tests {
             "227 (10,0,0,1,4)\r\n",
             "227 (10,0,0,1,4,1111)\r\n",
             "227 (,10,0,0,1,4,1)\r\n",
-            "227 (10,0,0,1,4,1,)\r\n",
             "227 Logout.\r\n",
             "227",
             "226 (10,0,0,1,4,1)\r\n",

@@ -37,14 +37,14 @@ use world::World;
 const EXACT_IS_THERE: bool = true;
 
 /// Whether an announcement that is longer than the receiver's window comes through.
-const SMALL_WINDOWS_ARE_SERVED: bool = false;
+const SMALL_WINDOWS_ARE_SERVED: bool = true;
 
 /// Whether an opaque stream's FIN comes through although it has to be sent again.
-const OPAQUE_STREAMS_END: bool = false;
+const OPAQUE_STREAMS_END: bool = true;
 
 /// Whether a stream is opaque from the byte behind the `234` reply, even if that is in the same segment. A server that
 /// speaks TLS waits for the client there.
-const OPAQUE_FROM_THAT_BYTE: bool = false;
+const OPAQUE_FROM_THAT_BYTE: bool = true;
 
 /// Whole lines, one at a time, on links that lose nothing: what Linux can do.
 const WHOLE_LINES: Class = Class {

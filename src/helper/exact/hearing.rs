@@ -46,6 +46,10 @@ impl Listener for Hearing<'_> {
             Sender::Server => self.reply(line, left),
         }
     }
+
+    fn stops(&self) -> bool {
+        self.tls
+    }
 }
 
 /// Whether a line that begins so may become an announcement.

@@ -27,13 +27,16 @@ use crate::{Instant, SequenceNumber};
 use dialogue::Dialogue;
 use hearing::Hearing;
 pub(crate) use segments::Leaving;
-use segments::{Answering, Bench, bearable};
+use segments::{Answering, Bench, Takes};
 use stream::{Incoming, Stream};
 use window::Pool;
 
 /// The type of a TLS record that bears a handshake, and the version's first byte (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
 const TLS: u8 = 3;
+
+/// Windows are shifted by no more (RFC 7323 section 2.3).
+const MAX_SCALE: u8 = 14;
 
 /// How long what was announced is waited for (as in Linux).
 const PATIENCE: core::time::Duration = ExpectPolicy::FTP.timeout;
@@ -66,8 +69,10 @@ struct State {
     dialogue: Dialogue,
     /// The longest segment that the sender of each direction takes (0: not known).
     longest: [u16; 2],
-    /// The window that the sender of each direction announced last.
+    /// The window that the sender of each direction announced last, as it stands in its header.
     windows: [u16; 2],
+    /// By how much it shifts it, if it offers that (RFC 7323 section 2).
+    scales: [Option<u8>; 2],
 }
 
 /// A packet that leaves, and those that leave because of it.
@@ -147,6 +152,7 @@ impl State {
             dialogue: Dialogue::new(),
             longest: [0; 2],
             windows: [0; 2],
+            scales: [None; 2],
         }
     }
 
@@ -155,7 +161,7 @@ impl State {
         if self.connection != Some(id) {
             self.streams.iter_mut().for_each(|stream| stream.reset(pool));
             (self.connection, self.dialogue) = (Some(id), Dialogue::new());
-            (self.longest, self.windows) = ([0; 2], [0; 2]);
+            (self.longest, self.windows, self.scales) = ([0; 2], [0; 2], [None; 2]);
         }
     }
 
@@ -170,6 +176,7 @@ impl State {
         passage: &mut Passage<'_, '_>,
     ) -> Result<(), DropReason> {
         let direction = passage.tracked.direction;
+        let [ours, theirs] = [direction, direction.other()].map(|direction| self.window(direction));
         let [own, others] = ends(&mut self.streams, direction);
         let answering = Answering::new(conntrack, id, passage, segment);
         if segment.flags.has(TcpFlags::ACK) {
@@ -207,22 +214,25 @@ impl State {
         }
         let taken = own.take(incoming, &mut tools.pool, &mut hearing);
         let tls = hearing.tls;
-        tools.bench.write(own, incoming, taken, self.longest[direction.other() as usize], passage);
-        tools.came = came;
+        let takes = Takes { longest: self.longest[direction.other() as usize], window: theirs };
+        tools.bench.write(own, incoming, taken, takes, passage);
+        own.keep(incoming, &mut tools.pool);
         own.trim(&mut tools.pool);
+        let (has_text, had) = (!incoming.payload.is_empty(), own.had(incoming));
+        tools.came = came;
         if let Some((start, growth)) = own.grown() {
             // Windows are reckoned by it; the numbers are adjusted here.
             conntrack.register_growth(id, direction, start, growth);
         }
 
         let window = self.windows[direction.other() as usize];
-        if let Some(owed) = own.owed() {
+        if let Some(owed) = own.owed(has_text).or(had) {
             answering.acknowledge(owed, window, passage.leaving);
         }
-        if segment.flags.has(TcpFlags::ACK) && segment.window > 0 {
+        if segment.flags.has(TcpFlags::ACK) {
             let say = (own.acknowledged(), window);
-            let takes = (usize::from(segment.window), bearable(self.longest[direction as usize]));
-            tools.bench.repeat(others, &answering, say, takes, passage.leaving);
+            let takes = Takes { longest: self.longest[direction as usize], window: ours };
+            tools.bench.send_unsent(others, &answering, say, takes, passage.leaving);
         }
         if tls {
             self.streams.iter_mut().for_each(Stream::stop_reading);
@@ -239,12 +249,24 @@ impl State {
         if begins && !segment.flags.has(TcpFlags::ACK) {
             self.dialogue.begin();
         }
-        let options = passage.headers.tcp_options(passage.packet.bytes());
-        let longest = options.iter().find_map(|option| match option {
-            Ok((TcpOptions::MSS, _, &[high, low])) => Some(u16::from_be_bytes([high, low])),
-            _ => None,
-        });
-        self.longest[direction as usize] = longest.unwrap_or(0);
+        let (longest, scale) = (&mut self.longest[direction as usize], &mut self.scales[direction as usize]);
+        (*longest, *scale) = (0, None);
+        for option in passage.headers.tcp_options(passage.packet.bytes()).iter() {
+            match option {
+                Ok((TcpOptions::MSS, _, &[high, low])) => *longest = u16::from_be_bytes([high, low]),
+                Ok((TcpOptions::WINDOW_SCALE, _, &[shift])) => *scale = Some(shift.min(MAX_SCALE)),
+                _ => {}
+            }
+        }
+    }
+
+    /// How many bytes the sender of this direction takes, in its last words.
+    fn window(&self, direction: Direction) -> usize {
+        let scale = match self.scales {
+            [Some(_), Some(_)] => self.scales[direction as usize].unwrap_or(0),
+            _ => 0,
+        };
+        usize::from(self.windows[direction as usize]) << scale
     }
 }
 

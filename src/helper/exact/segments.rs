@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use core::net::SocketAddr;
+use core::ops::Range;
 
 use super::Passage;
 use super::stream::{Emission, Incoming, Stream, Taken};
@@ -92,10 +93,10 @@ impl Bench {
     /// Writes what leaves with a segment into its packet, and what does not fit into others.
     pub(super) fn write(
         &mut self,
-        stream: &Stream,
+        stream: &mut Stream,
         incoming: Incoming<'_>,
         taken: Taken,
-        longest: u16,
+        takes: Takes,
         passage: &mut Passage<'_, '_>,
     ) {
         let number = match taken.emission {
@@ -106,11 +107,16 @@ impl Bench {
         move_urgent_pointer(stream, incoming.start, number, passage);
         passage.headers.set_sequence(passage.packet.bytes_mut(), number);
         match taken.emission {
-            Emission::Same => {}
+            Emission::Same => stream.note_sent(number + incoming.payload.len() as u32),
             Emission::Nothing { .. } => self.put(0, 0, taken.fin, passage),
             Emission::Bytes { from, to } => {
                 let len = self.compose(stream, from, to, incoming);
-                self.put_in_pieces(len, number, taken.fin, longest, passage);
+                // Of a replacement the other side may have a part.
+                let first = usize::try_from(stream.outside().since(number)).unwrap_or(0).min(len);
+                let end = len.min(first + takes.window.max(1));
+                passage.headers.set_sequence(passage.packet.bytes_mut(), number + first as u32);
+                self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, passage);
+                stream.note_sent(number + end as u32);
             }
         }
         if matches!(taken.emission, Emission::Same) && !taken.fin {
@@ -136,10 +142,10 @@ impl Bench {
         len
     }
 
-    /// The first piece leaves in the packet, the others in copies of it.
+    /// The first piece of these bytes leaves in the packet, the others in copies of it. `number` is that of byte 0.
     fn put_in_pieces(
         &mut self,
-        len: usize,
+        bytes: Range<usize>,
         number: SequenceNumber,
         fin: bool,
         longest: u16,
@@ -154,21 +160,21 @@ impl Bench {
         };
         let most = bearable.min(passage.mtu.saturating_sub(header)).clamp(LEAST, usize::from(u16::MAX) - header);
         let had = passage.headers.end.saturating_sub(header);
-        let first = len.min(most).min(had + passage.packet.tail_room());
+        let first = bytes.end.min(bytes.start + most.min(had + passage.packet.tail_room()));
         let mut at = first;
-        while at < len {
-            let piece = (len - at).min(most);
-            let last = at + piece == len;
+        while at < bytes.end {
+            let piece = (bytes.end - at).min(most);
+            let last = at + piece == bytes.end;
             self.send_copy(at..at + piece, number + at as u32, fin && last, header, passage);
             at += piece;
         }
-        self.put(0, first, fin && first == len, passage);
+        self.put(bytes.start, first, fin && first == bytes.end, passage);
     }
 
     /// A copy of the packet's headers with another piece.
     fn send_copy(
         &mut self,
-        piece: core::ops::Range<usize>,
+        piece: Range<usize>,
         number: SequenceNumber,
         fin: bool,
         header: usize,
@@ -204,31 +210,43 @@ impl Bench {
         }
     }
 
-    /// Sends to the sender of the packet at hand what it has not got of `stream` and nobody else will send again, as far as
-    /// its window goes.
-    pub(super) fn repeat(
+    /// Sends to the sender of the packet at hand what it has not got of `stream`, and nobody else will send in time, as far
+    /// as its window goes.
+    pub(super) fn send_unsent(
         &mut self,
-        stream: &Stream,
+        stream: &mut Stream,
         answering: &Answering,
         (acknowledgement, window): (SequenceNumber, u16),
-        (room, longest): (usize, usize),
+        takes: Takes,
         leaving: &mut dyn Leaving,
     ) {
-        let Some((from, to)) = stream.undelivered() else { return };
-        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false }).min(room);
+        let Some((from, to, begin)) = stream.unsent() else { return };
+        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false });
         let number = stream.outgoing(from);
-        let mut at = 0;
-        while at < len {
-            let piece = (len - at).min(longest);
+        let mut at = usize::try_from(begin.since(number)).unwrap_or(0);
+        let room = usize::try_from((stream.outside() + takes.window as u32).since(number)).unwrap_or(0);
+        let end = len.min(room);
+        while at < end {
+            let piece = (end - at).min(bearable(takes.longest));
             let bytes = self.leaves.get(at..at + piece).unwrap_or_default();
             answering.send(&mut self.packet, (number + at as u32, acknowledgement), window, bytes, leaving);
             at += piece;
+            stream.note_sent(number + at as u32);
         }
     }
 }
 
+/// What the other side takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Takes {
+    /// Its longest segment (0: not known).
+    pub(super) longest: u16,
+    /// How many bytes behind what it acknowledged.
+    pub(super) window: usize,
+}
+
 /// How much an answer may bear: as much as every link takes, unless its receiver takes less.
-pub(super) fn bearable(longest: u16) -> usize {
+fn bearable(longest: u16) -> usize {
     let longest = if longest == 0 { usize::from(u16::MAX) } else { usize::from(longest) };
     longest.saturating_sub(12).clamp(LEAST, LEAST_MTU - 40 - 32)
 }

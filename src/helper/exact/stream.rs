@@ -22,6 +22,11 @@ pub(super) trait Listener {
     /// A complete line, or, if it left before it was complete, no more than its first [`HEAD`] bytes. What is to leave
     /// in the place of a part of it; of a line that left already nothing can be replaced.
     fn line(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)>;
+
+    /// Whether what follows the line that was heard last is not to be read.
+    fn stops(&self) -> bool {
+        false
+    }
 }
 
 /// A segment of the stream, in its sender's numbers.
@@ -96,6 +101,9 @@ pub(super) struct Stream {
     acknowledged: SequenceNumber,
     /// Up to here we acknowledged in the other side's name.
     answered: SequenceNumber,
+    /// In the other side's numbers: up to where it has what left, and up to where it was sent.
+    outside: SequenceNumber,
+    sent: SequenceNumber,
     line: Line,
     head: Head,
     /// Where the stream ends.
@@ -138,6 +146,8 @@ impl Stream {
             released: nowhere,
             acknowledged: nowhere,
             answered: nowhere,
+            outside: nowhere,
+            sent: nowhere,
             line: Line::Held,
             head: Head::EMPTY,
             fin: None,
@@ -178,11 +188,13 @@ impl Stream {
     fn begin_at(&mut self, first: SequenceNumber) {
         (self.begun, self.first) = (true, first);
         (self.next, self.released, self.acknowledged, self.answered) = (first, first, first, first);
+        (self.outside, self.sent) = (first, first);
     }
 
     /// Nobody reads what follows: it leaves as it comes.
     pub(super) fn stop_reading(&mut self) {
         self.opaque = true;
+        self.released = self.next;
     }
 
     /// A number of the sender as the other side is to read it.
@@ -214,7 +226,9 @@ impl Stream {
         }
         let (released, next) = (self.released, self.next);
         if self.opaque {
-            self.pass(incoming.end());
+            if !incoming.payload.is_empty() {
+                self.pass(incoming.end());
+            }
         } else if incoming.start.after(next) && !incoming.payload.is_empty() {
             return self.take_early(incoming, pool);
         } else if incoming.end().after(next) {
@@ -328,6 +342,10 @@ impl Stream {
                 self.line = Line::Held;
             }
             at += len;
+            if listener.stops() {
+                self.opaque = true;
+                at = bytes.len();
+            }
             self.released = start + at as u32;
         }
         self.next = self.next.later(self.released);
@@ -444,12 +462,14 @@ impl Stream {
             // Nothing of this was sent.
             return ours;
         }
+        self.outside = self.outside.later(number);
+        self.sent = self.sent.later(number);
         if ours.after(self.acknowledged) {
             self.acknowledged = ours;
             self.history.forget(ours);
             self.trim(pool);
         }
-        self.owed();
+        self.owed(false);
         ours.later(self.acknowledged).later(self.answered)
     }
 
@@ -461,28 +481,67 @@ impl Stream {
         if from.before(to) { (from, to) } else { (self.acknowledged - 1, self.acknowledged) }
     }
 
-    /// Up to where the sender is to be told, now, that we have what it sent: it may wait for that.
-    pub(super) fn owed(&mut self) -> Option<SequenceNumber> {
-        let window = self.window.as_ref()?;
+    /// Up to where the sender is to be told, now, that we have what it sent: it may wait for that. `again`: something
+    /// came just now, maybe because it was not told.
+    pub(super) fn owed(&mut self, again: bool) -> Option<SequenceNumber> {
+        let Some(window) = &self.window else { return None };
         // What left and is not kept must be acknowledged by the other side alone.
         let all_kept = !self.acknowledged.before(window.start());
-        let owed =
-            (all_kept && self.released.before(self.next) && self.answered.before(self.next)).then_some(self.next)?;
-        self.answered = owed;
-        Some(owed)
+        let is_held = self.released.before(self.next);
+        let owed = all_kept && is_held && (again || self.answered.before(self.next));
+        owed.then(|| {
+            self.answered = self.next;
+            self.next
+        })
     }
 
-    /// What the sender takes for delivered and the other side has not got.
-    pub(super) fn undelivered(&self) -> Option<(SequenceNumber, SequenceNumber)> {
-        let is_kept = self.window.as_ref().is_some_and(|window| !self.acknowledged.before(window.start()));
-        let lacks = self.acknowledged.before(self.answered) && self.acknowledged.before(self.released);
-        (is_kept && lacks).then_some((self.acknowledged, self.released))
+    /// Up to where the sender is to be told that the other side has it, since all of this segment was acknowledged and
+    /// comes again: not every host repeats an acknowledgement for the empty segment that it gets.
+    pub(super) fn had(&self, incoming: Incoming<'_>) -> Option<SequenceNumber> {
+        let delivered = self.begun && !self.opaque && !incoming.payload.is_empty();
+        let number = self.acknowledged.later(self.answered);
+        (delivered && !incoming.end().after(self.acknowledged)).then_some(number)
+    }
+
+    /// In the other side's numbers, up to where it has what left.
+    pub(super) const fn outside(&self) -> SequenceNumber {
+        self.outside
+    }
+
+    /// Notes that something was sent up to here, in the other side's numbers.
+    pub(super) fn note_sent(&mut self, upto: SequenceNumber) {
+        self.sent = self.sent.later(upto);
+    }
+
+    /// Keeps a segment that did not leave whole, for want of room on the other side.
+    pub(super) fn keep(&mut self, incoming: Incoming<'_>, pool: &mut Pool) {
+        if self.window.is_none() && self.is_unsent() {
+            self.window = pool.take(incoming.start);
+            if let Some(window) = &mut self.window {
+                window.insert(incoming.start, incoming.payload);
+            }
+        }
+    }
+
+    /// Whether something may leave that was never sent.
+    fn is_unsent(&self) -> bool {
+        self.sent.before(self.outgoing(self.released))
+    }
+
+    /// What may leave and was never sent, and where to begin with it in the other side's numbers: what the sender will
+    /// not send again by itself, or only after a long time.
+    pub(super) fn unsent(&self) -> Option<(SequenceNumber, SequenceNumber, SequenceNumber)> {
+        let window = self.window.as_ref()?;
+        let from = self.history.returning(self.sent);
+        let is_kept = !from.before(window.start()) && from.before(self.released);
+        (is_kept && self.is_unsent()).then_some((from, self.released, self.sent))
     }
 
     /// Forgets what need not leave again.
     pub(super) fn trim(&mut self, pool: &mut Pool) {
         let Some(window) = &mut self.window else { return };
-        let keep_from = if self.answered.after(self.acknowledged) { self.acknowledged } else { self.released };
+        let whole = self.answered.after(self.acknowledged) || self.sent.before(self.history.outgoing(self.released));
+        let keep_from = if whole { self.acknowledged } else { self.released };
         if keep_from.after(window.start()) {
             window.advance(keep_from);
         }
@@ -556,6 +615,7 @@ mod tests {
                     (self.stream.outgoing(from), bytes)
                 }
             };
+            self.stream.note_sent(number + bytes.len() as u32);
             self.stream.trim(&mut self.pool);
             let number = number.since(FIRST);
             for (i, byte) in bytes.iter().enumerate() {
@@ -582,7 +642,7 @@ mod tests {
         }
 
         fn owed(&mut self) -> Option<i32> {
-            self.stream.owed().map(|number| number.since(FIRST))
+            self.stream.owed(false).map(|number| number.since(FIRST))
         }
     }
 
