@@ -116,7 +116,7 @@ impl Bench {
                 let end = len.min(first + takes.window.max(1));
                 passage.headers.set_sequence(passage.packet.bytes_mut(), number + first as u32);
                 self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, passage);
-                stream.note_sent(number + end as u32);
+                stream.note_sent_again(number + end as u32);
             }
         }
         if matches!(taken.emission, Emission::Same) && !taken.fin {

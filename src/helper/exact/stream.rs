@@ -513,6 +513,12 @@ impl Stream {
         self.sent = self.sent.later(upto);
     }
 
+    /// Notes that what is kept was sent up to here, for the first time or once more: what was sent behind it may be lost,
+    /// too.
+    pub(super) fn note_sent_again(&mut self, upto: SequenceNumber) {
+        self.sent = if self.window.is_some() { upto } else { self.sent.later(upto) };
+    }
+
     /// Keeps a segment that did not leave whole, for want of room on the other side.
     pub(super) fn keep(&mut self, incoming: Incoming<'_>, pool: &mut Pool) {
         if self.window.is_none() && self.is_unsent() {
