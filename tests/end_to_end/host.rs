@@ -162,15 +162,16 @@ struct Shield {
     latest: HashMap<(SocketAddr, SocketAddr), (u32, u16, u32)>,
     /// How far this host has sent, by the other end and its own.
     sent: HashMap<(SocketAddr, SocketAddr), u32>,
-    /// Up to where it takes what is sent to it on control connections, whose windows are never scaled.
-    edges: HashMap<(SocketAddr, SocketAddr), u32>,
+    /// From where and up to where it takes what is sent to it on control connections, whose windows are never scaled.
+    edges: HashMap<(SocketAddr, SocketAddr), (u32, u32)>,
 }
 
 impl Shield {
     fn note_sent(&mut self, packet: &[u8]) {
         let Some(segment) = Segment::read(packet) else { return };
         if [segment.from.port(), segment.to.port()].contains(&21) && segment.has(ACK) {
-            self.edges.insert((segment.to, segment.from), segment.ack.wrapping_add(segment.window.into()));
+            let edge = segment.ack.wrapping_add(segment.window.into());
+            self.edges.insert((segment.to, segment.from), (segment.ack, edge));
         }
         let end = self.sent.entry((segment.to, segment.from)).or_insert(segment.end());
         if segment.has(SYN) || segment.end().wrapping_sub(*end) as i32 > 0 {
@@ -182,7 +183,7 @@ impl Shield {
         let Some(segment) = Segment::read(&packet).filter(|segment| segment.has(FIN)) else { return packet };
         let text_ends = segment.end().wrapping_sub(1);
         match self.edges.get(&(segment.from, segment.to)) {
-            Some(edge) if text_ends.wrapping_sub(*edge) as i32 > 0 => {
+            Some((_, edge)) if text_ends.wrapping_sub(*edge) as i32 > 0 => {
                 segment.carrying(&packet, segment.seq, segment.flags & !FIN, segment.payload(&packet))
             }
             _ => packet,
@@ -197,6 +198,15 @@ impl Shield {
         }
         if segment.flags & (SYN | RST | FIN | ACK) != ACK {
             return false;
+        }
+        // What it does not take acknowledges nothing.
+        if let Some((from, to)) = self.edges.get(&key) {
+            let ends = i32::from(!segment.payload.is_empty());
+            let is_old = (segment.end().wrapping_sub(*from) as i32) < ends;
+            let is_early = segment.seq.wrapping_sub(*to) as i32 > -ends;
+            if is_old || is_early {
+                return false;
+            }
         }
         let (ack, window, repeated) = self.latest.entry(key).or_insert((segment.ack, 0, 0));
         let ahead = segment.ack.wrapping_sub(*ack) as i32;
