@@ -65,6 +65,22 @@ impl<'b> Packet<'b> {
         self.end = self.end.min(self.start.saturating_add(len));
     }
 
+    /// Puts a header before the packet: where there is room before it, else by moving the packet into the room behind
+    /// it. False when there is neither.
+    pub(crate) fn prepend(&mut self, header: &[u8]) -> bool {
+        let len = header.len();
+        if self.start >= len {
+            self.start -= len;
+        } else if self.tail_room() >= len {
+            self.buffer.copy_within(self.start..self.end, self.start + len);
+            self.end += len;
+        } else {
+            return false;
+        }
+        let place = self.buffer.get_mut(self.start..self.start + len);
+        place.map(|place| place.copy_from_slice(header)).is_some()
+    }
+
     /// Replaces `old` (relative to the packet's start) by `new`, moving what follows. The caller has looked that the
     /// range is in the packet and that there is room; otherwise nothing is changed.
     pub(super) fn splice(&mut self, old: Range<usize>, new: &[u8]) {

@@ -29,10 +29,14 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) headers: Headers,
     pub(super) probe: Option<Probe>,
     pub(super) tracked: Tracked,
-    in_interface: Option<usize>,
-    out_interface: Option<usize>,
+    pub(super) in_interface: Option<usize>,
+    pub(super) out_interface: Option<usize>,
     /// The longest part it came in, if it came in parts.
     longest_part: Option<usize>,
+    /// The load balancer has had it (`ipvs_property`).
+    pub(super) balanced: bool,
+    /// Its text was rewritten before the helper's turn.
+    pub(super) rewritten: bool,
 }
 
 impl<'t, 'b> Transit<'t, 'b> {
@@ -46,7 +50,18 @@ impl<'t, 'b> Transit<'t, 'b> {
         in_interface: Option<usize>,
     ) -> Self {
         let tracked = Tracked::UNTRACKED;
-        Self { now, packet, headers, probe, tracked, in_interface, out_interface: None, longest_part: None }
+        Self {
+            now,
+            packet,
+            headers,
+            probe,
+            tracked,
+            in_interface,
+            out_interface: None,
+            longest_part: None,
+            balanced: false,
+            rewritten: false,
+        }
     }
 }
 
@@ -87,6 +102,12 @@ impl Router {
             && packet.tail_room() + padding < Rules::OPTION
         {
             return Verdict::NeedsRoom(Rules::OPTION);
+        }
+        if let Some(ipvs) = &self.ipvs {
+            let room = ipvs.room(!headers.payload(packet.bytes()).is_empty());
+            if packet.tail_room() + padding < room {
+                return Verdict::NeedsRoom(room);
+            }
         }
         packet.truncate(headers.end);
         self.go(&mut Transit::new(now, packet, headers, probe, in_interface), outbox)
@@ -225,7 +246,7 @@ impl Router {
         self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
-    fn mtu(&self, interface: usize) -> usize {
+    pub(super) fn mtu(&self, interface: usize) -> usize {
         self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
     }
 
@@ -242,7 +263,7 @@ impl Router {
         }
         let resolved = self.network.resolve(destination);
         match resolved.destination {
-            Destination::Local => self.input(transit).map(|()| Verdict::Local),
+            Destination::Local => self.input(transit),
             Destination::Via { .. } if resolved.is_for_many => Err(DropReason::NotForwardable.into()),
             Destination::Via { interface, next_hop } => {
                 transit.out_interface = Some(interface);
@@ -261,10 +282,12 @@ impl Router {
         transit: &mut Transit<'_, '_>,
         in_its_name: Option<Tracked>,
     ) -> Result<Verdict, Refusal> {
-        self.local_output(transit, in_its_name)?;
+        if let Some(verdict) = self.local_output(transit, in_its_name)? {
+            return Ok(verdict);
+        }
         let destination = transit.headers.destination(transit.packet.bytes());
         match self.network.resolve(destination).destination {
-            Destination::Local => self.input(transit).map(|()| Verdict::Local),
+            Destination::Local => self.input(transit),
             Destination::Via { interface, next_hop } => {
                 transit.out_interface = Some(interface);
                 self.postrouting(transit, next_hop)?;
@@ -295,7 +318,11 @@ impl Router {
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
-    fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<(), Refusal> {
+    fn local_output(
+        &mut self,
+        transit: &mut Transit<'_, '_>,
+        in_its_name: Option<Tracked>,
+    ) -> Result<Option<Verdict>, Refusal> {
         let destination = transit.headers.destination(transit.packet.bytes());
         if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
             transit.out_interface = Some(interface);
@@ -306,15 +333,27 @@ impl Router {
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
         self.translate(Hook::Output, Side::Destination, transit, None)?;
-        self.filter(TableName::Filter, Hook::Output, transit)
+        if self.ipvs.is_some()
+            && let Some(verdict) = self.balance(transit)?
+        {
+            return Ok(Some(verdict));
+        }
+        self.filter(TableName::Filter, Hook::Output, transit)?;
+        Ok(None)
     }
 
-    /// It is for this machine.
-    fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    /// It is for this machine, or for a virtual service.
+    fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<Verdict, Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
+        if self.ipvs.is_some()
+            && let Some(verdict) = self.balance(transit)?
+        {
+            return Ok(verdict);
+        }
         self.translate(Hook::Input, Side::Source, transit, None)?;
-        Ok(self.finish(transit)?)
+        self.finish(transit)?;
+        Ok(Verdict::Local)
     }
 
     /// It is to be sent on.
@@ -331,18 +370,22 @@ impl Router {
         }
         transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
         self.filter(TableName::Mangle, Hook::Forward, transit)?;
-        self.filter(TableName::Filter, Hook::Forward, transit)
+        self.filter(TableName::Filter, Hook::Forward, transit)?;
+        if self.ipvs.is_some() {
+            self.answer_for_service(transit)?;
+        }
+        Ok(())
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
-    fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
+    pub(super) fn postrouting(&mut self, transit: &mut Transit<'_, '_>, next_hop: IpAddr) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
         self.translate(Hook::Postrouting, Side::Source, transit, Some(next_hop))?;
         Ok(self.finish(transit)?)
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
-    fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    pub(super) fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
@@ -353,10 +396,10 @@ impl Router {
             }
             return Ok(());
         }
-        let mut rewritten = false;
+        let mut rewritten = transit.rewritten;
         if connection.has_helper() {
             let Transit { now, packet, headers, tracked, .. } = transit;
-            rewritten = self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
+            rewritten |= self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
@@ -383,6 +426,9 @@ impl Router {
                 ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
             pass(transit.headers.family, verdict)?;
         }
+        if !self.tracks[family_index(transit.headers.family)] {
+            return Ok(());
+        }
         let template = match tracking {
             Tracking::None => return Ok(()),
             Tracking::Template(mut template) => {
@@ -403,6 +449,11 @@ impl Router {
         transit.tracked = self.conntrack.track_probed(*now, bytes, headers, template, probe.as_mut())?;
         if let (Some(id), OnMatch::FollowMaster { .. }) = (transit.tracked.connection, transit.tracked.on_match) {
             self.nat.carry_out(*now, &mut self.conntrack, id, transit.tracked.on_match)?;
+        }
+        if let (Some(ipvs), Some(id), OnMatch::Balance) =
+            (&self.ipvs, transit.tracked.connection, transit.tracked.on_match)
+        {
+            ipvs.met_expectation(*now, &mut self.conntrack, id);
         }
         Ok(())
     }
@@ -434,7 +485,7 @@ impl Router {
 
     /// A table whose verdict is pass or drop.
     #[inline]
-    fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    pub(super) fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let rules = &self.rules[family_index(transit.headers.family)];
         if !rules.asks_at(table, hook) {
             return Ok(());
@@ -446,7 +497,7 @@ impl Router {
 
     /// Translates one end: decided by rules for the first packet of a connection, and then for all.
     #[inline]
-    fn translate(
+    pub(super) fn translate(
         &mut self,
         hook: Hook,
         side: Side,

@@ -1,0 +1,192 @@
+//! The tables in the kernel's words, and in ipvsadm's.
+
+use core::fmt::{self, Write};
+use core::net::{IpAddr, SocketAddr};
+
+use super::config::{Persistence, ServiceAddress, ServiceConfig};
+use super::entry::Entry;
+use super::service::Server;
+use super::{Ipvs, State};
+use crate::Instant;
+use crate::packet::Protocol;
+
+impl Ipvs {
+    /// Writes services and real servers as `/proc/net/ip_vs` shows them.
+    ///
+    /// # Errors
+    /// When `out` refuses.
+    pub fn write_proc(&self, out: &mut impl Write) -> fmt::Result {
+        self.write_heading(out)?;
+        for service in &self.services.all {
+            self.write_service(&service.config, out)?;
+            for server in self.services.servers.get(service.servers.clone()).unwrap_or_default() {
+                let Server { config, active, inactive, .. } = server;
+                out.write_str("  -> ")?;
+                write_end(SocketAddr::new(config.address, config.port), out)?;
+                let method = config.forwarding.name();
+                writeln!(out, "      {method:<7} {:<6} {active:<10} {inactive:<10}", config.weight)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_heading(&self, out: &mut impl Write) -> fmt::Result {
+        writeln!(out, "IP Virtual Server version 1.2.1 (size={})", self.settings.table_size)?;
+        out.write_str("Prot LocalAddress:Port Scheduler Flags\n")?;
+        out.write_str("  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n")
+    }
+
+    fn write_service(&self, service: &ServiceConfig, out: &mut impl Write) -> fmt::Result {
+        let ops = if service.one_packet { "ops " } else { "" };
+        let scheduler = service.scheduler.name();
+        match service.address {
+            ServiceAddress::Endpoint { protocol, at } => {
+                write!(out, "{}  ", upper_name(Protocol(protocol)))?;
+                write_end(at, out)?;
+                write!(out, " {scheduler} ")?;
+                if at.is_ipv4() {
+                    write!(out, "{ops} ")?;
+                }
+            }
+            ServiceAddress::Mark { mark, .. } => write!(out, "FWM  {mark:08X} {scheduler} {ops}")?,
+        }
+        let Some(Persistence { timeout, prefix }) = service.persistence else { return out.write_str("\n") };
+        // The time as the kernel counts it, and of an IPv6 mask its length, with the bytes the other way round.
+        let jiffies = timeout.as_secs().saturating_mul(u64::from(self.settings.hertz));
+        let mask = match service.address.family() {
+            crate::packet::Family::V4 => !u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0),
+            crate::packet::Family::V6 => u32::from(prefix).swap_bytes(),
+        };
+        writeln!(out, "persistent {jiffies} {mask:08X}")
+    }
+
+    /// Writes the entries as `/proc/net/ip_vs_conn` shows them: one line each.
+    ///
+    /// # Errors
+    /// When `out` refuses.
+    pub fn write_proc_conn(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
+        out.write_str("Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n")?;
+        for (_, entry) in self.iter(now) {
+            write!(out, "{:<3}", upper_name(entry.protocol))?;
+            for end in [entry.client, entry.virtual_at, entry.real] {
+                out.write_char(' ')?;
+                write_hex(end.ip(), out)?;
+                write!(out, " {:04X}", end.port())?;
+            }
+            writeln!(out, " {:<11} {:7}", entry.state.name(), entry.remaining(now).as_secs())?;
+        }
+        Ok(())
+    }
+
+    /// Writes services and real servers as `ipvsadm -Ln` shows them.
+    ///
+    /// # Errors
+    /// When `out` refuses.
+    pub fn write_list(&self, out: &mut impl Write) -> fmt::Result {
+        self.write_heading(out)?;
+        for service in &self.services.all {
+            let config = &service.config;
+            match config.address {
+                ServiceAddress::Endpoint { protocol, at } => write!(out, "{}  {at} ", upper_name(Protocol(protocol)))?,
+                ServiceAddress::Mark { mark, ipv6 } => write!(out, "FWM  {mark} {}", if ipv6 { "IPv6 " } else { "" })?,
+            }
+            out.write_str(config.scheduler.name())?;
+            if let Some(Persistence { timeout, prefix }) = config.persistence {
+                write!(out, " persistent {}", timeout.as_secs())?;
+                match config.address.family() {
+                    crate::packet::Family::V4 if prefix < 32 => {
+                        let mask = !u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+                        write!(out, " mask {}", core::net::Ipv4Addr::from_bits(mask))?;
+                    }
+                    crate::packet::Family::V6 if prefix < 128 => write!(out, " mask {prefix}")?,
+                    _ => {}
+                }
+            }
+            out.write_str(if config.one_packet { " ops\n" } else { "\n" })?;
+            for server in self.services.servers.get(service.servers.clone()).unwrap_or_default().iter().rev() {
+                let Server { config, active, inactive, .. } = server;
+                let end = Shown(SocketAddr::new(config.address, config.port));
+                let method = config.forwarding.name();
+                writeln!(out, "  -> {end:<28} {method:<7} {:<6} {active:<10} {inactive:<10}", config.weight)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the entries as `ipvsadm -Lcn` shows them.
+    ///
+    /// # Errors
+    /// When `out` refuses.
+    pub fn write_list_connections(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
+        out.write_str("IPVS connection entries\n")?;
+        out.write_str("pro expire state       source             virtual            destination\n")?;
+        for (_, entry) in self.iter(now) {
+            let seconds = entry.remaining(now).as_secs();
+            let (minutes, seconds) = (seconds / 60, seconds % 60);
+            let state = entry.state.name();
+            write!(out, "{:<3} {minutes:02}:{seconds:02}  {state:<11} ", upper_name(entry.protocol))?;
+            let virtual_at = Shown(entry.virtual_at);
+            write!(out, "{:<18} {virtual_at:<18} {}\n", Shown(entry.client), Shown(entry.real))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Entry {
+    /// `TCP 198.51.100.7:40000 203.0.113.21:21 10.77.1.11:21 ESTABLISHED`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = upper_name(self.protocol);
+        write!(f, "{protocol} {} {} {} {}", self.client, self.virtual_at, self.real, State::name(self.state))
+    }
+}
+
+/// An address and port that heed the width they are given.
+struct Shown(SocketAddr);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counted = Counted(0);
+        write!(counted, "{}", self.0)?;
+        write!(f, "{}", self.0)?;
+        let missing = f.width().unwrap_or(0).saturating_sub(counted.0);
+        (0..missing).try_for_each(|_| f.write_char(' '))
+    }
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl Write for Counted {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+/// Protocols as IPVS names them; 0 is what a firewall mark's templates have.
+const fn upper_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::TCP => "TCP",
+        Protocol::UDP => "UDP",
+        _ => "IP",
+    }
+}
+
+/// `0A4D010B:0015`, `[fd77:0001:0000:0000:0000:0000:0000:0011]:0015`.
+fn write_end(end: SocketAddr, out: &mut impl Write) -> fmt::Result {
+    let ipv6 = end.is_ipv6();
+    out.write_str(if ipv6 { "[" } else { "" })?;
+    write_hex(end.ip(), out)?;
+    write!(out, "{}:{:04X}", if ipv6 { "]" } else { "" }, end.port())
+}
+
+fn write_hex(address: IpAddr, out: &mut impl Write) -> fmt::Result {
+    match address {
+        IpAddr::V4(address) => write!(out, "{:08X}", address.to_bits()),
+        IpAddr::V6(address) => {
+            let [first, rest @ ..] = address.segments();
+            write!(out, "{first:04x}")?;
+            rest.iter().try_for_each(|group| write!(out, ":{group:04x}"))
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A packet for a virtual service: whose entry it belongs to, or which real server takes it.
+
+use core::net::SocketAddr;
+
+use super::Ipvs;
+use super::config::{Forwarding, Persistence, ServiceAddress, mark_address};
+use super::lifetime::Beginning;
+use super::service::{FTP_DATA_PORT, FTP_PORT};
+use super::state::State;
+use crate::Instant;
+use crate::conntrack::{Conntrack, Status, Tracked};
+use crate::event::{BalancedBy, DropReason, Event};
+use crate::packet::{Family, Headers, Layer4, Protocol, TcpFlags};
+
+/// A packet goes to a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(super) slot: u32,
+    /// The real server.
+    pub(crate) real: SocketAddr,
+    /// How the packet gets there.
+    pub(crate) forwarding: Forwarding,
+}
+
+/// A packet for a service goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// No real server takes it, and its sender is told that the port is unreachable.
+    Unreachable,
+    /// It is gone.
+    Dropped(DropReason),
+}
+
+/// The ends of a packet with ports.
+pub(super) fn ends(headers: &Headers, bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let (from, to) = headers.ports(bytes)?;
+    Some((SocketAddr::new(headers.source(bytes), from), SocketAddr::new(headers.destination(bytes), to)))
+}
+
+/// A packet that may begin a connection.
+struct Opening {
+    service: usize,
+    protocol: Protocol,
+    client: SocketAddr,
+    dialled: SocketAddr,
+}
+
+impl Ipvs {
+    /// Finds the entry of a packet for this machine, or makes one, and lets the packet change its state. `None` when the
+    /// packet is none of a service's. `own`: this machine itself sends it.
+    ///
+    /// # Errors
+    /// When it belongs to a service and no real server gets it.
+    pub(crate) fn arrive(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        tracked: &Tracked,
+        (bytes, headers): (&[u8], &Headers),
+        (mark, own): (u32, bool),
+    ) -> Result<Option<Arrival>, Refused> {
+        if !matches!(headers.layer4, Layer4::Tcp(_) | Layer4::Udp) {
+            return Ok(None);
+        }
+        let (protocol, Some((client, dialled))) = (headers.protocol, ends(headers, bytes)) else { return Ok(None) };
+        let mut known = self.table.from_client(protocol, client, dialled);
+        if let Some(slot) = known.filter(|slot| !self.lives(now, *slot)) {
+            self.forget(now, slot, conntrack);
+            known = None;
+        }
+        if let Some(slot) = known
+            && self.begins_anew(slot, headers)
+        {
+            self.leave_to_another(now, slot, conntrack, tracked)?;
+            known = None;
+        }
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                let may_begin = match headers.layer4 {
+                    Layer4::Tcp(segment) => {
+                        let flags = segment.flags;
+                        !flags.has(TcpFlags::RST) && (flags.has(TcpFlags::SYN) || self.settings.sloppy_tcp)
+                    }
+                    _ => true,
+                };
+                if !may_begin {
+                    return Ok(None);
+                }
+                let Some(service) = self.services.find(mark, protocol, dialled) else { return Ok(None) };
+                let answers = own && self.table.from_client(protocol, dialled, client).is_some();
+                if client.port() == FTP_DATA_PORT || answers {
+                    return Ok(None);
+                }
+                match self.schedule(now, conntrack, &Opening { service, protocol, client, dialled })? {
+                    Some(slot) => slot,
+                    None => return Ok(None),
+                }
+            }
+        };
+        self.note_packet(slot, false, headers);
+        self.touch(now, slot);
+        let entry = self.table.at(slot);
+        Ok(Some(Arrival { slot, real: entry.real, forwarding: entry.forwarding }))
+    }
+
+    /// Whether a SYN begins another connection on an entry whose own is over. One that belongs to another entry stays.
+    fn begins_anew(&self, slot: u32, headers: &Headers) -> bool {
+        let Layer4::Tcp(segment) = headers.layer4 else { return false };
+        let entry = self.table.at(slot);
+        if !segment.flags.has(TcpFlags::SYN) || entry.control.is_some() {
+            return false;
+        }
+        let mode = self.settings.reuse_mode;
+        match entry.state {
+            State::TimeWait => mode != 0,
+            State::FinWait => mode & 2 != 0 && entry.one_way,
+            _ => false,
+        }
+    }
+
+    /// An entry makes way for another of the same client and port, unless others depend on it. While the tracker still has
+    /// the old connection, it goes first, and the SYN is dropped: the client will repeat it.
+    fn leave_to_another(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        conntrack: &mut Conntrack,
+        tracked: &Tracked,
+    ) -> Result<(), Refused> {
+        let entry = self.table.at_mut(slot);
+        let confirmed =
+            |id| conntrack.get(id).is_some_and(|connection| connection.status().has(Status::CONFIRMED));
+        let is_old = entry.tracked && tracked.connection.is_some_and(confirmed);
+        entry.tracked &= is_old;
+        if entry.controlled == 0 {
+            self.forget(now, slot, conntrack);
+        } else {
+            self.table.retire(slot);
+        }
+        if is_old { Err(Refused::Dropped(DropReason::PortReused)) } else { Ok(()) }
+    }
+
+    /// Makes an entry for a new client of a service. `None` when the packet only looked like the service's.
+    fn schedule(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        opening: &Opening,
+    ) -> Result<Option<u32>, Refused> {
+        let Opening { service, protocol, client, dialled } = *opening;
+        let Some(config) = self.services.all.get(service).map(|service| &service.config) else { return Ok(None) };
+        let (address, scheduler, one_packet) = (config.address, config.scheduler, config.one_packet);
+        if let Some(persistence) = config.persistence {
+            return self.schedule_persistent(now, conntrack, opening, address, persistence).map(Some);
+        }
+        if matches!(address, ServiceAddress::Endpoint { at, .. } if at.port() != dialled.port()) {
+            // A port that might have been a data connection's: for the machine itself.
+            return if address.port() == FTP_PORT { Ok(None) } else { Err(Refused::Unreachable) };
+        }
+        let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
+        let real = self.real_end(server, address, dialled);
+        let beginning = Beginning {
+            protocol,
+            client,
+            virtual_at: dialled,
+            real,
+            server,
+            is_template: false,
+            is_waiting: false,
+            tracked: false,
+            one_packet: one_packet && protocol == Protocol::UDP,
+            control: None,
+        };
+        let slot = self.begin_in_time(now, conntrack, beginning)?;
+        self.tell(now, conntrack, slot, address, BalancedBy::Scheduler(scheduler));
+        Ok(Some(slot))
+    }
+
+    /// The same for a service whose clients stay with their real server.
+    fn schedule_persistent(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        opening: &Opening,
+        address: ServiceAddress,
+        persistence: Persistence,
+    ) -> Result<u32, Refused> {
+        let Opening { service, protocol, client, dialled } = *opening;
+        let own_port = address.port() == dialled.port() && address.port() != FTP_PORT && address.port() != 0;
+        let (kept_protocol, kept_at) = match address {
+            ServiceAddress::Mark { mark, .. } => {
+                let family = if client.is_ipv4() { Family::V4 } else { Family::V6 };
+                (Protocol(0), SocketAddr::new(mark_address(mark, family), 0))
+            }
+            ServiceAddress::Endpoint { .. } => {
+                (protocol, SocketAddr::new(dialled.ip(), if own_port { dialled.port() } else { 0 }))
+            }
+        };
+        let kept_client = SocketAddr::new(persistence.client(client.ip()), 0);
+        let known = self.usable_template(now, conntrack, self.table.template(kept_protocol, kept_client, kept_at));
+        let (template, by) = match known {
+            Some(template) => (template, BalancedBy::Persistence(self.table.id(template))),
+            None => {
+                let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
+                let config = self.services.servers.get(server as usize).map(|s| s.config).ok_or(Refused::Unreachable)?;
+                let real = SocketAddr::new(config.address, if own_port { config.port } else { 0 });
+                let beginning = Beginning {
+                    protocol: kept_protocol,
+                    client: kept_client,
+                    virtual_at: kept_at,
+                    real,
+                    server,
+                    is_template: true,
+                    is_waiting: false,
+                    tracked: false,
+                    one_packet: false,
+                    control: None,
+                };
+                let template = self.begin_in_time(now, conntrack, beginning)?;
+                self.table.at_mut(template).timeout = persistence.timeout;
+                let scheduler = self.services.all.get(service).map(|s| s.config.scheduler);
+                (template, BalancedBy::Scheduler(scheduler.unwrap_or(super::Scheduler::RoundRobin)))
+            }
+        };
+        self.touch(now, template);
+        let server = self.table.at(template).server;
+        let beginning = Beginning {
+            protocol,
+            client,
+            virtual_at: dialled,
+            real: self.real_end(server, address, dialled),
+            server,
+            is_template: false,
+            is_waiting: false,
+            tracked: false,
+            one_packet: false,
+            control: Some(template),
+        };
+        let slot = self.begin_in_time(now, conntrack, beginning)?;
+        self.tell(now, conntrack, slot, address, by);
+        Ok(slot)
+    }
+
+    /// A template that still counts.
+    fn usable_template(&mut self, now: Instant, conntrack: &mut Conntrack, template: Option<u32>) -> Option<u32> {
+        let slot = template?;
+        if !self.lives(now, slot) {
+            self.forget(now, slot, conntrack);
+            return None;
+        }
+        let server = self.table.at(slot).server as usize;
+        let drained = self.services.servers.get(server).is_none_or(|server| server.config.weight == 0);
+        if drained && self.settings.expire_quiescent_template {
+            self.table.retire(slot);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Where a real server takes what a client dialled.
+    fn real_end(&self, server: u32, address: ServiceAddress, dialled: SocketAddr) -> SocketAddr {
+        let config = self.services.servers.get(server as usize).map(|server| server.config);
+        let Some(config) = config else { return dialled };
+        // A persistent service answers for other ports as well: these stay as they are.
+        let own = address.port() == dialled.port() || matches!(address, ServiceAddress::Mark { .. });
+        SocketAddr::new(config.address, if own && config.port != 0 { config.port } else { dialled.port() })
+    }
+
+    /// Makes an entry, if need be in the place of one whose time is over.
+    fn begin_in_time(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        beginning: Beginning,
+    ) -> Result<u32, Refused> {
+        self.handle_timeout(now, conntrack);
+        self.begin(now, beginning).ok_or(Refused::Dropped(DropReason::EntriesFull))
+    }
+
+    fn tell(
+        &self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        slot: u32,
+        service: ServiceAddress,
+        by: BalancedBy,
+    ) {
+        let entry = self.table.at(slot);
+        let event = Event::Balanced {
+            entry: self.table.id(slot),
+            service,
+            client: entry.client,
+            dialled: entry.virtual_at,
+            real_server: entry.real,
+            by,
+        };
+        conntrack.events.push(now, event);
+    }
+}

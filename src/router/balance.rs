@@ -1,0 +1,151 @@
+//! The load balancer's part of a packet's way.
+
+use core::net::IpAddr;
+
+use super::answer::Refusal;
+use super::interfaces::Destination;
+use super::walk::Transit;
+use super::{Router, Verdict};
+use crate::event::DropReason;
+use crate::ipvs::{Answered, Arrival, Forwarding, Refused, encapsulate};
+use crate::netfilter::{Hook, TableName};
+use crate::packet::{Family, IcmpError, Side, must_not_be_cut};
+
+/// "Port unreachable" (RFC 792; RFC 4443 section 3.1).
+const fn port_unreachable(family: Family) -> IcmpError {
+    let code = match family {
+        Family::V4 => 3,
+        Family::V6 => 4,
+    };
+    IcmpError::unreachable(family, code)
+}
+
+/// What a tunnel adds to a packet for this address.
+const fn outer_header(real: IpAddr) -> usize {
+    if real.is_ipv4() { 20 } else { 40 }
+}
+
+impl Router {
+    /// A packet for this machine, or made by it: one from a real server gets its virtual address; one for a virtual service
+    /// leaves for a real server, and never reaches this machine.
+    pub(super) fn balance(&mut self, transit: &mut Transit<'_, '_>) -> Result<Option<Verdict>, Refusal> {
+        if transit.balanced {
+            return Ok(None);
+        }
+        self.answer_for_service(transit)?;
+        let (Some(ipvs), false) = (&mut self.ipvs, transit.balanced) else { return Ok(None) };
+        ipvs.handle_timeout(transit.now, &mut self.conntrack);
+        let is_error = transit.headers.is_icmp_error();
+        let arrival = if is_error {
+            Ok(ipvs.arrive_error(transit.now, transit.packet.bytes(), &transit.headers))
+        } else {
+            let marked = (transit.packet.mark, transit.in_interface.is_none());
+            let arrived = (transit.packet.bytes(), &transit.headers);
+            ipvs.arrive(transit.now, &mut self.conntrack, &transit.tracked, arrived, marked)
+        };
+        match arrival {
+            Ok(None) => Ok(None),
+            Ok(Some(arrival)) => self.send_to_server(transit, &arrival, is_error).map(Some),
+            Err(Refused::Dropped(reason)) => Err(reason.into()),
+            Err(Refused::Unreachable) => {
+                Err(Refusal::with_error(DropReason::NoRealServer, port_unreachable(transit.headers.family)))
+            }
+        }
+    }
+
+    /// A packet from a real server gets its virtual address.
+    pub(super) fn answer_for_service(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        let (Some(ipvs), false) = (&mut self.ipvs, transit.balanced) else { return Ok(()) };
+        let Transit { now, packet, headers, tracked, .. } = transit;
+        let answered = if headers.is_icmp_error() {
+            let done = ipvs.answer_error(*now, &mut self.conntrack, tracked, packet.bytes_mut(), headers);
+            if done { Answered::Yes } else { Answered::No }
+        } else {
+            ipvs.answer(*now, &mut self.conntrack, tracked, (packet, headers), self.checksum)?
+        };
+        transit.balanced = answered != Answered::No;
+        transit.rewritten = answered == Answered::Rewritten;
+        Ok(())
+    }
+
+    /// A packet leaves for a real server, as if this machine had sent it.
+    fn send_to_server(
+        &mut self,
+        transit: &mut Transit<'_, '_>,
+        arrival: &Arrival,
+        is_error: bool,
+    ) -> Result<Verdict, Refusal> {
+        transit.balanced = true;
+        let destination = self.network.resolve(arrival.real.ip()).destination;
+        self.pass_on(transit, arrival, destination)?;
+        let Some(ipvs) = &mut self.ipvs else { return Ok(Verdict::Local) };
+        let Transit { now, packet, headers, tracked, .. } = transit;
+        if is_error {
+            ipvs.forward_error(arrival, &mut self.conntrack, tracked, packet.bytes_mut(), headers);
+        } else {
+            ipvs.forward(*now, arrival, &mut self.conntrack, tracked, (packet, headers), self.checksum)?;
+        }
+        let (interface, next_hop) = match destination {
+            Destination::Via { interface, next_hop } => (interface, next_hop),
+            // The real server is this machine.
+            _ => {
+                self.translate(Hook::Input, Side::Source, transit, None)?;
+                self.finish(transit)?;
+                return Ok(Verdict::Local);
+            }
+        };
+        if arrival.forwarding == Forwarding::Tunnel {
+            return self.send_through_tunnel(transit, arrival);
+        }
+        transit.out_interface = Some(interface);
+        self.filter(TableName::Mangle, Hook::Output, transit)?;
+        self.translate(Hook::Output, Side::Destination, transit, None)?;
+        self.filter(TableName::Filter, Hook::Output, transit)?;
+        self.postrouting(transit, next_hop)?;
+        Ok(Verdict::Forward { interface, next_hop })
+    }
+
+    /// Looks whether a packet can go to its real server, and takes one from its time to live.
+    fn pass_on(
+        &self,
+        transit: &mut Transit<'_, '_>,
+        arrival: &Arrival,
+        destination: Destination,
+    ) -> Result<(), Refusal> {
+        let family = transit.headers.family;
+        let interface = match destination {
+            Destination::Via { interface, .. } => interface,
+            Destination::Local => return Ok(()),
+            Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
+        };
+        let bytes = transit.packet.bytes();
+        let arrived = transit.in_interface.is_some();
+        if arrived && transit.headers.hop_limit(bytes) <= 1 {
+            return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
+        }
+        let outer = if arrival.forwarding == Forwarding::Tunnel { outer_header(arrival.real.ip()) } else { 0 };
+        let mtu = self.mtu(interface).saturating_sub(outer);
+        if bytes.len() > mtu && (family == Family::V6 || must_not_be_cut(bytes)) {
+            return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
+        }
+        if arrived {
+            transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
+        }
+        Ok(())
+    }
+
+    /// A packet leaves in an outer one, which this machine sends.
+    fn send_through_tunnel(&mut self, transit: &mut Transit<'_, '_>, arrival: &Arrival) -> Result<Verdict, Refusal> {
+        if let Some(id) = transit.tracked.connection {
+            self.conntrack.confirm(transit.now, id)?;
+        }
+        let source = self.network.source_towards(arrival.real.ip()).ok_or(DropReason::NoAddress)?;
+        let identification = self.identifications.below(1 << 16) as u16;
+        let ends = (source, arrival.real);
+        let outer = encapsulate(transit.packet, &transit.headers, ends, identification).ok_or(DropReason::TooBig)?;
+        transit.headers = outer;
+        transit.tracked = crate::conntrack::Tracked::UNTRACKED;
+        transit.probe = self.conntrack.probe(transit.packet.bytes(), &transit.headers, 0);
+        self.send_own(transit, None)
+    }
+}
