@@ -8,6 +8,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::addresses::{InterfaceConfig, parse_addresses};
+use super::ipvsadm::parse_ipvs_rules;
 use super::error::{Error, ErrorKind, Warning, WarningKind};
 use super::modules::{Modules, parse_modules};
 use super::routes::{RouteConfig, parse_routes};
@@ -15,11 +16,12 @@ use super::rules::parse_rules;
 use super::sysctl::{Sysctl, parse_sysctl};
 use super::values::decimal;
 use crate::Instant;
+use crate::ipvs;
 use crate::netfilter::Ruleset;
 use crate::packet::Family;
 
 /// Files that a router directory may hold and that are not read here.
-const NOT_READ: &[&str] = &["ipvs.rules", "keepalived.conf", "ip_vs", "ip_vs_conn"];
+const NOT_READ: &[&str] = &["keepalived.conf"];
 
 /// What a router's owner has saved about it.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,12 @@ pub struct Directory {
     pub conntrack_text: Option<String>,
     /// `nf_conntrack_expect`: the kernel's expectations afterwards.
     pub expect_text: Option<String>,
+    /// `ipvs.rules`, from ipvsadm -S -n or as typed: services and real servers.
+    pub ipvs: Option<ipvs::Config>,
+    /// `ip_vs`: the kernel's services and real servers afterwards, as `/proc/net/ip_vs` prints them.
+    pub ip_vs_text: Option<String>,
+    /// `ip_vs_conn`: the kernel's load balancing entries afterwards.
+    pub ip_vs_conn_text: Option<String>,
     /// `router.pcapng`, or else `router.pcap`, where it is there.
     pub capture: Option<PathBuf>,
     /// What there is to know about the files.
@@ -70,11 +78,21 @@ impl Directory {
         directory.tables_time = parsed(path, "tables.time", parse_time)?;
         directory.conntrack_text = text(path, "nf_conntrack")?;
         directory.expect_text = text(path, "nf_conntrack_expect")?;
+        directory.ipvs = directory.services(path)?;
+        directory.ip_vs_text = text(path, "ip_vs")?;
+        directory.ip_vs_conn_text = text(path, "ip_vs_conn")?;
         directory.capture =
             ["router.pcapng", "router.pcap"].iter().map(|name| path.join(name)).find(|file| file.is_file());
         let not_read = NOT_READ.iter().filter(|name| path.join(name).exists());
         directory.warnings.extend(not_read.map(|name| Warning::of_file(name, WarningKind::NotRead)));
         Ok(directory)
+    }
+
+    fn services(&mut self, path: &Path) -> Result<Option<ipvs::Config>, Error> {
+        let Some(text) = text(path, "ipvs.rules")? else { return Ok(None) };
+        let (config, warnings) = parse_ipvs_rules("ipvs.rules", &text)?;
+        self.warnings.extend(warnings);
+        Ok(Some(config))
     }
 
     fn rules(&mut self, path: &Path, name: &str, family: Family) -> Result<Option<Ruleset>, Error> {
