@@ -107,14 +107,19 @@ impl Loader {
     fn line(&mut self, words: &[Word]) -> Result<(), Error> {
         let start = usize::from(words.first().is_some_and(|word| word.is("sudo")));
         let Some((first, rest)) = words.get(start..).and_then(<[Word]>::split_first) else { return Ok(()) };
-        let (at, arguments) = if first.is_option() { (first, words.get(start..).unwrap_or_default()) } else { (first, rest) };
+        let (at, arguments) =
+            if first.is_option() { (first, words.get(start..).unwrap_or_default()) } else { (first, rest) };
         let name = first.text.rsplit('/').next().unwrap_or_default();
         if !first.is_option() && name != "ipvsadm" {
             if HARMLESS.contains(&name) {
                 self.warnings.push(Warning::new(WarningKind::PassedOver, first.line, &first.text));
                 return Ok(());
             }
-            return Err(Error::at(first, ErrorKind::UnknownCommand, "write ipvsadm commands, or what ipvsadm -S prints"));
+            return Err(Error::at(
+                first,
+                ErrorKind::UnknownCommand,
+                "write ipvsadm commands, or what ipvsadm -S prints",
+            ));
         }
         if let Some(word) = arguments.iter().find(|word| word.expands || word.operator) {
             return Err(Error::at(word, ErrorKind::Variable, "write the value itself, one plain command a line"));
@@ -245,7 +250,9 @@ impl<'w> Call<'w> {
                 ('s', Some(value)) => call.scheduler = Some(scheduler(value)?),
                 ('M', Some(value)) => call.mask = Some(value),
                 ('r', Some(value)) => call.server = Some(value),
-                ('w', Some(value)) => call.weight = Some(bounded(value, MOST_WEIGHT, "write a weight from 0 to 65535")?),
+                ('w', Some(value)) => {
+                    call.weight = Some(bounded(value, MOST_WEIGHT, "write a weight from 0 to 65535")?)
+                }
                 ('x', Some(value)) => call.upper = Some(bounded(value, u32::MAX, "write a number of connections")?),
                 ('y', Some(value)) => call.lower = Some(bounded(value, u32::MAX, "write a number of connections")?),
                 ('b', Some(value)) => call.flags = flags(value)?,
@@ -257,7 +264,9 @@ impl<'w> Call<'w> {
                 ('=', _) => {
                     let mut seconds = || {
                         let value = words.next().and_then(|word| decimal(&word.text));
-                        value.ok_or_else(|| Error::at(word, ErrorKind::MissingValue, "write --set TCP TCPFIN UDP, in seconds"))
+                        value.ok_or_else(|| {
+                            Error::at(word, ErrorKind::MissingValue, "write --set TCP TCPFIN UDP, in seconds")
+                        })
                     };
                     call.timeouts = Some([seconds()?, seconds()?, seconds()?]);
                 }
@@ -316,7 +325,9 @@ fn short(word: &Word) -> Result<char, Error> {
     let known = |short: char| OPTIONS.iter().any(|(_, known)| *known == short && short != '=');
     let found = match text.strip_prefix("--") {
         Some(_) => OPTIONS.iter().find(|(long, _)| *long == text).map(|(_, short)| *short),
-        None if text.starts_with(['-']) => text.chars().nth(1).map(|c| if c == 'l' { 'L' } else { c }).filter(|c| known(*c)),
+        None if text.starts_with(['-']) => {
+            text.chars().nth(1).map(|c| if c == 'l' { 'L' } else { c }).filter(|c| known(*c))
+        }
         None => None,
     };
     let whole = |short: &char| text.starts_with("--") || text.len() == 2 || "LSRZCh".contains(*short);
@@ -334,7 +345,9 @@ pub(super) fn end(word: &Word, default: u16) -> Result<SocketAddr, Error> {
         let address = address.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(address);
         Some(SocketAddr::new(address.parse().ok()?, port(service)?))
     };
-    parse().ok_or_else(|| Error::bad_value(word, "write an address and a port, such as 203.0.113.21:21 or [2001:db8::21]:21"))
+    parse().ok_or_else(|| {
+        Error::bad_value(word, "write an address and a port, such as 203.0.113.21:21 or [2001:db8::21]:21")
+    })
 }
 
 pub(super) fn mark(word: &Word) -> Result<u32, Error> {
@@ -413,10 +426,8 @@ mod tests {
         let marked = &config.services[0];
         assert_eq!(marked.persistence.map(|p| p.timeout), Some(DEFAULT_PERSISTENCE));
         let servers: Vec<_> = marked.servers.iter().map(|s| (s.address.to_string(), s.weight, s.forwarding)).collect();
-        let expected = [
-            ("10.77.1.11".to_string(), 1, Forwarding::Masquerade),
-            ("10.77.1.12".to_string(), 1, Forwarding::Route),
-        ];
+        let expected =
+            [("10.77.1.11".to_string(), 1, Forwarding::Masquerade), ("10.77.1.12".to_string(), 1, Forwarding::Route)];
         assert_eq!(servers, expected);
         // Without masquerading the port stays the one that was dialled.
         assert_eq!((config.services[1].scheduler, config.services[1].servers[0].port), (DEFAULT_SCHEDULER, 21));

@@ -64,7 +64,8 @@ impl Directory {
         config.ftp_ports = match &self.modules {
             Some(modules) if modules.has("ip_vs_ftp") => modules.ports("ip_vs_ftp"),
             Some(_) => Vec::new(),
-            None => vec![21],
+            None if self.has_ipvs_rules => vec![21],
+            None => Vec::new(),
         };
         // A port of 0 stands for none.
         config.ftp_ports.retain(|port| *port != 0);
@@ -77,6 +78,10 @@ impl Directory {
             if let Some(on) = self.sysctl.switch(&std::format!("net.ipv4.vs.{name}"))? {
                 *switch = on;
             }
+        }
+        let bits = self.modules.as_ref().and_then(|modules| modules.option("ip_vs", "conn_tab_bits"));
+        if let Some(bits) = bits.and_then(|bits| bits.parse::<u32>().ok()).filter(|bits| (8..=20).contains(bits)) {
+            settings.table_size = 1 << bits;
         }
         if let Some(mode) = self.sysctl.number("net.ipv4.vs.conn_reuse_mode")? {
             settings.reuse_mode = u8::try_from(mode).unwrap_or(u8::MAX);

@@ -40,7 +40,7 @@ impl Ipvs {
         self.table.at_mut(slot).mode = Mode::Active;
         let before = |end: SocketAddr| SocketAddr::new(end.ip(), end.port().wrapping_sub(1));
         let (virtual_at, real) = (before(control.virtual_at), before(control.real));
-        let known = self.table.from_client(Protocol::TCP, client, virtual_at);
+        let known = self.table.by_client(Protocol::TCP, client, virtual_at);
         let entry = match known.filter(|slot| self.lives(now, *slot)) {
             Some(entry) => entry,
             None => self.begin_data(now, slot, client, false, (virtual_at, real))?,
@@ -74,7 +74,7 @@ impl Ipvs {
         let payload = headers.payload(packet.bytes());
         let Some((real, range)) = ftp::from_server(payload, control.mode, control.real.ip()) else { return Ok(false) };
         let client = SocketAddr::new(control.client.ip(), 0);
-        let known = self.table.from_server(Protocol::TCP, real, client);
+        let known = self.table.by_server(Protocol::TCP, real, client);
         let entry = match known.filter(|slot| self.lives(now, *slot)) {
             Some(entry) => entry,
             None => {

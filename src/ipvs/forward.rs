@@ -107,7 +107,7 @@ impl Ipvs {
             return None;
         }
         let (server, client) = ends(headers, bytes)?;
-        let slot = self.table.from_server(headers.protocol, server, client)?;
+        let slot = self.table.by_server(headers.protocol, server, client)?;
         if !self.lives(now, slot) {
             self.forget(now, slot, conntrack);
             return None;

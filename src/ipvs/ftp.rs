@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn passive_commands_anywhere() {
-        let (passive, extended) = (ControlFlow::Break(Some(Mode::Passive)), ControlFlow::Break(Some(Mode::ExtendedPassive)));
+        let (passive, extended) =
+            (ControlFlow::Break(Some(Mode::Passive)), ControlFlow::Break(Some(Mode::ExtendedPassive)));
         assert_eq!(awaited(b"PASV\r\n", V4), passive);
         assert_eq!(awaited(b"NOOP\r\npasv\r\n", V4), passive);
         assert_eq!(awaited(b"PASV\n", V4), ControlFlow::Continue(()));
@@ -214,9 +215,13 @@ mod tests {
         assert_eq!(from_client(b"PORT 10,0,0,5,4,1\r\n", Family::V6), None);
         assert_eq!(from_client(b"EPRT  |1|010.0.0.5|1025|\r\n", V4), at("10.0.0.5:1025"));
         assert_eq!(from_client(b"eprt !2!2001:db8::5!1025!", Family::V6), at("[2001:db8::5]:1025"));
-        for text in
-            ["EPRT |2|::1|5|\r\n", "EPRT |1|1.2.3|5|\r\n", "EPRT |1|1.2.3.4|0|\r\n", "EPRT |||5|\r\n", "EPRT |1|1.2.3.4|5"]
-        {
+        for text in [
+            "EPRT |2|::1|5|\r\n",
+            "EPRT |1|1.2.3|5|\r\n",
+            "EPRT |1|1.2.3.4|0|\r\n",
+            "EPRT |||5|\r\n",
+            "EPRT |1|1.2.3.4|5",
+        ] {
             assert_eq!(from_client(text.as_bytes(), V4), None, "{text}");
         }
     }

@@ -25,7 +25,7 @@ impl Ipvs {
     /// The entry of an ICMP error for a virtual address: the packet it quotes went from there to a client.
     pub(crate) fn arrive_error(&self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<Arrival> {
         let (inner, dialled, client) = quoted(bytes, headers)?;
-        let slot = self.table.from_client(inner.protocol, client, dialled).filter(|slot| self.lives(now, *slot))?;
+        let slot = self.table.by_client(inner.protocol, client, dialled).filter(|slot| self.lives(now, *slot))?;
         let entry = self.table.at(slot);
         Some(Arrival { slot, real: entry.real, forwarding: entry.forwarding })
     }
@@ -55,7 +55,7 @@ impl Ipvs {
         headers: &Headers,
     ) -> bool {
         let Some((inner, client, server)) = quoted(bytes, headers) else { return false };
-        let found = self.table.from_server(inner.protocol, server, client).filter(|slot| self.lives(now, *slot));
+        let found = self.table.by_server(inner.protocol, server, client).filter(|slot| self.lives(now, *slot));
         let Some(entry) = found.map(|slot| self.table.at(slot)) else { return false };
         if entry.forwarding != Forwarding::Masquerade {
             return false;

@@ -161,6 +161,6 @@ impl Ipvs {
     /// How much room a packet may need behind it: text that grows, or what a tunnel puts before it.
     pub(crate) fn room(&self, has_payload: bool) -> usize {
         let text = if has_payload && !self.ftp_ports.is_empty() { crate::ftp::MAX_TEXT } else { 0 };
-        if self.services.have_tunnels() { text.max(forward::OUTER_HEADER) } else { text }
+        if self.services.has_tunnels { text.max(forward::OUTER_HEADER) } else { text }
     }
 }

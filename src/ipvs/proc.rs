@@ -126,7 +126,7 @@ impl Ipvs {
             let state = entry.state.name();
             write!(out, "{:<3} {minutes:02}:{seconds:02}  {state:<11} ", upper_name(entry.protocol))?;
             let virtual_at = Shown(entry.virtual_at);
-            write!(out, "{:<18} {virtual_at:<18} {}\n", Shown(entry.client), Shown(entry.real))?;
+            writeln!(out, "{:<18} {virtual_at:<18} {}", Shown(entry.client), Shown(entry.real))?;
         }
         Ok(())
     }

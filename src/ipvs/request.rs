@@ -63,7 +63,7 @@ impl Ipvs {
             return Ok(None);
         }
         let (protocol, Some((client, dialled))) = (headers.protocol, ends(headers, bytes)) else { return Ok(None) };
-        let mut known = self.table.from_client(protocol, client, dialled);
+        let mut known = self.table.by_client(protocol, client, dialled);
         if let Some(slot) = known.filter(|slot| !self.lives(now, *slot)) {
             self.forget(now, slot, conntrack);
             known = None;
@@ -88,7 +88,7 @@ impl Ipvs {
                     return Ok(None);
                 }
                 let Some(service) = self.services.find(mark, protocol, dialled) else { return Ok(None) };
-                let answers = own && self.table.from_client(protocol, dialled, client).is_some();
+                let answers = own && self.table.by_client(protocol, dialled, client).is_some();
                 if client.port() == FTP_DATA_PORT || answers {
                     return Ok(None);
                 }
@@ -129,8 +129,7 @@ impl Ipvs {
         tracked: &Tracked,
     ) -> Result<(), Refused> {
         let entry = self.table.at_mut(slot);
-        let confirmed =
-            |id| conntrack.get(id).is_some_and(|connection| connection.status().has(Status::CONFIRMED));
+        let confirmed = |id| conntrack.get(id).is_some_and(|connection| connection.status().has(Status::CONFIRMED));
         let is_old = entry.tracked && tracked.connection.is_some_and(confirmed);
         entry.tracked &= is_old;
         if entry.controlled == 0 {
@@ -142,12 +141,7 @@ impl Ipvs {
     }
 
     /// Makes an entry for a new client of a service. `None` when the packet only looked like the service's.
-    fn schedule(
-        &mut self,
-        now: Instant,
-        conntrack: &mut Conntrack,
-        opening: &Opening,
-    ) -> Result<Option<u32>, Refused> {
+    fn schedule(&mut self, now: Instant, conntrack: &mut Conntrack, opening: &Opening) -> Result<Option<u32>, Refused> {
         let Opening { service, protocol, client, dialled } = *opening;
         let Some(config) = self.services.all.get(service).map(|service| &service.config) else { return Ok(None) };
         let (address, scheduler, one_packet) = (config.address, config.scheduler, config.one_packet);
@@ -159,7 +153,7 @@ impl Ipvs {
             return if address.port() == FTP_PORT { Ok(None) } else { Err(Refused::Unreachable) };
         }
         let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
-        let real = self.real_end(server, address, dialled);
+        let real = self.real_end(server, true, dialled);
         let beginning = Beginning {
             protocol,
             client,
@@ -203,7 +197,8 @@ impl Ipvs {
             Some(template) => (template, BalancedBy::Persistence(self.table.id(template))),
             None => {
                 let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
-                let config = self.services.servers.get(server as usize).map(|s| s.config).ok_or(Refused::Unreachable)?;
+                let config =
+                    self.services.servers.get(server as usize).map(|s| s.config).ok_or(Refused::Unreachable)?;
                 let real = SocketAddr::new(config.address, if own_port { config.port } else { 0 });
                 let beginning = Beginning {
                     protocol: kept_protocol,
@@ -224,12 +219,13 @@ impl Ipvs {
             }
         };
         self.touch(now, template);
+        // Of a persistent service other ports stay as they are; a firewall mark's are all others.
         let server = self.table.at(template).server;
         let beginning = Beginning {
             protocol,
             client,
             virtual_at: dialled,
-            real: self.real_end(server, address, dialled),
+            real: self.real_end(server, address.port() == dialled.port(), dialled),
             server,
             is_template: false,
             is_waiting: false,
@@ -258,34 +254,20 @@ impl Ipvs {
         Some(slot)
     }
 
-    /// Where a real server takes what a client dialled.
-    fn real_end(&self, server: u32, address: ServiceAddress, dialled: SocketAddr) -> SocketAddr {
+    /// Where a real server takes what a client dialled: `own_port`, at the port it is configured with, if it is with one.
+    fn real_end(&self, server: u32, own_port: bool, dialled: SocketAddr) -> SocketAddr {
         let config = self.services.servers.get(server as usize).map(|server| server.config);
         let Some(config) = config else { return dialled };
-        // A persistent service answers for other ports as well: these stay as they are.
-        let own = address.port() == dialled.port() || matches!(address, ServiceAddress::Mark { .. });
-        SocketAddr::new(config.address, if own && config.port != 0 { config.port } else { dialled.port() })
+        SocketAddr::new(config.address, if own_port && config.port != 0 { config.port } else { dialled.port() })
     }
 
     /// Makes an entry, if need be in the place of one whose time is over.
-    fn begin_in_time(
-        &mut self,
-        now: Instant,
-        conntrack: &mut Conntrack,
-        beginning: Beginning,
-    ) -> Result<u32, Refused> {
+    fn begin_in_time(&mut self, now: Instant, conntrack: &mut Conntrack, beginning: Beginning) -> Result<u32, Refused> {
         self.handle_timeout(now, conntrack);
         self.begin(now, beginning).ok_or(Refused::Dropped(DropReason::EntriesFull))
     }
 
-    fn tell(
-        &self,
-        now: Instant,
-        conntrack: &mut Conntrack,
-        slot: u32,
-        service: ServiceAddress,
-        by: BalancedBy,
-    ) {
+    fn tell(&self, now: Instant, conntrack: &mut Conntrack, slot: u32, service: ServiceAddress, by: BalancedBy) {
         let entry = self.table.at(slot);
         let event = Event::Balanced {
             entry: self.table.id(slot),

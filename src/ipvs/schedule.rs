@@ -20,7 +20,10 @@ pub(super) enum Choice {
     /// Of all servers the first without active connections, else the one with the shortest expected delay.
     NeverQueue,
     /// A server for each of 256 hashes.
-    Hashed { by: HashedBy, table: Box<[Option<usize>; BUCKETS]> },
+    Hashed {
+        by: HashedBy,
+        table: Box<[Option<usize>; BUCKETS]>,
+    },
 }
 
 /// What makes a server the busier one.
@@ -286,7 +289,10 @@ mod tests {
         let first = services.choose(0, client(7), VIRTUAL);
         assert!((0..99).all(|_| services.choose(0, client(7), VIRTUAL) == first));
         // By destination everything for one address goes to one server.
-        assert_eq!(shares(Scheduler::DestinationHashing, &[1, 1, 1], 500).iter().filter(|taken| **taken > 0).count(), 1);
+        assert_eq!(
+            shares(Scheduler::DestinationHashing, &[1, 1, 1], 500).iter().filter(|taken| **taken > 0).count(),
+            1
+        );
     }
 
     #[test]

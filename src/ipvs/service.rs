@@ -127,6 +127,8 @@ pub(super) struct Services {
     /// Whether there is an FTP service, and one for every port, per family.
     has_ftp: [bool; 2],
     has_catch_all: [bool; 2],
+    /// Whether packets may get an outer header.
+    pub(super) has_tunnels: bool,
 }
 
 const fn index(family: Family) -> usize {
@@ -157,7 +159,9 @@ impl Services {
         by_address.sort_unstable();
         // Of two services with one address the first counts.
         by_address.dedup_by_key(|(address, _)| *address);
-        Self { all: all.into(), servers: servers.into(), by_address: by_address.into(), has_ftp, has_catch_all }
+        let has_tunnels = servers.iter().any(|server| server.config.forwarding == Forwarding::Tunnel);
+        let (all, servers, by_address) = (all.into(), servers.into(), by_address.into());
+        Self { all, servers, by_address, has_ftp, has_catch_all, has_tunnels }
     }
 
     /// The service that answers for a packet: by its mark; by address and port; a port that may be a data connection's
@@ -190,11 +194,6 @@ impl Services {
                 && config.address.port() == FTP_PORT
                 && config.servers.iter().any(|server| server.forwarding == Forwarding::Masquerade)
         })
-    }
-
-    /// Whether packets may get an outer header.
-    pub(super) fn have_tunnels(&self) -> bool {
-        self.servers.iter().any(|server| server.config.forwarding == Forwarding::Tunnel)
     }
 
     /// A server for a packet from `source` to `at`, as the service's scheduler chooses; its number among all.

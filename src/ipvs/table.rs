@@ -159,7 +159,7 @@ impl Table {
     }
 
     /// The entry of a packet from a client; one that waits for a client of unknown port comes second.
-    pub(super) fn from_client(&self, protocol: Protocol, client: SocketAddr, dialled: SocketAddr) -> Option<u32> {
+    pub(super) fn by_client(&self, protocol: Protocol, client: SocketAddr, dialled: SocketAddr) -> Option<u32> {
         let known = |client: SocketAddr| {
             let found = self.find(Index::Client, protocol, client, dialled)?;
             (self.at(found).is_waiting == (client.port() == 0)).then_some(found)
@@ -173,7 +173,7 @@ impl Table {
     }
 
     /// The entry of a packet from a real server.
-    pub(super) fn from_server(&self, protocol: Protocol, server: SocketAddr, client: SocketAddr) -> Option<u32> {
+    pub(super) fn by_server(&self, protocol: Protocol, server: SocketAddr, client: SocketAddr) -> Option<u32> {
         self.find(Index::Server, protocol, client, server)
     }
 

@@ -42,8 +42,8 @@ impl Ipvs {
         let source = core::net::SocketAddr::new(original.source(), original.source_port());
         let destination = core::net::SocketAddr::new(original.destination(), original.destination_port());
         let protocol = original.protocol();
-        let from_server = self.table.from_server(protocol, source, destination).map(|slot| (slot, true));
-        let found = from_server.or_else(|| Some((self.table.from_client(protocol, source, destination)?, false)));
+        let from_server = self.table.by_server(protocol, source, destination).map(|slot| (slot, true));
+        let found = from_server.or_else(|| Some((self.table.by_client(protocol, source, destination)?, false)));
         if let Some((slot, output)) = found.filter(|(slot, _)| self.lives(now, *slot)) {
             let entry = self.table.at(slot);
             if entry.forwarding == Forwarding::Masquerade {

@@ -67,6 +67,7 @@ impl<'b> Packet<'b> {
 
     /// Puts a header before the packet: where there is room before it, else by moving the packet into the room behind
     /// it. False when there is neither.
+    #[cfg(feature = "alloc")]
     pub(crate) fn prepend(&mut self, header: &[u8]) -> bool {
         let len = header.len();
         if self.start >= len {

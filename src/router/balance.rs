@@ -85,14 +85,11 @@ impl Router {
         } else {
             ipvs.forward(*now, arrival, &mut self.conntrack, tracked, (packet, headers), self.checksum)?;
         }
-        let (interface, next_hop) = match destination {
-            Destination::Via { interface, next_hop } => (interface, next_hop),
+        let Destination::Via { interface, next_hop } = destination else {
             // The real server is this machine.
-            _ => {
-                self.translate(Hook::Input, Side::Source, transit, None)?;
-                self.finish(transit)?;
-                return Ok(Verdict::Local);
-            }
+            self.translate(Hook::Input, Side::Source, transit, None)?;
+            self.finish(transit)?;
+            return Ok(Verdict::Local);
         };
         if arrival.forwarding == Forwarding::Tunnel {
             return self.send_through_tunnel(transit, arrival);

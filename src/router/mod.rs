@@ -266,9 +266,7 @@ impl Router {
 fn tracked_families(ipvs: Option<&Ipvs>, rules: [&Ruleset; 2], helped: bool) -> [bool; 2] {
     let families = [Family::V4, Family::V6];
     let Some(ipvs) = ipvs else { return [true; 2] };
-    families.map(|family| {
-        helped || ipvs.wants_tracking(family) || rules[family_index(family)].wants_tracking()
-    })
+    families.map(|family| helped || ipvs.wants_tracking(family) || rules[family_index(family)].wants_tracking())
 }
 
 const fn family_index(family: Family) -> usize {

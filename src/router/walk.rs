@@ -485,7 +485,12 @@ impl Router {
 
     /// A table whose verdict is pass or drop.
     #[inline]
-    pub(super) fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    pub(super) fn filter(
+        &mut self,
+        table: TableName,
+        hook: Hook,
+        transit: &mut Transit<'_, '_>,
+    ) -> Result<(), Refusal> {
         let rules = &self.rules[family_index(transit.headers.family)];
         if !rules.asks_at(table, hook) {
             return Ok(());
