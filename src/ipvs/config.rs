@@ -374,3 +374,27 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_as_much_of_its_address_as_counts() {
+        let client =
+            |prefix, address: &str| Persistence { timeout: Duration::ZERO, prefix }.client(address.parse().unwrap());
+        let text = |address: &str| address.parse::<IpAddr>().unwrap();
+        assert_eq!(client(24, "198.51.100.7"), text("198.51.100.0"));
+        assert_eq!(client(32, "198.51.100.7"), text("198.51.100.7"));
+        assert_eq!(client(0, "198.51.100.7"), text("0.0.0.0"));
+        assert_eq!(client(64, "2001:db8:7:8:9::a"), text("2001:db8:7:8::"));
+        assert_eq!(client(128, "2001:db8::a"), text("2001:db8::a"));
+    }
+
+    #[test]
+    fn every_scheduler_has_its_name() {
+        for scheduler in Scheduler::ALL_FOR_TESTS {
+            assert_eq!(Scheduler::from_name(scheduler.name()), Some(scheduler));
+        }
+    }
+}

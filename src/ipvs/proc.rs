@@ -190,3 +190,54 @@ fn write_hex(address: IpAddr, out: &mut impl Write) -> fmt::Result {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvs::{Config, Forwarding, Scheduler, ServerConfig};
+    use alloc::string::String;
+    use core::time::Duration;
+
+    /// Lines as Linux 6.1 printed them (recordings), and as ipvsadm lists the same.
+    #[test]
+    fn services_of_every_kind() {
+        let tcp = |text: &str| ServiceAddress::tcp(text.parse().unwrap());
+        let mut config = Config::default();
+        let server = ServerConfig::new([10, 77, 1, 13].into(), 21, Forwarding::Masquerade).weighing(2);
+        config
+            .services
+            .push(ServiceConfig::new(tcp("203.0.113.21:21"), Scheduler::WeightedRoundRobin).with_server(server));
+        let server = ServerConfig::new("fd77:1::12".parse().unwrap(), 21, Forwarding::Tunnel);
+        let kept = Duration::from_secs(300);
+        let service = ServiceConfig::new(tcp("[2001:db8:1::21]:21"), Scheduler::RoundRobin).persistent(kept);
+        config.services.push(service.with_server(server));
+        let mut service = ServiceConfig::new(ServiceAddress::mark(21), Scheduler::LeastConnection).persistent(kept);
+        service.persistence = service.persistence.map(|persistence| Persistence { prefix: 24, ..persistence });
+        config.services.push(service);
+        let mut datagrams =
+            ServiceConfig::new(ServiceAddress::udp("203.0.113.21:53".parse().unwrap()), Scheduler::NeverQueue);
+        datagrams.one_packet = true;
+        config.services.push(datagrams);
+        let ipvs = Ipvs::new(config, [1, 2]);
+        let (mut proc, mut list) = (String::new(), String::new());
+        ipvs.write_proc(&mut proc).unwrap();
+        ipvs.write_list(&mut list).unwrap();
+        let expected = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  \
+            -> RemoteAddress:Port Forward Weight ActiveConn InActConn\nTCP  CB007115:0015 wrr  \n  \
+            -> 0A4D010D:0015      Masq    2      0          0         \n\
+            TCP  [2001:0db8:0001:0000:0000:0000:0000:0021]:0015 rr persistent 75000 80000000\n  \
+            -> [fd77:0001:0000:0000:0000:0000:0000:0012]:0015      Tunnel  1      0          0         \n\
+            FWM  00000015 lc persistent 75000 FFFFFF00\nUDP  CB007115:0035 nq ops  \n";
+        assert_eq!(proc, expected);
+        let listed: alloc::vec::Vec<&str> = list.lines().skip(3).map(str::trim_end).collect();
+        let expected = [
+            "TCP  203.0.113.21:21 wrr",
+            "  -> 10.77.1.13:21                Masq    2      0          0",
+            "TCP  [2001:db8:1::21]:21 rr persistent 300",
+            "  -> [fd77:1::12]:21              Tunnel  1      0          0",
+            "FWM  21 lc persistent 300 mask 255.255.255.0",
+            "UDP  203.0.113.21:53 nq ops",
+        ];
+        assert_eq!(listed, expected);
+    }
+}

@@ -215,3 +215,86 @@ impl Services {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvs::Scheduler;
+    use alloc::vec;
+
+    fn services(addresses: &[ServiceAddress]) -> Services {
+        let services = addresses.iter().map(|address| ServiceConfig::new(*address, Scheduler::RoundRobin)).collect();
+        Services::new(&Config { services, ..Config::default() })
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn marks_come_first_and_every_port_last() {
+        let services = services(&[
+            ServiceAddress::tcp(at("203.0.113.21:0")),
+            ServiceAddress::tcp(at("203.0.113.21:80")),
+            ServiceAddress::mark(7),
+            ServiceAddress::Mark { mark: 8, ipv6: true },
+            ServiceAddress::udp(at("203.0.113.21:53")),
+        ]);
+        let tcp = |mark, port| services.find(mark, Protocol::TCP, SocketAddr::new([203, 0, 113, 21].into(), port));
+        assert_eq!((tcp(7, 80), tcp(9, 80), tcp(0, 81), tcp(0, 20)), (Some(2), Some(1), Some(0), Some(0)));
+        assert_eq!(services.find(0, Protocol::TCP, at("203.0.113.22:80")), None);
+        // A mark of the other family, and a port of the other protocol, are others.
+        assert_eq!(services.find(8, Protocol::UDP, at("203.0.113.21:80")), None);
+        assert_eq!(services.find(8, Protocol::UDP, at("[2001:db8::21]:80")), Some(3));
+        assert_eq!(services.find(0, Protocol::UDP, at("203.0.113.21:53")), Some(4));
+    }
+
+    #[test]
+    fn high_ports_may_be_those_of_ftp_data() {
+        let services = services(&[ServiceAddress::tcp(at("203.0.113.21:21"))]);
+        let found = |port| services.find(0, Protocol::TCP, SocketAddr::new([203, 0, 113, 21].into(), port)).is_some();
+        assert_eq!([20, 21, 22, 1023, 1024, 65535].map(found), [true, true, false, false, true, true]);
+        assert_eq!(services.find(0, Protocol::UDP, at("203.0.113.21:2000")), None);
+        assert_eq!(services.find(0, Protocol::TCP, at("203.0.113.22:2000")), None);
+    }
+
+    #[test]
+    fn thresholds_stop_and_let_in_again() {
+        let server = |lower, upper| {
+            let config = ServerConfig::new([10, 77, 1, 11].into(), 21, Forwarding::Masquerade).between(lower, upper);
+            let mut server = Server::new(config);
+            for _ in 0..4 {
+                server.bind(false);
+            }
+            server
+        };
+        let after_leaving = |mut server: Server| {
+            let states = (0..4).map(|_| {
+                server.unbind(false, false);
+                server.is_overloaded()
+            });
+            states.collect::<Vec<_>>()
+        };
+        // Below the lower threshold; without one, below three quarters of the upper.
+        assert_eq!(after_leaving(server(2, 4)), [true, true, false, false]);
+        assert_eq!(after_leaving(server(0, 4)), [true, false, false, false]);
+        assert!(!server(0, 0).is_overloaded() && !server(0, 5).is_overloaded());
+        // A client that stays is no connection.
+        let mut server = server(0, 5);
+        server.bind(true);
+        assert!(!server.is_overloaded());
+    }
+
+    #[test]
+    fn only_port_21_makes_linux_track() {
+        let masquerades = ServerConfig::new([10, 77, 1, 11].into(), 0, Forwarding::Masquerade);
+        let routes = ServerConfig::new([10, 77, 1, 11].into(), 0, Forwarding::Route);
+        let wants = |address, server| {
+            let service = ServiceConfig::new(address, Scheduler::RoundRobin).with_server(server);
+            Services::new(&Config { services: vec![service], ..Config::default() }).want_tracking(Family::V4)
+        };
+        let ftp = ServiceAddress::tcp(at("203.0.113.21:21"));
+        assert!(wants(ftp, masquerades) && !wants(ftp, routes) && !wants(ServiceAddress::mark(21), masquerades));
+        assert!(!wants(ServiceAddress::tcp(at("[2001:db8::21]:21")), masquerades));
+    }
+}

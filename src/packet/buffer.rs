@@ -140,6 +140,20 @@ impl core::error::Error for ReplaceError {}
 mod tests {
     use super::*;
 
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_header_goes_before_the_packet() {
+        let mut buffer = *b"..packet....";
+        let mut packet = Packet::new(&mut buffer, 2..8).unwrap();
+        assert!(packet.prepend(b"a:"));
+        assert_eq!((packet.bytes(), packet.head_room(), packet.tail_room()), (&b"a:packet"[..], 0, 4));
+        // Without room before it, it moves.
+        assert!(packet.prepend(b"to:"));
+        assert_eq!((packet.bytes(), packet.tail_room()), (&b"to:a:packet"[..], 1));
+        assert!(!packet.prepend(b"no"));
+        assert_eq!(packet.bytes(), b"to:a:packet");
+    }
+
     #[test]
     fn splice_moves_the_tail_both_ways() {
         let mut buffer = *b"..abcdef....";
