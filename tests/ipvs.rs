@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use common::*;
 use ftp_conntrack::config::{parse_ipvs_rules, parse_keepalived, parse_rules};
+use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::{BalancedBy, DropReason, Event};
 use ftp_conntrack::ipvs::{self, State};
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Headers, Packet};
 use ftp_conntrack::router::{Config, Interface, Route, Verdict};
+use proptest::prelude::*;
 
 const EXT: usize = 0;
 const INT: usize = 1;
@@ -454,4 +456,82 @@ fn the_tables_as_ipvsadm_lists_them() {
     assert_eq!(lines, expected);
     let line = "TCP 15:00  ESTABLISHED 198.51.100.7:40000 203.0.113.21:21    10.77.1.11:21\n";
     assert!(connections.contains(line), "{connections}");
+}
+
+/// What clients and servers may say at any time.
+const SAYINGS: [&str; 10] = [
+    "",
+    "PASV\r\n",
+    "EPSV\r\n",
+    "PORT 198,51,100,7,160,0\r\n",
+    "PORT 198,51,100,8,0,0\r\n",
+    "EPRT |1|198.51.100.7|40960|\r\n",
+    "227 Entering Passive Mode (10,77,1,11,78,52).\r\n",
+    "227 Entering Passive Mode (10,77,1,12,78,53).\r\n",
+    "229 Entering Extended Passive Mode (|||20020|)\r\n",
+    "227 (1,2,3",
+];
+
+fn any_segment() -> impl Strategy<Value = (bool, Vec<u8>)> {
+    let flags = prop::sample::select(vec![SYN, SYN | ACK, ACK, PSH_ACK, PSH_ACK, FIN | ACK, RST, 0]);
+    let dialled = prop::sample::select(vec![21u16, 21, 21, 20, 20020, 20021, 10_001, 80]);
+    let client = prop::sample::select(vec![40_000u16, 40_960, 40_001, 20]);
+    (any::<bool>(), 7u8..9, client, dialled, 11u8..13, flags, prop::sample::select(SAYINGS.to_vec())).prop_map(
+        |(comes, host, client, port, server, flags, text)| {
+            let client = format!("198.51.100.{host}:{client}");
+            let (from, to) = if comes {
+                (client, format!("203.0.113.21:{port}"))
+            } else {
+                (format!("10.77.1.{server}:{port}"), client)
+            };
+            (comes, tcp(&from, &to, flags, 1000, 2000, text))
+        },
+    )
+}
+
+proptest! {
+    /// Whatever comes in whatever order: what leaves is whole, servers have as many connections as there are entries for
+    /// them, and in the end nothing is left.
+    #[test]
+    fn counters_and_entries_agree(
+        steps in prop::collection::vec((any_segment(), prop::sample::select(vec![0u64, 0, 0, 1, 5, 61, 130])), 1..120),
+        by_mark in any::<bool>(),
+        stays in any::<bool>(),
+    ) {
+        let service = if by_mark { "-f 21" } else { "-t 203.0.113.21:21" };
+        let persistence = if stays { " -p 100" } else { "" };
+        let text = format!("-A {service} -s wlc{persistence}\n-a {service} -r 10.77.1.11 -m -x 5\n\
+                            -a {service} -r 10.77.1.12 -m -w 2\nipvsadm --set 200 60 60\n");
+        let (mut ipvs, _) = parse_ipvs_rules("ipvs.rules", &text).unwrap();
+        ipvs.ftp_ports.push(21);
+        ipvs.settings.entries = 12;
+        let mut config = director(DOCUMENTS, ipvs);
+        config.conntrack.limits = Limits::new(32, 4, 4);
+        config.fragments = 1;
+        let mut world = World::new(config);
+        for ((comes, packet), seconds) in steps {
+            let (verdict, bytes) = world.send(if comes { EXT } else { INT }, &packet);
+            if let Verdict::Forward { .. } = verdict {
+                let headers = Headers::find(&bytes).unwrap();
+                prop_assert!(headers.header_checksum_ok(&bytes) && headers.transport_checksum_ok(&bytes));
+            }
+            world.outbox.clear();
+            world.now = world.now + Duration::from_secs(seconds);
+            if seconds > 5 {
+                world.router.handle_timeout(world.now, &mut world.outbox);
+            }
+            let ipvs = world.router.ipvs().unwrap();
+            let counted: u32 = ipvs.servers(0).map(|server| server.active() + server.inactive() + server.persistent()).sum();
+            prop_assert_eq!(counted as usize, ipvs.len());
+            prop_assert!(ipvs.len() <= 12);
+        }
+        while let Some(at) = world.router.poll_at() {
+            world.now = world.now.max(at);
+            world.router.handle_timeout(world.now, &mut world.outbox);
+        }
+        prop_assert!(world.router.ipvs().unwrap().is_empty());
+        prop_assert!(world.router.conntrack().is_empty());
+        let idle = world.router.ipvs().unwrap().servers(0).all(|server| server.active() + server.persistent() == 0);
+        prop_assert!(idle);
+    }
 }

@@ -109,17 +109,12 @@ impl Ipvs {
         is_waiting: bool,
         (virtual_at, real): (SocketAddr, SocketAddr),
     ) -> Result<u32, DropReason> {
+        let server = self.table.at(control).server;
         let beginning = Beginning {
-            protocol: Protocol::TCP,
-            client,
-            virtual_at,
-            real,
-            server: self.table.at(control).server,
-            is_template: false,
             is_waiting,
             tracked: true,
-            one_packet: false,
             control: Some(control),
+            ..Beginning::new(Protocol::TCP, client, virtual_at, (real, server))
         };
         self.begin(now, beginning).ok_or(DropReason::EntriesFull)
     }

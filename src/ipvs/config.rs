@@ -328,8 +328,10 @@ pub struct TcpTimeouts {
     pub established: Duration,
     /// FIN_WAIT (`ipvsadm --set`).
     pub fin_wait: Duration,
-    /// A SYN was sent, seen from here: SYN_SENT and SYN_RECV.
-    pub syn: [Duration; 2],
+    /// SYN_SENT.
+    pub syn_sent: Duration,
+    /// SYN_RECV.
+    pub syn_received: Duration,
     /// TIME_WAIT.
     pub time_wait: Duration,
     /// CLOSE.
@@ -343,12 +345,13 @@ pub struct TcpTimeouts {
 }
 
 impl Default for TcpTimeouts {
-    /// The kernel's (section 9.11 of the description of its behaviour, seen in recordings).
+    /// The kernel's (`tcp_timeouts` of ip_vs; most of them seen in recordings).
     fn default() -> Self {
         Self {
             established: Duration::from_secs(900),
             fin_wait: Duration::from_secs(120),
-            syn: [Duration::from_secs(120), Duration::from_secs(60)],
+            syn_sent: Duration::from_secs(120),
+            syn_received: Duration::from_secs(60),
             time_wait: Duration::from_secs(120),
             close: Duration::from_secs(10),
             close_wait: Duration::from_secs(60),

@@ -30,6 +30,29 @@ pub(super) struct Beginning {
     pub(super) control: Option<u32>,
 }
 
+impl Beginning {
+    /// A connection that depends on nothing.
+    pub(super) const fn new(
+        protocol: Protocol,
+        client: SocketAddr,
+        virtual_at: SocketAddr,
+        (real, server): (SocketAddr, u32),
+    ) -> Self {
+        Self {
+            protocol,
+            client,
+            virtual_at,
+            real,
+            server,
+            is_template: false,
+            is_waiting: false,
+            tracked: false,
+            one_packet: false,
+            control: None,
+        }
+    }
+}
+
 impl Ipvs {
     /// When [`Ipvs::handle_timeout`] should be called next; it may then find nothing to do.
     pub fn poll_at(&self) -> Option<Instant> {

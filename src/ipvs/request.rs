@@ -10,7 +10,7 @@ use super::state::State;
 use crate::Instant;
 use crate::conntrack::{Conntrack, Status, Tracked};
 use crate::event::{BalancedBy, DropReason, Event};
-use crate::packet::{Family, Headers, Layer4, Protocol, TcpFlags};
+use crate::packet::{Headers, Layer4, Protocol, TcpFlags};
 
 /// A packet goes to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,35 @@ struct Opening {
     dialled: SocketAddr,
 }
 
+/// What a client's persistence is known by.
+struct Kept {
+    protocol: Protocol,
+    client: SocketAddr,
+    at: SocketAddr,
+    /// Whether it is for one port; else for all that the client dials.
+    by_port: bool,
+}
+
+impl Kept {
+    /// By the service's own port, unless it is FTP's: a client's data connections are to meet the same server. By the
+    /// firewall mark, whatever was dialled.
+    fn of(opening: &Opening, address: ServiceAddress, persistence: Persistence) -> Self {
+        let Opening { protocol, client, dialled, .. } = *opening;
+        let by_port = address.port() == dialled.port() && address.port() != FTP_PORT;
+        let client = SocketAddr::new(persistence.client(client.ip()), 0);
+        match address {
+            ServiceAddress::Mark { mark, .. } => {
+                let at = SocketAddr::new(mark_address(mark, address.family()), 0);
+                Self { protocol: Protocol(0), client, at, by_port: false }
+            }
+            ServiceAddress::Endpoint { .. } => {
+                let at = SocketAddr::new(dialled.ip(), if by_port { dialled.port() } else { 0 });
+                Self { protocol, client, at, by_port }
+            }
+        }
+    }
+}
+
 impl Ipvs {
     /// Finds the entry of a packet for this machine, or makes one, and lets the packet change its state. `None` when the
     /// packet is none of a service's. `own`: this machine itself sends it.
@@ -63,45 +92,59 @@ impl Ipvs {
             return Ok(None);
         }
         let (protocol, Some((client, dialled))) = (headers.protocol, ends(headers, bytes)) else { return Ok(None) };
-        let mut known = self.table.by_client(protocol, client, dialled);
-        if let Some(slot) = known.filter(|slot| !self.lives(now, *slot)) {
-            self.forget(now, slot, conntrack);
-            known = None;
-        }
-        if let Some(slot) = known
-            && self.begins_anew(slot, headers)
-        {
-            self.leave_to_another(now, slot, conntrack, tracked)?;
-            known = None;
-        }
+        let known = self.known(now, conntrack, tracked, headers, (client, dialled))?;
         let slot = match known {
             Some(slot) => slot,
             None => {
-                let may_begin = match headers.layer4 {
-                    Layer4::Tcp(segment) => {
-                        let flags = segment.flags;
-                        !flags.has(TcpFlags::RST) && (flags.has(TcpFlags::SYN) || self.settings.sloppy_tcp)
-                    }
-                    _ => true,
+                let may_begin = self.may_begin(headers) && client.port() != FTP_DATA_PORT;
+                let Some(service) = may_begin.then(|| self.services.find(mark, protocol, dialled)).flatten() else {
+                    return Ok(None);
                 };
-                if !may_begin {
+                if own && self.table.by_client(protocol, dialled, client).is_some() {
+                    // The answer of a real server on this machine.
                     return Ok(None);
                 }
-                let Some(service) = self.services.find(mark, protocol, dialled) else { return Ok(None) };
-                let answers = own && self.table.by_client(protocol, dialled, client).is_some();
-                if client.port() == FTP_DATA_PORT || answers {
-                    return Ok(None);
-                }
-                match self.schedule(now, conntrack, &Opening { service, protocol, client, dialled })? {
-                    Some(slot) => slot,
-                    None => return Ok(None),
-                }
+                let opening = Opening { service, protocol, client, dialled };
+                let Some(slot) = self.schedule(now, conntrack, &opening)? else { return Ok(None) };
+                slot
             }
         };
         self.note_packet(slot, false, headers);
         self.touch(now, slot);
         let entry = self.table.at(slot);
         Ok(Some(Arrival { slot, real: entry.real, forwarding: entry.forwarding }))
+    }
+
+    /// The entry of a packet from a client, unless its time is over or the packet begins another connection.
+    fn known(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        tracked: &Tracked,
+        headers: &Headers,
+        (client, dialled): (SocketAddr, SocketAddr),
+    ) -> Result<Option<u32>, Refused> {
+        let Some(slot) = self.table.by_client(headers.protocol, client, dialled) else { return Ok(None) };
+        if !self.lives(now, slot) {
+            self.forget(now, slot, conntrack);
+            return Ok(None);
+        }
+        if self.begins_anew(slot, headers) {
+            self.leave_to_another(now, slot, conntrack, tracked)?;
+            return Ok(None);
+        }
+        Ok(Some(slot))
+    }
+
+    /// Whether a packet may begin a connection: of TCP a SYN, also one that answers another.
+    fn may_begin(&self, headers: &Headers) -> bool {
+        match headers.layer4 {
+            Layer4::Tcp(segment) => {
+                let flags = segment.flags;
+                !flags.has(TcpFlags::RST) && (flags.has(TcpFlags::SYN) || self.settings.sloppy_tcp)
+            }
+            _ => true,
+        }
     }
 
     /// Whether a SYN begins another connection on an entry whose own is over. One that belongs to another entry stays.
@@ -154,18 +197,8 @@ impl Ipvs {
         }
         let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
         let real = self.real_end(server, true, dialled);
-        let beginning = Beginning {
-            protocol,
-            client,
-            virtual_at: dialled,
-            real,
-            server,
-            is_template: false,
-            is_waiting: false,
-            tracked: false,
-            one_packet: one_packet && protocol == Protocol::UDP,
-            control: None,
-        };
+        let one_packet = one_packet && protocol == Protocol::UDP;
+        let beginning = Beginning { one_packet, ..Beginning::new(protocol, client, dialled, (real, server)) };
         let slot = self.begin_in_time(now, conntrack, beginning)?;
         self.tell(now, conntrack, slot, address, BalancedBy::Scheduler(scheduler));
         Ok(Some(slot))
@@ -180,62 +213,43 @@ impl Ipvs {
         address: ServiceAddress,
         persistence: Persistence,
     ) -> Result<u32, Refused> {
-        let Opening { service, protocol, client, dialled } = *opening;
-        let own_port = address.port() == dialled.port() && address.port() != FTP_PORT && address.port() != 0;
-        let (kept_protocol, kept_at) = match address {
-            ServiceAddress::Mark { mark, .. } => {
-                let family = if client.is_ipv4() { Family::V4 } else { Family::V6 };
-                (Protocol(0), SocketAddr::new(mark_address(mark, family), 0))
-            }
-            ServiceAddress::Endpoint { .. } => {
-                (protocol, SocketAddr::new(dialled.ip(), if own_port { dialled.port() } else { 0 }))
-            }
-        };
-        let kept_client = SocketAddr::new(persistence.client(client.ip()), 0);
-        let known = self.usable_template(now, conntrack, self.table.template(kept_protocol, kept_client, kept_at));
-        let (template, by) = match known {
+        let Opening { protocol, client, dialled, .. } = *opening;
+        let kept = Kept::of(opening, address, persistence);
+        let known = self.table.template(kept.protocol, kept.client, kept.at);
+        let (template, by) = match self.usable_template(now, conntrack, known) {
             Some(template) => (template, BalancedBy::Persistence(self.table.id(template))),
-            None => {
-                let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
-                let config =
-                    self.services.servers.get(server as usize).map(|s| s.config).ok_or(Refused::Unreachable)?;
-                let real = SocketAddr::new(config.address, if own_port { config.port } else { 0 });
-                let beginning = Beginning {
-                    protocol: kept_protocol,
-                    client: kept_client,
-                    virtual_at: kept_at,
-                    real,
-                    server,
-                    is_template: true,
-                    is_waiting: false,
-                    tracked: false,
-                    one_packet: false,
-                    control: None,
-                };
-                let template = self.begin_in_time(now, conntrack, beginning)?;
-                self.table.at_mut(template).timeout = persistence.timeout;
-                let scheduler = self.services.all.get(service).map(|s| s.config.scheduler);
-                (template, BalancedBy::Scheduler(scheduler.unwrap_or(super::Scheduler::RoundRobin)))
-            }
+            None => self.begin_template(now, conntrack, opening, &kept, persistence)?,
         };
         self.touch(now, template);
         // Of a persistent service other ports stay as they are; a firewall mark's are all others.
         let server = self.table.at(template).server;
-        let beginning = Beginning {
-            protocol,
-            client,
-            virtual_at: dialled,
-            real: self.real_end(server, address.port() == dialled.port(), dialled),
-            server,
-            is_template: false,
-            is_waiting: false,
-            tracked: false,
-            one_packet: false,
-            control: Some(template),
-        };
+        let real = self.real_end(server, address.port() == dialled.port(), dialled);
+        let control = Some(template);
+        let beginning = Beginning { control, ..Beginning::new(protocol, client, dialled, (real, server)) };
         let slot = self.begin_in_time(now, conntrack, beginning)?;
         self.tell(now, conntrack, slot, address, by);
         Ok(slot)
+    }
+
+    /// Chooses the real server that a client is to stay with.
+    fn begin_template(
+        &mut self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        opening: &Opening,
+        kept: &Kept,
+        persistence: Persistence,
+    ) -> Result<(u32, BalancedBy), Refused> {
+        let Opening { service, client, dialled, .. } = *opening;
+        let scheduler = self.services.all.get(service).map(|s| s.config.scheduler).ok_or(Refused::Unreachable)?;
+        let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
+        let config = self.services.servers.get(server as usize).map(|s| s.config).ok_or(Refused::Unreachable)?;
+        let real = SocketAddr::new(config.address, if kept.by_port { config.port } else { 0 });
+        let beginning =
+            Beginning { is_template: true, ..Beginning::new(kept.protocol, kept.client, kept.at, (real, server)) };
+        let template = self.begin_in_time(now, conntrack, beginning)?;
+        self.table.at_mut(template).timeout = persistence.timeout;
+        Ok((template, BalancedBy::Scheduler(scheduler)))
     }
 
     /// A template that still counts.

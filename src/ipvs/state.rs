@@ -143,8 +143,8 @@ impl TcpTimeouts {
     pub(super) const fn of(&self, state: State) -> Duration {
         match state {
             ES => self.established,
-            SS => self.syn[0],
-            SR => self.syn[1],
+            SS => self.syn_sent,
+            SR => self.syn_received,
             FW => self.fin_wait,
             TW => self.time_wait,
             CL => self.close,
