@@ -444,6 +444,27 @@ fn errors_find_their_way() {
 }
 
 #[test]
+fn datagrams_get_the_checksum_they_came_without() {
+    let mut world = cluster("", "-A -u 203.0.113.21:53 -s rr\n-a -u 203.0.113.21:53 -r 10.77.1.11:5353 -m\n", false);
+    let datagram = |source: [u8; 4], destination: [u8; 4], ports: [u8; 4]| {
+        let mut bytes = vec![0x45, 0, 0, 32, 0, 1, 0x40, 0, 64, 17, 0, 0];
+        bytes.extend([source, destination, ports].concat());
+        bytes.extend([0, 12, 0, 0, b'a', b's', b'k', b'?']);
+        let mut bytes = finish(bytes);
+        bytes[26..28].fill(0);
+        bytes
+    };
+    let asked = world.forward(EXT, &datagram([198, 51, 100, 7], [203, 0, 113, 21], [156, 64, 0, 53]));
+    assert_eq!((&asked[16..20], &asked[22..24]), (&[10, 77, 1, 11][..], &[0x14, 0xe9][..]));
+    assert_ne!(asked[26..28], [0; 2]);
+    let answer = world.forward(INT, &datagram([10, 77, 1, 11], [198, 51, 100, 7], [0x14, 0xe9, 156, 64]));
+    assert_eq!((&answer[12..16], &answer[20..22]), (&[203, 0, 113, 21][..], &[0, 53][..]));
+    assert_ne!(answer[26..28], [0; 2]);
+    let line = "UDP C6336407 9C40 CB007115 0035 0A4D010B 14E9 UDP             300";
+    assert!(entries(&world).contains(line), "{}", entries(&world));
+}
+
+#[test]
 fn the_tables_as_ipvsadm_lists_them() {
     let mut world = cluster(DOCUMENTS, "-A -f 21 -s rr -p 300\n-a -f 21 -r 10.77.1.11 -m\n", false);
     Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL);

@@ -1,5 +1,5 @@
-//! Reads a router's own files, each as its own tool writes it: firewall rules, addresses, routes, kernel settings and
-//! modules, one by one or as a [`Directory`].
+//! Reads a router's own files, each as its own tool writes it: firewall rules, addresses, routes, virtual services, kernel
+//! settings and modules, one by one or as a [`Directory`].
 //!
 //! ```
 //! use ftp_conntrack::config::{parse_modules, parse_rules};

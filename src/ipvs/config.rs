@@ -304,7 +304,7 @@ pub struct Settings {
     /// in any case.
     pub conntrack: bool,
     /// What a SYN does on an entry whose connection is over (`conn_reuse_mode`): bit 0, it is scheduled anew after
-    /// TIME_WAIT; bit 1, after FIN_WAIT too where replies do not come through here; 0, it never is.
+    /// TIME_WAIT or a reset; bit 1, after FIN_WAIT too where replies do not come through here; 0, it never is.
     pub reuse_mode: u8,
     /// Whether any segment but a reset may begin a connection (`sloppy_tcp`).
     pub sloppy_tcp: bool,

@@ -56,7 +56,7 @@ impl Ipvs {
                 self.read_client(now, slot, conntrack, headers.payload(packet.bytes()))?;
             }
             let real = arrival.real;
-            headers.set_endpoint(packet.bytes_mut(), Side::Destination, real.ip(), real.port());
+            write_end(packet.bytes_mut(), headers, Side::Destination, real);
         }
         settle(self.table.at(slot), false, conntrack, tracked);
         Ok(())
@@ -85,7 +85,7 @@ impl Ipvs {
             }
         }
         let virtual_at = self.table.at(slot).virtual_at;
-        headers.set_endpoint(packet.bytes_mut(), Side::Source, virtual_at.ip(), virtual_at.port());
+        write_end(packet.bytes_mut(), headers, Side::Source, virtual_at);
         if answered == Answered::Rewritten {
             // Linux sums a rewritten packet when all is done.
             headers.fill_transport_checksum(packet.bytes_mut());
@@ -126,6 +126,16 @@ impl Ipvs {
             real_server: entry.real,
         };
         conntrack.events.push(now, event);
+    }
+}
+
+/// Writes one end of a packet. A datagram that came without a checksum gets one, unlike in NAT (seen on Linux 6.1).
+fn write_end(bytes: &mut [u8], headers: &Headers, side: Side, end: SocketAddr) {
+    let unsummed =
+        headers.layer4 == Layer4::Udp && bytes.get(headers.transport + 6..headers.transport + 8) == Some(&[0; 2]);
+    headers.set_endpoint(bytes, side, end.ip(), end.port());
+    if unsummed {
+        headers.fill_transport_checksum(bytes);
     }
 }
 

@@ -156,7 +156,7 @@ impl Ipvs {
         }
         let mode = self.settings.reuse_mode;
         match entry.state {
-            State::TimeWait => mode != 0,
+            State::TimeWait | State::Close => mode != 0,
             State::FinWait => mode & 2 != 0 && entry.one_way,
             _ => false,
         }
