@@ -394,6 +394,9 @@ fn direct_routing_and_tunnelling() {
     let (verdict, routed) = world.send(EXT, &syn("198.51.100.8:40000"));
     assert_eq!(verdict, Verdict::Forward { interface: INT, next_hop: [10, 77, 1, 11].into() });
     assert_eq!(routed[12..], syn("198.51.100.8:40000")[12..]);
+    // The real server answers itself. Through here it cannot: it would come from this machine's own address.
+    let answer = tcp(VIRTUAL, "198.51.100.8:40000", SYN | ACK, 5, 1001, "");
+    assert_eq!(world.send(INT, &answer).0, Verdict::Drop(DropReason::NotForwardable));
     // Nobody reads what they say: the 227 does not come through here. The mark leads the data connection.
     let (verdict, _) = world.send(EXT, &tcp("198.51.100.8:40001", "203.0.113.21:10007", SYN, 1, 0, ""));
     assert_eq!(verdict, Verdict::Forward { interface: INT, next_hop: [10, 77, 1, 11].into() });
@@ -420,7 +423,7 @@ fn errors_find_their_way() {
         bytes.extend(source);
         bytes.extend(destination);
         bytes.extend([3, 1, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(&quoted[..28]);
+        bytes.extend(quoted);
         bytes[3] = bytes.len() as u8;
         for range in [0..20, 20..bytes.len()] {
             let sum = ftp_conntrack::packet::checksum::sum(&bytes[range.clone()], 0);
@@ -437,6 +440,10 @@ fn errors_find_their_way() {
         (&error[12..16], &error[16..20], &error[40..44]),
         (&[192, 0, 2, 33][..], &[10, 77, 1, 13][..], &[10, 77, 1, 13][..])
     );
+    // What it quotes keeps its checksum, as Linux leaves it.
+    let sent = world.forward(INT, &control.far.packet(ACK, ""));
+    let whole = unreachable([192, 0, 2, 33], [203, 0, 113, 21], &sent);
+    assert_eq!(world.forward(EXT, &whole)[48..], whole[48..]);
     // A real server cannot deliver what the client sent.
     let sent = world.forward(EXT, &control.near.packet(ACK, ""));
     let error = world.forward(INT, &unreachable([10, 77, 1, 13], [198, 51, 100, 7], &sent));

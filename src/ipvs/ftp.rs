@@ -158,10 +158,7 @@ fn read_extended(text: &[u8], family: Family, own: Option<IpAddr>) -> Option<(So
         _ => return None,
     };
     let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
-    let port = rest.get(..digits)?.iter().fold(0u16, |port, digit| {
-        let digit = u16::from(digit - b'0');
-        port.wrapping_mul(10).wrapping_add(digit)
-    });
+    let port: u16 = core::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()?;
     let (&end, behind) = rest.get(digits..)?.split_first()?;
     (end == delimiter && port != 0).then_some((SocketAddr::new(address, port), behind))
 }
@@ -216,6 +213,7 @@ mod tests {
         assert_eq!(from_client(b"EPRT  |1|010.0.0.5|1025|\r\n", V4), at("10.0.0.5:1025"));
         assert_eq!(from_client(b"eprt !2!2001:db8::5!1025!", Family::V6), at("[2001:db8::5]:1025"));
         for text in [
+            "EPRT |1|1.2.3.4|123456|\r\n",
             "EPRT |2|::1|5|\r\n",
             "EPRT |1|1.2.3|5|\r\n",
             "EPRT |1|1.2.3.4|0|\r\n",

@@ -66,12 +66,19 @@ impl Ipvs {
     }
 }
 
-/// Writes an end into the quoted packet at one side, and its address into the error at the other.
+/// Writes an end into the quoted packet at one side, and its address into the error at the other. The quoted transport
+/// header keeps its checksum, which so no longer fits (seen on Linux 6.1).
 fn rewrite(bytes: &mut [u8], headers: &Headers, (inside, outside): (Side, Side), end: SocketAddr) {
     if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
         && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
     {
+        let kept = inner.transport_checksum_at().and_then(|at| Some((at, *quoted.get(at..)?.first_chunk::<2>()?)));
         inner.set_endpoint(quoted, inside, end.ip(), end.port());
+        if let Some((at, sum)) = kept
+            && let Some(place) = quoted.get_mut(at..at + 2)
+        {
+            place.copy_from_slice(&sum);
+        }
     }
     headers.set_address(bytes, outside, end.ip());
     headers.fill_transport_checksum(bytes);

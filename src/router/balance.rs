@@ -53,6 +53,13 @@ impl Router {
         }
     }
 
+    /// Whether a packet that arrived bears an address of this machine: real servers that have the virtual address too must
+    /// not answer through here. Linux drops it as from nobody, of IPv4.
+    #[inline]
+    pub(super) fn comes_from_own_address(&self, source: IpAddr) -> bool {
+        self.ipvs.is_some() && source.is_ipv4() && self.network.is_local(source)
+    }
+
     /// A packet from a real server gets its virtual address.
     pub(super) fn answer_for_service(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let (Some(ipvs), false) = (&mut self.ipvs, transit.balanced) else { return Ok(()) };

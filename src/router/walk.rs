@@ -258,7 +258,7 @@ impl Router {
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
         let (source, destination) = (transit.headers.source(bytes), transit.headers.destination(bytes));
-        if self.network.is_martian(source, destination) {
+        if self.network.is_martian(source, destination) || self.comes_from_own_address(source) {
             return Err(DropReason::NotForwardable.into());
         }
         let resolved = self.network.resolve(destination);
