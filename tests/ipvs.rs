@@ -451,6 +451,24 @@ fn errors_find_their_way() {
 }
 
 #[test]
+fn what_the_tracker_does_not_understand_it_looks_at_again() {
+    let mut world = cluster("*nat\nCOMMIT\n", BY_PORT, true);
+    let (verdict, _) = world.send(EXT, &tcp("198.51.100.7:40000", VIRTUAL, SYN, 1000, 0, ""));
+    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    // An acknowledgement of nothing has no place in the connection. As it leaves it looks like the middle of another, to
+    // the real server itself, whose ends are taken: it gets another port (seen on Linux 6.1).
+    let stray = world.forward(EXT, &tcp("198.51.100.7:40000", VIRTUAL, ACK, 1001, 0, ""));
+    let (from, to) = ends(&stray);
+    assert_eq!(to, "10.77.1.13:21".parse().unwrap());
+    assert!(from.ip().to_string() == "198.51.100.7" && from.port() != 40000, "{from}");
+    assert!(
+        world.table().contains("src=198.51.100.7 dst=10.77.1.13 sport=40000 dport=21 [UNREPLIED]"),
+        "{}",
+        world.table()
+    );
+}
+
+#[test]
 fn datagrams_get_the_checksum_they_came_without() {
     let mut world = cluster("", "-A -u 203.0.113.21:53 -s rr\n-a -u 203.0.113.21:53 -r 10.77.1.11:5353 -m\n", false);
     let datagram = |source: [u8; 4], destination: [u8; 4], ports: [u8; 4]| {

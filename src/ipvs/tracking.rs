@@ -12,12 +12,14 @@ use crate::packet::{Protocol, Side};
 ///
 /// The reply tuple changes without the bits that say so of NAT: the tracker translates nothing.
 pub(super) fn settle(entry: &Entry, output: bool, conntrack: &mut Conntrack, tracked: &mut Tracked) {
-    let Some(id) = tracked.connection else { return };
     if !entry.tracked {
-        conntrack.discard(id);
+        if let Some(id) = tracked.connection {
+            conntrack.discard(id);
+        }
         *tracked = Tracked::UNTRACKED;
         return;
     }
+    let Some(id) = tracked.connection else { return };
     let unconfirmed = conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED));
     let may_change = unconfirmed && !tracked.is_error && tracked.direction == Direction::Original;
     if may_change && entry.forwarding == Forwarding::Masquerade {

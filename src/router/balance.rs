@@ -6,6 +6,7 @@ use super::answer::Refusal;
 use super::interfaces::Destination;
 use super::walk::Transit;
 use super::{Router, Verdict};
+use crate::conntrack::{PacketState, Tracked};
 use crate::event::DropReason;
 use crate::ipvs::{Answered, Arrival, Forwarding, Refused, encapsulate};
 use crate::netfilter::{Hook, TableName};
@@ -102,6 +103,11 @@ impl Router {
             return self.send_through_tunnel(transit, arrival);
         }
         transit.out_interface = Some(interface);
+        if matches!(transit.tracked.state, PacketState::Invalid(_)) {
+            // What the tracker made nothing of as it arrived, it looks at again as it leaves for the real server.
+            transit.probe = self.conntrack.probe(transit.packet.bytes(), &transit.headers, 0);
+            self.track(Hook::Output, transit)?;
+        }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
         self.translate(Hook::Output, Side::Destination, transit, None)?;
         self.filter(TableName::Filter, Hook::Output, transit)?;
@@ -148,7 +154,7 @@ impl Router {
         let ends = (source, arrival.real);
         let outer = encapsulate(transit.packet, &transit.headers, ends, identification).ok_or(DropReason::TooBig)?;
         transit.headers = outer;
-        transit.tracked = crate::conntrack::Tracked::UNTRACKED;
+        transit.tracked = Tracked::UNTRACKED;
         transit.probe = self.conntrack.probe(transit.packet.bytes(), &transit.headers, 0);
         self.send_own(transit, None)
     }

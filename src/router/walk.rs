@@ -417,7 +417,7 @@ impl Router {
     }
 
     /// Table raw, then the tracker.
-    fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    pub(super) fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let mut tracking = Tracking::default();
         let rules = &self.rules[family_index(transit.headers.family)];
         let begins = !rules.only_begins(TableName::Raw, hook) || self.may_begin(transit);
