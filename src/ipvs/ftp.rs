@@ -105,7 +105,7 @@ struct Numbers<'t> {
 }
 
 impl<'t> Numbers<'t> {
-    /// Reads six numbers, each modulo 256, with commas between. A digit begins them; else they stand behind the first
+    /// Reads six numbers up to 255 with commas between. A digit begins them; else they stand behind the first
     /// `skip`.
     fn read(text: &'t [u8], skip: u8) -> Option<Self> {
         let first = text.iter().position(|byte| *byte == skip || byte.is_ascii_digit())?;
@@ -119,7 +119,7 @@ impl<'t> Numbers<'t> {
             match byte {
                 b'0'..=b'9' => {
                     let number = numbers.get_mut(commas)?;
-                    *number = number.wrapping_mul(10).wrapping_add(byte - b'0');
+                    *number = number.checked_mul(10)?.checked_add(byte - b'0')?;
                 }
                 b',' if commas < 5 => commas += 1,
                 _ if commas < 5 => return None,
@@ -202,11 +202,18 @@ mod tests {
 
     #[test]
     fn what_a_client_announces() {
-        for text in ["PORT 10,0,0,5,4,1\r\n", "port10,0,0,5,4,1 ", "PORT   10,0,0,5,4,1,", "PORT 266,0,0,261,4,1\n"] {
+        for text in ["PORT 10,0,0,5,4,1\r\n", "port10,0,0,5,4,1 ", "PORT   10,0,0,5,4,1,", "PORT 010,000,0,5,4,001\n"] {
             assert_eq!(from_client(text.as_bytes(), V4), at("10.0.0.5:1025"), "{text}");
         }
         assert_eq!(from_client(b"PORT 10,0,0,5,0,0\r\n", V4), at("10.0.0.5:0"));
-        for text in ["PORT 10,0,0,5,4,1", "PORT 10,0,0,5,4\r\n", "XPORT 1,2,3,4,5,6\r\n", "POR", "PORT "] {
+        for text in [
+            "PORT 10,0,0,5,4,1",
+            "PORT 10,0,0,5,4\r\n",
+            "PORT 256,0,0,5,4,1\r\n",
+            "XPORT 1,2,3,4,5,6\r\n",
+            "POR",
+            "PORT ",
+        ] {
             assert_eq!(from_client(text.as_bytes(), V4), None, "{text}");
         }
         assert_eq!(from_client(b"PORT 10,0,0,5,4,1\r\n", Family::V6), None);
