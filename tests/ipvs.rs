@@ -451,6 +451,17 @@ fn errors_find_their_way() {
 }
 
 #[test]
+fn what_is_too_long_for_a_tunnel_is_told() {
+    let mut world = cluster(DOCUMENTS, "-A -f 21 -s rr -p 300\n-a -f 21 -r 10.77.1.12 -i\n", false);
+    let segment = |len| tcp("198.51.100.7:40000", VIRTUAL, SYN, 1000, 0, &"y".repeat(len));
+    assert!(matches!(world.send(EXT, &segment(1440)).0, Verdict::Forward { .. }));
+    assert_eq!(world.send(EXT, &segment(1441)).0, Verdict::Drop(DropReason::TooBig));
+    let told: Vec<Vec<u8>> = world.outbox.iter().map(|packet| packet.bytes.to_vec()).collect();
+    // 1480 bytes fit; what is quoted has passed one hop already, as Linux has it.
+    assert_eq!((&told[0][20..22], &told[0][26..28], told[0][28 + 8]), (&[3, 4][..], &[0x05, 0xc8][..], 63));
+}
+
+#[test]
 fn what_the_tracker_does_not_understand_it_looks_at_again() {
     let mut world = cluster("*nat\nCOMMIT\n", BY_PORT, true);
     let (verdict, _) = world.send(EXT, &tcp("198.51.100.7:40000", VIRTUAL, SYN, 1000, 0, ""));

@@ -115,7 +115,7 @@ impl Router {
         Ok(Verdict::Forward { interface, next_hop })
     }
 
-    /// Looks whether a packet can go to its real server, and takes one from its time to live.
+    /// Takes one from a packet's time to live, and looks whether it can go to its real server.
     fn pass_on(
         &self,
         transit: &mut Transit<'_, '_>,
@@ -133,13 +133,14 @@ impl Router {
         if arrived && transit.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }
+        if arrived {
+            transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
+        }
+        let bytes = transit.packet.bytes();
         let outer = if arrival.forwarding == Forwarding::Tunnel { outer_header(arrival.real.ip()) } else { 0 };
         let mtu = self.mtu(interface).saturating_sub(outer);
         if bytes.len() > mtu && (family == Family::V6 || must_not_be_cut(bytes)) {
             return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
-        }
-        if arrived {
-            transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
         }
         Ok(())
     }
