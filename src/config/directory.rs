@@ -110,7 +110,8 @@ impl Directory {
             }
         };
         self.warnings.extend(warnings);
-        Ok(Some(config))
+        // A keepalived without virtual servers moves addresses and balances nothing.
+        Ok((self.has_ipvs_rules || !config.services.is_empty()).then_some(config))
     }
 
     fn rules(&mut self, path: &Path, name: &str, family: Family) -> Result<Option<Ruleset>, Error> {

@@ -265,7 +265,7 @@ impl Router {
 /// tell, and everything is.
 fn tracked_families(ipvs: Option<&Ipvs>, rules: [&Ruleset; 2], helped: bool) -> [bool; 2] {
     let families = [Family::V4, Family::V6];
-    let Some(ipvs) = ipvs else { return [true; 2] };
+    let Some(ipvs) = ipvs.filter(|ipvs| ipvs.services().next().is_some()) else { return [true; 2] };
     families.map(|family| helped || ipvs.wants_tracking(family) || rules[family_index(family)].wants_tracking())
 }
 
