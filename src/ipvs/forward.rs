@@ -200,3 +200,52 @@ pub(crate) fn encapsulate(
     }
     Headers::find(packet.bytes()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// An IPv6 packet without payload, with traffic class 0xb8 and hop limit 63.
+    fn inner() -> Vec<u8> {
+        let mut bytes = Vec::from([0x6b, 0x80, 0, 0, 0, 0, 59, 63]);
+        bytes.extend([0x20; 32]);
+        bytes
+    }
+
+    fn outer(inner: &[u8], source: &str, real: &str) -> Vec<u8> {
+        let mut buffer = [inner, &[0; OUTER_HEADER]].concat();
+        let mut packet = Packet::new(&mut buffer, 0..inner.len()).unwrap();
+        let headers = Headers::find(packet.bytes()).unwrap();
+        let ends = (source.parse().unwrap(), SocketAddr::new(real.parse().unwrap(), 21));
+        let found = encapsulate(&mut packet, &headers, ends, 0x1234).unwrap();
+        assert_eq!(Headers::find(packet.bytes()).unwrap(), found);
+        assert!(packet.bytes().ends_with(inner));
+        packet.bytes().to_vec()
+    }
+
+    #[test]
+    fn outer_headers_of_both_families() {
+        let bytes = outer(&inner(), "fd77:1::1", "fd77:1::11");
+        assert_eq!(bytes[..8], [0x6b, 0x80, 0, 0, 0, 40, 41, 63]);
+        assert_eq!((bytes[8..24].last(), bytes[24..40].last()), (Some(&1), Some(&0x11)));
+        // In IPv4 the packet may be cut, and so has an identification.
+        let bytes = outer(&inner(), "10.77.1.1", "10.77.1.11");
+        assert_eq!(bytes[..10], [0x45, 0xb8, 0, 60, 0x12, 0x34, 0, 0, 63, 41]);
+        assert!(Headers::find(&bytes).unwrap().header_checksum_ok(&bytes));
+    }
+
+    #[test]
+    fn without_room_there_is_no_outer_header() {
+        let mut bytes = inner();
+        let len = bytes.len();
+        let mut packet = Packet::new(&mut bytes, 0..len).unwrap();
+        let headers = Headers::find(packet.bytes()).unwrap();
+        let ends = ("fd77:1::1".parse().unwrap(), "[fd77:1::11]:21".parse().unwrap());
+        assert_eq!(encapsulate(&mut packet, &headers, ends, 1), None);
+        // Families have no outer header for each other's ends.
+        let ends = ("10.77.1.1".parse().unwrap(), "[fd77:1::11]:21".parse().unwrap());
+        assert_eq!(encapsulate(&mut packet, &headers, ends, 1), None);
+        assert_eq!(packet.bytes(), inner());
+    }
+}
