@@ -451,6 +451,21 @@ fn errors_find_their_way() {
 }
 
 #[test]
+fn a_real_server_on_the_director_itself() {
+    let text = "virtual_server 203.0.113.21 21 {\n lb_algo rr\n lb_kind NAT\n sorry_server 127.0.0.1 21\n}\n";
+    let (ipvs, warnings) = parse_keepalived("keepalived.conf", text).unwrap();
+    assert!(warnings.is_empty());
+    let mut world = World::new(director("", ipvs));
+    let syn = tcp("198.51.100.7:40000", VIRTUAL, SYN, 1000, 0, "");
+    // It is delivered as it came.
+    assert_eq!(world.send(EXT, &syn), (Verdict::Local, syn));
+    assert!(entries(&world).contains("TCP C6336407 9C40 CB007115 0015 7F000001 0015 SYN_RECV"), "{}", entries(&world));
+    let mut text = String::new();
+    world.router.ipvs().unwrap().write_proc(&mut text).unwrap();
+    assert!(text.contains("-> 7F000001:0015      Local   1      1          0"), "{text}");
+}
+
+#[test]
 fn what_is_too_long_for_a_tunnel_is_told() {
     let mut world = cluster(DOCUMENTS, "-A -f 21 -s rr -p 300\n-a -f 21 -r 10.77.1.12 -i\n", false);
     let segment = |len| tcp("198.51.100.7:40000", VIRTUAL, SYN, 1000, 0, &"y".repeat(len));
