@@ -452,17 +452,29 @@ fn errors_find_their_way() {
 
 #[test]
 fn a_real_server_on_the_director_itself() {
-    let text = "virtual_server 203.0.113.21 21 {\n lb_algo rr\n lb_kind NAT\n sorry_server 127.0.0.1 21\n}\n";
-    let (ipvs, warnings) = parse_keepalived("keepalived.conf", text).unwrap();
-    assert!(warnings.is_empty());
-    let mut world = World::new(director("", ipvs));
-    let syn = tcp("198.51.100.7:40000", VIRTUAL, SYN, 1000, 0, "");
-    // It is delivered as it came.
-    assert_eq!(world.send(EXT, &syn), (Verdict::Local, syn));
-    assert!(entries(&world).contains("TCP C6336407 9C40 CB007115 0015 7F000001 0015 SYN_RECV"), "{}", entries(&world));
-    let mut text = String::new();
-    world.router.ipvs().unwrap().write_proc(&mut text).unwrap();
-    assert!(text.contains("-> 7F000001:0015      Local   1      1          0"), "{text}");
+    let services = "-A -t 203.0.113.21:21 -s rr\n-a -t 203.0.113.21:21 -r 127.0.0.1:21 -m\n\
+                    -a -t 203.0.113.21:21 -r 10.77.1.1:21 -i\n-a -t 203.0.113.21:21 -r 10.77.1.1:2121 -m\n";
+    let mut world = cluster("", services, false);
+    let syn = |port: u16| tcp(&format!("198.51.100.7:{port}"), VIRTUAL, SYN, 1000, 0, "");
+    let (verdict, rewritten) = world.send(EXT, &syn(40_000));
+    assert_eq!((verdict, ends(&rewritten).1), (Verdict::Local, "10.77.1.1:2121".parse().unwrap()));
+    // What is not rewritten is delivered as it came.
+    assert_eq!(world.send(EXT, &syn(40_001)), (Verdict::Local, syn(40_001)));
+    assert_eq!(world.send(EXT, &syn(40_002)).0, Verdict::Drop(DropReason::NotForwardable));
+
+    // Its answers pass here: one gets the virtual address, one has it, and both are heard.
+    let mut answer = |from: &str, to: &str| {
+        let mut buffer = tcp(from, to, RST | ACK, 0, 1001, "");
+        let len = buffer.len();
+        buffer.resize(len + Packet::ROOM, 0);
+        let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
+        let verdict = world.router.output(world.now, &mut packet, &mut world.outbox);
+        assert!(matches!(verdict, Verdict::Forward { interface: EXT, .. }), "{verdict:?}");
+        assert_eq!(ends(packet.bytes()).0, VIRTUAL.parse().unwrap());
+    };
+    answer("10.77.1.1:2121", "198.51.100.7:40000");
+    answer(VIRTUAL, "198.51.100.7:40001");
+    assert_eq!(entries(&world).matches(" CLOSE ").count(), 2, "{}", entries(&world));
 }
 
 #[test]

@@ -217,9 +217,6 @@ pub enum Forwarding {
     Route,
     /// `-i`: in an outer IP packet; the real server answers itself.
     Tunnel,
-    /// Not at all: the real server is this machine. A [`Router`](crate::router::Router) sees it by the address, whatever
-    /// was said.
-    Local,
 }
 
 impl Forwarding {
@@ -229,7 +226,6 @@ impl Forwarding {
             Self::Masquerade => "Masq",
             Self::Route => "Route",
             Self::Tunnel => "Tunnel",
-            Self::Local => "Local",
         }
     }
 }

@@ -4,6 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::Ipvs;
 use super::config::Forwarding;
+use super::entry::Entry;
 use super::request::{Arrival, ends};
 use super::state::State;
 use super::tracking::settle;
@@ -62,7 +63,7 @@ impl Ipvs {
         Ok(())
     }
 
-    /// Gives a packet from a real server its virtual address, if it belongs to an entry that masquerades.
+    /// Gives a packet from a real server its virtual address, which it has already unless its entry masquerades.
     ///
     /// # Errors
     /// When the packet is to be dropped.
@@ -84,8 +85,10 @@ impl Ipvs {
                 answered = Answered::Rewritten;
             }
         }
-        let virtual_at = self.table.at(slot).virtual_at;
-        write_end(packet.bytes_mut(), headers, Side::Source, virtual_at);
+        let Entry { forwarding, virtual_at, .. } = *self.table.at(slot);
+        if forwarding == Forwarding::Masquerade {
+            write_end(packet.bytes_mut(), headers, Side::Source, virtual_at);
+        }
         if answered == Answered::Rewritten {
             // Linux sums a rewritten packet when all is done.
             headers.fill_transport_checksum(packet.bytes_mut());
@@ -101,7 +104,7 @@ impl Ipvs {
         Ok(answered)
     }
 
-    /// The masquerading entry of a packet from a real server.
+    /// The entry of a packet from a real server.
     fn answered(&mut self, now: Instant, conntrack: &mut Conntrack, bytes: &[u8], headers: &Headers) -> Option<u32> {
         if !matches!(headers.layer4, Layer4::Tcp(_) | Layer4::Udp) {
             return None;
@@ -112,7 +115,7 @@ impl Ipvs {
             self.forget(now, slot, conntrack);
             return None;
         }
-        (self.table.at(slot).forwarding == Forwarding::Masquerade).then_some(slot)
+        Some(slot)
     }
 
     /// A data connection that was announced comes.

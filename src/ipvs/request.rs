@@ -22,6 +22,13 @@ pub(crate) struct Arrival {
     pub(crate) forwarding: Forwarding,
 }
 
+impl Arrival {
+    /// Whether the packet gets the real server's address.
+    pub(crate) const fn rewrites(&self) -> bool {
+        matches!(self.forwarding, Forwarding::Masquerade)
+    }
+}
+
 /// A packet for a service goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {

@@ -94,7 +94,7 @@ impl Router {
             ipvs.forward(*now, arrival, &mut self.conntrack, tracked, (packet, headers), self.checksum)?;
         }
         let Destination::Via { interface, next_hop } = destination else {
-            // The real server is this machine.
+            // The real server is this machine, to which it comes as rewritten, or as it came.
             self.translate(Hook::Input, Side::Source, transit, None)?;
             self.finish(transit)?;
             return Ok(Verdict::Local);
@@ -123,13 +123,17 @@ impl Router {
         destination: Destination,
     ) -> Result<(), Refusal> {
         let family = transit.headers.family;
+        let arrived = transit.in_interface.is_some();
         let interface = match destination {
             Destination::Via { interface, .. } => interface,
+            // Nobody outside reaches a server that only this machine itself knows.
+            Destination::Local if arrival.rewrites() && arrival.real.ip().is_loopback() && arrived => {
+                return Err(DropReason::NotForwardable.into());
+            }
             Destination::Local => return Ok(()),
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         };
         let bytes = transit.packet.bytes();
-        let arrived = transit.in_interface.is_some();
         if arrived && transit.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }

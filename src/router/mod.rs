@@ -162,13 +162,12 @@ impl Router {
         let rules = [Rules::new(&config.rules4, &names)?, Rules::new(&config.rules6, &names)?];
         let helped = config.conntrack.limits.helped;
         let [a, b, c, d] = seeds;
-        let network = Network::new(config.interfaces, config.routes);
-        let ipvs = config.ipvs.map(|ipvs| Ipvs::new(with_local_servers(ipvs, &network), [b, c]));
+        let ipvs = config.ipvs.map(|ipvs| Ipvs::new(ipvs, [b, c]));
         let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
         Ok(Self {
             ipvs,
             tracks,
-            network,
+            network: Network::new(config.interfaces, config.routes),
             rules,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
             nat: Nat::new([c, d]),
@@ -260,16 +259,6 @@ impl Router {
     pub fn rule_origin(&self, family: Family, rule: usize) -> Option<&Origin> {
         self.rules[family_index(family)].origin(rule)
     }
-}
-
-/// The load balancer with those of its real servers that are this machine marked as such.
-fn with_local_servers(mut config: ipvs::Config, network: &Network) -> ipvs::Config {
-    for server in config.services.iter_mut().flat_map(|service| &mut service.servers) {
-        if network.is_local(server.address) {
-            server.forwarding = ipvs::Forwarding::Local;
-        }
-    }
-    config
 }
 
 /// Which families' connections are tracked. Linux tracks where something asks for it; without a load balancer nobody can
