@@ -2,7 +2,7 @@
 //! to the byte, and the kernel's tables afterwards.
 //!
 //! `testdata/lvs` are load balancers, one of each family, through Linux 6.1; `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/live` are real FTP
-//! clients and servers; `testdata/found` is what `tests/kernel` once found to differ. Each is a router directory that
+//! clients and servers; `testdata/found` is what was once found to differ, by `tests/kernel` or, of LVS, on 6.1. Each is a router directory that
 //! `replay --router DIR --verify` shows.
 
 use std::fs;
