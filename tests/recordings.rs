@@ -1,8 +1,9 @@
 //! What real kernels did, recorded on routers, and what this library makes of the same packets: every leaving packet
 //! to the byte, and the kernel's tables afterwards.
 //!
-//! `testdata/lvs` are load balancers, one of each family, through Linux 6.1; `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/live` are real FTP
-//! clients and servers; `testdata/found` is what was once found to differ, by `tests/kernel` or, of LVS, on 6.1. Each is a router directory that
+//! `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/lvs` are load
+//! balancers through Linux 6.1, one of each family; `testdata/live` are real FTP clients and servers; `testdata/found` is
+//! what was once found to differ, by `tests/kernel` or behind load balancers of 6.1. Each is a router directory that
 //! `replay --router DIR --verify` shows.
 
 use std::fs;
