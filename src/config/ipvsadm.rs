@@ -101,6 +101,7 @@ const OPTIONS: &[(&str, char)] = &[
     ("--sched-flags", 'b'),
     ("--set", '='),
     ("--numeric", 'n'),
+    ("--tun-type", '+'),
 ];
 
 impl Loader {
@@ -237,7 +238,7 @@ impl<'w> Call<'w> {
         let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
             let option = short(word)?;
-            let takes_value = "tufsMrwxyb".contains(option);
+            let takes_value = "tufsMrwxyb+".contains(option);
             let mut value = || {
                 let wanted = "write its value behind it";
                 words.next().ok_or_else(|| Error::at(word, ErrorKind::MissingValue, wanted))
@@ -256,6 +257,8 @@ impl<'w> Call<'w> {
                 ('x', Some(value)) => call.upper = Some(bounded(value, u32::MAX, "write a number of connections")?),
                 ('y', Some(value)) => call.lower = Some(bounded(value, u32::MAX, "write a number of connections")?),
                 ('b', Some(value)) => call.flags = flags(value)?,
+                ('+', Some(value)) if value.text == "ipip" => {}
+                ('+', Some(value)) => return Err(Error::bad_value(value, "tunnels known here are ipip")),
                 ('p', _) => {
                     let seconds = words.next_if(|word| decimal::<u64>(&word.text).is_some());
                     let seconds = seconds.and_then(|word| decimal(&word.text).map(Duration::from_secs));
@@ -322,7 +325,7 @@ pub(super) fn mask_prefix(text: &str) -> Option<u8> {
 /// An option's letter; of several in one word, the first counts.
 fn short(word: &Word) -> Result<char, Error> {
     let text = word.text.as_str();
-    let known = |short: char| OPTIONS.iter().any(|(_, known)| *known == short && short != '=');
+    let known = |short: char| OPTIONS.iter().any(|(_, known)| *known == short && !"=+?".contains(short));
     let found = match text.strip_prefix("--") {
         Some(_) => OPTIONS.iter().find(|(long, _)| *long == text).map(|(_, short)| *short),
         None if text.starts_with(['-']) => {
@@ -395,6 +398,7 @@ mod tests {
              -A -t [2001:db8:1::21]:21 -s sh -b sh-fallback,sh-port\n\
              -a -t [2001:db8:1::21]:21 -r [fd77:1::11]:21 -g -w 0\n\
              -A -f 21 -6 -s rr -p 300\n\
+             -a -f 21 -6 -r [fd77:1::12]:0 -i -w 1 --tun-type ipip\n\
              -A -u 203.0.113.21:53 -s rr --ops\n",
         );
         let services: Vec<_> = config.services.iter().map(|service| service.address.to_string()).collect();
@@ -405,6 +409,7 @@ mod tests {
         assert_eq!(first.servers, [server]);
         assert_eq!(config.services[1].flags, SchedulerFlags { fallback: true, port: true });
         assert_eq!(config.services[1].servers[0].forwarding, Forwarding::Route);
+        assert_eq!(config.services[2].servers[0].forwarding, Forwarding::Tunnel);
         assert_eq!(config.services[2].persistence.map(|p| p.prefix), Some(128));
         assert!(config.services[3].one_packet);
     }
@@ -459,6 +464,7 @@ mod tests {
             ("-A", "-A"),
             ("-A -f 21 --pe sip", "--pe"),
             ("-A -a -f 21", "-a"),
+            ("-A -f 21\n-a -f 21 -r 10.0.0.1 -i --tun-type gue", "gue"),
             ("ipvsadm -A -f $MARK", "$MARK"),
             ("rm -rf x", "rm"),
         ] {

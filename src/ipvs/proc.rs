@@ -1,14 +1,15 @@
 //! The tables in the kernel's words, and in ipvsadm's.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::config::{Persistence, ServiceAddress, ServiceConfig};
+use super::config::{Persistence, SchedulerFlags, ServiceAddress, ServiceConfig};
 use super::entry::Entry;
 use super::service::Server;
 use super::{Ipvs, State};
 use crate::Instant;
-use crate::packet::Protocol;
+use crate::packet::{Family, Protocol};
 
 impl Ipvs {
     /// Writes services and real servers as `/proc/net/ip_vs` shows them.
@@ -16,7 +17,9 @@ impl Ipvs {
     /// # Errors
     /// When `out` refuses.
     pub fn write_proc(&self, out: &mut impl Write) -> fmt::Result {
-        self.write_heading(out)?;
+        writeln!(out, "IP Virtual Server version 1.2.1 (size={})", self.settings.table_size)?;
+        out.write_str("Prot LocalAddress:Port Scheduler Flags\n")?;
+        out.write_str("  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n")?;
         for service in &self.services.all {
             self.write_service(&service.config, out)?;
             for server in self.services.servers.get(service.servers.clone()).unwrap_or_default() {
@@ -28,12 +31,6 @@ impl Ipvs {
             }
         }
         Ok(())
-    }
-
-    fn write_heading(&self, out: &mut impl Write) -> fmt::Result {
-        writeln!(out, "IP Virtual Server version 1.2.1 (size={})", self.settings.table_size)?;
-        out.write_str("Prot LocalAddress:Port Scheduler Flags\n")?;
-        out.write_str("  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n")
     }
 
     fn write_service(&self, service: &ServiceConfig, out: &mut impl Write) -> fmt::Result {
@@ -53,11 +50,11 @@ impl Ipvs {
         let Some(Persistence { timeout, prefix }) = service.persistence else { return out.write_str("\n") };
         // The time as the kernel counts it, and of an IPv6 mask its length, with the bytes the other way round.
         let jiffies = timeout.as_secs().saturating_mul(u64::from(self.settings.hertz));
-        let mask = match service.address.family() {
-            crate::packet::Family::V4 => !u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0),
-            crate::packet::Family::V6 => u32::from(prefix).swap_bytes(),
+        let bits = match service.address.family() {
+            Family::V4 => mask(prefix),
+            Family::V6 => u32::from(prefix).swap_bytes(),
         };
-        writeln!(out, "persistent {jiffies} {mask:08X}")
+        writeln!(out, "persistent {jiffies} {bits:08X}")
     }
 
     /// Writes the entries as `/proc/net/ip_vs_conn` shows them: one line each.
@@ -78,33 +75,22 @@ impl Ipvs {
         Ok(())
     }
 
-    /// Writes services and real servers as `ipvsadm -Ln` shows them.
+    /// Writes services and real servers as `ipvsadm -Ln` shows them: sorted, services by mark, family, protocol and address.
     ///
     /// # Errors
     /// When `out` refuses.
     pub fn write_list(&self, out: &mut impl Write) -> fmt::Result {
-        self.write_heading(out)?;
-        for service in &self.services.all {
-            let config = &service.config;
-            match config.address {
-                ServiceAddress::Endpoint { protocol, at } => write!(out, "{}  {at} ", upper_name(Protocol(protocol)))?,
-                ServiceAddress::Mark { mark, ipv6 } => write!(out, "FWM  {mark} {}", if ipv6 { "IPv6 " } else { "" })?,
-            }
-            out.write_str(config.scheduler.name())?;
-            if let Some(Persistence { timeout, prefix }) = config.persistence {
-                write!(out, " persistent {}", timeout.as_secs())?;
-                match config.address.family() {
-                    crate::packet::Family::V4 if prefix < 32 => {
-                        let mask = !u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-                        write!(out, " mask {}", core::net::Ipv4Addr::from_bits(mask))?;
-                    }
-                    crate::packet::Family::V6 if prefix < 128 => write!(out, " mask {prefix}")?,
-                    _ => {}
-                }
-            }
-            out.write_str(if config.one_packet { " ops\n" } else { "\n" })?;
-            for server in self.services.servers.get(service.servers.clone()).unwrap_or_default().iter().rev() {
-                let Server { config, active, inactive, .. } = server;
+        writeln!(out, "IP Virtual Server version 1.2.1 (size={})", self.settings.table_size)?;
+        out.write_str("Prot LocalAddress:Port Scheduler Flags\n")?;
+        out.write_str("  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n")?;
+        let mut services: Vec<_> = self.services.all.iter().collect();
+        services.sort_by_key(|service| listed(service.config.address));
+        for service in services {
+            list_service(&service.config, out)?;
+            let own = self.services.servers.get(service.servers.clone()).unwrap_or_default();
+            let mut servers: Vec<&Server> = own.iter().collect();
+            servers.sort_by_key(|server| (server.config.address, server.config.port));
+            for Server { config, active, inactive, .. } in servers {
                 let end = Shown(SocketAddr::new(config.address, config.port));
                 let method = config.forwarding.name();
                 writeln!(out, "  -> {end:<28} {method:<7} {:<6} {active:<10} {inactive:<10}", config.weight)?;
@@ -138,6 +124,42 @@ impl fmt::Display for Entry {
         let protocol = upper_name(self.protocol);
         write!(f, "{protocol} {} {} {} {}", self.client, self.virtual_at, self.real, State::name(self.state))
     }
+}
+
+/// What ipvsadm sorts services by.
+const fn listed(address: ServiceAddress) -> (u32, bool, u8, Option<SocketAddr>) {
+    match address {
+        ServiceAddress::Endpoint { protocol, at } => (0, at.is_ipv6(), protocol, Some(at)),
+        ServiceAddress::Mark { mark, ipv6 } => (mark, ipv6, 0, None),
+    }
+}
+
+fn list_service(config: &ServiceConfig, out: &mut impl Write) -> fmt::Result {
+    match config.address {
+        ServiceAddress::Endpoint { protocol, at } => write!(out, "{}  {at} ", upper_name(Protocol(protocol)))?,
+        ServiceAddress::Mark { mark, ipv6 } => write!(out, "FWM  {mark} {}", if ipv6 { "IPv6 " } else { "" })?,
+    }
+    out.write_str(config.scheduler.name())?;
+    out.write_str(match config.flags {
+        SchedulerFlags { fallback: true, port: true } => " (sh-fallback,sh-port)",
+        SchedulerFlags { fallback: true, port: false } => " (sh-fallback)",
+        SchedulerFlags { fallback: false, port: true } => " (sh-port)",
+        SchedulerFlags { fallback: false, port: false } => "",
+    })?;
+    if let Some(Persistence { timeout, prefix }) = config.persistence {
+        write!(out, " persistent {}", timeout.as_secs())?;
+        match config.address.family() {
+            Family::V4 if prefix < 32 => write!(out, " mask {}", Ipv4Addr::from_bits(mask(prefix)))?,
+            Family::V6 if prefix < 128 => write!(out, " mask {prefix}")?,
+            _ => {}
+        }
+    }
+    out.write_str(if config.one_packet { " ops\n" } else { "\n" })
+}
+
+/// An IPv4 mask with so many leading ones.
+fn mask(prefix: u8) -> u32 {
+    !u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
 }
 
 /// An address and port that heed the width they are given.
@@ -198,15 +220,15 @@ mod tests {
     use alloc::string::String;
     use core::time::Duration;
 
-    /// Lines as Linux 6.1 printed them (recordings), and as ipvsadm lists the same.
+    /// Lines as Linux 6.1 and ipvsadm 1.31 print them.
     #[test]
     fn services_of_every_kind() {
         let tcp = |text: &str| ServiceAddress::tcp(text.parse().unwrap());
         let mut config = Config::default();
         let server = ServerConfig::new([10, 77, 1, 13].into(), 21, Forwarding::Masquerade).weighing(2);
-        config
-            .services
-            .push(ServiceConfig::new(tcp("203.0.113.21:21"), Scheduler::WeightedRoundRobin).with_server(server));
+        let mut service = ServiceConfig::new(tcp("203.0.113.21:21"), Scheduler::WeightedRoundRobin).with_server(server);
+        service.flags = SchedulerFlags { fallback: true, port: true };
+        config.services.push(service);
         let server = ServerConfig::new("fd77:1::12".parse().unwrap(), 21, Forwarding::Tunnel);
         let kept = Duration::from_secs(300);
         let service = ServiceConfig::new(tcp("[2001:db8:1::21]:21"), Scheduler::RoundRobin).persistent(kept);
@@ -231,12 +253,12 @@ mod tests {
         assert_eq!(proc, expected);
         let listed: alloc::vec::Vec<&str> = list.lines().skip(3).map(str::trim_end).collect();
         let expected = [
-            "TCP  203.0.113.21:21 wrr",
+            "TCP  203.0.113.21:21 wrr (sh-fallback,sh-port)",
             "  -> 10.77.1.13:21                Masq    2      0          0",
+            "UDP  203.0.113.21:53 nq ops",
             "TCP  [2001:db8:1::21]:21 rr persistent 300",
             "  -> [fd77:1::12]:21              Tunnel  1      0          0",
             "FWM  21 lc persistent 300 mask 255.255.255.0",
-            "UDP  203.0.113.21:53 nq ops",
         ];
         assert_eq!(listed, expected);
     }
