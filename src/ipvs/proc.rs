@@ -251,7 +251,7 @@ mod tests {
             -> [fd77:0001:0000:0000:0000:0000:0000:0012]:0015      Tunnel  1      0          0         \n\
             FWM  00000015 lc persistent 75000 FFFFFF00\nUDP  CB007115:0035 nq ops  \n";
         assert_eq!(proc, expected);
-        let listed: alloc::vec::Vec<&str> = list.lines().skip(3).map(str::trim_end).collect();
+        let listed: Vec<&str> = list.lines().skip(3).map(str::trim_end).collect();
         let expected = [
             "TCP  203.0.113.21:21 wrr (sh-fallback,sh-port)",
             "  -> 10.77.1.13:21                Masq    2      0          0",
