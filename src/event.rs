@@ -12,11 +12,12 @@
 //! ```
 
 use alloc::collections::VecDeque;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::Instant;
 use crate::conntrack::{Connection, ConnectionId, Counters, Direction, Tuple};
 use crate::ftp;
+use crate::ipvs;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +105,49 @@ pub enum Event {
         /// Why.
         reason: DestroyReason,
     },
+    /// A client's connection was given to a real server.
+    Balanced {
+        /// The new entry.
+        entry: ipvs::EntryId,
+        /// The service.
+        service: ipvs::ServiceAddress,
+        /// The client.
+        client: SocketAddr,
+        /// What it dialled.
+        dialled: SocketAddr,
+        /// The real server.
+        real_server: SocketAddr,
+        /// Why this one.
+        by: BalancedBy,
+    },
+    /// `ip_vs_ftp` read an announcement on a control connection, and an entry waits for the data connection.
+    BalancedDataAnnounced {
+        /// The control connection's entry.
+        control: ipvs::EntryId,
+        /// The data connection's entry, new or waiting again.
+        entry: ipvs::EntryId,
+        /// Who spoke.
+        sender: ftp::Sender,
+        /// The client's end; its port is 0 where nobody has said it.
+        client: SocketAddr,
+        /// The virtual address and port.
+        dialled: SocketAddr,
+        /// The real server's end.
+        real_server: SocketAddr,
+    },
+    /// A data connection came that an entry waited for.
+    BalancedDataArrived {
+        /// The entry that led it.
+        entry: ipvs::EntryId,
+        /// The control connection's entry.
+        control: Option<ipvs::EntryId>,
+        /// The client's end.
+        client: SocketAddr,
+        /// The virtual address and port.
+        dialled: SocketAddr,
+        /// The real server's end.
+        real_server: SocketAddr,
+    },
     /// A packet was dropped.
     Dropped {
         /// Why.
@@ -127,6 +171,16 @@ pub enum Event {
         /// The rule's number among all rules of its family, in loading order.
         rule: usize,
     },
+}
+
+/// Why a client met the real server it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BalancedBy {
+    /// The service's scheduler chose.
+    Scheduler(ipvs::Scheduler),
+    /// The client stays where it was: this template says so.
+    Persistence(ipvs::EntryId),
 }
 
 /// Why a packet was dropped.
@@ -170,6 +224,16 @@ pub enum DropReason {
     Fragment,
     /// It is for another host, or from an address that cannot send.
     NotForwardable,
+    /// No real server of its service takes it.
+    NoRealServer,
+    /// The table of load balancing entries is full.
+    EntriesFull,
+    /// It begins another connection between the same ends while the tracker still has the old one, which is gone now.
+    PortReused,
+    /// Its text had to be rewritten, and its connection is not tracked.
+    NotTracked,
+    /// Its checksum is wrong, and its text is read.
+    Checksum,
 }
 
 impl core::fmt::Display for DropReason {
@@ -193,6 +257,11 @@ impl core::fmt::Display for DropReason {
             Self::TooBig => "too big for the next link",
             Self::Fragment => "bad fragment",
             Self::NotForwardable => "not forwardable",
+            Self::NoRealServer => "no real server takes it",
+            Self::EntriesFull => "table of load balancing entries full",
+            Self::PortReused => "its ports belonged to another connection until now",
+            Self::NotTracked => "cannot be rewritten without being tracked",
+            Self::Checksum => "wrong checksum",
         })
     }
 }
@@ -236,6 +305,8 @@ pub enum DestroyReason {
     Deleted,
     /// A packet of it would have left by another interface than the one whose address it bears.
     Rerouted,
+    /// The load balancer's entry for it is over.
+    Balancer,
 }
 
 /// A bounded queue of events.

@@ -25,6 +25,7 @@
 //! | [`nat`] | which address and port a connection gets | `nf_nat` | `alloc` |
 //! | [`helper`] | carries [`ftp`]'s decision out on a tracked connection | `nf_conntrack_ftp`, `nf_nat_ftp` | `alloc` |
 //! | [`netfilter`] | tables, chains, matches, targets; firewall marks | ip_tables, xt_* | `alloc` |
+//! | [`ipvs`] | virtual services, real servers, connection entries, FTP among them | `ip_vs`, `ip_vs_ftp` | `alloc` |
 //! | [`router`] | the order in which a packet meets all of these | the hooks | `alloc` |
 //! | [`masquerade`] | what the other side of a router would have seen | – | `std` |
 //! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
@@ -80,6 +81,8 @@ pub mod ftp;
 pub mod helper;
 #[cfg(feature = "capture")]
 pub mod inspect;
+#[cfg(feature = "alloc")]
+pub mod ipvs;
 #[cfg(feature = "std")]
 pub mod masquerade;
 #[cfg(feature = "alloc")]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::event::{AnnouncementOutcome, DestroyReason, DropReason, Event};
+use ftp_conntrack::ipvs::{self, Forwarding, Ipvs, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
 use ftp_conntrack::netfilter::{
     AddressTypes, Cidr, ConnmarkAction, Masked, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target,
 };
@@ -60,6 +61,8 @@ const LAN: usize = 0;
 const WAN: usize = 1;
 /// Fewer than the connections to come, so that older ones have to make way.
 const CONNECTIONS: u32 = 2_000;
+/// Fewer than the load balancer's clients.
+const ENTRIES: u32 = 500;
 
 #[test]
 fn nothing_is_allocated_between_construction_and_drop() {
@@ -69,6 +72,7 @@ fn nothing_is_allocated_between_construction_and_drop() {
     assert!(constructed > before_construction, "the allocator does not count");
 
     world.dialogues();
+    world.balanced();
     world.crowd();
     world.quiet();
 
@@ -106,6 +110,20 @@ fn rules(nat: IpAddr) -> Ruleset {
     rules.append(TableName::Filter, "later", Rule::new(Target::Drop).when(types));
     rules.append(TableName::Filter, "later", Rule::new(Target::Return).unless(Match::Helper("ftp".into())));
     rules
+}
+
+/// A persistent FTP service on a port of its own, with room for fewer entries than will be wanted.
+fn services() -> ipvs::Config {
+    let address = ServiceAddress::tcp(addr("203.0.113.1:2121"));
+    let service = ServiceConfig::new(address, Scheduler::WeightedRoundRobin).persistent(Duration::from_secs(300));
+    let server = |last, weight| {
+        ServerConfig::new(IpAddr::from([10, 77, 1, last]), 2121, Forwarding::Masquerade).weighing(weight)
+    };
+    let mut config = ipvs::Config::default();
+    config.services.push(service.with_server(server(12, 1)).with_server(server(11, 2)));
+    config.ftp_ports.push(2121);
+    config.settings.entries = ENTRIES;
+    config
 }
 
 /// A router with both families masqueraded, and what was seen of it.
@@ -152,6 +170,7 @@ impl World {
         config.conntrack.limits.helped = 8;
         config.conntrack.limits.events = 64;
         config.checksum = true;
+        config.ipvs = Some(services());
         let router = Router::new(config, [1, 2, 3, 4]).unwrap();
         Self { router, outbox: Outbox::new(64, 1 << 16), now: Instant::from_secs(1_700_000_000), seen: Seen::default() }
     }
@@ -318,6 +337,35 @@ impl World {
         assert!(matches!(self.arrive(LAN, &mut ack), Verdict::Forward { interface: WAN, .. }));
     }
 
+    /// A session through the load balancer, and then more clients than it can remember.
+    fn balanced(&mut self) {
+        let mut control = Stream::new(addr("198.51.100.50:40000"), addr("203.0.113.1:2121"), WAN);
+        control.open(self);
+        assert_eq!(control.ends[1].local, addr("10.77.1.11:2121"));
+        control.server_says(self, b"220 ready\r\n");
+        control.client_says(self, b"PASV\r\n");
+        control.says(self, 1, b"227 Ok (10,77,1,11,78,52).\r\n", b"227 Ok (203,0,113,1,78,52).\r\n");
+        let mut data = Stream::new(addr("198.51.100.50:40001"), addr("203.0.113.1:20020"), WAN);
+        data.open(self);
+        assert_eq!(data.ends[1].local, addr("10.77.1.11:20020"));
+        data.server_says(self, b"contents");
+        data.close(self);
+        control.client_says(self, b"PORT 198,51,100,50,156,70\r\n");
+        control.close(self);
+        let mut refused = 0;
+        for number in 0..ENTRIES {
+            let [_, _, a, b] = number.to_be_bytes();
+            let from = SocketAddr::new([198, 51, a, b].into(), 1024);
+            let mut syn = Frame::tcp((from, addr("203.0.113.1:2121")), SYN, number, 0, &SYN_OPTIONS, b"");
+            match self.arrive(WAN, &mut syn) {
+                Verdict::Forward { interface: LAN, .. } => {}
+                Verdict::Drop(DropReason::EntriesFull) => refused += 1,
+                verdict => panic!("{verdict:?}"),
+            }
+        }
+        assert!(refused >= ENTRIES / 2, "each client wants two: {refused} were refused");
+    }
+
     /// Time passes until nothing is left.
     fn quiet(&mut self) {
         while let Some(at) = self.router.poll_at() {
@@ -326,6 +374,7 @@ impl World {
             self.take_events();
         }
         assert!(self.router.conntrack().is_empty());
+        assert!(self.router.ipvs().is_some_and(Ipvs::is_empty));
     }
 
     /// The test tells nothing if these paths were not taken.

@@ -1,8 +1,9 @@
 //! What real kernels did, recorded on routers, and what this library makes of the same packets: every leaving packet
 //! to the byte, and the kernel's tables afterwards.
 //!
-//! `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/live` are real FTP
-//! clients and servers; `testdata/found` is what `tests/kernel` once found to differ. Each is a router directory that
+//! `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/lvs` are load
+//! balancers through Linux 6.1, one of each family; `testdata/live` are real FTP clients and servers; `testdata/found` is
+//! what was once found to differ, by `tests/kernel` or behind load balancers of 6.1. Each is a router directory that
 //! `replay --router DIR --verify` shows.
 
 use std::fs;
@@ -77,6 +78,19 @@ fn crafted_dialogues_leave_as_linux_sent_them() {
     let mut families: Vec<String> = summaries.iter().map(|(path, _)| family(path)).collect();
     families.dedup();
     assert_eq!(families.len(), 29, "{families:?}");
+}
+
+#[test]
+fn load_balanced_dialogues_leave_as_linux_sent_them() {
+    let summaries = verify_all("lvs");
+    assert_eq!(summaries.len(), 11);
+    for (path, summary) in &summaries {
+        assert!(summary.tables_compared && summary.arrived > 0 && summary.left > 0, "{}: {summary}", path.display());
+        assert_eq!(summary.choices, 0, "{}: {summary}", path.display());
+        for table in ["ip_vs", "ip_vs_conn"] {
+            assert!(path.join(table).exists(), "{}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -436,10 +436,10 @@ fn a_word_in_a_file_is_named() {
 #[test]
 fn warnings_do_not_hinder() {
     let scratch = Scratch::new("warning");
-    fs::write(scratch.0.join("keepalived.conf"), "").unwrap();
+    fs::write(scratch.0.join("keepalived.conf"), "vrrp_instance A {\n}\nfrobnicate\n").unwrap();
     let told = scratch.verify(&[]);
     assert_eq!((told.status, told.last_line()), (Some(0), AGREES));
-    assert_eq!(told.stderr, "warning: keepalived.conf: is not understood yet and not read\n");
+    assert_eq!(told.stderr, "warning: keepalived.conf:3: \"frobnicate\" is not known and passed over\n");
 }
 
 #[test]

@@ -9,17 +9,20 @@ use std::vec::Vec;
 
 use super::addresses::{InterfaceConfig, parse_addresses};
 use super::error::{Error, ErrorKind, Warning, WarningKind};
+use super::ipvsadm::parse_ipvs_rules;
+use super::keepalived::parse_keepalived_with;
 use super::modules::{Modules, parse_modules};
 use super::routes::{RouteConfig, parse_routes};
 use super::rules::parse_rules;
 use super::sysctl::{Sysctl, parse_sysctl};
 use super::values::decimal;
 use crate::Instant;
+use crate::ipvs;
 use crate::netfilter::Ruleset;
 use crate::packet::Family;
 
-/// Files that a router directory may hold and that are not read here.
-const NOT_READ: &[&str] = &["ipvs.rules", "keepalived.conf", "ip_vs", "ip_vs_conn"];
+/// The file of keepalived's configuration.
+const KEEPALIVED: &str = "keepalived.conf";
 
 /// What a router's owner has saved about it.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,14 @@ pub struct Directory {
     pub conntrack_text: Option<String>,
     /// `nf_conntrack_expect`: the kernel's expectations afterwards.
     pub expect_text: Option<String>,
+    /// `ipvs.rules`, from ipvsadm -S -n or as typed, or else `keepalived.conf`: services and real servers.
+    pub ipvs: Option<ipvs::Config>,
+    /// Whether `ipvs.rules` was there. Without `modules`, `ip_vs_ftp` is there only with it.
+    pub has_ipvs_rules: bool,
+    /// `ip_vs`: the kernel's services and real servers afterwards, as `/proc/net/ip_vs` prints them.
+    pub ip_vs_text: Option<String>,
+    /// `ip_vs_conn`: the kernel's load balancing entries afterwards.
+    pub ip_vs_conn_text: Option<String>,
     /// `router.pcapng`, or else `router.pcap`, where it is there.
     pub capture: Option<PathBuf>,
     /// What there is to know about the files.
@@ -70,11 +81,37 @@ impl Directory {
         directory.tables_time = parsed(path, "tables.time", parse_time)?;
         directory.conntrack_text = text(path, "nf_conntrack")?;
         directory.expect_text = text(path, "nf_conntrack_expect")?;
+        directory.ipvs = directory.services(path)?;
+        directory.ip_vs_text = text(path, "ip_vs")?;
+        directory.ip_vs_conn_text = text(path, "ip_vs_conn")?;
         directory.capture =
             ["router.pcapng", "router.pcap"].iter().map(|name| path.join(name)).find(|file| file.is_file());
-        let not_read = NOT_READ.iter().filter(|name| path.join(name).exists());
-        directory.warnings.extend(not_read.map(|name| Warning::of_file(name, WarningKind::NotRead)));
         Ok(directory)
+    }
+
+    fn services(&mut self, path: &Path) -> Result<Option<ipvs::Config>, Error> {
+        let rules = text(path, "ipvs.rules")?;
+        let (config, warnings) = match (rules, text(path, KEEPALIVED)?) {
+            (None, None) => return Ok(None),
+            (Some(rules), keepalived) => {
+                // What the kernel has, keepalived has put there.
+                let unused = keepalived.map(|_| Warning::of_file(KEEPALIVED, WarningKind::NotUsed));
+                self.warnings.extend(unused);
+                self.has_ipvs_rules = true;
+                parse_ipvs_rules("ipvs.rules", &rules)?
+            }
+            // Files it includes are looked for beside it.
+            (None, Some(keepalived)) => {
+                let mut include = |name: &str| {
+                    let name = Path::new(name).file_name()?;
+                    fs::read_to_string(path.join(name)).ok()
+                };
+                parse_keepalived_with(KEEPALIVED, &keepalived, &mut include)?
+            }
+        };
+        self.warnings.extend(warnings);
+        // A keepalived without virtual servers moves addresses and balances nothing.
+        Ok((self.has_ipvs_rules || !config.services.is_empty()).then_some(config))
     }
 
     fn rules(&mut self, path: &Path, name: &str, family: Family) -> Result<Option<Ruleset>, Error> {
@@ -164,7 +201,9 @@ mod tests {
             ("tables.time", b"1795167202.361508\n"),
             ("nf_conntrack", b"x\n"),
             ("router.pcap", b""),
-            ("ipvs.rules", b""),
+            ("ipvs.rules", b"-A -f 21\n"),
+            ("keepalived.conf", b"virtual_server fwmark 22 {\n}\n"),
+            ("ip_vs", b"y\n"),
         ];
         let scratch = Scratch::new("full", files);
         let directory = Directory::read(&scratch.0).unwrap();
@@ -176,10 +215,14 @@ mod tests {
         assert!(directory.modules.unwrap().has("ip_vs_ftp"));
         assert_eq!(directory.tables_time, Some(Instant::from_micros(1_795_167_202_361_508)));
         assert_eq!((directory.conntrack_text.as_deref(), directory.expect_text), (Some("x\n"), None));
+        assert_eq!(directory.ipvs.unwrap().services[0].address.to_string(), "-f 21");
+        assert_eq!((directory.ip_vs_text.as_deref(), directory.ip_vs_conn_text), (Some("y\n"), None));
         assert_eq!(directory.capture, Some(scratch.0.join("router.pcap")));
         let warnings: Vec<String> = directory.warnings.iter().map(ToString::to_string).collect();
-        let expected =
-            ["rules.v4:1: \"-m limit\" a limit always matches here", "ipvs.rules: is not understood yet and not read"];
+        let expected = [
+            "rules.v4:1: \"-m limit\" a limit always matches here",
+            "keepalived.conf: is not used, since ipvs.rules has its services",
+        ];
         assert_eq!(warnings, expected);
     }
 
@@ -203,11 +246,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|"dst":|ports=|options |modprobe )*"#) {
+        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|-[Aaftrspwxy] |virtual_server |real_server |[{}]\n|"dst":|ports=|options |modprobe )*"#) {
             let _ = parse_addresses("f", &text);
             let _ = parse_routes("f", &text);
             let _ = parse_sysctl("f", &text);
             let _ = parse_modules("f", &text);
+            let _ = parse_ipvs_rules("f", &text);
+            let _ = parse_keepalived_with("f", &text, &mut |_| None);
             let _ = parse_time("f", &text);
         }
 

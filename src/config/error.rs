@@ -174,6 +174,12 @@ pub enum WarningKind {
     Replaced,
     /// A file of the directory that is not understood yet: not read.
     NotRead,
+    /// A word of keepalived.conf that is not known: passed over.
+    UnknownWord,
+    /// A macro of keepalived.conf that nothing defines: left as it stands.
+    NoValue,
+    /// A file that says what another one has said already: not used.
+    NotUsed,
 }
 
 impl fmt::Display for WarningKind {
@@ -189,6 +195,9 @@ impl fmt::Display for WarningKind {
             Self::NotCommitted => "has no COMMIT; loaded nevertheless",
             Self::Replaced => "replaces the rules that this table had from earlier lines",
             Self::NotRead => "is not understood yet and not read",
+            Self::UnknownWord => "is not known and passed over",
+            Self::NoValue => "a macro has no value here",
+            Self::NotUsed => "is not used, since ipvs.rules has its services",
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Reads a router's own files, each as its own tool writes it: firewall rules, addresses, routes, kernel settings and
-//! modules, one by one or as a [`Directory`].
+//! Reads a router's own files, each as its own tool writes it: firewall rules, addresses, routes, virtual services, kernel
+//! settings and modules, one by one or as a [`Directory`].
 //!
 //! ```
 //! use ftp_conntrack::config::{parse_modules, parse_rules};
@@ -34,7 +34,10 @@ mod directory;
 mod error;
 mod icmp_names;
 mod invocation;
+mod ipvsadm;
 mod json;
+mod keepalived;
+mod keepalived_text;
 mod matches;
 mod modules;
 mod nat_range;
@@ -54,6 +57,8 @@ mod rules_tests;
 pub use addresses::{InterfaceAddress, InterfaceConfig, Scope, parse_addresses};
 pub use directory::Directory;
 pub use error::{Error, ErrorKind, Warning, WarningKind};
+pub use ipvsadm::parse_ipvs_rules;
+pub use keepalived::{parse_keepalived, parse_keepalived_with};
 pub use modules::{ModuleOption, Modules, parse_modules};
 pub use routes::{RouteConfig, RouteKind, parse_routes};
 pub use rules::parse_rules;

@@ -11,6 +11,7 @@ use super::routes::{RouteConfig, RouteKind};
 use super::sysctl::Sysctl;
 use crate::conntrack;
 use crate::helper::HelperConfig;
+use crate::ipvs;
 use crate::netfilter::Cidr;
 use crate::packet::Family;
 use crate::router::{self, Config, Interface, InterfaceAddress, Route};
@@ -52,8 +53,40 @@ impl Directory {
                 .enabled(has("nf_conntrack_ftp") || has("nf_nat_ftp"))
                 .rewriting(has("nf_nat_ftp")),
             helper_ports: self.helper_ports()?,
+            ipvs: self.ipvs_config()?,
             ..Config::default()
         })
+    }
+
+    /// The load balancer, with what modules and settings say of it.
+    fn ipvs_config(&self) -> Result<Option<ipvs::Config>, Error> {
+        let Some(mut config) = self.ipvs.clone() else { return Ok(None) };
+        config.ftp_ports = match &self.modules {
+            Some(modules) if modules.has("ip_vs_ftp") => modules.ports("ip_vs_ftp"),
+            Some(_) => Vec::new(),
+            None if self.has_ipvs_rules => vec![21],
+            None => Vec::new(),
+        };
+        // A port of 0 stands for none.
+        config.ftp_ports.retain(|port| *port != 0);
+        let settings = &mut config.settings;
+        for (name, switch) in [
+            ("conntrack", &mut settings.conntrack),
+            ("sloppy_tcp", &mut settings.sloppy_tcp),
+            ("expire_quiescent_template", &mut settings.expire_quiescent_template),
+        ] {
+            if let Some(on) = self.sysctl.switch(&std::format!("net.ipv4.vs.{name}"))? {
+                *switch = on;
+            }
+        }
+        let bits = self.modules.as_ref().and_then(|modules| modules.option("ip_vs", "conn_tab_bits"));
+        if let Some(bits) = bits.and_then(|bits| bits.parse::<u32>().ok()).filter(|bits| (8..=20).contains(bits)) {
+            settings.table_size = 1 << bits;
+        }
+        if let Some(mode) = self.sysctl.number("net.ipv4.vs.conn_reuse_mode")? {
+            settings.reuse_mode = u8::try_from(mode).unwrap_or(u8::MAX);
+        }
+        Ok(Some(config))
     }
 
     /// The ports the helper is attached to without a rule.

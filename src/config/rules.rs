@@ -12,7 +12,7 @@ use crate::netfilter::{Chain, Origin, Policy, Rule, Ruleset, Table, TableName, T
 use crate::packet::Family;
 
 /// Commands that a script of rules may hold and that change no rule.
-const HARMLESS: &[&str] = &[
+pub(super) const HARMLESS: &[&str] = &[
     "modprobe",
     "insmod",
     "depmod",

@@ -57,6 +57,8 @@ pub enum OnMatch {
         /// The port in the text as it was announced.
         port: u16,
     },
+    /// Its replies are known as the load balancer's entry for it says.
+    Balance,
 }
 
 /// Why an expectation was not registered.

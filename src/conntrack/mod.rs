@@ -336,6 +336,15 @@ impl Conntrack {
         Ok(())
     }
 
+    /// Lets the numbers of a connection be adjusted though it has no helper, since somebody else rewrites its text.
+    ///
+    /// # Errors
+    /// As [`Conntrack::attach_helper`].
+    pub(crate) fn allow_adjustment(&mut self, id: ConnectionId) -> Result<(), DropReason> {
+        let Some(slot) = self.table.slot(id) else { return Ok(()) };
+        self.attach_adjustment_slot(slot)
+    }
+
     /// Lets the numbers of a connection be adjusted: every connection with a helper, and whose text others rewrite.
     fn attach_adjustment_slot(&mut self, slot: u32) -> Result<(), DropReason> {
         if self.table.at(slot).helped.is_none() {

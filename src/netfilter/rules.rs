@@ -130,6 +130,12 @@ impl Ruleset {
         self.table_mut(table).chain_mut(chain).rules.push(rule);
     }
 
+    /// Whether a rule asks for connections to be tracked: one that translates, or one about connections. Linux tracks a
+    /// family only where something asks for it.
+    pub fn wants_tracking(&self) -> bool {
+        self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).any(Rule::wants_tracking)
+    }
+
     /// Whether no table has a rule or a policy other than accept.
     pub fn is_empty(&self) -> bool {
         self.tables.iter().all(|t| t.chains.iter().all(|c| c.rules.is_empty() && c.policy != Some(Policy::Drop)))
@@ -199,6 +205,23 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it translates, or asks about connections.
+    fn wants_tracking(&self) -> bool {
+        let asks = |condition: &Condition| {
+            matches!(condition.test, Match::ConnectionState(_) | Match::Connmark(_) | Match::Helper(_))
+        };
+        let acts = matches!(
+            self.target,
+            Target::Connmark(_)
+                | Target::Ct { .. }
+                | Target::Masquerade(_)
+                | Target::Snat(_)
+                | Target::Dnat(_)
+                | Target::Redirect(_)
+        );
+        acts || self.conditions.iter().any(asks)
+    }
+
     /// A rule for every packet.
     pub const fn new(target: Target) -> Self {
         Self { conditions: Vec::new(), target, origin: None }

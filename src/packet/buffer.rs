@@ -66,6 +66,23 @@ impl<'b> Packet<'b> {
         self.end = self.end.min(self.start.saturating_add(len));
     }
 
+    /// Puts a header before the packet: where there is room before it, else by moving the packet into the room behind
+    /// it. False when there is neither.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn prepend(&mut self, header: &[u8]) -> bool {
+        let len = header.len();
+        if self.start >= len {
+            self.start -= len;
+        } else if self.tail_room() >= len {
+            self.buffer.copy_within(self.start..self.end, self.start + len);
+            self.end += len;
+        } else {
+            return false;
+        }
+        let place = self.buffer.get_mut(self.start..self.start + len);
+        place.map(|place| place.copy_from_slice(header)).is_some()
+    }
+
     /// Replaces `old` (relative to the packet's start) by `new`, moving what follows. The caller has looked that the
     /// range is in the packet and that there is room; otherwise nothing is changed.
     pub(super) fn splice(&mut self, old: Range<usize>, new: &[u8]) {
@@ -123,6 +140,20 @@ impl core::error::Error for ReplaceError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_header_goes_before_the_packet() {
+        let mut buffer = *b"..packet....";
+        let mut packet = Packet::new(&mut buffer, 2..8).unwrap();
+        assert!(packet.prepend(b"a:"));
+        assert_eq!((packet.bytes(), packet.head_room(), packet.tail_room()), (&b"a:packet"[..], 0, 4));
+        // Without room before it, it moves.
+        assert!(packet.prepend(b"to:"));
+        assert_eq!((packet.bytes(), packet.tail_room()), (&b"to:a:packet"[..], 1));
+        assert!(!packet.prepend(b"no"));
+        assert_eq!(packet.bytes(), b"to:a:packet");
+    }
 
     #[test]
     fn splice_moves_the_tail_both_ways() {

@@ -174,7 +174,7 @@ pub struct Replay {
     buffer: Vec<u8>,
     summary: Summary,
     tables_time: Option<Instant>,
-    kernel_tables: [Option<String>; 2],
+    kernel_tables: [Option<String>; 4],
 }
 
 /// How far ahead the capture is read to see what the kernel chose.
@@ -214,7 +214,12 @@ impl Replay {
             buffer: Vec::new(),
             summary: Summary::default(),
             tables_time: directory.tables_time,
-            kernel_tables: [directory.conntrack_text.clone(), directory.expect_text.clone()],
+            kernel_tables: [
+                directory.conntrack_text.clone(),
+                directory.expect_text.clone(),
+                directory.ip_vs_text.clone(),
+                directory.ip_vs_conn_text.clone(),
+            ],
         })
     }
 
@@ -348,14 +353,18 @@ impl Replay {
         }
         self.summary.choices = self.router.nat_mut().choices.followed();
         let Some(now) = self.tables_time else { return };
-        let [connections, expectations] = &self.kernel_tables;
+        self.router.handle_timeout(now, &mut self.outbox);
         let conntrack = self.router.conntrack();
-        let mut ours = String::new();
-        let mut ours_expected = String::new();
+        let mut ours: [String; 4] = Default::default();
+        let [connections, expectations, services, entries] = &mut ours;
         // Writing to a String cannot fail.
-        let _ = conntrack.write_proc(now, &mut ours);
-        let _ = conntrack.write_proc_expect(now, &mut ours_expected);
-        for (kernel, ours) in [(connections, &ours), (expectations, &ours_expected)] {
+        let _ = conntrack.write_proc(now, connections);
+        let _ = conntrack.write_proc_expect(now, expectations);
+        if let Some(ipvs) = self.router.ipvs() {
+            let _ = ipvs.write_proc(services);
+            let _ = ipvs.write_proc_conn(now, entries);
+        }
+        for (kernel, ours) in self.kernel_tables.iter().zip(&ours) {
             let Some(kernel) = kernel else { continue };
             self.summary.tables_compared = true;
             for difference in tables::compare(kernel, ours) {

@@ -69,10 +69,15 @@ fn closest(times: &mut Vec<i64>, wanted: i64) -> Option<i64> {
     Some(times.swap_remove(at))
 }
 
-/// A line without its time and `use=`, and the time: the fifth word of a connection's, the first of an expectation's.
+/// A line without its time and `use=`, and the time: the fifth word of a connection's, the first of an expectation's,
+/// the ninth of a load balancing entry's.
 fn key(line: &str) -> (String, i64) {
     let mut words: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("use=")).collect();
-    let at = if line.starts_with("ipv") { 4 } else { 0 };
+    let at = match words.first() {
+        Some(word) if word.starts_with("ipv") => 4,
+        Some(&("TCP" | "UDP" | "IP")) => 8,
+        _ => 0,
+    };
     let seconds = words.get(at).and_then(|word| word.parse().ok());
     if seconds.is_some() && at < words.len() {
         words.remove(at);

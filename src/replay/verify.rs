@@ -138,7 +138,7 @@ impl Predicted {
 }
 
 /// The packet without what is not compared: a transport checksum that arrived wrong, and the identifications of ICMP
-/// errors and of IPv6 fragments, which the kernel draws at random.
+/// errors and of IPv6 fragments and the flow labels of ICMPv6 errors, which the kernel draws at random.
 fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     let mut compared = bytes.to_vec();
     let Ok(headers) = Headers::find(bytes) else { return compared };
@@ -146,6 +146,13 @@ fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
         for range in [4..6, 10..12] {
             compared.get_mut(range).into_iter().for_each(|field| field.fill(0));
         }
+    }
+    if headers.protocol == Protocol::ICMPV6
+        && headers.is_icmp_error()
+        && let Some([_, class, label @ ..]) = compared.first_chunk_mut::<4>()
+    {
+        *class &= 0xf0;
+        label.fill(0);
     }
     // A fragment header that the router wrote follows the IPv6 header, or what the fragment says stands before it.
     let fragment_header = match headers.fragment {

@@ -36,6 +36,7 @@
 //! ```
 
 mod answer;
+mod balance;
 mod exact;
 mod fragments;
 mod interfaces;
@@ -55,6 +56,7 @@ use core::net::IpAddr;
 use crate::conntrack::{self, Conntrack};
 use crate::event::{DropReason, Event};
 use crate::helper::{FtpHelper, HelperConfig};
+use crate::ipvs::{self, Ipvs};
 use crate::nat::{Choices, Nat};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
 use crate::packet::{Family, MAX_BUILT, Packet};
@@ -80,6 +82,8 @@ pub struct Config {
     /// Destination ports of connections that get the helper without a rule (`nf_conntrack_helper` = 1, gone since
     /// Linux 6.0).
     pub helper_ports: Vec<u16>,
+    /// Its load balancer.
+    pub ipvs: Option<ipvs::Config>,
     /// Whether arriving packets with a wrong checksum in their IPv4 header are dropped, as Linux does.
     pub header_checksum: bool,
     /// Whether arriving packets with a wrong checksum in their transport header are invalid (`nf_conntrack_checksum`,
@@ -100,6 +104,7 @@ impl Default for Config {
             conntrack: conntrack::Config::default(),
             helper: HelperConfig::default(),
             helper_ports: Vec::new(),
+            ipvs: None,
             header_checksum: true,
             checksum: false,
             fragments: 16,
@@ -136,6 +141,9 @@ pub struct Router {
     nat: Nat,
     helper: FtpHelper,
     helper_ports: Vec<u16>,
+    ipvs: Option<Ipvs>,
+    /// Whether connections are tracked, by family: where a rule, a helper or a service wants it.
+    tracks: [bool; 2],
     header_checksum: bool,
     checksum: bool,
     fragments: Fragments,
@@ -162,7 +170,11 @@ impl Router {
             Behaviour::Exact => Outbox::new(64, 1 << 17),
         };
         let [a, b, c, d] = seeds;
+        let ipvs = config.ipvs.map(|ipvs| Ipvs::new(ipvs, [b, c]));
+        let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
         Ok(Self {
+            ipvs,
+            tracks,
             network: Network::new(config.interfaces, config.routes),
             rules,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
@@ -196,13 +208,17 @@ impl Router {
     /// When [`Router::handle_timeout`] should be called next; it may then find nothing to do. Every other call may
     /// change it.
     pub fn poll_at(&self) -> Option<Instant> {
-        [self.conntrack.poll_at(), self.fragments.poll_at()].into_iter().flatten().min()
+        let ipvs = self.ipvs.as_ref().and_then(Ipvs::poll_at);
+        [self.conntrack.poll_at(), self.fragments.poll_at(), ipvs].into_iter().flatten().min()
     }
 
     /// Does what only time brings: forgets connections and parts of packets that had their time. Nothing that Linux does
     /// then is sent; the outbox is there for behaviours that hold packets back.
     pub fn handle_timeout(&mut self, now: Instant, _outbox: &mut Outbox) {
         self.conntrack.handle_timeout(now);
+        if let Some(ipvs) = &mut self.ipvs {
+            ipvs.handle_timeout(now, &mut self.conntrack);
+        }
         self.fragments.handle_timeout(now);
     }
 
@@ -219,6 +235,16 @@ impl Router {
     /// Its tracker, to delete from, to flush, and to set marks in.
     pub const fn conntrack_mut(&mut self) -> &mut Conntrack {
         &mut self.conntrack
+    }
+
+    /// Its load balancer.
+    pub const fn ipvs(&self) -> Option<&Ipvs> {
+        self.ipvs.as_ref()
+    }
+
+    /// Its load balancer, to change weights in.
+    pub const fn ipvs_mut(&mut self) -> Option<&mut Ipvs> {
+        self.ipvs.as_mut()
     }
 
     /// Its translation, to suggest ports to.
@@ -246,6 +272,14 @@ impl Router {
     pub fn rule_origin(&self, family: Family, rule: usize) -> Option<&Origin> {
         self.rules[family_index(family)].origin(rule)
     }
+}
+
+/// Which families' connections are tracked. Linux tracks where something asks for it; without a load balancer nobody can
+/// tell, and everything is.
+fn tracked_families(ipvs: Option<&Ipvs>, rules: [&Ruleset; 2], helped: bool) -> [bool; 2] {
+    let families = [Family::V4, Family::V6];
+    let Some(ipvs) = ipvs.filter(|ipvs| ipvs.services().next().is_some()) else { return [true; 2] };
+    families.map(|family| helped || ipvs.wants_tracking(family) || rules[family_index(family)].wants_tracking())
 }
 
 const fn family_index(family: Family) -> usize {

@@ -35,14 +35,18 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) tracked: Tracked,
     /// Which tables need not be asked about it, once it is tracked.
     silent: Silent,
-    in_interface: Option<usize>,
-    out_interface: Option<usize>,
+    pub(super) in_interface: Option<usize>,
+    pub(super) out_interface: Option<usize>,
     /// Where it goes, once it was routed.
     pub(super) way: Way,
     /// The longest packet that the link takes by which it leaves.
     pub(super) mtu: usize,
     /// The longest part it came in, if it came in parts.
     longest_part: Option<usize>,
+    /// The load balancer has had it (`ipvs_property`).
+    pub(super) balanced: bool,
+    /// Its text was rewritten before the helper's turn.
+    pub(super) rewritten: bool,
 }
 
 impl<'t, 'b> Transit<'t, 'b> {
@@ -67,6 +71,8 @@ impl<'t, 'b> Transit<'t, 'b> {
             way: Way::Local,
             mtu: usize::MAX,
             longest_part: None,
+            balanced: false,
+            rewritten: false,
         }
     }
 }
@@ -83,7 +89,7 @@ impl Transit<'_, '_> {
     }
 
     #[inline]
-    const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr, mtu: usize) {
+    pub(super) const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr, mtu: usize) {
         self.mtu = mtu;
         self.out_interface = Some(interface);
         self.way = Way::Forward { interface, next_hop: *next_hop };
@@ -120,6 +126,13 @@ impl Router {
             && let Some(room) = room_for_rules(rules, headers, packet)
         {
             return Verdict::NeedsRoom(room);
+        }
+        if let Some(ipvs) = &self.ipvs {
+            let room = ipvs.room(!headers.payload(packet.bytes()).is_empty());
+            let padding = packet.bytes().len() - headers.end;
+            if packet.tail_room() + padding < room {
+                return Verdict::NeedsRoom(room);
+            }
         }
         packet.truncate(headers.end);
         self.go(&mut Transit::new(now, packet, headers, &mut probe, in_interface), outbox)
@@ -254,6 +267,10 @@ impl Router {
         self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
+    pub(super) fn mtu(&self, interface: usize) -> usize {
+        self.network.interfaces.get(interface).map_or(usize::MAX, |interface| interface.mtu)
+    }
+
     /// The hooks.
     fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         if transit.in_interface.is_none() {
@@ -262,7 +279,7 @@ impl Router {
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
         let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
-        if Network::is_martian(source, destination) {
+        if Network::is_martian(source, destination) || self.comes_from_own_address(source) {
             return Err(DropReason::NotForwardable.into());
         }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
@@ -284,7 +301,9 @@ impl Router {
         transit: &mut Transit<'_, '_>,
         in_its_name: Option<Tracked>,
     ) -> Result<(), Refusal> {
-        self.local_output(transit, in_its_name)?;
+        if self.local_output(transit, in_its_name)? {
+            return Ok(());
+        }
         let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         let Resolved { destination, mtu, .. } = self.network.resolve(destination);
         match destination {
@@ -304,7 +323,7 @@ impl Router {
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
-    fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<(), Refusal> {
+    fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<bool, Refusal> {
         let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
             transit.out_interface = Some(interface);
@@ -315,14 +334,21 @@ impl Router {
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
         self.translate(Hook::Output, Side::Destination, transit)?;
-        self.filter(TableName::Filter, Hook::Output, transit)
+        if self.ipvs.is_some() && self.balance(transit)? {
+            return Ok(true);
+        }
+        self.filter(TableName::Filter, Hook::Output, transit)?;
+        Ok(false)
     }
 
-    /// It is for this machine.
+    /// It is for this machine, or for a virtual service.
     #[inline(never)]
     fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
+        if self.ipvs.is_some() && self.balance(transit)? {
+            return Ok(());
+        }
         self.translate(Hook::Input, Side::Source, transit)?;
         Ok(self.finish(transit)?)
     }
@@ -342,12 +368,16 @@ impl Router {
         }
         transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
         self.filter(TableName::Mangle, Hook::Forward, transit)?;
-        self.filter(TableName::Filter, Hook::Forward, transit)
+        self.filter(TableName::Filter, Hook::Forward, transit)?;
+        if self.ipvs.is_some() {
+            self.answer_for_service(transit)?;
+        }
+        Ok(())
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
     #[inline(always)]
-    fn postrouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    pub(super) fn postrouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
         self.translate(Hook::Postrouting, Side::Source, transit)?;
         Ok(self.finish(transit)?)
@@ -355,7 +385,7 @@ impl Router {
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
     #[inline(always)]
-    fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    pub(super) fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
@@ -383,10 +413,10 @@ impl Router {
             }
             return Ok(());
         }
-        let mut rewritten = false;
+        let mut rewritten = transit.rewritten;
         if connection.has_helper() {
             let Transit { now, packet, headers, tracked, .. } = transit;
-            rewritten = self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
+            rewritten |= self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
@@ -405,13 +435,16 @@ impl Router {
 
     /// Table raw, then the tracker.
     #[inline(always)]
-    fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    pub(super) fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         let asks = match self.rules[family_index(transit.headers.family)].asks_raw(hook) {
             Asks::Nobody => false,
             Asks::WhoBegins => transit.may_begin(),
             Asks::Everybody => true,
         };
         let tracking = if asks { self.ask_raw(hook, transit)? } else { Tracking::Usual };
+        if !self.tracks[family_index(transit.headers.family)] {
+            return Ok(());
+        }
         let template = match tracking {
             Tracking::None => return Ok(()),
             Tracking::Template(template) => template,
@@ -430,6 +463,11 @@ impl Router {
         transit.silent = self.rules[family_index(headers.family)].silent(tracked.state);
         if let (Some(id), OnMatch::FollowMaster { .. }) = (tracked.connection, tracked.on_match) {
             self.nat.carry_out(*now, &mut self.conntrack, id, tracked.on_match)?;
+        }
+        if let (Some(ipvs), Some(id), OnMatch::Balance) =
+            (&self.ipvs, transit.tracked.connection, transit.tracked.on_match)
+        {
+            ipvs.met_expectation(*now, &mut self.conntrack, id);
         }
         Ok(())
     }
@@ -464,7 +502,12 @@ impl Router {
 
     /// A table whose verdict is pass or drop.
     #[inline]
-    fn filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+    pub(super) fn filter(
+        &mut self,
+        table: TableName,
+        hook: Hook,
+        transit: &mut Transit<'_, '_>,
+    ) -> Result<(), Refusal> {
         if transit.silent.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, transit) }
     }
 
@@ -482,7 +525,12 @@ impl Router {
     /// Translates one end: decided by rules for the first packet of a connection, and then for all.
     // Inlined, so that it is known which end, and where that stands.
     #[inline(always)]
-    fn translate(&mut self, hook: Hook, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    pub(super) fn translate(
+        &mut self,
+        hook: Hook,
+        side: Side,
+        transit: &mut Transit<'_, '_>,
+    ) -> Result<(), DropReason> {
         let Some(id) = transit.tracked.connection else { return Ok(()) };
         if transit.tracked.state != PacketState::Established {
             if transit.tracked.is_error && transit.headers.protocol.is_icmp() {

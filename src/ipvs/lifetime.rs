@@ -1,0 +1,193 @@
+//! How entries begin and end.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::Ipvs;
+use super::config::Forwarding;
+use super::entry::Entry;
+use super::state::{State, Way};
+use crate::Instant;
+use crate::conntrack::{Conntrack, Tuple};
+use crate::event::DestroyReason;
+use crate::packet::{Headers, Layer4, Protocol};
+
+/// How long an entry goes on at a time while others depend on it (Linux, `ip_vs_conn_expire`).
+const WHILE_CONTROLLING: Duration = Duration::from_secs(60);
+
+/// What a new entry is for.
+pub(super) struct Beginning {
+    pub(super) protocol: Protocol,
+    pub(super) client: SocketAddr,
+    pub(super) virtual_at: SocketAddr,
+    pub(super) real: SocketAddr,
+    pub(super) server: u32,
+    pub(super) is_template: bool,
+    pub(super) is_waiting: bool,
+    /// Whether its packets stay tracked in any case.
+    pub(super) tracked: bool,
+    pub(super) one_packet: bool,
+    pub(super) control: Option<u32>,
+}
+
+impl Beginning {
+    /// A connection that depends on nothing.
+    pub(super) const fn new(
+        protocol: Protocol,
+        client: SocketAddr,
+        virtual_at: SocketAddr,
+        (real, server): (SocketAddr, u32),
+    ) -> Self {
+        Self {
+            protocol,
+            client,
+            virtual_at,
+            real,
+            server,
+            is_template: false,
+            is_waiting: false,
+            tracked: false,
+            one_packet: false,
+            control: None,
+        }
+    }
+}
+
+impl Ipvs {
+    /// When [`Ipvs::handle_timeout`] should be called next; it may then find nothing to do.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.table.next_due()
+    }
+
+    /// Forgets entries that have had their time, and with them the connections that the tracker kept for them. An entry
+    /// that others depend on goes on for a minute at a time.
+    pub fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack) {
+        while let Some(slot) = self.table.next_expired(now) {
+            self.expire(now, slot, conntrack);
+        }
+    }
+
+    /// An entry's time is over.
+    fn expire(&mut self, now: Instant, slot: u32, conntrack: &mut Conntrack) {
+        let entry = self.table.at_mut(slot);
+        if entry.controlled > 0 {
+            entry.timeout = WHILE_CONTROLLING;
+            let deadline = entry.deadline + WHILE_CONTROLLING;
+            self.table.set_deadline(slot, deadline);
+        } else {
+            self.forget(now, slot, conntrack);
+        }
+    }
+
+    /// An entry on which nothing depends is over.
+    pub(super) fn forget(&mut self, now: Instant, slot: u32, conntrack: &mut Conntrack) {
+        let entry = *self.table.at(slot);
+        self.table.remove(slot);
+        if let Some(control) = entry.control {
+            let control = self.table.at_mut(control);
+            control.controlled = control.controlled.saturating_sub(1);
+        }
+        if let Some(server) = self.services.servers.get_mut(entry.server as usize) {
+            server.unbind(entry.is_template, entry.active);
+        }
+        if entry.tracked && !entry.is_template && !entry.one_packet {
+            let tuple = Tuple::new(entry.protocol, entry.client, entry.virtual_at);
+            if let Some((id, _)) = tuple.and_then(|tuple| conntrack.find(now, &tuple)) {
+                conntrack.destroy_for(now, id, DestroyReason::Balancer);
+            }
+        }
+    }
+
+    /// Makes an entry. `None` when there is no room.
+    pub(super) fn begin(&mut self, now: Instant, beginning: Beginning) -> Option<u32> {
+        let Beginning { protocol, client, virtual_at, real, server, is_template, .. } = beginning;
+        let config = self.services.servers.get(server as usize)?.config;
+        let is_ftp = !is_template
+            && protocol == Protocol::TCP
+            && config.forwarding == Forwarding::Masquerade
+            && self.ftp_ports.contains(&virtual_at.port());
+        let entry = Entry {
+            protocol,
+            client,
+            virtual_at,
+            real,
+            forwarding: config.forwarding,
+            server,
+            deadline: now + Entry::FIRST_TIMEOUT,
+            is_template,
+            is_waiting: beginning.is_waiting,
+            tracked: beginning.tracked || is_ftp || self.settings.conntrack,
+            one_way: config.forwarding != Forwarding::Masquerade,
+            is_ftp,
+            one_packet: beginning.one_packet,
+            control: beginning.control,
+            ..Entry::EMPTY
+        };
+        let slot = self.table.insert(entry)?;
+        if let Some(control) = beginning.control {
+            self.table.at_mut(control).controlled += 1;
+        }
+        if let Some(server) = self.services.servers.get_mut(server as usize) {
+            server.bind(is_template);
+        }
+        Some(slot)
+    }
+
+    /// It was used: its time begins anew.
+    pub(super) fn touch(&mut self, now: Instant, slot: u32) {
+        let entry = self.table.at(slot);
+        let deadline = if entry.one_packet { now } else { now + entry.timeout };
+        self.table.set_deadline(slot, deadline);
+    }
+
+    /// A packet changes an entry's state.
+    pub(super) fn note_packet(&mut self, slot: u32, output: bool, headers: &Headers) {
+        let entry = self.table.at_mut(slot);
+        let Layer4::Tcp(segment) = headers.layer4 else {
+            (entry.state, entry.timeout) = (State::Udp, self.settings.udp);
+            if output {
+                self.assure(slot);
+            }
+            return;
+        };
+        entry.one_way &= !output;
+        let way = match (output, entry.one_way) {
+            (true, _) => Way::Output,
+            (false, true) => Way::InputOnly,
+            (false, false) => Way::Input,
+        };
+        let (before, after) = (entry.state, entry.state.after(way, segment.flags));
+        (entry.state, entry.timeout) = (after, self.settings.tcp.of(after));
+        if after == before {
+            return;
+        }
+        if after.is_active() != entry.active {
+            entry.active = after.is_active();
+            let (server, active) = (entry.server, entry.active);
+            if let Some(server) = self.services.servers.get_mut(server as usize) {
+                server.count_active(active);
+            }
+        }
+        if after == State::Established {
+            self.assure(slot);
+        }
+    }
+
+    /// The persistence that an entry belongs to has shown that it works.
+    fn assure(&mut self, slot: u32) {
+        if let Some(control) = self.table.at(slot).control {
+            let control = self.table.at_mut(control);
+            if control.is_template {
+                control.state = State::Assured;
+            }
+        }
+    }
+
+    /// An entry waits for a data connection.
+    pub(super) fn listen(&mut self, now: Instant, slot: u32) {
+        let timeout = self.settings.tcp.of(State::Listen);
+        let entry = self.table.at_mut(slot);
+        (entry.state, entry.timeout) = (State::Listen, timeout);
+        self.touch(now, slot);
+    }
+}

@@ -1,0 +1,166 @@
+//! Virtual services and their real servers (`ip_vs`, `ip_vs_ftp`).
+//!
+//! # FTP behind a load balancer
+//!
+//! Clients know one virtual address. Their control connections, to its port 21, are spread over real servers. Data
+//! connections are the trouble: active ones come back out from the real server's port 20, passive ones come in to a high
+//! port of the virtual address, and each must meet the real server of its control connection. There are two ways, and
+//! they work together.
+//!
+//! **A firewall mark and persistence**, as the LVS documents have it. Port 21 and the passive ports of the virtual address
+//! get one mark, 21, in table mangle; the service answers for the mark, and a persistent one keeps each client with one
+//! real server, whichever marked port it dials:
+//!
+//! ```text
+//! iptables -t mangle -A PREROUTING -p tcp -d 203.0.113.21 --dport 21 -j MARK --set-mark 21
+//! iptables -t mangle -A PREROUTING -p tcp -d 203.0.113.21 --dport 10000:20000 -j MARK --set-mark 21
+//! iptables -t nat -A POSTROUTING -p tcp -s 10.77.1.0/24 --sport 20 -j MASQUERADE
+//! ipvsadm -A -f 21 -s rr -p 300
+//! ipvsadm -a -f 21 -r 10.77.1.11 -m
+//! ```
+//!
+//! Nobody reads FTP here. So the real servers must announce passive ports between 10000 and 20000 (`pasv_min_port`,
+//! `pasv_max_port`), and the virtual address rather than their own (`pasv_address`). What a real server opens from port 20
+//! belongs to no entry; only the MASQUERADE rule lets it leave, with the first address of the interface: a client that
+//! wants active data from the virtual address will not have it. And two clients behind one NAT address share a real
+//! server.
+//!
+//! **`ip_vs_ftp`**, only with masquerading. It reads control connections on its ports. A 227 or 229, when the client asked
+//! for it, makes an entry that waits for the client at the port that the real server named, and the text gets the virtual
+//! address: neither marks on passive ports nor persistence nor `pasv_address` are wanted. A PORT or EPRT makes an entry
+//! for the real server's port 20, so that active data leaves with the virtual address. It rewrites through the connection
+//! tracker, and a 227 of a connection that is not tracked is dropped.
+//!
+//! ```
+//! use core::time::Duration;
+//! use ftp_conntrack::Instant;
+//! use ftp_conntrack::ipvs::{Config, Forwarding, Ipvs, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
+//!
+//! // ipvsadm -A -f 21 -s rr -p 300; ipvsadm -a -f 21 -r 10.77.1.11 -m; ...
+//! let mut config = Config::default();
+//! let mut service = ServiceConfig::new(ServiceAddress::mark(21), Scheduler::RoundRobin).persistent(Duration::from_secs(300));
+//! for last in [11, 12, 13] {
+//!     service = service.with_server(ServerConfig::new([10, 77, 1, last].into(), 0, Forwarding::Masquerade));
+//! }
+//! config.services.push(service);
+//! config.ftp_ports.push(21);
+//!
+//! let ipvs = Ipvs::new(config, [1, 2]);
+//! let mut text = String::new();
+//! ipvs.write_proc(&mut text)?;
+//! assert!(text.contains("FWM  00000015 rr persistent 75000 FFFFFFFF\n  -> 0A4D010D:0000      Masq    1      0          0"));
+//! assert!(ipvs.iter(Instant::from_secs(0)).next().is_none());
+//! # Ok::<(), core::fmt::Error>(())
+//! ```
+//!
+//! [`crate::router::Config::ipvs`] puts it where it belongs: requests are taken where packets for this machine arrive,
+//! behind table filter's INPUT; they leave through OUTPUT and POSTROUTING, never through FORWARD; replies get the virtual
+//! address behind table filter's FORWARD.
+
+mod app;
+mod config;
+mod entry;
+mod forward;
+mod ftp;
+mod icmp;
+mod lifetime;
+mod proc;
+mod request;
+mod schedule;
+mod service;
+mod state;
+mod table;
+mod tracking;
+
+pub use config::{
+    Config, Forwarding, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig, Settings,
+    TcpTimeouts,
+};
+pub use entry::{Entry, EntryId};
+pub use service::Server;
+pub use state::State;
+
+pub(crate) use forward::{Answered, encapsulate};
+pub(crate) use request::{Arrival, Refused};
+
+use alloc::vec::Vec;
+
+use crate::Instant;
+use crate::hash::Key;
+use crate::packet::Family;
+use service::Services;
+use table::Table;
+
+/// The load balancer: services, real servers, and all entries, in memory taken when it is made.
+pub struct Ipvs {
+    settings: Settings,
+    ftp_ports: Vec<u16>,
+    services: Services,
+    table: Table,
+}
+
+impl Ipvs {
+    /// A load balancer without entries. `key` keys its hash table: it should come from a source that the network
+    /// cannot guess.
+    pub fn new(config: Config, key: [u64; 2]) -> Self {
+        Self {
+            services: Services::new(&config),
+            table: Table::new(config.settings.entries, Key::new(key)),
+            settings: config.settings,
+            ftp_ports: config.ftp_ports,
+        }
+    }
+
+    /// Its settings.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Its services, in the order in which they were added.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceConfig> {
+        self.services.all.iter().map(|service| &service.config)
+    }
+
+    /// The real servers of a service, by its number, in the order in which they were added, and what they have to do.
+    pub fn servers(&self, service: usize) -> impl Iterator<Item = &Server> {
+        let own = self.services.all.get(service).and_then(|s| self.services.servers.get(s.servers.clone()));
+        own.unwrap_or_default().iter().rev()
+    }
+
+    /// Changes the weight of a real server, by the numbers of service and server in the order in which they were added: 0
+    /// lets it keep its clients and take no new ones. False when there is no such server.
+    pub fn set_weight(&mut self, service: usize, server: usize, weight: u32) -> bool {
+        self.services.set_weight(service, server, weight)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// An entry by its name.
+    pub fn get(&self, id: EntryId) -> Option<&Entry> {
+        Some(self.table.at(self.table.slot(id)?))
+    }
+
+    /// All entries whose time is not over, or who have others that depend on them.
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = (EntryId, &Entry)> {
+        self.table.iter().filter(move |(_, entry)| entry.deadline > now || entry.controlled > 0)
+    }
+
+    /// Whether the services make Linux track the connections of a family.
+    pub(crate) fn wants_tracking(&self, family: Family) -> bool {
+        self.services.want_tracking(family)
+    }
+
+    /// How much room a packet may need behind it: text that grows, or what a tunnel puts before it.
+    pub(crate) fn room(&self, has_payload: bool) -> usize {
+        let text = if has_payload && !self.ftp_ports.is_empty() { crate::ftp::MAX_TEXT } else { 0 };
+        if self.services.has_tunnels { text.max(forward::OUTER_HEADER) } else { text }
+    }
+}

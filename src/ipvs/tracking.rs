@@ -1,0 +1,62 @@
+//! What the connection tracker is to make of connections through the load balancer.
+
+use super::Ipvs;
+use super::config::Forwarding;
+use super::entry::Entry;
+use crate::Instant;
+use crate::conntrack::{ConnectionId, Conntrack, Direction, Status, Tracked};
+use crate::packet::{Protocol, Side};
+
+/// A packet of an entry is about to leave: it is no longer tracked, or its connection's replies are known by the real
+/// server (`output` false) or by the virtual address (`output` true).
+///
+/// The reply tuple changes without the bits that say so of NAT: the tracker translates nothing.
+pub(super) fn settle(entry: &Entry, output: bool, conntrack: &mut Conntrack, tracked: &mut Tracked) {
+    if !entry.tracked {
+        if let Some(id) = tracked.connection {
+            conntrack.discard(id);
+        }
+        *tracked = Tracked::UNTRACKED;
+        return;
+    }
+    let Some(id) = tracked.connection else { return };
+    let unconfirmed = conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED));
+    let may_change = unconfirmed && !tracked.is_error && tracked.direction == Direction::Original;
+    if may_change && entry.forwarding == Forwarding::Masquerade {
+        if entry.is_ftp && entry.protocol == Protocol::TCP && conntrack.allow_adjustment(id).is_err() {
+            return;
+        }
+        alter_reply(entry, output, conntrack, id);
+    }
+}
+
+fn alter_reply(entry: &Entry, output: bool, conntrack: &mut Conntrack, id: ConnectionId) {
+    let (side, end) = if output { (Side::Destination, entry.virtual_at) } else { (Side::Source, entry.real) };
+    if let Some(reply) = conntrack.get(id).map(|connection| *connection.tuple(Direction::Reply)) {
+        conntrack.alter_reply(id, reply.with_end(side, end.ip(), end.port()));
+    }
+}
+
+impl Ipvs {
+    /// A data connection came that `ip_vs_ftp` let the tracker expect: its replies are known as the entry says.
+    pub(crate) fn met_expectation(&self, now: Instant, conntrack: &mut Conntrack, id: ConnectionId) {
+        let Some(original) = conntrack.get(id).map(|connection| *connection.tuple(Direction::Original)) else { return };
+        let source = core::net::SocketAddr::new(original.source(), original.source_port());
+        let destination = core::net::SocketAddr::new(original.destination(), original.destination_port());
+        let protocol = original.protocol();
+        let from_server = self.table.by_server(protocol, source, destination).map(|slot| (slot, true));
+        let found = from_server.or_else(|| Some((self.table.by_client(protocol, source, destination)?, false)));
+        if let Some((slot, output)) = found.filter(|(slot, _)| self.lives(now, *slot)) {
+            let entry = self.table.at(slot);
+            if entry.forwarding == Forwarding::Masquerade {
+                alter_reply(entry, output, conntrack, id);
+            }
+        }
+    }
+
+    /// Whether an entry's time is not over.
+    pub(super) fn lives(&self, now: Instant, slot: u32) -> bool {
+        let entry = self.table.at(slot);
+        entry.deadline > now || entry.controlled > 0
+    }
+}
