@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ftp_conntrack::Behaviour;
 
-use crate::OPAQUE_FROM_THAT_BYTE;
 use crate::link::Weather;
 use crate::rng::Rng;
 
@@ -161,10 +160,7 @@ impl Options {
             _ => rng.pick(&[600, 600, 6000, 6000, 20_000, 100_000]),
         };
         let opaque = match class.opaque {
-            true if class.open || OPAQUE_FROM_THAT_BYTE => {
-                rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::AtOnce])
-            }
-            true => rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::Accepted]),
+            true => rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::AtOnce]),
             false => Opaque::No,
         };
         Self {
