@@ -9,6 +9,8 @@
 //! | `destroyed` | `frame` `time` `connection` `original` `packets` `bytes` `reason` |
 //! | `announced` | `frame` `time` `connection` `sender` `form` `address` `port` `outcome` `expected` `before` `after` `shift` `reason` |
 //! | `partial_announcement` | `frame` `time` `connection` `sender` `form` |
+//! | `denied` | `frame` `time` `connection` `sender` `form` `reason`: behaviour exact refuses an announcement |
+//! | `encrypted` | `frame` `time` `connection`: TLS begins, nothing more is read |
 //! | `fulfilled` | `frame` `time` `connection` `master` `expected` |
 //! | `unfulfilled` | `frame` `time` `master` `expected` `reason` |
 //! | `dropped` | `frame` `time` `reason` `connection` `direction` |
@@ -122,6 +124,12 @@ impl Sink for JsonLines<'_> {
                 .with("connection", connection.to_string())
                 .with("sender", snake(sender))
                 .with("form", form.to_string()),
+            Event::Denied { connection, sender, form, reason } => begin("denied")
+                .with("connection", connection.to_string())
+                .with("sender", snake(sender))
+                .with("form", form.to_string())
+                .with("reason", reason.to_string()),
+            Event::Encrypted { connection } => begin("encrypted").with("connection", connection.to_string()),
             Event::Fulfilled { connection, master, expected } => begin("fulfilled")
                 .with("connection", connection.to_string())
                 .with("master", master.to_string())

@@ -142,6 +142,14 @@ impl Sink for Story {
                 let text = format!("{form} {address} port {port}");
                 self.announced(at, *connection, (*sender, *form, &text), outcome, router);
             }
+            Event::Denied { connection, sender, form, reason } => {
+                self.denied(at, *connection, (*sender, *form), format!("refused: {reason}"));
+            }
+            Event::Encrypted { connection } => {
+                let Some(session) = self.roles.get(connection).map(|role| role.session()) else { return };
+                let what = "TLS begins: nothing more is read".to_owned();
+                self.sessions[session].steps.push(Step::Noted { at, what, bad: false });
+            }
             Event::Fulfilled { connection, master, expected } => {
                 let data = Data { opened: at, tuples: None, ending: Ending::default() };
                 self.settle(*master, *expected, Outcome::Came(*expected, Box::new(data)), Some(*connection));
@@ -253,6 +261,22 @@ impl Story {
         }
         let at = found.unwrap_or(session.steps.len());
         session.steps.insert(at, Step::Announced(Box::new(announced)));
+    }
+
+    /// An announcement was refused: what left in its place, and why.
+    fn denied(&mut self, at: Moment, id: ConnectionId, (sender, form): (Sender, Form), what: String) {
+        let Some(session) = self.roles.get(&id).map(|role| role.session()) else { return };
+        let steps = &mut self.sessions[session].steps;
+        let is_it = |step: &Step| match step {
+            Step::Said(said) => said.at.frame == at.frame && said.sender == sender && begins(&said.line, form),
+            _ => false,
+        };
+        let found = steps.iter().rposition(is_it);
+        if let Some(Step::Said(said)) = found.and_then(|found| steps.get_mut(found)) {
+            said.sent_on = line_at(self.current.left_payload(), said.index);
+        }
+        let place = found.map_or(steps.len(), |found| found + 1);
+        steps.insert(place, Step::Noted { at, what, bad: true });
     }
 
     /// What became of the first announcement that still waits for this.

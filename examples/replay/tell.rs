@@ -107,7 +107,10 @@ impl<'o> Teller<'o> {
         match step {
             Step::Said(said) => {
                 self.said(said);
-                let dropped = |step: &Step| matches!(step, Step::Dropped { at, .. } if at.frame == said.at.frame);
+                let dropped = |step: &Step| match step {
+                    Step::Dropped { at, .. } | Step::Noted { at, bad: true, .. } => at.frame == said.at.frame,
+                    _ => false,
+                };
                 if announces(&said.line) && !after.iter().take(2).any(dropped) {
                     self.under(&self.style.faint("  the helper reads no announcement here"));
                 }
