@@ -27,10 +27,10 @@
 //! | [`netfilter`] | tables, chains, matches, targets; firewall marks | ip_tables, xt_* | `alloc` |
 //! | [`ipvs`] | virtual services, real servers, connection entries, FTP among them | `ip_vs`, `ip_vs_ftp` | `alloc` |
 //! | [`router`] | the order in which a packet meets all of these | the hooks | `alloc` |
-//! | [`masquerade`] | what the other side of a router would have seen | – | `std` |
 //! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
 //! | [`capture`] | pcap and pcapng | – | `capture` |
 //! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
+//! | [`masquerade`] | what the other side of a router would have seen | – | `std`; for captures `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
 //!
 //! Beside them, [`event`] tells what happened, as data.
@@ -39,6 +39,12 @@
 //!
 //! [`router::Router`] is all of it; its documentation has the shortest complete example. An intrusion detection system
 //! takes [`conntrack`] without [`nat`]; whoever has a tracker of their own takes [`ftp`] and [`seqadj`].
+//!
+//! # Two behaviours
+//!
+//! [`Behaviour::Linux`], the default, is the kernel to the byte; [`Behaviour::Exact`] is what FTP needs. [`helper`] has the
+//! page that tells where they differ. They differ in how lines are read and what is held back, in what is remembered of a
+//! stream's shifts, and in what an announcement may open, and nowhere else.
 //!
 //! # Features
 //!
