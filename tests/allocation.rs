@@ -9,7 +9,6 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ftp_conntrack::Instant;
 use ftp_conntrack::event::{AnnouncementOutcome, DestroyReason, DropReason, Event};
 use ftp_conntrack::ipvs::{self, Forwarding, Ipvs, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
 use ftp_conntrack::netfilter::{
@@ -17,6 +16,7 @@ use ftp_conntrack::netfilter::{
 };
 use ftp_conntrack::packet::{Headers, Layer4, Protocol, TcpFlags};
 use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::{Behaviour, Instant};
 use packets::{ACK, DATA, Frame, SYN, SYN_ACK, SYN_OPTIONS};
 
 /// The system's allocator, which counts what the current thread takes, moves and gives back.
@@ -67,7 +67,7 @@ const ENTRIES: u32 = 500;
 #[test]
 fn nothing_is_allocated_between_construction_and_drop() {
     let before_construction = COUNT.get();
-    let mut world = World::new();
+    let mut world = World::new(Behaviour::Linux);
     let constructed = COUNT.get();
     assert!(constructed > before_construction, "the allocator does not count");
 
@@ -78,6 +78,36 @@ fn nothing_is_allocated_between_construction_and_drop() {
 
     assert_eq!(COUNT.get() - constructed, 0, "calls of the allocator while packets were processed");
     world.assert_all_was_seen();
+}
+
+#[test]
+fn nothing_is_allocated_for_lines_in_pieces() {
+    let mut world = World::new(Behaviour::Exact);
+    let constructed = COUNT.get();
+    let mut control = Stream::new(addr("10.77.1.2:40000"), addr("198.51.100.9:21"), LAN);
+    control.open(&mut world);
+    control.server_says(&mut world, b"220 ready\r\n");
+    control.client_says(&mut world, b"USER ftp\r\n");
+    control.server_says(&mut world, b"230 welcome\r\n");
+    for _ in 0..100 {
+        // In two pieces, the second one twice.
+        control.sends(&mut world, 0, DATA, b"PORT 10,77,1", b"");
+        control.sends(&mut world, 0, DATA, b",2,19,136\r\nNO", b"PORT 203,0,113,1,19,136\r\nNO");
+        control.sends_early(&mut world, 0, 4, b"PORT 10,77,1,2,19,137\r\n");
+        control.sends(&mut world, 0, DATA, b"OP\r\n", b"OP\r\nPORT 203,0,113,1,19,137\r\n");
+        control.ends[0].next = control.ends[0].next.wrapping_add(23);
+        control.acknowledges(&mut world, 1, &[]);
+        control.server_says(&mut world, b"200 ok\r\n");
+        control.sends(&mut world, 0, DATA, b"EPRT |1|192.0.2.1|4000|\r\n", b"EPRT |1|0.0.0.0|0|\r\n");
+        control.acknowledges(&mut world, 1, &[]);
+        control.server_says(&mut world, b"501 no\r\n");
+    }
+    control.client_says(&mut world, b"AUTH TLS\r\n");
+    control.server_says(&mut world, b"234 go on\r\n");
+    control.client_says(&mut world, b"\x16\x03\x01PORT 10,77,1,2,19,136\r\n");
+    control.close(&mut world);
+    assert_eq!(COUNT.get() - constructed, 0, "calls of the allocator while packets were processed");
+    assert_eq!((world.seen.announced, world.seen.rewritten), (200, 200));
 }
 
 /// Rules of every kind: matches, targets, marks, a chain of the user.
@@ -150,8 +180,9 @@ struct Seen {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(behaviour: Behaviour) -> Self {
         let mut config = Config::default();
+        config.helper = config.helper.behaving(behaviour);
         config.interfaces = vec![
             Interface::new("lan").with_address(ip("10.77.1.1"), 8).with_address(ip("fd77::1"), 64),
             Interface::new("wan").with_address(ip("203.0.113.1"), 24).with_address(ip("2001:db8::1"), 64),
@@ -465,6 +496,17 @@ impl Stream {
         self.ends[who].next = self.ends[who].next.wrapping_sub(said.len() as u32);
         self.ends[1 - who].awaited = self.ends[1 - who].awaited.wrapping_sub(heard.len() as u32);
         self.says(world, who, said, heard);
+    }
+
+    /// A segment that comes before what stands in front of it; nothing of it leaves.
+    fn sends_early(&mut self, world: &mut World, who: usize, gap: u32, said: &[u8]) {
+        let (from, to) = (self.ends[who], self.ends[1 - who]);
+        let number = from.next.wrapping_add(gap);
+        let mut frame = Frame::tcp((from.local, from.remote), DATA, number, from.awaited, &[], said);
+        world.arrive(from.interface, &mut frame);
+        let headers = Headers::find(frame.bytes()).unwrap();
+        let Layer4::Tcp(segment) = headers.layer4 else { panic!("no TCP") };
+        assert_eq!((headers.payload(frame.bytes()), segment.sequence.0), (&b""[..], to.awaited));
     }
 
     fn sends(&mut self, world: &mut World, who: usize, flags: u8, said: &[u8], heard: &[u8]) {
