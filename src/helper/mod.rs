@@ -254,6 +254,18 @@ impl FtpHelper {
         self.exact.as_mut().map_or(Ok(()), |exact| exact.process(conntrack, nat, rewrites, passage))
     }
 
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do, under [`Behaviour::Exact`].
+    pub(crate) fn poll_at(&self) -> Option<Instant> {
+        self.exact.as_ref().and_then(|exact| exact.poll_at())
+    }
+
+    /// Sends again what was held back, then sent, and did not arrive, under [`Behaviour::Exact`].
+    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &Conntrack, leaving: &mut dyn Leaving) {
+        if let Some(exact) = &mut self.exact {
+            exact.handle_timeout(now, conntrack, leaving);
+        }
+    }
+
     /// The sequence number in a packet that an ICMP error quotes, as its sender knows it, under [`Behaviour::Exact`].
     /// The quoted packet went in `direction`.
     pub(crate) fn quoted(&self, slot: HelpedSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use super::interfaces::{Destination, Network};
 use super::walk::Transit;
 use super::{Outbox, Router, Way};
+use crate::Instant;
 use crate::conntrack::{ConnectionId, ICMP_HEADER, Status};
 use crate::event::DropReason;
 use crate::helper::{Leaving, Passage};
@@ -31,7 +32,32 @@ impl Leaving for Ways<'_> {
     }
 }
 
+/// Sends packets where their destination is.
+struct Routed<'w> {
+    network: &'w mut Network,
+    outbox: &'w mut Outbox,
+}
+
+impl Leaving for Routed<'_> {
+    fn along(&mut self, bytes: &[u8]) {
+        self.back(bytes);
+    }
+
+    fn back(&mut self, bytes: &[u8]) {
+        let destination = Headers::find(bytes).map(|headers| headers.destination(bytes));
+        if let Some(way) = destination.ok().and_then(|destination| way_to(self.network, destination)) {
+            self.outbox.send_copy(bytes, way, 0);
+        }
+    }
+}
+
 impl Router {
+    /// What the helper held back, sent, and nobody acknowledged leaves again.
+    pub(super) fn send_again(&mut self, now: Instant, outbox: &mut Outbox) {
+        let mut leaving = Routed { network: &mut self.network, outbox };
+        self.helper.handle_timeout(now, &self.conntrack, &mut leaving);
+    }
+
     /// A packet of a control connection, or an error about one, leaves.
     #[inline(never)]
     pub(super) fn finish_exactly(&mut self, id: ConnectionId, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {

@@ -209,13 +209,16 @@ impl Router {
     /// change it.
     pub fn poll_at(&self) -> Option<Instant> {
         let ipvs = self.ipvs.as_ref().and_then(Ipvs::poll_at);
-        [self.conntrack.poll_at(), self.fragments.poll_at(), ipvs].into_iter().flatten().min()
+        [self.conntrack.poll_at(), self.fragments.poll_at(), self.helper.poll_at(), ipvs].into_iter().flatten().min()
     }
 
-    /// Does what only time brings: forgets connections and parts of packets that had their time. Nothing that Linux does
-    /// then is sent; the outbox is there for behaviours that hold packets back.
-    pub fn handle_timeout(&mut self, now: Instant, _outbox: &mut Outbox) {
+    /// Does what only time brings: forgets connections and parts of packets that had their time, and sends again what was
+    /// held back ([`Behaviour::Exact`]) and did not arrive.
+    pub fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
         self.conntrack.handle_timeout(now);
+        if self.helper.is_exact() {
+            self.send_again(now, outbox);
+        }
         if let Some(ipvs) = &mut self.ipvs {
             ipvs.handle_timeout(now, &mut self.conntrack);
         }

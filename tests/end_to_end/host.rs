@@ -92,6 +92,14 @@ impl Host {
         self.count(&[State::Closed, State::Listen]) == self.sockets.iter().count()
     }
 
+    /// Whether a socket has something that was not sent, or not acknowledged.
+    pub(crate) fn has_something_to_send(&self) -> bool {
+        self.sockets.iter().any(|(_, socket)| match socket {
+            smoltcp::socket::Socket::Tcp(socket) => socket.send_queue() > 0,
+            _ => false,
+        })
+    }
+
     /// How many sockets are in one of these states.
     pub(crate) fn count(&self, states: &[State]) -> usize {
         let is_one = |socket: &smoltcp::socket::Socket<'_>| match socket {

@@ -15,6 +15,7 @@ mod window;
 pub use policy::{Denied, Policy};
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec;
 
 use super::{Job, endpoints};
@@ -27,7 +28,7 @@ use crate::{Instant, SequenceNumber};
 use dialogue::Dialogue;
 use hearing::Hearing;
 pub(crate) use segments::Leaving;
-use segments::{Answering, Bench, Takes};
+use segments::{Answering, Bench, Takes, echoed};
 use stream::{Incoming, Stream};
 use window::Pool;
 
@@ -37,6 +38,10 @@ const TLS: u8 = 3;
 
 /// Windows are shifted by no more (RFC 7323 section 2.3).
 const MAX_SCALE: u8 = 14;
+
+/// What is ours to send is sent again after this time, and so many times.
+const REPEAT: core::time::Duration = core::time::Duration::from_secs(1);
+const REPEATS: u8 = 120;
 
 /// How long what was announced is waited for (as in Linux).
 const PATIENCE: core::time::Duration = ExpectPolicy::FTP.timeout;
@@ -48,6 +53,20 @@ pub(super) struct Exact {
     tools: Tools,
     /// The state that is looked at next, whether its connection is gone.
     swept: usize,
+    /// What is ours to send until it arrives, in the order of time.
+    timers: VecDeque<Timer>,
+}
+
+/// When it is looked whether a stream has to be sent again.
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    due: Instant,
+    slot: HelpedSlot,
+    id: ConnectionId,
+    direction: Direction,
+    /// Up to where the other side had it when the timer was set, and how often it was set since.
+    outside: SequenceNumber,
+    times: u8,
 }
 
 /// What all connections share.
@@ -73,6 +92,10 @@ struct State {
     windows: [u16; 2],
     /// By how much it shifts it, if it offers that (RFC 7323 section 2).
     scales: [Option<u8>; 2],
+    /// The timestamps that an answer to it bears.
+    timestamps: [Option<[u8; 8]>; 2],
+    /// Whether a timer runs for the stream of this direction.
+    timed: [bool; 2],
 }
 
 /// A packet that leaves, and those that leave because of it.
@@ -97,7 +120,12 @@ impl Exact {
             bench: Bench::new(),
             came: vec![0; usize::from(u16::MAX)].into(),
         };
-        Self { states: (0..helped).map(|_| State::new()).collect(), tools, swept: 0 }
+        Self {
+            states: (0..helped).map(|_| State::new()).collect(),
+            tools,
+            swept: 0,
+            timers: VecDeque::with_capacity(windows * 2),
+        }
     }
 
     /// Reads a packet of a helped connection that is about to leave, already translated but with its own numbers.
@@ -123,7 +151,48 @@ impl Exact {
             state.begin(&segment, passage, &mut self.tools.pool);
             return Ok(());
         }
-        state.pass(&mut self.tools, id, &segment, conntrack, (nat, rewrites), passage)
+        state.timestamps[passage.tracked.direction as usize] = echoed(passage);
+        let result = state.pass(&mut self.tools, id, &segment, conntrack, (nat, rewrites), passage);
+        for direction in [Direction::Original, Direction::Reply] {
+            let stream = &state.streams[direction as usize];
+            if stream.is_ours() && !state.timed[direction as usize] && self.timers.len() < self.timers.capacity() {
+                let due = passage.now + REPEAT;
+                self.timers.push_back(Timer { due, slot, id, direction, outside: stream.outside(), times: 0 });
+                state.timed[direction as usize] = true;
+            }
+        }
+        result
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to look at.
+    pub(super) fn poll_at(&self) -> Option<Instant> {
+        self.timers.front().map(|timer| timer.due)
+    }
+
+    /// Sends again what is ours to send and did not arrive.
+    pub(super) fn handle_timeout(&mut self, now: Instant, conntrack: &Conntrack, leaving: &mut dyn Leaving) {
+        // Those that are set anew meanwhile are due later.
+        for _ in 0..self.timers.len() {
+            let Some(timer) = self.timers.front().copied().filter(|timer| timer.due <= now) else { return };
+            self.timers.pop_front();
+            let Timer { slot, id, direction, outside, times, .. } = timer;
+            let Some(state) = self.states.get_mut(slot.index()).filter(|state| state.connection == Some(id)) else {
+                continue;
+            };
+            state.timed[direction as usize] = false;
+            if conntrack.get(id).is_none() || !state.streams[direction as usize].is_ours() {
+                continue;
+            }
+            let arrived = state.streams[direction as usize].outside();
+            if arrived == outside {
+                state.repeat(&mut self.tools, id, direction, conntrack, leaving);
+            }
+            let times = if arrived == outside { times + 1 } else { 0 };
+            if times < REPEATS {
+                self.timers.push_back(Timer { due: now + REPEAT, outside: arrived, times, ..timer });
+                state.timed[direction as usize] = true;
+            }
+        }
     }
 
     /// Looks at one state, in turn: what a connection that is gone kept is free again.
@@ -153,6 +222,8 @@ impl State {
             longest: [0; 2],
             windows: [0; 2],
             scales: [None; 2],
+            timestamps: [None; 2],
+            timed: [false; 2],
         }
     }
 
@@ -162,6 +233,7 @@ impl State {
             self.streams.iter_mut().for_each(|stream| stream.reset(pool));
             (self.connection, self.dialogue) = (Some(id), Dialogue::new());
             (self.longest, self.windows, self.scales) = ([0; 2], [0; 2], [None; 2]);
+            (self.timestamps, self.timed) = ([None; 2], [false; 2]);
         }
     }
 
@@ -230,7 +302,7 @@ impl State {
             answering.acknowledge(owed, window, passage.leaving);
         }
         if segment.flags.has(TcpFlags::ACK) {
-            let say = (own.acknowledged(), window);
+            let say = (own.told(), window);
             let takes = Takes { longest: self.longest[direction as usize], window: ours };
             tools.bench.send_unsent(others, &answering, say, takes, passage.leaving);
         }
@@ -239,6 +311,25 @@ impl State {
             conntrack.events.push(passage.now, Event::Encrypted { connection: id });
         }
         Ok(())
+    }
+
+    /// Sends what the other side has not acknowledged of the stream of this direction, as far as its window goes, and a
+    /// byte even if that is closed.
+    fn repeat(
+        &mut self,
+        tools: &mut Tools,
+        id: ConnectionId,
+        direction: Direction,
+        conntrack: &Conntrack,
+        leaving: &mut dyn Leaving,
+    ) {
+        let other = direction.other();
+        let answering = Answering::to(conntrack, id, other, self.timestamps[other as usize]);
+        let takes = Takes { longest: self.longest[other as usize], window: self.window(other).max(1) };
+        let window = self.windows[direction as usize];
+        let [own, others] = ends(&mut self.streams, direction);
+        own.send_again();
+        tools.bench.send_unsent(own, &answering, (others.told(), window), takes, leaving);
     }
 
     /// A SYN: a stream begins, and with the client's the dialogue.

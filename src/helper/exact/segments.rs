@@ -8,7 +8,7 @@ use core::ops::Range;
 use super::Passage;
 use super::stream::{Emission, Incoming, Stream, Taken};
 use crate::SequenceNumber;
-use crate::conntrack::{ConnectionId, Conntrack};
+use crate::conntrack::{ConnectionId, Conntrack, Direction};
 use crate::packet::{InName, Layer4, Segment, TcpFlags, TcpOptions};
 
 /// The longest payload that an IP packet can bear, and what may be put in front of it or grow in it.
@@ -44,15 +44,25 @@ pub(super) struct Answering {
 
 impl Answering {
     pub(super) fn new(conntrack: &Conntrack, id: ConnectionId, passage: &Passage<'_, '_>, segment: &Segment) -> Self {
+        Self { next: segment.acknowledgement, ..Self::to(conntrack, id, passage.tracked.direction, echoed(passage)) }
+    }
+
+    /// To whoever sends in this direction, with these timestamps.
+    pub(super) fn to(
+        conntrack: &Conntrack,
+        id: ConnectionId,
+        direction: Direction,
+        timestamps: Option<[u8; 8]>,
+    ) -> Self {
         let name = conntrack.get(id).map(|connection| {
-            let tuple = connection.tuple(passage.tracked.direction);
+            let tuple = connection.tuple(direction);
             InName {
                 source: SocketAddr::new(tuple.destination(), tuple.destination_port()),
                 destination: SocketAddr::new(tuple.source(), tuple.source_port()),
-                timestamps: echoed(passage),
+                timestamps,
             }
         });
-        Self { name, next: segment.acknowledgement }
+        Self { name, next: SequenceNumber(0) }
     }
 
     /// Tells the sender that everything up to `number` was received.
@@ -77,7 +87,7 @@ impl Answering {
 }
 
 /// The timestamps of an answer: what the segment echoed, and its own to echo.
-fn echoed(passage: &Passage<'_, '_>) -> Option<[u8; 8]> {
+pub(super) fn echoed(passage: &Passage<'_, '_>) -> Option<[u8; 8]> {
     let options = passage.headers.tcp_options(passage.packet.bytes());
     options.iter().find_map(|option| match option {
         Ok((TcpOptions::TIMESTAMPS, _, &[a, b, c, d, e, f, g, h])) => Some([e, f, g, h, a, b, c, d]),

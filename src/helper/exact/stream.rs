@@ -180,9 +180,9 @@ impl Stream {
         self.begun && self.next == self.first
     }
 
-    /// Up to where the other side has it.
-    pub(super) const fn acknowledged(&self) -> SequenceNumber {
-        self.acknowledged
+    /// Up to where the sender was told that it arrived, by the other side or by us.
+    pub(super) const fn told(&self) -> SequenceNumber {
+        self.acknowledged.later(self.answered)
     }
 
     fn begin_at(&mut self, first: SequenceNumber) {
@@ -532,6 +532,19 @@ impl Stream {
     /// Whether something may leave that was never sent.
     fn is_unsent(&self) -> bool {
         self.sent.before(self.outgoing(self.released))
+    }
+
+    /// Whether something may leave that the other side has not got and the sender will not send again by itself: then it
+    /// is ours to send until it arrives.
+    pub(super) fn is_ours(&self) -> bool {
+        let is_kept = self.window.as_ref().is_some_and(|window| !self.acknowledged.before(window.start()));
+        let lacks = self.acknowledged.before(self.released);
+        is_kept && lacks && (self.answered.after(self.acknowledged) || self.is_unsent())
+    }
+
+    /// Everything that the other side has not acknowledged counts as not sent.
+    pub(super) fn send_again(&mut self) {
+        self.sent = self.outside;
     }
 
     /// What may leave and was never sent, and where to begin with it in the other side's numbers: what the sender will
