@@ -37,6 +37,8 @@ pub(super) struct Dialogue {
     /// Whether everything since its beginning was heard.
     complete: bool,
     logged_in: bool,
+    /// Whether the client's first line was a command of FTP.
+    begun: Option<bool>,
     replies: ReplyLines,
     requests: [Request; MOST],
     waiting: usize,
@@ -48,6 +50,7 @@ impl Dialogue {
         Self {
             complete: false,
             logged_in: false,
+            begun: None,
             replies: ReplyLines::default(),
             requests: [Request::Other; MOST],
             waiting: 0,
@@ -64,6 +67,11 @@ impl Dialogue {
         self.logged_in || !self.complete
     }
 
+    /// Whether it began as something else: a browser's request, say, in whose text the lines of a session stand.
+    pub(super) fn is_something_else(&self) -> bool {
+        self.complete && self.begun == Some(false)
+    }
+
     /// Whether the client waits to hear where the server listens.
     pub(super) fn awaits_passive(&self) -> bool {
         !self.complete || self.waiting().contains(&Request::Passive)
@@ -75,7 +83,11 @@ impl Dialogue {
 
     /// The client says a line, or at least its beginning; `expected` is what was expected for it.
     pub(super) fn command(&mut self, line: &[u8], expected: Option<ExpectationId>) {
-        let request = match Command::parse(line) {
+        let command = Command::parse(line);
+        if self.begun.is_none() {
+            self.begun = Some(command.as_ref().is_some_and(may_begin));
+        }
+        let request = match command {
             None => return,
             Some(Command::User(_) | Command::Pass(_)) => Request::Login,
             Some(Command::Pasv | Command::Epsv(_) | Command::Lpsv) => Request::Passive,
@@ -133,6 +145,19 @@ impl Dialogue {
     }
 }
 
+/// Whether a session may begin with a command: RFC 959's of access and information, and those of its extensions that
+/// clients send before they log in.
+fn may_begin(command: &Command<'_>) -> bool {
+    const OTHERS: [&[u8]; 14] = [
+        b"ACCT", b"REIN", b"NOOP", b"HELP", b"STAT", b"SYST", b"OPTS", b"CLNT", b"LANG", b"CSID", b"ADAT", b"XAUT",
+        b"SITE", b"MODE",
+    ];
+    match command {
+        Command::Other { verb, .. } => OTHERS.iter().any(|other| verb.eq_ignore_ascii_case(other)),
+        _ => true,
+    }
+}
+
 fn is_tls(mechanism: &[u8]) -> bool {
     // RFC 4217 section 17 has TLS and TLS-C, and SSL and TLS-P of its drafts are still said.
     mechanism.get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"TLS") || name.eq_ignore_ascii_case(b"SSL"))
@@ -171,6 +196,19 @@ mod tests {
         assert!(!begun(&["220 hi", "NOOP", "230 in"]).is_logged_in(), "nobody asked to be let in");
         assert!(!begun(&["220 hi", "USER a", "230 in", "REIN", "220 ok"]).is_logged_in());
         assert!(Dialogue::new().is_logged_in());
+    }
+
+    #[test]
+    fn what_is_no_session_does_not_become_one() {
+        let post = ["220 hi", "POST / HTTP/1.1", "Host: x", "USER a", "331 pass", "PASS b", "230 in"];
+        assert!(begun(&post).is_something_else());
+        assert!(begun(&["220 hi", "EHLO mail"]).is_something_else() && begun(&["220 hi", ""]).is_something_else());
+        for first in ["USER a", "auth TLS", "FEAT", "OPTS UTF8 ON", "noop"] {
+            assert!(!begun(&["220 hi", first, "PORT 1"]).is_something_else(), "{first}");
+        }
+        let mut joined = Dialogue::new();
+        says(&mut joined, "RETR file");
+        assert!(!joined.is_something_else(), "its beginning was not heard");
     }
 
     #[test]

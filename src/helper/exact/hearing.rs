@@ -194,6 +194,9 @@ impl Hearing<'_> {
         if self.job.sender == Sender::Server && !self.dialogue.awaits_passive() {
             return Err(Denied::Unasked);
         }
+        if self.policy.login_first && self.dialogue.is_something_else() {
+            return Err(Denied::NotFtp);
+        }
         if self.policy.login_first && !self.dialogue.is_logged_in() {
             return Err(Denied::NotLoggedIn);
         }

@@ -50,6 +50,8 @@ pub enum Denied {
     Malformed(HostPortError),
     /// The server has not let the client in.
     NotLoggedIn,
+    /// The connection began as something else than FTP: a browser was made to send these lines (NAT slipstreaming).
+    NotFtp,
     /// The client did not ask where the server listens.
     Unasked,
     /// No port is free, or there is no room for what would be expected.
@@ -63,6 +65,7 @@ impl fmt::Display for Denied {
             Self::LowPort(port) => write!(f, "port {port} is too low"),
             Self::Malformed(error) => write!(f, "malformed: {error}"),
             Self::NotLoggedIn => f.write_str("before login"),
+            Self::NotFtp => f.write_str("the connection did not begin as FTP"),
             Self::Unasked => f.write_str("nobody asked for it"),
             Self::NoRoom => f.write_str("no free port, or too many are expected"),
         }

@@ -1,0 +1,150 @@
+//! What an announcement may not open, under behaviour Exact: attacks as they are made, and what is left of them.
+
+mod common;
+
+use common::*;
+use ftp_conntrack::Behaviour;
+use ftp_conntrack::event::Event;
+use ftp_conntrack::helper::Denied;
+use ftp_conntrack::router::Verdict;
+
+/// A connection from [`CLIENT`] to [`SERVER`], both of which say their lines in turn.
+struct Talk {
+    world: World,
+    next: [u32; 2],
+    far: [u32; 2],
+}
+
+impl Talk {
+    fn new(change: impl FnOnce(&mut ftp_conntrack::helper::Policy)) -> Self {
+        let mut config = config(MASQUERADE);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        change(&mut config.helper.policy);
+        let mut world = World::new(config);
+        world.forward(LAN, &tcp(CLIENT, SERVER, SYN, 999, 0, ""));
+        world.forward(WAN, &tcp(SERVER, OUTSIDE, SYN | ACK, 4999, 1000, ""));
+        Self { world, next: [1000, 5000], far: [1000, 5000] }
+    }
+
+    fn logged_in(change: impl FnOnce(&mut ftp_conntrack::helper::Policy)) -> Self {
+        let mut talk = Self::new(change);
+        for (who, line) in
+            [(1, "220 hi\r\n"), (0, "USER a\r\n"), (1, "331 pass\r\n"), (0, "PASS b\r\n"), (1, "230 in\r\n")]
+        {
+            talk.says(who, line);
+        }
+        talk
+    }
+
+    /// One side says a line; gives what the other gets.
+    fn says(&mut self, who: usize, text_said: &str) -> String {
+        let (interface, ends) = [(LAN, [CLIENT, SERVER]), (WAN, [SERVER, OUTSIDE])][who];
+        let packet = tcp(ends[0], ends[1], PSH_ACK, self.next[who], self.far[1 - who], text_said);
+        let left = text(&self.world.forward(interface, &packet));
+        self.next[who] += text_said.len() as u32;
+        self.far[who] += left.len() as u32;
+        left
+    }
+
+    fn denied(&mut self) -> Vec<Denied> {
+        let events = std::iter::from_fn(|| self.world.router.poll_event());
+        let denied = events.filter_map(|(_, event)| match event {
+            Event::Denied { reason, .. } => Some(reason),
+            _ => None,
+        });
+        denied.collect()
+    }
+
+    fn reaches_inside(&mut self, port: u16) -> bool {
+        let syn = tcp("198.51.100.9:20", &format!("203.0.113.1:{port}"), SYN, 1, 0, "");
+        matches!(self.world.send(WAN, &syn).0, Verdict::Forward { .. })
+    }
+}
+
+/// RFC 2577 section 3: a client has the server open connections to others.
+#[test]
+fn the_bounce_attack() {
+    let mut talk = Talk::logged_in(|_| {});
+    assert_eq!(talk.says(0, "PORT 192,0,2,25,0,25\r\n"), "PORT 0,0,0,0,0,0\r\n");
+    assert_eq!(talk.says(0, "EPRT |1|10.77.1.9|4000|\r\n"), "EPRT |1|0.0.0.0|0|\r\n");
+    let foreign = |address: &str| Denied::ForeignAddress(address.parse().unwrap());
+    assert_eq!(talk.denied(), [foreign("192.0.2.25"), foreign("10.77.1.9")]);
+    assert_eq!(talk.world.router.conntrack().expected(), 0);
+}
+
+#[test]
+fn transfers_between_servers_that_are_allowed() {
+    let other = "192.0.2.25".parse().unwrap();
+    let mut talk = Talk::logged_in(|policy| policy.foreign.push(other..=other));
+    assert_eq!(talk.says(0, "PORT 192,0,2,25,40,25\r\n"), "PORT 192,0,2,25,40,25\r\n");
+    assert_eq!(talk.denied(), []);
+}
+
+/// A page makes a browser inside send a form to port 21 of the attacker's server, so that a segment begins with PORT and
+/// the NAT opens a port of the victim (NAT slipstreaming). The server answers as if it were one of FTP.
+#[test]
+fn nat_slipstreaming() {
+    let mut talk = Talk::new(|_| {});
+    talk.says(0, "POST / HTTP/1.1\r\nHost: attacker.example:21\r\nContent-Length: 5000\r\n\r\n");
+    talk.says(1, "220 hi\r\n");
+    talk.says(0, "USER a\r\n");
+    talk.says(1, "331 pass\r\n");
+    talk.says(0, "PASS b\r\n");
+    talk.says(1, "230 in\r\n");
+    assert_eq!(talk.says(0, "PORT 10,77,1,2,13,61\r\n"), "PORT 0,0,0,0,0,0\r\n");
+    assert_eq!(talk.denied(), [Denied::NotFtp]);
+    assert!(!talk.reaches_inside(3389));
+    // As Linux has it, the port is open.
+    let mut linux = World::new(config(MASQUERADE));
+    linux.login();
+    linux.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 101, 501, "PORT 10,77,1,2,13,61\r\n"));
+    let syn = tcp("198.51.100.9:20", "203.0.113.1:3389", SYN, 1, 0, "");
+    assert!(matches!(linux.send(WAN, &syn).0, Verdict::Forward { .. }));
+}
+
+#[test]
+fn ports_of_servers() {
+    let mut talk = Talk::logged_in(|_| {});
+    assert_eq!(talk.says(0, "PORT 10,77,1,2,0,22\r\n"), "PORT 0,0,0,0,0,0\r\n");
+    assert_eq!(talk.denied(), [Denied::LowPort(22)]);
+    assert!(!talk.reaches_inside(22));
+}
+
+#[test]
+fn before_login() {
+    let mut talk = Talk::new(|_| {});
+    talk.says(1, "220 hi\r\n");
+    talk.says(0, "USER a\r\n");
+    talk.says(1, "331 pass\r\n");
+    assert_eq!(talk.says(0, "PORT 10,77,1,2,4,1\r\n"), "PORT 0,0,0,0,0,0\r\n");
+    assert_eq!(talk.denied(), [Denied::NotLoggedIn]);
+    let mut lenient = Talk::new(|policy| policy.login_first = false);
+    assert_eq!(lenient.says(0, "PORT 10,77,1,2,4,1\r\n"), "PORT 203,0,113,1,4,1\r\n");
+}
+
+#[test]
+fn a_passive_reply_that_nobody_asked_for() {
+    let mut talk = Talk::logged_in(|_| {});
+    assert_eq!(talk.says(1, "227 (198,51,100,9,100,1)\r\n"), "425 No data connection.\r\n");
+    assert_eq!(talk.denied(), [Denied::Unasked]);
+}
+
+#[test]
+fn an_announcement_that_the_server_refuses_opens_nothing() {
+    let mut talk = Talk::logged_in(|_| {});
+    assert_eq!(talk.says(0, "PORT 10,77,1,2,4,1\r\n"), "PORT 203,0,113,1,4,1\r\n");
+    assert_eq!(talk.world.router.conntrack().expected(), 1);
+    talk.says(1, "500 no\r\n");
+    assert_eq!(talk.world.router.conntrack().expected(), 0);
+    assert!(!talk.reaches_inside(1025));
+}
+
+#[test]
+fn several_at_once_and_no_more_than_that() {
+    let mut talk = Talk::logged_in(|policy| policy.pending = 2);
+    for port in 1..=3 {
+        talk.says(0, &format!("PORT 10,77,1,2,4,{port}\r\n"));
+    }
+    let reached: Vec<bool> = (1025..=1027).map(|port| talk.reaches_inside(port)).collect();
+    assert_eq!(reached, [false, true, true]);
+}
