@@ -195,3 +195,122 @@ impl Table {
         self.wheel.next_due()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Protocol;
+    use alloc::vec::Vec;
+    use core::net::{IpAddr, SocketAddr};
+    use core::time::Duration;
+    use proptest::prelude::*;
+
+    const CAPACITY: u32 = 6;
+    /// The wheel hands connections out at most so late.
+    const LATE: Duration = Duration::from_micros(1 << 18);
+
+    /// What is done to the table.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// A connection from one of a few endpoints to one of a few others, which lives so many seconds.
+        Open { from: u8, to: u8, seconds: u8 },
+        /// One of those that were ever opened is freed.
+        Free(usize),
+        /// One of them lives longer, or shorter.
+        Renew(usize, u8),
+        /// Seconds pass; who is over is freed.
+        Pass(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..4u8, 0..4u8, 1..200u8).prop_map(|(from, to, seconds)| Step::Open { from, to, seconds }),
+            (0..40usize).prop_map(Step::Free),
+            (0..40usize, 1..200u8).prop_map(|(which, seconds)| Step::Renew(which, seconds)),
+            (0..120u8).prop_map(Step::Pass),
+        ]
+    }
+
+    fn tuple(from: u8, to: u8) -> Tuple {
+        let end = |host: u8, port| SocketAddr::new(IpAddr::from([10, 0, 0, host]), port);
+        Tuple::new(Protocol::TCP, end(from, 1000), end(100 + to, 21)).unwrap()
+    }
+
+    /// A connection of the model: its name, its tuple, and until when.
+    type Known = (ConnectionId, Tuple, Instant);
+
+    proptest! {
+        #[test]
+        fn as_a_list_of_connections_has_it(steps in proptest::collection::vec(step(), 1..80)) {
+            let mut table = Table::new(CAPACITY, Key::new([1, 2]));
+            let mut now = Instant::from_secs(1000);
+            let (mut model, mut ever) = (Vec::<Known>::new(), Vec::<ConnectionId>::new());
+            for step in steps {
+                match step {
+                    Step::Open { from, to, seconds } => {
+                        let original = tuple(from, to);
+                        if model.iter().any(|known| known.1 == original) {
+                            continue;
+                        }
+                        let deadline = now + Duration::from_secs(seconds.into());
+                        let reply = original.reversed().unwrap();
+                        let slot = table.create(original, reply, ProtocolState::Generic, deadline);
+                        prop_assert_eq!(slot.is_some(), model.len() < CAPACITY as usize);
+                        let Some(slot) = slot else { continue };
+                        table.link_tuples(slot);
+                        table.link_source(slot);
+                        model.push((table.id(slot), original, deadline));
+                        ever.push(table.id(slot));
+                    }
+                    Step::Free(which) if !ever.is_empty() => {
+                        let id = ever[which % ever.len()];
+                        let slot = table.slot(id);
+                        prop_assert_eq!(slot.is_some(), model.iter().any(|known| known.0 == id));
+                        if let Some(slot) = slot {
+                            table.free(slot);
+                            model.retain(|known| known.0 != id);
+                        }
+                    }
+                    Step::Renew(which, seconds) if !model.is_empty() => {
+                        let which = which % model.len();
+                        let deadline = now + Duration::from_secs(seconds.into());
+                        table.set_deadline(table.slot(model[which].0).unwrap(), deadline);
+                        model[which].2 = deadline;
+                    }
+                    Step::Pass(seconds) => {
+                        now = now + Duration::from_secs(seconds.into());
+                        while let Some(slot) = table.next_expired(now) {
+                            let id = table.id(slot);
+                            let place = model.iter().position(|known| known.0 == id);
+                            let (_, _, deadline) = model.swap_remove(place.unwrap());
+                            prop_assert!(deadline <= now, "too early");
+                            table.free(slot);
+                        }
+                        prop_assert!(model.iter().all(|known| known.2 + LATE > now), "too late");
+                    }
+                    Step::Free(_) | Step::Renew(..) => {}
+                }
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.living().count(), model.len());
+                let due = table.next_due();
+                prop_assert!(model.iter().all(|known| due.is_some_and(|due| due <= known.2 + LATE)));
+                for from in 0..4 {
+                    let mut same_source = 0;
+                    for to in 0..4 {
+                        let original = tuple(from, to);
+                        let expected = model.iter().find(|known| known.1 == original).map(|known| known.0);
+                        same_source += usize::from(expected.is_some());
+                        for (tuple, direction) in
+                            [(original, Direction::Original), (original.reversed().unwrap(), Direction::Reply)]
+                        {
+                            let found = table.find(&tuple);
+                            let found = found.map(|(slot, direction)| (table.id(slot), direction));
+                            prop_assert_eq!(found, expected.map(|id| (id, direction)));
+                        }
+                    }
+                    prop_assert_eq!(table.same_source(&tuple(from, 0)).count(), same_source);
+                }
+            }
+        }
+    }
+}

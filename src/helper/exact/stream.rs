@@ -737,6 +737,13 @@ mod tests {
         assert_eq!(both.send(0, b"NOOP\r\nPORT 10,0", true), "0 NOOP\\r\\n FIN");
     }
 
+    /// Found by proptest.
+    #[test]
+    fn an_unfinished_line_at_the_end_needs_no_window() {
+        let mut both = Both::new(0);
+        assert_eq!(both.send(0, b"NOOP\r\nPORT 10,0", true), "0 NOOP\\r\\n FIN");
+    }
+
     #[test]
     fn an_endless_line_is_swallowed() {
         let mut both = Both::new(1);
