@@ -43,6 +43,8 @@ mod read_line;
 mod reply;
 mod scanner;
 mod sender;
+#[cfg(feature = "alloc")]
+pub(crate) mod tls;
 mod write;
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::vec::Vec;
 use super::Moment;
 use super::judge::Judged;
 use super::stream::Piece;
-use super::tls::{Cipher, Turn};
 use crate::SequenceNumber;
+use crate::ftp::tls::{Cipher, Turn};
 
 /// A longer line is kept up to here. RFC 959 sets no limit; servers take some hundred bytes.
 pub(super) const MAX_LINE: usize = 4 << 10;

@@ -49,7 +49,6 @@ mod lines;
 mod packets;
 mod session;
 mod stream;
-mod tls;
 
 pub use announcement::Wrong;
 pub use dialogue::{Answer, Asked, Dialogue};

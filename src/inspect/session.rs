@@ -11,12 +11,12 @@ use super::expected::{Expected, Open};
 use super::judge::{Followed, Judged};
 use super::lines::{End, Found, Line, LineReader};
 use super::stream::{Heard, Piece, Stream};
-use super::tls::Turn;
 use super::{
     Announced, Began, Ended, Fact, Helper, How, Login, Moment, Opened, SessionId, Sink, Summary, Tls, Unfulfilled,
 };
 use crate::SequenceNumber;
 use crate::conntrack::Direction;
+use crate::ftp::tls::Turn;
 use crate::ftp::{Command, Reply, Sender};
 use crate::packet::{Segment, TcpFlags};
 

@@ -5,6 +5,7 @@ use core::ops::Range;
 use super::window::{Pool, Window};
 use crate::SequenceNumber;
 use crate::ftp::Text;
+use crate::ftp::tls::{Cipher, Turn};
 use crate::seqadj::History;
 
 /// So many replacements are remembered until they are acknowledged.
@@ -112,8 +113,10 @@ pub(super) struct Stream {
     window: Option<Window>,
     history: History<Text>,
     grown: Option<(SequenceNumber, i32)>,
-    /// Nobody reads it any more.
+    /// Nobody reads it, unless it becomes text again.
     opaque: bool,
+    /// Where its TLS records end.
+    cipher: Cipher,
 }
 
 /// The first bytes of a line that leaves before it is complete.
@@ -155,6 +158,7 @@ impl Stream {
             history: History::new(EDITS),
             grown: None,
             opaque: false,
+            cipher: Cipher::default(),
         }
     }
 
@@ -163,6 +167,7 @@ impl Stream {
         pool.give_back(self.window.take());
         self.history.clear();
         (self.begun, self.line, self.head, self.fin, self.opaque) = (false, Line::Held, Head::EMPTY, None, false);
+        (self.grown, self.cipher) = (None, Cipher::default());
     }
 
     /// The stream begins, its first byte at `first`; false if it did so before.
@@ -225,20 +230,41 @@ impl Stream {
             self.fin = Some(incoming.end());
         }
         let (released, next) = (self.released, self.next);
-        if self.opaque {
-            if !incoming.payload.is_empty() {
-                self.pass(incoming.end());
+        if self.opaque && !incoming.payload.is_empty() {
+            self.pass(incoming);
+        }
+        if !self.opaque {
+            if incoming.start.after(next) && !incoming.payload.is_empty() {
+                return self.take_early(incoming, pool);
             }
-        } else if incoming.start.after(next) && !incoming.payload.is_empty() {
-            return self.take_early(incoming, pool);
-        } else if incoming.end().after(next) {
-            self.read_new(incoming, pool, listener);
+            if incoming.end().after(self.next) {
+                self.read_new(incoming, pool, listener);
+            }
         }
         self.end_unfinished_line();
         self.emission(incoming, released, next)
     }
 
-    fn pass(&mut self, end: SequenceNumber) {
+    /// A segment that nobody reads. After `CCC` (RFC 4217 section 12.3), which itself cannot be read, text follows the last
+    /// record: from there on it is read again. Where a record's header is missed, nothing is read any more: what looks
+    /// like a line may be anything.
+    fn pass(&mut self, incoming: Incoming<'_>) {
+        let mut end = incoming.end();
+        if end.after(self.next) && !self.cipher.is_lost() {
+            let fresh = match usize::try_from(incoming.start.since(self.next)) {
+                Ok(gap) => {
+                    self.cipher.skip(gap);
+                    incoming.payload
+                }
+                Err(_) => incoming.payload.get(self.next.since(incoming.start) as usize..).unwrap_or_default(),
+            };
+            let was_on = self.cipher.is_on();
+            let (text, turn) = if self.cipher.is_lost() { (fresh, None) } else { self.cipher.pass(fresh, 0) };
+            if was_on && turn == Some(Turn::Clear) {
+                end = end - text.len() as u32;
+                (self.opaque, self.line) = (false, Line::Held);
+            }
+        }
         self.next = self.next.later(end);
         self.released = self.next;
     }

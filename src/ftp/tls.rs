@@ -3,7 +3,7 @@
 
 /// A change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// TLS begins.
     Tls,
     /// Text can be read again.
@@ -11,8 +11,8 @@ pub(super) enum Turn {
 }
 
 /// Whether one side's bytes are TLS records, and how many bytes of the record at hand are still to come.
-#[derive(Default)]
-pub(super) struct Cipher {
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cipher {
     on: bool,
     rest: usize,
     /// Whether the place in the records was lost.
@@ -23,18 +23,31 @@ pub(super) struct Cipher {
 const HEADER: usize = 5;
 
 impl Cipher {
-    pub(super) const fn is_on(&self) -> bool {
+    pub(crate) const fn is_on(&self) -> bool {
         self.on
     }
 
     /// The place in the records is lost: bytes are missing.
-    pub(super) const fn lose(&mut self) {
+    pub(crate) const fn lose(&mut self) {
         self.lost = true;
+    }
+
+    /// Whether the place in the records was lost.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Steps over bytes that were not looked at; the place is lost if a record's header may be among them.
+    pub(crate) const fn skip(&mut self, bytes: usize) {
+        match self.rest.checked_sub(bytes) {
+            Some(rest) => self.rest = rest,
+            None => self.lost = true,
+        }
     }
 
     /// Steps over TLS at the start of `bytes`, which begin where a line would; what follows is text. `missing` bytes
     /// follow that were not captured.
-    pub(super) fn pass<'a>(&mut self, bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
+    pub(crate) fn pass<'a>(&mut self, bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
         if !self.on {
             if !begins_tls(bytes) {
                 return (bytes, None);
@@ -91,7 +104,7 @@ fn begins_record(bytes: &[u8]) -> bool {
 }
 
 /// Whether TLS begins here: a record, or a hello in SSL 2's form (RFC 5246 appendix E.2).
-pub(super) fn begins_tls(bytes: &[u8]) -> bool {
+pub(crate) fn begins_tls(bytes: &[u8]) -> bool {
     begins_record(bytes) || matches!(bytes, [0x80..=0xff, _, 1, 3, 0..=4, ..] | [0x80..=0xff, _, 1, 0, 2, ..])
 }
 
@@ -137,6 +150,17 @@ mod tests {
         assert!(cipher.is_on() && !cipher.lost);
         cipher.lose();
         assert_eq!(cipher.pass(b"221 Bye\r\n", 0), (&b"221 Bye\r\n"[..], Some(Turn::Clear)));
+    }
+
+    #[test]
+    fn what_is_within_a_record_can_be_stepped_over() {
+        let mut cipher = Cipher::default();
+        cipher.pass(b"\x16\x03\x03\x00\x08ab", 0);
+        cipher.skip(4);
+        assert_eq!(cipher.pass(b"gh200 clear\r\n", 0), (&b"200 clear\r\n"[..], Some(Turn::Clear)));
+        cipher.pass(b"\x16\x03\x03\x00\x08ab", 0);
+        cipher.skip(7);
+        assert!(cipher.is_lost());
     }
 
     #[test]
