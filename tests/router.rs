@@ -32,6 +32,16 @@ fn a_packet_that_may_grow_asks_for_room_and_changes_nothing() {
 }
 
 #[test]
+fn nobody_else_sends_from_an_address_of_the_router() {
+    let mut world = World::new(config(MASQUERADE));
+    for own in ["203.0.113.1:40000", "127.0.0.1:40000"] {
+        let (verdict, _) = world.send(LAN, &tcp(own, SERVER, SYN, 1, 0, ""));
+        assert_eq!(verdict, Verdict::Drop(DropReason::NotForwardable), "{own}");
+    }
+    assert_eq!(world.table(), "");
+}
+
+#[test]
 fn the_numbers_move_with_the_text() {
     let mut world = World::new(config(MASQUERADE));
     world.login();

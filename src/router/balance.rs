@@ -10,7 +10,7 @@ use crate::conntrack::{PacketState, Tracked};
 use crate::event::DropReason;
 use crate::ipvs::{Answered, Arrival, Forwarding, Refused, encapsulate};
 use crate::netfilter::{Hook, TableName};
-use crate::packet::{Address, Family, IcmpError, Side, must_not_be_cut};
+use crate::packet::{Family, IcmpError, Side, must_not_be_cut};
 
 /// "Port unreachable" (RFC 792; RFC 4443 section 3.1).
 const fn port_unreachable(family: Family) -> IcmpError {
@@ -51,16 +51,6 @@ impl Router {
             Err(Refused::Unreachable) => {
                 Err(Refusal::with_error(DropReason::NoRealServer, port_unreachable(transit.headers.family)))
             }
-        }
-    }
-
-    /// Whether a packet that arrived bears an address of this machine: real servers that have the virtual address too must
-    /// not answer through here. Linux drops it as from nobody, of IPv4.
-    #[inline]
-    pub(super) fn comes_from_own_address(&self, source: Address) -> bool {
-        self.ipvs.is_some() && {
-            let source = IpAddr::from(source);
-            source.is_ipv4() && self.network.is_local(source)
         }
     }
 
