@@ -1,9 +1,10 @@
 //! Hostile load: whatever comes in whatever numbers, tables stay within their bounds, sessions that were there before go
-//! on working, and counters say what was refused.
+//! on working, and counters say what was refused. `HOSTILE_TIMES=1000000` tries each thing a million times.
 
 mod common;
 
 use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
 use common::*;
 use ftp_conntrack::Behaviour;
@@ -14,7 +15,10 @@ const EXPECTATIONS: u32 = 64;
 const HELPED: u32 = 256;
 const WINDOWS: usize = 16;
 /// So often each thing is tried.
-const OFTEN: u32 = 50_000;
+static OFTEN: LazyLock<u32> = LazyLock::new(|| match std::env::var("HOSTILE_TIMES") {
+    Ok(times) => times.parse().expect("HOSTILE_TIMES is a number"),
+    Err(_) => 50_000,
+});
 
 fn world(behaviour: Behaviour) -> World {
     let mut config: Config = config(MASQUERADE);
@@ -64,10 +68,10 @@ fn both(test: impl Fn(Behaviour)) {
 fn syns_that_nobody_answers() {
     both(|behaviour| {
         let mut world = world(behaviour);
-        for i in 0..OFTEN {
+        for i in 0..*OFTEN {
             world.send(LAN, &tcp(&client(i), "198.51.100.9:80", SYN, i, 0, ""));
-            if i % (OFTEN / 4) == 0 {
-                still_works(&mut world, i / (OFTEN / 4));
+            if i % (*OFTEN / 4) == 0 {
+                still_works(&mut world, i / (*OFTEN / 4));
             }
         }
         let statistics = world.router.conntrack().statistics();
@@ -79,7 +83,7 @@ fn syns_that_nobody_answers() {
 fn control_connections_that_nobody_answers() {
     both(|behaviour| {
         let mut world = world(behaviour);
-        for i in 0..OFTEN {
+        for i in 0..*OFTEN {
             world.send(LAN, &tcp(&client(i), SERVER, SYN, i, 0, ""));
         }
         still_works(&mut world, 0);
@@ -97,15 +101,15 @@ fn announcements_that_nobody_follows() {
         world.forward(LAN, &tcp(other, SERVER, PSH_ACK, 1000, 5000, "USER ftp\r\n"));
         world.forward(WAN, &tcp(SERVER, outside, PSH_ACK, 5000, 1010, "230 in\r\n"));
         let (mut near, mut far) = (1010u32, 1010u32);
-        for i in 0..OFTEN {
+        for i in 0..*OFTEN {
             let line = format!("PORT 10,77,1,3,{},{}\r\n", 100 + i % 100, i / 100 % 100);
             let left = world.forward(LAN, &tcp(other, SERVER, PSH_ACK, near, 5008, &line));
             assert_eq!(numbers(&left).0, far);
             near += line.len() as u32;
             far += text(&left).len() as u32;
             world.forward(WAN, &tcp(SERVER, outside, ACK, 5008, far, ""));
-            if i % (OFTEN / 4) == 0 {
-                still_works(&mut world, i / (OFTEN / 4));
+            if i % (*OFTEN / 4) == 0 {
+                still_works(&mut world, i / (*OFTEN / 4));
             }
         }
         assert!(world.router.conntrack().expected() <= 8);
@@ -130,7 +134,7 @@ fn lines_that_are_never_finished() {
 #[test]
 fn segments_whose_beginning_never_comes() {
     let mut world = world(Behaviour::Exact);
-    for i in 0..OFTEN / 10 {
+    for i in 0..*OFTEN {
         let place = 200 + i.wrapping_mul(7919) % 60_000;
         world.send(LAN, &tcp(CLIENT, SERVER, PSH_ACK, place, 509, "PORT 10,77,1,2,9,9\r\n"));
     }
@@ -141,7 +145,7 @@ fn segments_whose_beginning_never_comes() {
 fn fragments_whose_rest_never_comes() {
     both(|behaviour| {
         let mut world = world(behaviour);
-        for i in 0..OFTEN / 10 {
+        for i in 0..*OFTEN {
             let mut first = tcp(&client(i), "198.51.100.9:80", PSH_ACK, 1, 1, "a part of it....");
             first[4..6].copy_from_slice(&(i as u16).to_be_bytes());
             first[6] = 0x20; // more fragments

@@ -8,9 +8,11 @@ use ftp_conntrack::event::Event;
 use ftp_conntrack::helper::Denied;
 use ftp_conntrack::router::Verdict;
 
-/// A connection from [`CLIENT`] to [`SERVER`], both of which say their lines in turn.
+/// A connection to [`SERVER`]; both ends say their lines in turn.
 struct Talk {
     world: World,
+    /// The client inside, and how it is seen outside.
+    client: [&'static str; 2],
     next: [u32; 2],
     far: [u32; 2],
 }
@@ -20,25 +22,32 @@ impl Talk {
         let mut config = config(MASQUERADE);
         config.helper = config.helper.behaving(Behaviour::Exact);
         change(&mut config.helper.policy);
-        let mut world = World::new(config);
-        world.forward(LAN, &tcp(CLIENT, SERVER, SYN, 999, 0, ""));
-        world.forward(WAN, &tcp(SERVER, OUTSIDE, SYN | ACK, 4999, 1000, ""));
-        Self { world, next: [1000, 5000], far: [1000, 5000] }
+        Self::open(World::new(config), [CLIENT, OUTSIDE])
+    }
+
+    fn open(mut world: World, client: [&'static str; 2]) -> Self {
+        world.forward(LAN, &tcp(client[0], SERVER, SYN, 999, 0, ""));
+        world.forward(WAN, &tcp(SERVER, client[1], SYN | ACK, 4999, 1000, ""));
+        Self { world, client, next: [1000, 5000], far: [1000, 5000] }
     }
 
     fn logged_in(change: impl FnOnce(&mut ftp_conntrack::helper::Policy)) -> Self {
         let mut talk = Self::new(change);
+        talk.log_in();
+        talk
+    }
+
+    fn log_in(&mut self) {
         for (who, line) in
             [(1, "220 hi\r\n"), (0, "USER a\r\n"), (1, "331 pass\r\n"), (0, "PASS b\r\n"), (1, "230 in\r\n")]
         {
-            talk.says(who, line);
+            self.says(who, line);
         }
-        talk
     }
 
     /// One side says a line; gives what the other gets.
     fn says(&mut self, who: usize, text_said: &str) -> String {
-        let (interface, ends) = [(LAN, [CLIENT, SERVER]), (WAN, [SERVER, OUTSIDE])][who];
+        let (interface, ends) = [(LAN, [self.client[0], SERVER]), (WAN, [SERVER, self.client[1]])][who];
         let packet = tcp(ends[0], ends[1], PSH_ACK, self.next[who], self.far[1 - who], text_said);
         let left = text(&self.world.forward(interface, &packet));
         self.next[who] += text_said.len() as u32;
@@ -147,4 +156,24 @@ fn several_at_once_and_no_more_than_that() {
     }
     let reached: Vec<bool> = (1025..=1027).map(|port| talk.reaches_inside(port)).collect();
     assert_eq!(reached, [false, true, true]);
+}
+
+#[test]
+fn a_client_has_its_share_and_no_more() {
+    let mut talk = Talk::logged_in(|policy| policy.pending_per_host = 3);
+    for (client, shares) in [
+        ([CLIENT, OUTSIDE], [true, true]),
+        (["10.77.1.2:4001", "203.0.113.1:4001"], [true, false]),
+        (["10.77.1.3:4002", "203.0.113.1:4002"], [true, true]),
+    ] {
+        if client[0] != CLIENT {
+            talk = Talk::open(talk.world, client);
+            talk.log_in();
+        }
+        let (host, _) = client[0].split_once(':').unwrap();
+        let (host, low) = (host.replace('.', ","), client[0].as_bytes()[client[0].len() - 1]);
+        let passed = [1, 2].map(|port| !talk.says(0, &format!("PORT {host},{low},{port}\r\n")).contains("0,0,0,0"));
+        assert_eq!(passed, shares, "{client:?}");
+    }
+    assert_eq!(talk.denied(), [Denied::NoRoom]);
 }

@@ -97,6 +97,8 @@ pub(super) struct Table {
     slots: Box<[Slot]>,
     /// By source address and destination; nodes are slots.
     by_tuple: Chains,
+    /// By the host whose connections announced them.
+    by_host: Chains,
     free: Vec<u32>,
     wheel: Wheel,
     key: Key,
@@ -115,6 +117,7 @@ impl Table {
         Self {
             slots: vec![empty; capacity as usize].into(),
             by_tuple: Chains::new(capacity),
+            by_host: Chains::new(capacity),
             free: (0..capacity).rev().collect(),
             wheel: Wheel::new(capacity),
             key,
@@ -150,14 +153,25 @@ impl Table {
         candidates.filter(move |slot| self.at(*slot).is_some_and(meets))
     }
 
-    /// Registers an expectation in front of those with the same destination; `of_master` is the first of its
-    /// master's. `None` when there is no room.
-    pub(super) fn insert(&mut self, expectation: Expectation, of_master: u32) -> Option<(u32, ExpectationId)> {
+    /// Expectations that connections of this host announced.
+    pub(super) fn of_host(&self, host: &Tuple) -> impl Iterator<Item = &Expectation> {
+        self.by_host.with_hash(host.hash_host(self.key)).filter_map(|slot| self.at(slot))
+    }
+
+    /// Registers an expectation in front of those with the same destination; `host` opened its master, and `of_master` is
+    /// the first of its master's. `None` when there is no room.
+    pub(super) fn insert(
+        &mut self,
+        expectation: Expectation,
+        host: &Tuple,
+        of_master: u32,
+    ) -> Option<(u32, ExpectationId)> {
         let slot = self.free.pop()?;
         let entry = &mut self.slots[slot as usize];
         entry.expectation = Some(expectation);
         entry.next_of_master = of_master;
         self.by_tuple.link(slot, expectation.tuple.hash_expected(self.key));
+        self.by_host.link(slot, host.hash_host(self.key));
         self.wheel.insert(slot, expectation.deadline);
         Some((slot, ExpectationId { slot, generation: self.slots[slot as usize].generation }))
     }
@@ -166,6 +180,7 @@ impl Table {
     pub(super) fn remove(&mut self, slot: u32, first: u32) -> Option<(Expectation, u32)> {
         let expectation = self.slots.get_mut(slot as usize)?.expectation.take()?;
         self.by_tuple.unlink(slot);
+        self.by_host.unlink(slot);
         let head = self.without(slot, first);
         self.wheel.remove(slot);
         let entry = &mut self.slots[slot as usize];

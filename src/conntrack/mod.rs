@@ -207,7 +207,8 @@ impl Conntrack {
 
     /// Registers that `master` announced a connection.
     ///
-    /// The same announcement again is renewed. If `most` are pending from this master, the oldest makes way.
+    /// The same announcement again is renewed. If `most` are pending from this master, the oldest makes way; if
+    /// `per_host` are from its host, there is no room.
     ///
     /// # Errors
     /// See [`ExpectError`]; nothing is changed but what made way.
@@ -242,12 +243,22 @@ impl Conntrack {
         {
             self.unexpect_slot(now, oldest, Some(DestroyReason::Replaced));
         }
+        let host = *self.table.at(slot).tuple(Direction::Original);
+        if policy.per_host.is_some_and(|most| self.has_announced(now, &host, most.into())) {
+            return Err(ExpectError::Full);
+        }
         let first = self.table.at(slot).expectations;
         let expectation = Expectation { tuple, master, on_match, deadline: now + policy.timeout };
-        let (head, id) = self.expectations.insert(expectation, first).ok_or(ExpectError::Full)?;
+        let (head, id) = self.expectations.insert(expectation, &host, first).ok_or(ExpectError::Full)?;
         self.table.at_mut(slot).expectations = head;
         self.statistics.expect_create += 1;
         Ok(id)
+    }
+
+    /// Whether as many as `most` connections are expected that the host at the source of `host` announced.
+    fn has_announced(&self, now: Instant, host: &Tuple, most: usize) -> bool {
+        let pending = self.expectations.of_host(host).filter(|expectation| self.is_pending(now, expectation));
+        pending.take(most).count() == most
     }
 
     /// Whether a connection with this destination is expected from the same source.
@@ -452,11 +463,13 @@ impl Conntrack {
 pub struct ExpectPolicy {
     /// At most this many at once.
     pub most: u8,
+    /// At most this many at once of all masters that one host opened; Linux sets no bound but the table's.
+    pub per_host: Option<u16>,
     /// How long each is waited for.
     pub timeout: Duration,
 }
 
 impl ExpectPolicy {
     /// FTP's in Linux: one at a time, for five minutes.
-    pub const FTP: Self = Self { most: 1, timeout: Duration::from_secs(300) };
+    pub const FTP: Self = Self { most: 1, per_host: None, timeout: Duration::from_secs(300) };
 }

@@ -215,6 +215,11 @@ impl Tuple {
         key.hash([a, b, c, d, u64::from(self.ports & 0xffff) << 32 | u64::from(self.kind)])
     }
 
+    /// The hash of the address that it comes from.
+    pub(super) fn hash_host(self, key: Key) -> u64 {
+        key.hash(self.source)
+    }
+
     /// The hash of what NAT remembers mappings by: the source and the protocol.
     pub(super) fn hash_source(self, key: Key) -> u64 {
         let [a, b] = self.source;

@@ -271,7 +271,11 @@ impl State {
             sender: Sender::from(direction),
             rewrites,
             zone: connection.tuple(Direction::Original).zone(),
-            policy: ExpectPolicy { most: tools.policy.pending, timeout: PATIENCE },
+            policy: ExpectPolicy {
+                most: tools.policy.pending,
+                per_host: Some(tools.policy.pending_per_host),
+                timeout: PATIENCE,
+            },
         };
         let ends = endpoints(connection);
         let (policy, dialogue) = (&tools.policy, &mut self.dialogue);

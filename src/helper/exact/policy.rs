@@ -23,12 +23,15 @@ pub struct Policy {
     pub foreign: Vec<RangeInclusive<IpAddr>>,
     /// How many data connections may be expected of one control connection at once; of more, the oldest are forgotten.
     pub pending: u8,
+    /// How many may be expected at once of all the control connections that one client's address has; what is announced
+    /// beyond them is refused.
+    pub pending_per_host: u16,
 }
 
 impl Default for Policy {
-    /// Ports from 1024, login first, nobody else's address, 8 at once.
+    /// Ports from 1024, login first, nobody else's address, 8 at once, 64 a client.
     fn default() -> Self {
-        Self { lowest_port: 1024, login_first: true, foreign: Vec::new(), pending: 8 }
+        Self { lowest_port: 1024, login_first: true, foreign: Vec::new(), pending: 8, pending_per_host: 64 }
     }
 }
 
