@@ -86,6 +86,10 @@ pub enum Event {
     Encrypted {
         /// The control connection.
         connection: ConnectionId,
+        /// The ports that its client may dial from here on, as [`Policy::encrypted_passive`] has it.
+        ///
+        /// [`Policy::encrypted_passive`]: crate::helper::Policy::encrypted_passive
+        passive: Option<core::ops::RangeInclusive<u16>>,
     },
     /// A data connection came as announced: its first packet matched an expectation.
     Fulfilled {

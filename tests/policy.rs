@@ -177,3 +177,52 @@ fn a_client_has_its_share_and_no_more() {
     }
     assert_eq!(talk.denied(), [Denied::NoRoom]);
 }
+
+/// RFC 4217: where the server listens is said within TLS. Its passive ports are declared.
+#[test]
+fn the_declared_ports_of_sessions_within_tls() {
+    const RULES: &str = "*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
+        *nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n\
+        *filter\n:FORWARD DROP [0:0]\n-A FORWARD -p tcp --dport 21 -j ACCEPT\n\
+        -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\nCOMMIT\n";
+    let (client, public, server) = ("198.51.100.9:40000", "203.0.113.1:21", "10.77.1.2:21");
+    for declared in [None, Some(50_000..=50_099)] {
+        let mut config = config(RULES);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        config.helper.policy.encrypted_passive = declared.clone();
+        let mut world = World::new(config);
+        let dials = |world: &mut World, from: &str, port: u16| {
+            let (verdict, packet) = world.send(WAN, &tcp(from, &format!("203.0.113.1:{port}"), SYN, 1, 0, ""));
+            matches!(verdict, Verdict::Forward { interface: LAN, .. }).then(|| packet[16..24].to_vec())
+        };
+        world.forward(WAN, &tcp(client, public, SYN, 999, 0, ""));
+        world.forward(LAN, &tcp(server, client, SYN | ACK, 4999, 1000, ""));
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1000, 5000, "AUTH TLS\r\n"));
+        assert_eq!(dials(&mut world, "198.51.100.9:6000", 50_000), None);
+        world.forward(LAN, &tcp(server, client, PSH_ACK, 5000, 1010, "234 go on\r\n"));
+        let events: Vec<Event> = std::iter::from_fn(|| world.router.poll_event()).map(|(_, event)| event).collect();
+        let said = events.iter().any(|event| matches!(event, Event::Encrypted { passive, .. } if *passive == declared));
+        assert!(said, "{events:#?}");
+
+        // Any of them, as often as it likes, from its address; none that lies outside.
+        for (from, port, may) in [
+            ("198.51.100.9:6001", 50_000, true),
+            ("198.51.100.9:6002", 50_099, true),
+            ("198.51.100.9:6003", 50_000, true),
+            ("198.51.100.9:6004", 49_999, false),
+            ("198.51.100.9:6005", 50_100, false),
+            ("198.51.100.8:6006", 50_000, false),
+        ] {
+            let [high, low] = u16::to_be_bytes(port);
+            let reached = dials(&mut world, from, port);
+            let expected = (may && declared.is_some()).then(|| vec![10, 77, 1, 2]);
+            assert_eq!(reached.as_ref().map(|bytes| bytes[..4].to_vec()), expected, "{from} {port}");
+            assert!(reached.is_none_or(|bytes| bytes[6..8] == [high, low]));
+        }
+
+        // It ends with the control connection.
+        world.forward(WAN, &tcp(client, public, RST, 1010, 0, ""));
+        world.now = world.now + std::time::Duration::from_secs(11);
+        assert_eq!(dials(&mut world, "198.51.100.9:6007", 50_000), None);
+    }
+}

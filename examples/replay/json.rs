@@ -10,7 +10,7 @@
 //! | `announced` | `frame` `time` `connection` `sender` `form` `address` `port` `outcome` `expected` `before` `after` `shift` `reason` |
 //! | `partial_announcement` | `frame` `time` `connection` `sender` `form` |
 //! | `denied` | `frame` `time` `connection` `sender` `form` `reason`: behaviour exact refuses an announcement |
-//! | `encrypted` | `frame` `time` `connection`: TLS begins, nothing more is read |
+//! | `encrypted` | `frame` `time` `connection` `passive`: TLS begins, nothing more is read; the first and the last port that the client may dial, or null |
 //! | `fulfilled` | `frame` `time` `connection` `master` `expected` |
 //! | `unfulfilled` | `frame` `time` `master` `expected` `reason` |
 //! | `dropped` | `frame` `time` `reason` `connection` `direction` |
@@ -129,7 +129,9 @@ impl Sink for JsonLines<'_> {
                 .with("sender", snake(sender))
                 .with("form", form.to_string())
                 .with("reason", reason.to_string()),
-            Event::Encrypted { connection } => begin("encrypted").with("connection", connection.to_string()),
+            Event::Encrypted { connection, passive } => begin("encrypted")
+                .with("connection", connection.to_string())
+                .with("passive", passive.as_ref().map(|ports| [*ports.start(), *ports.end()])),
             Event::Fulfilled { connection, master, expected } => begin("fulfilled")
                 .with("connection", connection.to_string())
                 .with("master", master.to_string())

@@ -145,7 +145,7 @@ impl Sink for Story {
             Event::Denied { connection, sender, form, reason } => {
                 self.denied(at, *connection, (*sender, *form), format!("refused: {reason}"));
             }
-            Event::Encrypted { connection } => {
+            Event::Encrypted { connection, .. } => {
                 let Some(session) = self.roles.get(connection).map(|role| role.session()) else { return };
                 let what = "TLS begins: nothing more is read".to_owned();
                 self.sessions[session].steps.push(Step::Noted { at, what, bad: false });

@@ -10,12 +10,15 @@ use super::tuple::Tuple;
 use crate::Instant;
 use crate::chains::Chains;
 use crate::hash::Key;
+use crate::packet::Side;
 use crate::wheel::Wheel;
 
 /// A connection that may come, and what is to happen when it does (`nf_conntrack_expect`).
 #[derive(Clone, Copy, Debug)]
 pub struct Expectation {
     pub(super) tuple: Tuple,
+    /// Where any of several ports is expected, the last of them; the tuple has the first.
+    pub(super) last_port: Option<u16>,
     pub(super) master: ConnectionId,
     pub(super) on_match: OnMatch,
     pub(super) deadline: Instant,
@@ -25,6 +28,32 @@ impl Expectation {
     /// Who may open it, to where; source port 0 stands for any.
     pub const fn tuple(&self) -> Tuple {
         self.tuple
+    }
+
+    /// Where any port of a range is expected, and any number of connections (`NF_CT_EXPECT_PERMANENT`), the last of them;
+    /// the tuple's destination has the first. `None` for a connection that is expected once.
+    pub const fn last_port(&self) -> Option<u16> {
+        self.last_port
+    }
+
+    fn is_met_by(&self, tuple: &Tuple) -> bool {
+        let first = self.tuple.destination_port();
+        let meant = match self.last_port {
+            Some(last) if (first..=last).contains(&tuple.destination_port()) => {
+                tuple.with_port(Side::Destination, first)
+            }
+            Some(_) => return false,
+            None => *tuple,
+        };
+        self.tuple.same_destination(meant) && self.tuple.same_source_address(meant)
+    }
+
+    /// What it is looked up by: a range by port 0.
+    fn hash(&self, key: Key) -> u64 {
+        match self.last_port {
+            Some(_) => hash_of_range(&self.tuple, key),
+            None => self.tuple.hash_expected(key),
+        }
     }
 
     /// The connection that announced it.
@@ -54,8 +83,8 @@ pub enum OnMatch {
     FollowMaster {
         /// The direction, in terms of the master, in which the connection is opened.
         direction: Direction,
-        /// The port in the text as it was announced.
-        port: u16,
+        /// The port in the text as it was announced; `None` where it is the one that is dialled.
+        port: Option<u16>,
     },
     /// Its replies are known as the load balancer's entry for it says.
     Balance,
@@ -92,6 +121,10 @@ pub struct ExpectationId {
     generation: u32,
 }
 
+fn hash_of_range(tuple: &Tuple, key: Key) -> u64 {
+    tuple.with_port(Side::Destination, 0).hash_expected(key)
+}
+
 /// The table of expectations: found by destination, and by master through chains.
 pub(super) struct Table {
     slots: Box<[Slot]>,
@@ -99,6 +132,8 @@ pub(super) struct Table {
     by_tuple: Chains,
     /// By the host whose connections announced them.
     by_host: Chains,
+    /// How many of them are ranges.
+    ranges: u32,
     free: Vec<u32>,
     wheel: Wheel,
     key: Key,
@@ -118,6 +153,7 @@ impl Table {
             slots: vec![empty; capacity as usize].into(),
             by_tuple: Chains::new(capacity),
             by_host: Chains::new(capacity),
+            ranges: 0,
             free: (0..capacity).rev().collect(),
             wheel: Wheel::new(capacity),
             key,
@@ -145,12 +181,26 @@ impl Table {
         self.slots.iter().filter_map(|slot| slot.expectation.as_ref())
     }
 
-    /// Expectations that a connection with this tuple meets, newest first.
+    /// Expectations of this very connection, newest first.
     pub(super) fn matching(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
-        let meets = move |e: &Expectation| e.tuple.same_destination(tuple) && e.tuple.same_source_address(tuple);
         let candidates = self.by_tuple.with_hash(tuple.hash_expected(self.key));
-        candidates.filter(move |slot| self.at(*slot).is_some_and(meets))
+        candidates.filter(move |slot| self.at(*slot).is_some_and(|e| e.last_port.is_none() && e.is_met_by(&tuple)))
+    }
+
+    /// Ranges that a connection with this tuple meets, newest first.
+    pub(super) fn ranges_around(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
+        let tuple = *tuple;
+        let candidates = (self.ranges > 0).then(|| self.by_tuple.with_hash(hash_of_range(&tuple, self.key)));
+        let candidates = candidates.into_iter().flatten();
+        candidates.filter(move |slot| self.at(*slot).is_some_and(|e| e.last_port.is_some() && e.is_met_by(&tuple)))
+    }
+
+    /// Waits for it longer.
+    pub(super) fn renew(&mut self, slot: u32, deadline: Instant) {
+        if let Some(expectation) = self.slots.get_mut(slot as usize).and_then(|slot| slot.expectation.as_mut()) {
+            expectation.deadline = deadline;
+        }
     }
 
     /// Expectations that connections of this host announced.
@@ -170,7 +220,8 @@ impl Table {
         let entry = &mut self.slots[slot as usize];
         entry.expectation = Some(expectation);
         entry.next_of_master = of_master;
-        self.by_tuple.link(slot, expectation.tuple.hash_expected(self.key));
+        self.by_tuple.link(slot, expectation.hash(self.key));
+        self.ranges += u32::from(expectation.last_port.is_some());
         self.by_host.link(slot, host.hash_host(self.key));
         self.wheel.insert(slot, expectation.deadline);
         Some((slot, ExpectationId { slot, generation: self.slots[slot as usize].generation }))
@@ -181,6 +232,7 @@ impl Table {
         let expectation = self.slots.get_mut(slot as usize)?.expectation.take()?;
         self.by_tuple.unlink(slot);
         self.by_host.unlink(slot);
+        self.ranges -= u32::from(expectation.last_port.is_some());
         let head = self.without(slot, first);
         self.wheel.remove(slot);
         let entry = &mut self.slots[slot as usize];

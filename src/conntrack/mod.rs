@@ -220,10 +220,7 @@ impl Conntrack {
         on_match: OnMatch,
         policy: ExpectPolicy,
     ) -> Result<ExpectationId, ExpectError> {
-        let slot = self.table.slot(master).ok_or(ExpectError::NoMaster)?;
-        if !self.table.at(slot).helper || !self.table.at(slot).status.has(Status::CONFIRMED) {
-            return Err(ExpectError::NoMaster);
-        }
+        let slot = self.slot_of_master(master)?;
         let clashing = self.expectations.matching(&tuple).next();
         if let Some((other, expectation)) = clashing.and_then(|other| Some((other, self.expectations.at(other)?))) {
             let renewed = expectation.master == master;
@@ -232,6 +229,50 @@ impl Conntrack {
             }
             self.unexpect_slot(now, other, (!renewed).then_some(DestroyReason::Timeout));
         }
+        let deadline = now + policy.timeout;
+        self.register(now, slot, Expectation { tuple, last_port: None, master, on_match, deadline }, policy)
+    }
+
+    /// Registers that `master` may be followed by any number of connections to ports from `first`'s destination to
+    /// `last_port`: what was announced could not be read. It ends with its master; a master has one.
+    ///
+    /// # Errors
+    /// See [`ExpectError`].
+    pub fn expect_range(
+        &mut self,
+        now: Instant,
+        master: ConnectionId,
+        first: Tuple,
+        last_port: u16,
+        on_match: OnMatch,
+        policy: ExpectPolicy,
+    ) -> Result<ExpectationId, ExpectError> {
+        let slot = self.slot_of_master(master)?;
+        let is_range = |slot: &u32| self.expectations.at(*slot).is_some_and(|e| e.last_port.is_some());
+        let known = self.expectations.of_master(self.table.at(slot).expectations).find(is_range);
+        if let Some(other) = known {
+            self.unexpect_slot(now, other, None);
+        }
+        let deadline = now + RANGE_TIMEOUT;
+        let expectation = Expectation { tuple: first, last_port: Some(last_port), master, on_match, deadline };
+        self.register(now, slot, expectation, policy)
+    }
+
+    /// A connection that may announce others.
+    fn slot_of_master(&self, master: ConnectionId) -> Result<u32, ExpectError> {
+        let slot = self.table.slot(master).ok_or(ExpectError::NoMaster)?;
+        let connection = self.table.at(slot);
+        let may = connection.helper && connection.status.has(Status::CONFIRMED);
+        may.then_some(slot).ok_or(ExpectError::NoMaster)
+    }
+
+    fn register(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        expectation: Expectation,
+        policy: ExpectPolicy,
+    ) -> Result<ExpectationId, ExpectError> {
         if self.expectations.is_full()
             && let Some(expired) = self.expectations.next_expired(now)
         {
@@ -248,7 +289,6 @@ impl Conntrack {
             return Err(ExpectError::Full);
         }
         let first = self.table.at(slot).expectations;
-        let expectation = Expectation { tuple, master, on_match, deadline: now + policy.timeout };
         let (head, id) = self.expectations.insert(expectation, &host, first).ok_or(ExpectError::Full)?;
         self.table.at_mut(slot).expectations = head;
         self.statistics.expect_create += 1;
@@ -266,10 +306,11 @@ impl Conntrack {
         self.pending(now, tuple).is_some()
     }
 
-    /// The newest expectation that a connection with this tuple meets.
+    /// The newest expectation that a connection with this tuple meets; a range only where there is no other.
     fn pending(&self, now: Instant, tuple: &Tuple) -> Option<u32> {
         let is_pending = |slot: &u32| self.expectations.at(*slot).is_some_and(|e| self.is_pending(now, e));
-        self.expectations.matching(tuple).find(is_pending)
+        let mut candidates = self.expectations.matching(tuple).chain(self.expectations.ranges_around(tuple));
+        candidates.find(is_pending)
     }
 
     /// Whether an expectation's time is not over, nor its master's.
@@ -456,6 +497,9 @@ impl Conntrack {
         }
     }
 }
+
+/// A range is waited for as long as an established connection lives; whoever meets it renews it.
+const RANGE_TIMEOUT: Duration = Duration::from_secs(432_000);
 
 /// How many expectations a master may have pending, and for how long (`nf_conntrack_expect_policy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

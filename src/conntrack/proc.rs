@@ -86,6 +86,9 @@ fn write_expectation(now: Instant, expectation: &Expectation, out: &mut impl Wri
     let (family, protocol) = (tuple.family() as u8, tuple.protocol().0);
     write!(out, "{} l3proto = {family} proto={protocol} ", expectation.remaining(now).as_secs())?;
     write_tuple(&tuple, out)?;
+    if let Some(last) = expectation.last_port {
+        write!(out, "last_dport={last} PERMANENT ")?;
+    }
     out.write_str("ftp\n")
 }
 

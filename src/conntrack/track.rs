@@ -2,9 +2,9 @@
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
-use super::{Config, Conntrack, OnMatch, Tuple};
+use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
-use crate::packet::{Headers, IcmpHeader, Layer4, Protocol};
+use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
 use crate::{Instant, Micros};
 use core::time::Duration;
 
@@ -367,12 +367,18 @@ impl Conntrack {
         Ok(tracked)
     }
 
-    /// The expectation that a connection with this tuple meets; it is met once.
-    fn consume_expectation(&mut self, now: Instant, tuple: &Tuple) -> Option<super::Expectation> {
+    /// The expectation that a connection with this tuple meets; it is met once, but for a range.
+    fn consume_expectation(&mut self, now: Instant, tuple: &Tuple) -> Option<Expectation> {
         if self.expectations.len() == 0 {
             return None;
         }
         let slot = self.pending(now, tuple)?;
+        let met = *self.expectations.at(slot)?;
+        if met.last_port.is_some() {
+            self.expectations.renew(slot, now + super::RANGE_TIMEOUT);
+            let port = tuple.destination_port();
+            return Some(Expectation { tuple: met.tuple.with_port(Side::Destination, port), ..met });
+        }
         self.unexpect_slot(now, slot, None)
     }
 

@@ -28,6 +28,7 @@ impl Cipher {
     }
 
     /// The place in the records is lost: bytes are missing.
+    #[cfg(any(test, feature = "capture"))]
     pub(crate) const fn lose(&mut self) {
         self.lost = true;
     }

@@ -24,6 +24,7 @@ pub(crate) use exact::{Leaving, Passage};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::net::SocketAddr;
+use core::ops::RangeInclusive;
 
 use crate::conntrack::{
     Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelpedSlot, OnMatch,
@@ -32,7 +33,7 @@ use crate::conntrack::{
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, Packet, Protocol, Segment};
+use crate::packet::{Headers, Layer4, Packet, Protocol, Segment, Side};
 use crate::{Behaviour, Instant, SequenceNumber};
 use exact::Exact;
 
@@ -367,7 +368,7 @@ impl Job {
         expect: &Expect,
     ) -> Result<(Tuple, ExpectationId), DropReason> {
         let announced = expect.destination.port();
-        let on_match = OnMatch::FollowMaster { direction: self.direction.other(), port: announced };
+        let on_match = OnMatch::FollowMaster { direction: self.direction.other(), port: Some(announced) };
         let above = u32::from(u16::MAX - announced);
         let mut port = announced;
         for _ in 0..=above.min(MAX_PORT_ATTEMPTS) {
@@ -390,6 +391,20 @@ impl Job {
         let destination = SocketAddr::new(expect.destination.ip(), port);
         let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(expect.source, 0), destination)?;
         Some(tuple.in_zone(self.zone))
+    }
+
+    /// Expects the client at any of these ports of the server, since it cannot be read where the server listens. False
+    /// where there is no room.
+    fn expect_range(&self, conntrack: &mut Conntrack, ports: &RangeInclusive<u16>) -> bool {
+        let Some(control) = conntrack.get(self.id) else { return false };
+        let dialled = *control.tuple(Direction::Original);
+        let first = dialled.with_port(Side::Source, 0).with_port(Side::Destination, *ports.start());
+        let on_match = if control.is_translated() {
+            OnMatch::FollowMaster { direction: Direction::Original, port: None }
+        } else {
+            OnMatch::Nothing
+        };
+        conntrack.expect_range(self.now, self.id, first, *ports.end(), on_match, self.policy).is_ok()
     }
 
     fn register(

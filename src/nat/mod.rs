@@ -150,13 +150,16 @@ impl Nat {
         conntrack: &mut Conntrack,
         child: ConnectionId,
         direction: Direction,
-        port: u16,
+        port: Option<u16>,
     ) -> Result<(), DropReason> {
         let master = conntrack.get(child).and_then(|c| c.master()).and_then(|m| conntrack.get(m));
         let Some(other_way) = master.map(|m| *m.tuple(direction.other())) else { return Ok(()) };
         let source = NatRange::to_address(other_way.destination());
         self.setup(now, conntrack, child, &source, Side::Source)?;
-        let destination = NatRange::to_endpoint(other_way.source(), port);
+        let destination = match port {
+            Some(port) => NatRange::to_endpoint(other_way.source(), port),
+            None => NatRange::to_address(other_way.source()),
+        };
         self.setup(now, conntrack, child, &destination, Side::Destination)
     }
 }

@@ -162,7 +162,7 @@ impl Hearing<'_> {
     /// The announced port, or, where another control connection announced it, any other.
     fn find_port(&mut self, expect: &Expect) -> Option<(Tuple, ExpectationId)> {
         let announced = expect.destination.port();
-        let on_match = OnMatch::FollowMaster { direction: self.job.direction.other(), port: announced };
+        let on_match = OnMatch::FollowMaster { direction: self.job.direction.other(), port: Some(announced) };
         let (first, now) = (self.policy.lowest_port.max(1), self.job.now);
         let mut port = announced;
         for _ in 0..MAX_PORT_ATTEMPTS {

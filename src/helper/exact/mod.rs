@@ -289,7 +289,7 @@ impl State {
             hearing.tls = true;
         }
         let taken = own.take(incoming, &mut tools.pool, &mut hearing);
-        let tls = hearing.tls;
+        let Hearing { tls, job, .. } = hearing;
         let takes = Takes { longest: self.longest[direction.other() as usize], window: theirs };
         tools.bench.write(own, incoming, taken, takes, passage);
         own.keep(incoming, &mut tools.pool);
@@ -312,7 +312,8 @@ impl State {
         }
         if tls {
             self.streams.iter_mut().for_each(Stream::stop_reading);
-            conntrack.events.push(passage.now, Event::Encrypted { connection: id });
+            let passive = tools.policy.encrypted_passive.clone().filter(|ports| job.expect_range(conntrack, ports));
+            conntrack.events.push(passage.now, Event::Encrypted { connection: id, passive });
         }
         Ok(())
     }

@@ -26,12 +26,23 @@ pub struct Policy {
     /// How many may be expected at once of all the control connections that one client's address has; what is announced
     /// beyond them is refused.
     pub pending_per_host: u16,
+    /// The ports on which servers listen for data connections of sessions within TLS, whose announcements cannot be read
+    /// (RFC 4217). As long as such a control connection lives, its client may dial any of them on its server. None by
+    /// default: the firewall's own rules decide.
+    pub encrypted_passive: Option<RangeInclusive<u16>>,
 }
 
 impl Default for Policy {
     /// Ports from 1024, login first, nobody else's address, 8 at once, 64 a client.
     fn default() -> Self {
-        Self { lowest_port: 1024, login_first: true, foreign: Vec::new(), pending: 8, pending_per_host: 64 }
+        Self {
+            lowest_port: 1024,
+            login_first: true,
+            foreign: Vec::new(),
+            pending: 8,
+            pending_per_host: 64,
+            encrypted_passive: None,
+        }
     }
 }
 
