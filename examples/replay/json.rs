@@ -13,6 +13,9 @@
 //! | `encrypted` | `frame` `time` `connection`: TLS begins, nothing more is read |
 //! | `fulfilled` | `frame` `time` `connection` `master` `expected` |
 //! | `unfulfilled` | `frame` `time` `master` `expected` `reason` |
+//! | `balanced` | `frame` `time` `entry` `service` `client` `dialled` `real_server` `by` `template`: a load balancer chose a real server |
+//! | `balanced_data_announced` | `frame` `time` `control` `entry` `sender` `client` `dialled` `real_server`: an entry waits for a data connection |
+//! | `balanced_data_arrived` | `frame` `time` `entry` `control` `client` `dialled` `real_server` |
 //! | `dropped` | `frame` `time` `reason` `connection` `direction` |
 //! | `log` | `frame` `time` `rule` |
 //! | `undecided` | `frame` `time` `ipv6` `rule` `place` |
@@ -27,6 +30,10 @@
 //! | `frame` `arrived` `left` | the number of a frame in the capture, from 1; in `summary`, counts of packets |
 //! | `time` | text, seconds and microseconds since 1970: `"1795167176.499669"` |
 //! | `connection` `master` | text that names a connection, never that of another |
+//! | `entry` `control` `template` | text that names an entry of the load balancer, never that of another |
+//! | `service` | the service as `ipvsadm` wants it: `-t 203.0.113.21:21`, `-f 21` |
+//! | `client` `dialled` `real_server` | an address and a port; port 0 is one that nobody has said |
+//! | `by` | the scheduler that chose, or `persistence`, with its `template` |
 //! | `original` `reply` `expected` | `{"protocol","source","source_port","destination","destination_port"}`; for ICMP `id`, `type` and `code` in place of the ports; in `expected`, source port 0 is any |
 //! | `packets` `bytes` | two numbers: the original direction, the reply direction |
 //! | `sender` | `client`, `server` |
@@ -41,10 +48,12 @@
 //! | `library` `capture` | the packet in hexadecimal digits, from its IP header |
 //! | `seconds` | the seconds left here, for lines that differ in nothing else |
 
+use std::net::SocketAddr;
+
 use ftp_conntrack::Instant;
 use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
-use ftp_conntrack::event::{AnnouncementOutcome, Event};
+use ftp_conntrack::event::{AnnouncementOutcome, BalancedBy, Event};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::packet::{Family, Protocol};
 use ftp_conntrack::replay::{Difference, Sink, Summary, TableDifference};
@@ -138,6 +147,25 @@ impl Sink for JsonLines<'_> {
                 .with("master", master.to_string())
                 .with("expected", tuple(expected))
                 .with("reason", snake(reason)),
+            Event::Balanced { entry, service, client, dialled, real_server, by } => {
+                let object = begin("balanced").with("entry", entry.to_string()).with("service", service.to_string());
+                let (by, template) = match by {
+                    BalancedBy::Scheduler(scheduler) => (scheduler.name(), None),
+                    BalancedBy::Persistence(template) => ("persistence", Some(template.to_string())),
+                    _ => ("other", None),
+                };
+                ends(object, [client, dialled, real_server]).with("by", by).with("template", template)
+            }
+            Event::BalancedDataAnnounced { control, entry, sender, client, dialled, real_server } => {
+                let object = begin("balanced_data_announced").with("control", control.to_string());
+                let object = object.with("entry", entry.to_string()).with("sender", snake(sender));
+                ends(object, [client, dialled, real_server])
+            }
+            Event::BalancedDataArrived { entry, control, client, dialled, real_server } => {
+                let object = begin("balanced_data_arrived").with("entry", entry.to_string());
+                let object = object.with("control", control.map(|control| control.to_string()));
+                ends(object, [client, dialled, real_server])
+            }
             Event::Dropped { reason, connection, direction } => begin("dropped")
                 .with("reason", snake(reason))
                 .with("connection", connection.map(|connection| connection.to_string()))
@@ -205,6 +233,14 @@ impl Object {
         self.0.push('}');
         self.0
     }
+}
+
+/// The ends of a connection through the load balancer.
+fn ends(object: Object, [client, dialled, real_server]: [&SocketAddr; 3]) -> Object {
+    object
+        .with("client", client.to_string())
+        .with("dialled", dialled.to_string())
+        .with("real_server", real_server.to_string())
 }
 
 fn announcement(object: Object, outcome: &AnnouncementOutcome, shift: Value) -> Object {

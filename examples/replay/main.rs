@@ -12,6 +12,7 @@
 
 mod anywhere;
 mod arguments;
+mod balanced;
 mod decode;
 mod differences;
 mod facts;

@@ -89,6 +89,9 @@ impl<'o> Teller<'o> {
         if let Some(translated) = behind_nat(&session.original, &session.reply) {
             self.output.line(format_args!("    the server sees {}", self.style.changed(translated.to_string())));
         }
+        if let Some(balance) = &session.balance {
+            self.output.line(format_args!("    {}", balance.told()));
+        }
         self.output.line(self.style.faint("  frame       time"));
         let begins = if session.begun { "opened by the client" } else { "picked up in mid-stream" };
         match &session.tunnel {
@@ -111,11 +114,16 @@ impl<'o> Teller<'o> {
                     Step::Dropped { at, .. } | Step::Noted { at, bad: true, .. } => at.frame == said.at.frame,
                     _ => false,
                 };
-                if announces(&said.line) && !after.iter().take(2).any(dropped) {
+                if announces(&said.line) && !said.balanced && !after.iter().take(2).any(dropped) {
                     self.under(&self.style.faint("  the helper reads no announcement here"));
                 }
             }
             Step::Announced(announced) => self.announced(announced),
+            Step::Data(step) => {
+                self.data(&step.data, step.opener);
+                let why = if step.bad { self.style.bad(&step.why) } else { step.why.clone() };
+                self.under(&format!("      {why}"));
+            }
             Step::Dropped { at, reason, what } => match before.last() {
                 Some(Step::Said(said)) if said.at.frame == at.frame => {
                     self.under(&self.style.bad(format!("  dropped: {reason}")));

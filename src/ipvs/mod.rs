@@ -116,6 +116,11 @@ impl Ipvs {
         &self.settings
     }
 
+    /// The control ports that `ip_vs_ftp` reads; none where it is not there.
+    pub fn ftp_ports(&self) -> &[u16] {
+        &self.ftp_ports
+    }
+
     /// Its services, in the order in which they were added.
     pub fn services(&self) -> impl Iterator<Item = &ServiceConfig> {
         self.services.all.iter().map(|service| &service.config)
