@@ -29,7 +29,7 @@ pub(crate) struct Balance {
     forwarding: Forwarding,
     why: String,
     /// What either side announced: who, and at which port.
-    announced: Vec<(Sender, u16)>,
+    pub(crate) announced: Vec<(Sender, u16)>,
 }
 
 impl Balance {

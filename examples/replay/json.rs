@@ -16,6 +16,7 @@
 //! | `balanced` | `frame` `time` `entry` `service` `client` `dialled` `real_server` `by` `template`: a load balancer chose a real server |
 //! | `balanced_data_announced` | `frame` `time` `control` `entry` `sender` `client` `dialled` `real_server`: an entry waits for a data connection |
 //! | `balanced_data_arrived` | `frame` `time` `entry` `control` `client` `dialled` `real_server` |
+//! | `warning` | `frame` `kind` `text`: the load balancer leaves a hole; `frame` is null where its configuration alone says so |
 //! | `dropped` | `frame` `time` `reason` `connection` `direction` |
 //! | `log` | `frame` `time` `rule` |
 //! | `undecided` | `frame` `time` `ipv6` `rule` `place` |
@@ -44,7 +45,7 @@
 //! | `reason` | why, in snake case: `timeout`, `rule`, `partial_announcement` ... |
 //! | `direction` | `original`, `reply` |
 //! | `place` | the undecided rule, `rules.v4:12` |
-//! | `kind` | `bytes`, `missing` (not in the capture), `unexpected` (not sent by the library); for tables `only_kernel`, `only_here`, `seconds` |
+//! | `kind` | `bytes`, `missing` (not in the capture), `unexpected` (not sent by the library); for tables `only_kernel`, `only_here`, `seconds`; of a warning `not_persistent`, `no_passive_ports`, `uncovered_port`, `pasv_address_set`, `real_address_announced`, `active_not_masqueraded`, `active_from_another_address` |
 //! | `library` `capture` | the packet in hexadecimal digits, from its IP header |
 //! | `seconds` | the seconds left here, for lines that differ in nothing else |
 
@@ -56,8 +57,8 @@ use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, BalancedBy, Event};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::packet::{Family, Protocol};
-use ftp_conntrack::replay::{Difference, Sink, Summary, TableDifference};
-use ftp_conntrack::router::Router;
+use ftp_conntrack::replay::{Difference, Seen, Sink, Summary, TableDifference, Watch};
+use ftp_conntrack::router::{Router, Verdict};
 use serde_json::{Value, json};
 
 use crate::decode::hex;
@@ -69,11 +70,25 @@ pub(crate) struct JsonLines<'o> {
     output: &'o mut Output,
     /// Whether differences are of interest.
     verify: bool,
+    watch: Option<Watch>,
 }
 
 impl<'o> JsonLines<'o> {
-    pub(crate) fn new(output: &'o mut Output, verify: bool) -> Self {
-        Self { output, verify }
+    pub(crate) fn new(output: &'o mut Output, verify: bool, watch: Option<Watch>) -> Self {
+        let mut lines = Self { output, verify, watch };
+        lines.look(None, |_| {});
+        lines
+    }
+
+    /// Tells the holes that are found now.
+    fn look(&mut self, frame: Option<u64>, tell: impl FnOnce(&mut Watch)) {
+        let Some(mut watch) = self.watch.take() else { return };
+        tell(&mut watch);
+        while let Some(hole) = watch.next_hole() {
+            let object = Object::new("warning").with("frame", frame).with("kind", hole.name());
+            self.write(object.with("text", hole.to_string()));
+        }
+        self.watch = Some(watch);
     }
 
     /// The last line.
@@ -105,7 +120,16 @@ impl<'o> JsonLines<'o> {
 }
 
 impl Sink for JsonLines<'_> {
+    fn packet(&mut self, packet: Seen<'_>, verdict: Verdict, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.packet(packet, verdict, router));
+    }
+
+    fn leaves(&mut self, packet: Seen<'_>, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.leaves(packet, router));
+    }
+
     fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
+        self.look(Some(frame), |watch| watch.event(frame, time, event, router));
         let begin = |name: &str| Object::new(name).with("frame", frame).with("time", time.to_string());
         let object = match event {
             Event::New { connection, original, reply, master, helper } => begin("new")

@@ -49,6 +49,16 @@ impl Session {
     }
 }
 
+impl Session {
+    /// How many data connections were announced that no helper read of, and how many came.
+    pub(crate) fn balanced(&self) -> (u64, u64) {
+        let read = self.steps.iter().filter(|step| matches!(step, Step::Announced(_))).count();
+        let heard = self.balance.as_ref().map_or(0, |balance| balance.announced.len());
+        let data = self.steps.iter().filter(|step| matches!(step, Step::Data(_))).count();
+        (heard.saturating_sub(read) as u64, data as u64)
+    }
+}
+
 /// Something on a control connection.
 pub(crate) enum Step {
     /// A line that only passed.

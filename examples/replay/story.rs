@@ -8,7 +8,7 @@ use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
 use ftp_conntrack::ftp::{Form, Sender};
 use ftp_conntrack::packet::{Family, Headers, Layer4, Segment, TcpFlags};
-use ftp_conntrack::replay::{Seen, Sink};
+use ftp_conntrack::replay::{Hole, Seen, Sink, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 
 use crate::balanced::Balanced;
@@ -31,6 +31,9 @@ pub(crate) struct Story {
     pub(crate) undecided: BTreeMap<String, Tally>,
     /// Connections that are neither control nor data connections.
     pub(crate) others: u64,
+    /// Where the load balancer leaves holes, and in which frame it was seen.
+    pub(crate) holes: Vec<(Hole, Option<u64>)>,
+    pub(crate) watch: Option<Watch>,
     pub(crate) packets: u64,
     pub(crate) leaving: u64,
     pub(crate) dropped: u64,
@@ -95,6 +98,7 @@ pub(crate) struct Current {
 
 impl Sink for Story {
     fn packet(&mut self, packet: Seen<'_>, verdict: Verdict, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.packet(packet, verdict, router));
         self.packets += 1;
         self.first.get_or_insert(packet.time);
         self.last = packet.time;
@@ -124,7 +128,8 @@ impl Sink for Story {
         }
     }
 
-    fn leaves(&mut self, packet: Seen<'_>, _: &Router) {
+    fn leaves(&mut self, packet: Seen<'_>, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.leaves(packet, router));
         self.leaving += 1;
         if self.current.left.is_empty() && packet.frame == self.current.frame {
             self.current.left.extend_from_slice(packet.bytes);
@@ -132,6 +137,7 @@ impl Sink for Story {
     }
 
     fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
+        self.look(Some(frame), |watch| watch.event(frame, time, event, router));
         let at = Moment { frame, time };
         match event {
             Event::New { connection, original, reply, master, helper } => {
@@ -178,6 +184,16 @@ impl Sink for Story {
 }
 
 impl Story {
+    /// Notes the holes that are found now; before the first frame, those of the configuration.
+    fn look(&mut self, frame: Option<u64>, tell: impl FnOnce(&mut Watch)) {
+        let Some(watch) = &mut self.watch else { return };
+        if self.packets == 0 {
+            self.holes.extend(core::iter::from_fn(|| watch.next_hole()).map(|hole| (hole, None)));
+        }
+        tell(watch);
+        self.holes.extend(core::iter::from_fn(|| watch.next_hole()).map(|hole| (hole, frame)));
+    }
+
     /// Adds the lines of a segment to what is said.
     pub(crate) fn hear(&mut self, at: Moment, session: usize, direction: Direction, segment: &Segment, payload: &[u8]) {
         let Some(session) = self.sessions.get_mut(session) else { return };
@@ -193,6 +209,7 @@ impl Story {
 
     /// The capture is over: how those connections stand that the table still has.
     pub(crate) fn finish(&mut self, router: &Router) {
+        self.look(None, |_| {});
         let living: Vec<ConnectionId> = self.roles.keys().copied().collect();
         for id in living {
             let connection = router.conntrack().get(id);

@@ -63,6 +63,10 @@ impl<'o> Teller<'o> {
         for line in not_understood(summary) {
             self.label("Note", &line);
         }
+        for (hole, frame) in &story.holes {
+            let seen = frame.map_or_else(|| " (by configuration)".to_owned(), |frame| format!(" (frame {frame})"));
+            self.label("Warning", &format!("{}{}", self.style.bad(hole.to_string()), self.style.faint(seen)));
+        }
     }
 
     fn router(&mut self, input: &Input) {

@@ -49,11 +49,13 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use crate::Instant;
 use crate::event::{DestroyReason, DropReason, Event, Events};
 use crate::hash::Key;
+use crate::packet::Protocol;
 use crate::seqadj::Adjustment;
 
 /// The connection tracker: all connections and expectations, in memory taken when it is made.
@@ -253,6 +255,12 @@ impl Conntrack {
     /// Whether a connection with this destination is expected from the same source.
     pub(crate) fn is_expected(&self, now: Instant, tuple: &Tuple) -> bool {
         self.pending(now, tuple).is_some()
+    }
+
+    /// Whether a TCP connection of a client's address, whatever port it comes from, is expected to an endpoint, in zone 0.
+    pub fn awaits(&self, now: Instant, client: IpAddr, dialled: SocketAddr) -> bool {
+        let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(client, 0), dialled);
+        tuple.is_some_and(|tuple| self.is_expected(now, &tuple))
     }
 
     /// The newest expectation that a connection with this tuple meets.

@@ -84,10 +84,11 @@ pub(crate) use forward::{Answered, encapsulate};
 pub(crate) use request::{Arrival, Refused};
 
 use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::Instant;
 use crate::hash::Key;
-use crate::packet::Family;
+use crate::packet::{Family, Protocol};
 use service::Services;
 use table::Table;
 
@@ -156,6 +157,12 @@ impl Ipvs {
     /// All entries whose time is not over, or who have others that depend on them.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = (EntryId, &Entry)> {
         self.table.iter().filter(move |(_, entry)| entry.deadline > now || entry.controlled > 0)
+    }
+
+    /// Whether an entry waits for a connection of a client's address, whatever port it comes from, to a virtual endpoint.
+    pub fn awaits(&self, now: Instant, protocol: Protocol, client: IpAddr, dialled: SocketAddr) -> bool {
+        let slot = self.table.by_client(protocol, SocketAddr::new(client, 0), dialled);
+        slot.is_some_and(|slot| self.lives(now, slot))
     }
 
     /// Whether the services make Linux track the connections of a family.
