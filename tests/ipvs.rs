@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::*;
+use ftp_conntrack::Behaviour;
 use ftp_conntrack::config::{parse_ipvs_rules, parse_keepalived, parse_rules};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::{BalancedBy, DropReason, Event};
+use ftp_conntrack::helper::HelperConfig;
 use ftp_conntrack::ipvs::{self, State};
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Headers, Packet};
@@ -260,6 +263,162 @@ fn with_ip_vs_ftp_two_clients_of_one_address_meet_two_servers() {
         }
     }
     assert_eq!(met, ["10.77.1.13", "10.77.1.12"]);
+}
+
+/// The same by a firewall mark that only port 21 gets.
+const BY_MARK: &str =
+    "-A -f 21 -s rr\n-a -f 21 -r 10.77.1.11 -m\n-a -f 21 -r 10.77.1.12 -m\n-a -f 21 -r 10.77.1.13 -m\n";
+
+/// A director that follows data connections by what it reads: no persistence, no marked ports but the control port, no rule
+/// for active data, no `ip_vs_ftp`.
+fn follower(ipvsadm: &str) -> World {
+    let (ipvs, _) = parse_ipvs_rules("ipvs.rules", ipvsadm).unwrap();
+    let marks = "*mangle\n-A PREROUTING -d 203.0.113.21/32 -p tcp -m tcp --dport 21 -j MARK --set-mark 21\nCOMMIT\n";
+    let mut config = director(if ipvsadm == BY_MARK { marks } else { "" }, ipvs);
+    config.helper = HelperConfig::default().behaving(Behaviour::Exact);
+    config.helper_ports.push(21);
+    World::new(config)
+}
+
+fn endpoint_of_227(line: &str) -> String {
+    let numbers: Vec<u16> = line.split(['(', ')']).nth(1).unwrap().split(',').map(|n| n.parse().unwrap()).collect();
+    let [a, b, c, d, high, low] = numbers[..] else { panic!("{line}") };
+    format!("{a}.{b}.{c}.{d}:{}", high << 8 | low)
+}
+
+fn line_227(address: &str, port: u16) -> String {
+    format!("227 Entering Passive Mode ({},{},{}).\r\n", address.replace('.', ","), port >> 8, port & 0xff)
+}
+
+#[test]
+fn behaviour_exact_needs_no_persistence() {
+    [BY_PORT, BY_MARK].into_iter().for_each(five_clients_behind_one_address);
+}
+
+fn five_clients_behind_one_address(ipvsadm: &str) {
+    let mut world = follower(ipvsadm);
+    // Five clients behind one address, three servers.
+    let ports = [40_000, 41_000, 42_000, 43_000, 44_000];
+    let mut controls: Vec<_> = ports
+        .map(|port| Dialogue::open(&mut world, EXT, &format!("198.51.100.7:{port}"), VIRTUAL).login(&mut world))
+        .into();
+    let servers: Vec<_> = controls.iter().map(server).collect();
+    assert_eq!(servers, ["10.77.1.13", "10.77.1.12", "10.77.1.11", "10.77.1.13", "10.77.1.12"]);
+
+    // All have a PASV open at once, and all their servers announce the same port.
+    let mut dialled = Vec::new();
+    for (control, real) in controls.iter_mut().zip(&servers) {
+        assert_eq!(control.say(&mut world, "PASV\r\n"), "PASV\r\n");
+        let heard = control.answer(&mut world, &line_227(real, 20_020));
+        assert!(heard.starts_with("227 Entering Passive Mode (203,0,113,21,"), "{heard}");
+        dialled.push(endpoint_of_227(&heard));
+    }
+    assert_eq!(dialled[0], "203.0.113.21:20020");
+    assert_eq!(dialled.iter().collect::<HashSet<_>>().len(), 5, "{dialled:?}");
+    // They come in another order, from any port, and each meets its own server where that listens.
+    for number in [3, 0, 4, 2, 1] {
+        let from = format!("198.51.100.7:{}", 50_000 + number);
+        let mut data = Dialogue::open(&mut world, EXT, &from, &dialled[number]);
+        assert_eq!(data.far.local, format!("{}:20020", servers[number]).parse().unwrap());
+        assert_eq!(data.say(&mut world, "a file"), "a file");
+        assert_eq!(data.answer(&mut world, "!"), "!");
+    }
+    for (number, control) in controls.iter_mut().enumerate() {
+        assert_eq!(control.answer(&mut world, "226 done\r\n"), "226 done\r\n");
+        control.say(&mut world, "EPSV\r\n");
+        let port = 30_000 + number as u16 / 3;
+        let heard = control.answer(&mut world, &format!("229 Extended (|||{port}|)\r\n"));
+        let told: u16 = heard.split('|').nth(3).unwrap().parse().unwrap();
+        let from = format!("198.51.100.7:{}", 51_000 + number);
+        let data = Dialogue::open(&mut world, EXT, &from, &format!("203.0.113.21:{told}"));
+        assert_eq!(data.far.local, format!("{}:{port}", servers[number]).parse().unwrap());
+    }
+}
+
+#[test]
+fn behaviour_exact_gives_active_data_the_virtual_address() {
+    let mut world = follower(BY_PORT);
+    for (number, port) in [40_000u16, 41_000, 42_000].into_iter().enumerate() {
+        let mut control = Dialogue::open(&mut world, EXT, &format!("198.51.100.7:{port}"), VIRTUAL).login(&mut world);
+        let real = server(&control);
+        let there = 5_000 + number as u16;
+        for (line, source) in [
+            (format!("PORT 198,51,100,7,{},{}\r\n", there >> 8, there & 0xff), 20),
+            (format!("EPRT |1|198.51.100.7|{}|\r\n", there + 100), 20),
+            // Servers without privileges open from any port.
+            (format!("EPRT |1|198.51.100.7|{}|\r\n", there + 200), 34_567),
+        ] {
+            assert_eq!(control.say(&mut world, &line), line);
+            control.answer(&mut world, "200 ok\r\n");
+            let to: u16 = match line.split('|').nth(3) {
+                Some(port) => port.parse().unwrap(),
+                None => there,
+            };
+            let mut data = Dialogue::open(&mut world, INT, &format!("{real}:{source}"), &format!("198.51.100.7:{to}"));
+            assert_eq!(data.far.remote, format!("203.0.113.21:{source}").parse().unwrap());
+            assert_eq!(data.say(&mut world, "a file"), "a file");
+            assert_eq!(data.answer(&mut world, "!"), "!");
+        }
+    }
+    // What nobody announced leaves as it came.
+    let other = Dialogue::open(&mut world, INT, "10.77.1.11:20", "198.51.100.7:6000");
+    assert_eq!(other.far.remote, "10.77.1.11:20".parse().unwrap());
+}
+
+#[test]
+fn behaviour_exact_reads_what_ip_vs_ftp_cannot() {
+    let mut world = follower(BY_PORT);
+    let mut control = Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL).login(&mut world);
+    let real = server(&control);
+    // With pasv_address set the text is right already; the port may not be.
+    control.say(&mut world, "PASV\r\n");
+    assert_eq!(control.answer(&mut world, &line_227("203.0.113.21", 20_020)), line_227("203.0.113.21", 20_020));
+    let mut other = Dialogue::open(&mut world, EXT, "198.51.100.7:41000", VIRTUAL).login(&mut world);
+    other.say(&mut world, "PASV\r\n");
+    let heard = other.answer(&mut world, &line_227("203.0.113.21", 20_020));
+    assert_ne!(endpoint_of_227(&heard), "203.0.113.21:20020");
+    let data = Dialogue::open(&mut world, EXT, "198.51.100.7:50000", "203.0.113.21:20020");
+    assert_eq!(data.far.local, format!("{real}:20020").parse().unwrap());
+    let data = Dialogue::open(&mut world, EXT, "198.51.100.7:50001", &endpoint_of_227(&heard));
+    assert_eq!(data.far.local, format!("{}:20020", server(&other)).parse().unwrap());
+
+    // A reply of several lines, its 227 cut in two: `ip_vs_ftp` reads one reply at the beginning of a segment.
+    control.say(&mut world, "PASV\r\n");
+    let line = line_227(&real, 20_021);
+    let (first, second) = line.split_at(30);
+    let (verdict, _) = world.send(INT, &control.far.packet(PSH_ACK, first));
+    assert!(matches!(verdict, Verdict::Forward { .. } | Verdict::Held), "{verdict:?}");
+    control.far.next += first.len() as u32;
+    let leaves = world.forward(INT, &control.far.packet(PSH_ACK, second));
+    assert!(text(&leaves).ends_with(&line_227("203.0.113.21", 20_021)), "{}", text(&leaves));
+    // An address that is nobody's here stays refused.
+    let refused = other.say(&mut world, "PORT 192,0,2,9,20,20\r\n");
+    assert_eq!(refused, "PORT 0,0,0,0,0,0\r\n");
+}
+
+#[test]
+fn under_behaviour_exact_a_control_connection_outlives_its_data() {
+    let mut world = follower(BY_PORT);
+    let mut control = Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL).login(&mut world);
+    let real = server(&control);
+    control.say(&mut world, "PASV\r\n");
+    control.answer(&mut world, &line_227(&real, 20_020));
+    world.forward(EXT, &control.near.packet(ACK, ""));
+    let mut data = Dialogue::open(&mut world, EXT, "198.51.100.7:50000", "203.0.113.21:20020");
+    for _ in 0..10 {
+        world.now = world.now + Duration::from_secs(299);
+        world.router.handle_timeout(world.now, &mut world.outbox);
+        data.answer(&mut world, "more of the file");
+        world.forward(EXT, &data.near.packet(ACK, ""));
+    }
+    assert_eq!(control.answer(&mut world, "226 done\r\n"), "226 done\r\n");
+    // Without data it is over when ip_vs says so, and with it the tracker's connection.
+    let conntrack = world.router.conntrack_mut();
+    let data = conntrack.iter(world.now).find(|(_, connection)| connection.master().is_some()).unwrap().0;
+    assert!(conntrack.delete(world.now, data) && conntrack.len() == 1);
+    world.now = world.now + Duration::from_secs(901);
+    world.router.handle_timeout(world.now, &mut world.outbox);
+    assert!(world.router.ipvs().unwrap().is_empty() && world.router.conntrack().is_empty());
 }
 
 #[test]

@@ -441,7 +441,11 @@ impl Conntrack {
         if let Some(helped) = self.table.at(slot).helped {
             self.free_helped.push(helped.0);
         }
+        let master = self.table.at(slot).master;
         self.table.free(slot);
+        if let Some(master) = master.and_then(|master| self.get_mut(master)) {
+            master.children = master.children.saturating_sub(1);
+        }
     }
 
     /// Destroys the connection with this tuple if its time is over.

@@ -132,7 +132,7 @@ impl FtpHelper {
     /// it wants, if it has less.
     #[inline]
     pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
-        if !connection.has_helper() || !connection.is_translated() {
+        if !connection.has_helper() || !connection.is_altered() {
             return Ok(());
         }
         let padding = packet.bytes().len().saturating_sub(headers.end);

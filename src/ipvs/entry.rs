@@ -45,6 +45,8 @@ pub struct Entry {
     pub(super) is_waiting: bool,
     /// Its packets stay tracked (`IP_VS_CONN_F_NFCT`).
     pub(super) tracked: bool,
+    /// A helper reads it, whose expectations lead its data connections: none of them has an entry.
+    pub(super) followed: bool,
     /// Nothing of it came back so far (`IP_VS_CONN_F_NOOUTPUT`).
     pub(super) one_way: bool,
     /// Whether it counts as active for its server.
@@ -138,6 +140,7 @@ impl Entry {
         is_template: false,
         is_waiting: false,
         tracked: false,
+        followed: false,
         one_way: false,
         active: false,
         is_ftp: false,

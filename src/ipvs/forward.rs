@@ -111,7 +111,7 @@ impl Ipvs {
         }
         let (server, client) = ends(headers, bytes)?;
         let slot = self.table.by_server(headers.protocol, server, client)?;
-        if !self.lives(now, slot) {
+        if !self.still_lives(now, slot, conntrack) {
             self.forget(now, slot, conntrack);
             return None;
         }

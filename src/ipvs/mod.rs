@@ -98,6 +98,8 @@ pub struct Ipvs {
     ftp_ports: Vec<u16>,
     services: Services,
     table: Table,
+    /// Whether connections that a helper reads stay tracked.
+    follows: bool,
 }
 
 impl Ipvs {
@@ -109,6 +111,7 @@ impl Ipvs {
             table: Table::new(config.settings.entries, Key::new(key)),
             settings: config.settings,
             ftp_ports: config.ftp_ports,
+            follows: false,
         }
     }
 
@@ -168,6 +171,12 @@ impl Ipvs {
     /// Whether the services make Linux track the connections of a family.
     pub(crate) fn wants_tracking(&self, family: Family) -> bool {
         self.services.want_tracking(family)
+    }
+
+    /// From now on connections that a helper reads stay tracked, and are left to it: its expectations lead their data
+    /// connections, and `ip_vs_ftp` reads none of them.
+    pub(crate) const fn follow_helped(&mut self) {
+        self.follows = true;
     }
 
     /// How much room a packet may need behind it: text that grows, or what a tunnel puts before it.

@@ -113,6 +113,7 @@ impl Ipvs {
                 }
                 let opening = Opening { service, protocol, client, dialled };
                 let Some(slot) = self.schedule(now, conntrack, &opening)? else { return Ok(None) };
+                self.follow(slot, conntrack, tracked);
                 slot
             }
         };
@@ -132,7 +133,7 @@ impl Ipvs {
         (client, dialled): (SocketAddr, SocketAddr),
     ) -> Result<Option<u32>, Refused> {
         let Some(slot) = self.table.by_client(headers.protocol, client, dialled) else { return Ok(None) };
-        if !self.lives(now, slot) {
+        if !self.still_lives(now, slot, conntrack) {
             self.forget(now, slot, conntrack);
             return Ok(None);
         }

@@ -325,6 +325,8 @@ struct Control {
     /// Which reply the server's next line belongs to, as it arrives, and as it leaves.
     arriving: ReplyLines,
     leaving: ReplyLines,
+    /// What its client was told last, which may have been dialled since when it is told again.
+    last: Option<SocketAddr>,
 }
 
 impl Watch {
@@ -363,7 +365,8 @@ impl Watch {
 
     /// A control connection goes to a real server.
     fn begin(&mut self, (client, dialled): Ends, real: SocketAddr) {
-        let control = Control { real: real.ip(), arriving: ReplyLines::default(), leaving: ReplyLines::default() };
+        let control =
+            Control { real: real.ip(), arriving: ReplyLines::default(), leaving: ReplyLines::default(), last: None };
         self.controls.insert((client, dialled), control);
         self.by_answer.insert((real, client), (client, dialled));
         self.known_as.insert((real.ip(), client.ip()), dialled.ip());
@@ -403,10 +406,15 @@ impl Watch {
         let (real, mut replies) = (control.real, control.leaving);
         let told: Vec<_> = announced(payload, dialled.ip(), &mut replies).collect();
         control.leaving = replies;
+        let last = control.last;
+        control.last = told.last().map(|(_, there)| *there).or(last);
         for (_, there) in told {
             if there.ip() == real {
                 self.tell(Hole::RealAddressAnnounced { real, virtual_at: dialled.ip() });
-            } else if there.ip() == dialled.ip() && !self.is_covered(now, client.ip(), there, router) {
+            } else if there.ip() == dialled.ip()
+                && last != Some(there)
+                && !self.is_covered(now, client.ip(), there, router)
+            {
                 self.tell(Hole::UncoveredPort { at: there });
             }
         }
