@@ -421,6 +421,87 @@ fn under_behaviour_exact_a_control_connection_outlives_its_data() {
     assert!(world.router.ipvs().unwrap().is_empty() && world.router.conntrack().is_empty());
 }
 
+/// Opens a connection that its real server answers directly; gives that server.
+fn open_directly(world: &mut World, client: &str, to: &str) -> String {
+    let (verdict, _) = world.send(EXT, &tcp(client, to, SYN, 1000, 0, ""));
+    let Verdict::Forward { next_hop, .. } = verdict else { panic!("{client} > {to}: {verdict:?}") };
+    assert!(matches!(world.send(EXT, &tcp(client, to, ACK, 1001, 1, "")).0, Verdict::Forward { .. }));
+    next_hop.to_string()
+}
+
+#[test]
+fn behaviour_exact_follows_a_pasv_whose_reply_goes_elsewhere() {
+    for way in ["-g", "-i"] {
+        let mut world = follower(&BY_PORT.replace("-m", way));
+        let command = |client: &str, line: &str| tcp(client, VIRTUAL, PSH_ACK, 1001, 1, line);
+        let dialled = "203.0.113.21:30000";
+        let first = open_directly(&mut world, "198.51.100.7:40000", VIRTUAL);
+        let second = open_directly(&mut world, "198.51.100.7:41000", VIRTUAL);
+        assert_ne!(first, second);
+        // Whoever asked last, and nobody else of its address, gets the next connection, and just the next.
+        for (client, real) in [("198.51.100.7:41000", &second), ("198.51.100.7:40000", &first)] {
+            for line in ["PASV\r\n", "EPSV\r\n"] {
+                world.send(EXT, &command(client, line));
+                let port = 50_000 + world.router.ipvs().unwrap().len();
+                let unknown = world.send(EXT, &tcp("198.51.100.8:50000", dialled, SYN, 1, 0, "")).0;
+                assert_eq!(unknown, Verdict::Local, "another client's is nobody's");
+                assert_eq!(open_directly(&mut world, &format!("198.51.100.7:{port}"), dialled), *real);
+                let more = world.send(EXT, &tcp("198.51.100.7:49999", dialled, SYN, 1, 0, "")).0;
+                assert_eq!(more, Verdict::Local);
+            }
+        }
+        // Both ask at once: nobody can say, and an event tells of it. The service has no persistence.
+        world.send(EXT, &command("198.51.100.7:40000", "PASV\r\n"));
+        world.send(EXT, &command("198.51.100.7:41000", "PASV\r\n"));
+        events(&mut world);
+        for port in [60_000, 60_001] {
+            let lost = world.send(EXT, &tcp(&format!("198.51.100.7:{port}"), dialled, SYN, 1, 0, "")).0;
+            assert_eq!(lost, Verdict::Local);
+            let told = events(&mut world);
+            assert!(told.iter().any(|event| matches!(event, Event::BalancedContested { .. })), "{told:?}");
+        }
+        world.send(EXT, &command("198.51.100.7:40000", "PASV\r\n"));
+        assert_eq!(open_directly(&mut world, "198.51.100.7:60002", dialled), first);
+        let tracked = world.table().lines().filter(|line| line.contains(" tcp ")).count();
+        assert_eq!(tracked, 4, "what is tracked was for the director: {}", world.table());
+    }
+}
+
+#[test]
+fn a_contested_pasv_is_left_to_persistence() {
+    let services = "-A -t 203.0.113.21:21 -s rr -p 300 -M 255.255.255.255\n-a -t 203.0.113.21:21 -r 10.77.1.11:21 -g\n\
+                    -a -t 203.0.113.21:21 -r 10.77.1.12:21 -g\n";
+    let mut world = follower(services);
+    let dialled = "203.0.113.21:30000";
+    let first = open_directly(&mut world, "198.51.100.7:40000", VIRTUAL);
+    // With persistence both are at one server, and nothing is contested.
+    assert_eq!(open_directly(&mut world, "198.51.100.7:41000", VIRTUAL), first);
+    for client in ["198.51.100.7:40000", "198.51.100.7:41000"] {
+        world.send(EXT, &tcp(client, VIRTUAL, PSH_ACK, 1001, 1, "PASV\r\n"));
+    }
+    events(&mut world);
+    assert_eq!(open_directly(&mut world, "198.51.100.7:50000", dialled), first);
+    assert_eq!(open_directly(&mut world, "198.51.100.7:50001", dialled), first);
+    // The next one is not announced; persistence leads it.
+    assert_eq!(open_directly(&mut world, "198.51.100.7:50002", dialled), first);
+    let told = events(&mut world);
+    let count = |wanted: fn(&Event) -> bool| told.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::BalancedDataArrived { control: Some(_), .. })), 2, "{told:?}");
+    assert_eq!(count(|event| matches!(event, Event::Balanced { .. })), 1, "{told:?}");
+    assert_eq!(count(|event| matches!(event, Event::BalancedContested { .. })), 0, "{told:?}");
+}
+
+#[test]
+fn behaviour_exact_asks_for_room_on_balanced_connections() {
+    let mut world = follower(BY_PORT);
+    let control = Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL).login(&mut world);
+    let mut line = control.far.packet(PSH_ACK, &line_227(&server(&control), 20_020));
+    let len = line.len();
+    let mut packet = Packet::new(&mut line, 0..len).unwrap();
+    let verdict = world.router.process(world.now, INT, &mut packet, &mut world.outbox);
+    assert!(matches!(verdict, Verdict::NeedsRoom(_)), "{verdict:?}");
+}
+
 #[test]
 fn marks_and_ip_vs_ftp_together() {
     let marked = "-A -f 21 -s rr -p 300\n-a -f 21 -r 10.77.1.11 -m\n-a -f 21 -r 10.77.1.12 -m\n";

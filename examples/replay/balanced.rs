@@ -141,9 +141,15 @@ impl Story {
                 let Some(session) = session else { return };
                 let active = self.current.comes_from(*real_server);
                 let (from, to) = if active { (*real_server, *client) } else { (*client, *dialled) };
-                let answers = if active { *client } else { *real_server };
+                let own = self.sessions.get(session).and_then(|session| session.balance.as_ref());
+                let direct = own.is_some_and(|own| own.forwarding != Forwarding::Masquerade);
+                let answers = match (active, direct) {
+                    (true, _) => *client,
+                    (_, true) => *dialled,
+                    _ => *real_server,
+                };
                 let opener = if active { Sender::Server } else { Sender::Client };
-                let why = format!("led by entry {entry}, to which it was announced");
+                let why = format!("led by entry {entry} to {real_server}, which waited for it");
                 let step = DataStep { opener, why, bad: false, data: data(at, (from, to), (answers, from)) };
                 let ends = if active {
                     (from, to, SocketAddr::new(dialled.ip(), dialled.port()))
@@ -151,6 +157,13 @@ impl Story {
                     (from, to, answers)
                 };
                 self.begin_data(session, step, ends);
+            }
+            Event::BalancedContested { client, dialled, real_servers: [one, other] } => {
+                let what = format!("{client} dials {dialled}: that {one} or {other} may have told it");
+                let latest = self.balanced.by_client.get(&client.ip()).and_then(|own| own.last());
+                if let Some(session) = latest.and_then(|session| self.sessions.get_mut(*session)) {
+                    session.steps.push(Step::Noted { at, what, bad: true });
+                }
             }
             _ => {}
         }

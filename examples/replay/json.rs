@@ -16,6 +16,7 @@
 //! | `balanced` | `frame` `time` `entry` `service` `client` `dialled` `real_server` `by` `template`: a load balancer chose a real server |
 //! | `balanced_data_announced` | `frame` `time` `control` `entry` `sender` `client` `dialled` `real_server`: an entry waits for a data connection |
 //! | `balanced_data_arrived` | `frame` `time` `entry` `control` `client` `dialled` `real_server` |
+//! | `balanced_contested` | `frame` `time` `client` `dialled` `real_servers`: behaviour exact cannot say whose data connection it is, and the services decide |
 //! | `warning` | `frame` `kind` `text`: the load balancer leaves a hole; `frame` is null where its configuration alone says so |
 //! | `dropped` | `frame` `time` `reason` `connection` `direction` |
 //! | `log` | `frame` `time` `rule` |
@@ -190,6 +191,10 @@ impl Sink for JsonLines<'_> {
                 let object = object.with("control", control.map(|control| control.to_string()));
                 ends(object, [client, dialled, real_server])
             }
+            Event::BalancedContested { client, dialled, real_servers } => begin("balanced_contested")
+                .with("client", client.to_string())
+                .with("dialled", dialled.to_string())
+                .with("real_servers", real_servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
             Event::Dropped { reason, connection, direction } => begin("dropped")
                 .with("reason", snake(reason))
                 .with("connection", connection.map(|connection| connection.to_string()))

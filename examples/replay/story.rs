@@ -170,7 +170,10 @@ impl Sink for Story {
             Event::Unfulfilled { master, expected, reason } => {
                 self.settle(*master, *expected, Outcome::GivenUp(*expected, at, *reason), None);
             }
-            Event::Balanced { .. } | Event::BalancedDataAnnounced { .. } | Event::BalancedDataArrived { .. } => {
+            Event::Balanced { .. }
+            | Event::BalancedDataAnnounced { .. }
+            | Event::BalancedDataArrived { .. }
+            | Event::BalancedContested { .. } => {
                 self.balanced(at, event, router);
             }
             Event::Dropped { reason, connection, .. } => self.dropped(at, *reason, *connection),

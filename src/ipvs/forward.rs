@@ -58,6 +58,8 @@ impl Ipvs {
             }
             let real = arrival.real;
             write_end(packet.bytes_mut(), headers, Side::Destination, real);
+        } else if self.table.at(slot).followed {
+            self.read_passive(now, slot, conntrack, headers.payload(packet.bytes()))?;
         }
         settle(self.table.at(slot), false, conntrack, tracked);
         Ok(())
@@ -119,7 +121,7 @@ impl Ipvs {
     }
 
     /// A data connection that was announced comes.
-    fn tell_met(&self, now: Instant, conntrack: &mut Conntrack, slot: u32) {
+    pub(super) fn tell_met(&self, now: Instant, conntrack: &mut Conntrack, slot: u32) {
         let entry = self.table.at(slot);
         let event = Event::BalancedDataArrived {
             entry: self.table.id(slot),

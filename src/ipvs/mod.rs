@@ -31,6 +31,21 @@
 //! for the real server's port 20, so that active data leaves with the virtual address. It rewrites through the connection
 //! tracker, and a 227 of a connection that is not tracked is dropped.
 //!
+//! # Without persistence, without marked ports
+//!
+//! Under [`Behaviour::Exact`](crate::Behaviour::Exact) there is a third way, which Linux does not have: the helper reads the
+//! control connections that it is attached to (`CT --helper ftp` on port 21, or
+//! [`Config::helper_ports`](crate::router::Config::helper_ports)), and what is announced leads the data connections. A plain
+//! `-A -t 203.0.113.21:21 -s rr` is enough: clients behind one NAT address meet as many real servers as there are, and each of
+//! their data connections meets its own, active and passive. A 227 or 229 gets the virtual address and a port that no other
+//! real server announced to the same address; what a real server opens leaves with the virtual address. These data
+//! connections have no entries; the entry of their control connection lives as long as they do.
+//!
+//! With direct routing and tunnels no reply comes through here. There the client's next connection after its PASV or EPSV
+//! follows it to its real server. While clients of one address have asked two real servers at once, nobody can say whose
+//! connection comes: the services decide, by persistence where they have it, and
+//! [`BalancedContested`](crate::event::Event::BalancedContested) tells of it.
+//!
 //! ```
 //! use core::time::Duration;
 //! use ftp_conntrack::Instant;
@@ -64,6 +79,7 @@ mod forward;
 mod ftp;
 mod icmp;
 mod lifetime;
+mod passive;
 mod proc;
 mod request;
 mod schedule;

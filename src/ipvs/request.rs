@@ -101,6 +101,10 @@ impl Ipvs {
         let (protocol, Some((client, dialled))) = (headers.protocol, ends(headers, bytes)) else { return Ok(None) };
         let known = self.known(now, conntrack, tracked, headers, (client, dialled))?;
         let slot = match known {
+            Some(slot) => Some(slot),
+            None => self.follow_passive(now, conntrack, headers, (client, dialled)).map_err(Refused::Dropped)?,
+        };
+        let slot = match slot {
             Some(slot) => slot,
             None => {
                 let may_begin = self.may_begin(headers) && client.port() != FTP_DATA_PORT;

@@ -14,7 +14,7 @@ pub(super) const FTP_PORT: u16 = 21;
 /// The port that active data connections come from.
 pub(super) const FTP_DATA_PORT: u16 = 20;
 /// From here on a port may be that of a passive data connection (`ip_unprivileged_port_start`).
-const UNPRIVILEGED: u16 = 1024;
+pub(super) const UNPRIVILEGED: u16 = 1024;
 
 /// A real server and what it has to do.
 #[derive(Clone, Debug)]

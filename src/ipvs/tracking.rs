@@ -55,12 +55,14 @@ impl Ipvs {
         }
     }
 
-    /// A new entry for a connection that a helper reads is the helper's.
+    /// A new entry for a connection that a helper is to read is the helper's, and no longer `ip_vs_ftp`'s.
     pub(super) fn follow(&mut self, slot: u32, conntrack: &Conntrack, tracked: &Tracked) {
         let is_helped = || tracked.connection.and_then(|id| conntrack.get(id)).is_some_and(|c| c.has_helper());
         let entry = self.table.at_mut(slot);
-        if self.follows && entry.forwarding == Forwarding::Masquerade && is_helped() {
-            (entry.followed, entry.tracked, entry.is_ftp) = (true, true, false);
+        if self.follows && is_helped() {
+            entry.followed = true;
+            entry.tracked |= entry.forwarding == Forwarding::Masquerade;
+            entry.is_ftp = false;
         }
     }
 

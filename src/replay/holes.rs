@@ -177,7 +177,8 @@ fn control_ports(config: &Config) -> impl Iterator<Item = u16> {
 }
 
 fn holes_of_service(config: &Config, service: &ServiceConfig, control: ControlEnd) -> Vec<Hole> {
-    let is_read = |forwarding| forwarding == Forwarding::Masquerade && is_read(config, control.port);
+    let (read, followed) = (is_read(config, control.port), is_followed(config, control.port));
+    let is_read = |forwarding| followed || read && forwarding == Forwarding::Masquerade;
     let unread = || service.servers.iter().filter(|server| !is_read(server.forwarding));
     if unread().next().is_none() {
         return Vec::new();
@@ -193,16 +194,20 @@ fn holes_of_service(config: &Config, service: &ServiceConfig, control: ControlEn
     found
 }
 
-/// Whether somebody reads what is announced on control connections to masquerading servers.
+/// Whether `ip_vs_ftp` reads control connections to masquerading servers.
 fn is_read(config: &Config, port: u16) -> bool {
-    let by_app = config.ipvs.as_ref().is_some_and(|ipvs| ipvs.ftp_ports.contains(&port));
+    config.ipvs.as_ref().is_some_and(|ipvs| ipvs.ftp_ports.contains(&port))
+}
+
+/// Whether data connections follow what is said on control connections, under behaviour Exact.
+fn is_followed(config: &Config, port: u16) -> bool {
     let helper = &config.helper;
     let follows = helper.behaviour == Behaviour::Exact && helper.enabled && helper.rewrites;
     let control = Sample { destination_port: Some(port), ..Sample::default() };
     let attaches = |rule: &Rule| matches!(rule.target, Target::Ct { helper: Some(_), .. }) && control.may_match(rule);
     let sets = [&config.rules4, &config.rules6];
     let attached = || sets.into_iter().any(|set| rules(set, TableName::Raw).any(attaches));
-    by_app || follows && (config.helper_ports.contains(&port) || attached())
+    follows && (config.helper_ports.contains(&port) || attached())
 }
 
 /// Whether a passive port may get the mark of a service. One by address takes all of them.
