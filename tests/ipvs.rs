@@ -821,16 +821,23 @@ proptest! {
         steps in prop::collection::vec((any_segment(), prop::sample::select(vec![0u64, 0, 0, 1, 5, 61, 130])), 1..120),
         by_mark in any::<bool>(),
         stays in any::<bool>(),
+        exact in any::<bool>(),
+        way in prop::sample::select(vec!["-m", "-m", "-g", "-i"]),
     ) {
         let service = if by_mark { "-f 21" } else { "-t 203.0.113.21:21" };
         let persistence = if stays { " -p 100" } else { "" };
         let text = format!("-A {service} -s wlc{persistence}\n-a {service} -r 10.77.1.11 -m -x 5\n\
-                            -a {service} -r 10.77.1.12 -m -w 2\nipvsadm --set 200 60 60\n");
+                            -a {service} -r 10.77.1.12 {way} -w 2\nipvsadm --set 200 60 60\n");
         let (mut ipvs, _) = parse_ipvs_rules("ipvs.rules", &text).unwrap();
         ipvs.ftp_ports.push(21);
         ipvs.settings.entries = 12;
         let mut config = director(DOCUMENTS, ipvs);
         config.conntrack.limits = Limits::new(32, 4, 4);
+        if exact {
+            config.helper = HelperConfig::default().behaving(Behaviour::Exact);
+            (config.helper.windows, config.helper.policy.login_first) = (2, false);
+            config.helper_ports.push(21);
+        }
         config.fragments = 1;
         let mut world = World::new(config);
         for ((comes, packet), seconds) in steps {

@@ -542,18 +542,16 @@ mod tests {
         let text = std::format!("*mangle\n{mangle}COMMIT\n*nat\n{nat}COMMIT\n");
         let (mut ipvs, _) = parse_ipvs_rules("ipvs.rules", ipvsadm).unwrap();
         ipvs.ftp_ports.extend(reads_ftp.then_some(21));
-        let mut config = Config::default();
-        config.interfaces = vec![
+        let interfaces = vec![
             Interface::new("ext").with_address([203, 0, 113, 1].into(), 24).with_address([203, 0, 113, 21].into(), 32),
             Interface::new("int").with_address([10, 77, 1, 1].into(), 24),
         ];
-        config.routes = vec![
+        let routes = vec![
             Route::on_link(Cidr::new([10, 77, 1, 0].into(), 24).unwrap(), INT),
             Route::on_link(Cidr::new([0, 0, 0, 0].into(), 0).unwrap(), EXT),
         ];
-        config.rules4 = parse_rules("rules.v4", &text, Family::V4).unwrap().0;
-        config.ipvs = Some(ipvs);
-        config
+        let rules4 = parse_rules("rules.v4", &text, Family::V4).unwrap().0;
+        Config { interfaces, routes, rules4, ipvs: Some(ipvs), ..Config::default() }
     }
 
     fn names(found: &[Hole]) -> Vec<&'static str> {
