@@ -123,7 +123,7 @@ impl Story {
                     announced: Vec::new(),
                 };
                 if is_control(dialled.port(), router) {
-                    self.begin_balanced(at, balance);
+                    self.begin_balanced(at, balance, router);
                 } else {
                     self.data_balanced(at, &balance);
                 }
@@ -131,6 +131,10 @@ impl Story {
             Event::BalancedDataAnnounced { control, entry, sender, client, dialled, real_server } => {
                 let from = if client.port() == 0 { format!("{}:*", client.ip()) } else { client.to_string() };
                 let what = match sender {
+                    Sender::Client if client.port() == 0 => {
+                        let (to, real) = (dialled.ip(), real_server.ip());
+                        format!("entry {entry} waits: {from} to {to}:*, for {real}: the client's next connection")
+                    }
                     Sender::Client => format!("entry {entry} waits: {real_server}, as {dialled}, to {from}"),
                     _ => format!("entry {entry} waits: {from} to {dialled}, for {real_server}"),
                 };
@@ -169,18 +173,24 @@ impl Story {
         }
     }
 
-    fn begin_balanced(&mut self, at: Moment, balance: Balance) {
+    fn begin_balanced(&mut self, at: Moment, balance: Balance, router: &Router) {
         let answers = answers_from(&balance);
         let ends = (balance.client, balance.dialled);
         let Some(original) = Tuple::new(Protocol::TCP, ends.0, ends.1) else { return };
         let Some(reply) = Tuple::new(Protocol::TCP, answers, ends.0) else { return };
-        let number = self.sessions.len();
+        // A session that a helper reads has begun with the packet.
+        let tracked = router.conntrack().find(at.time, &original).and_then(|(id, _)| self.roles.get(&id));
+        let known = tracked.map(|role| role.session()).filter(|known| *known < self.sessions.len());
+        let number = known.unwrap_or(self.sessions.len());
         self.balanced.place(Role::Control { session: number }, ends, answers);
         self.balanced.by_entry.insert(balance.entry, number);
         self.balanced.by_client.entry(balance.client.ip()).or_default().push(number);
-        let mut session = Session::new(at, true, original, reply);
-        session.balance = Some(balance);
-        self.sessions.push(session);
+        if known.is_none() {
+            self.sessions.push(Session::new(at, true, original, reply));
+        }
+        if let Some(session) = self.sessions.get_mut(number) {
+            session.balance = Some(balance);
+        }
     }
 
     /// A client dialled another port than that of a control connection, and a service took it.
@@ -201,11 +211,11 @@ impl Story {
         self.begin_data(session, step, (client, dialled, answers));
     }
 
-    /// A real server opens a connection to a client of its, without an entry.
+    /// A real server opens a connection to a client of its, without an entry; or a client dials what nobody takes.
     pub(crate) fn data_unbalanced(&mut self, at: Moment, id: ConnectionId, original: &Tuple, reply: &Tuple) -> bool {
         let announced = (Sender::Client, original.destination_port());
         let found = self.session_of_client(original.destination(), announced, |own| own.real.ip() == original.source());
-        let Some(session) = found else { return false };
+        let Some(session) = found else { return self.data_not_taken(at, original) };
         let leaves_as = SocketAddr::new(reply.destination(), reply.destination_port());
         let virtual_at = self.sessions.get(session).and_then(|s| s.balance.as_ref()).map(|own| own.dialled.ip());
         let bad = virtual_at != Some(leaves_as.ip());
@@ -218,6 +228,18 @@ impl Story {
         let step = DataStep { opener: Sender::Server, why, bad, data };
         let role = self.begin_data(session, step, (from, to, leaves_as));
         self.roles.insert(id, role);
+        true
+    }
+
+    /// A client dials a port that was announced to it, and no service takes it.
+    fn data_not_taken(&mut self, at: Moment, original: &Tuple) -> bool {
+        let announced = (Sender::Server, original.destination_port());
+        let is_it = |own: &Balance| own.dialled.ip() == original.destination() && own.announced.contains(&announced);
+        let Some(session) = self.session_of_client(original.source(), announced, is_it) else { return false };
+        if let Some(session) = self.sessions.get_mut(session) {
+            let what = format!("{original}: no service, mark or entry takes it, and it ends at the director");
+            session.steps.push(Step::Noted { at, what, bad: true });
+        }
         true
     }
 

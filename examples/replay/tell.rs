@@ -290,6 +290,14 @@ impl<'o> Teller<'o> {
         self.table(&format!("/proc/net/nf_conntrack, {when}"), &connections);
         self.output.blank();
         self.table(&format!("/proc/net/nf_conntrack_expect, {when}"), &expectations);
+        let Some(ipvs) = input.replay.router().ipvs() else { return };
+        let (mut services, mut entries) = (String::new(), String::new());
+        let _ = ipvs.write_proc(&mut services);
+        let _ = ipvs.write_proc_conn(now, &mut entries);
+        self.output.blank();
+        self.table(&format!("/proc/net/ip_vs, {when}"), &services);
+        self.output.blank();
+        self.table(&format!("/proc/net/ip_vs_conn, {when}"), &entries);
     }
 
     fn table(&mut self, heading: &str, text: &str) {

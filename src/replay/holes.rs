@@ -397,7 +397,7 @@ impl Watch {
         let (_, dialled) = *control_ends;
         let Some(control) = self.controls.get_mut(control_ends) else { return };
         let real = control.real;
-        let is_app = self.config.ipvs.as_ref().is_some_and(|ipvs| ipvs.ftp_ports.contains(&dialled.port()));
+        let is_app = is_read(&self.config, dialled.port()) && !is_followed(&self.config, dialled.port());
         let set = announced(payload, real, &mut control.arriving)
             .any(|(form, there)| form == Form::Pasv && there.ip() == dialled.ip());
         if set && is_app {
@@ -589,6 +589,15 @@ mod tests {
         assert_eq!(names(&holes(&exact)), ["not_persistent", "active_not_masqueraded"]);
         exact.helper_ports.push(21);
         assert_eq!(holes(&exact), []);
+        let routes = BY_PORT.replace("-m", "-g");
+        let directly = Config { ipvs: Some(parse_ipvs_rules("ipvs.rules", &routes).unwrap().0), ..exact.clone() };
+        assert_eq!(holes(&directly), []);
+
+        // The virtual address in a reply is no trouble, nor is a port outside any range.
+        exact.ipvs.as_mut().unwrap().ftp_ports.push(21);
+        exact.helper.policy.login_first = false;
+        let reply = "227 Entering Passive Mode (203,0,113,21,117,48).\r\n";
+        assert_eq!(after_reply(exact, "PASV\r\n", reply), []);
     }
 
     /// A router, and whoever watches it.
