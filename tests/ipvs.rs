@@ -469,7 +469,8 @@ fn behaviour_exact_follows_a_pasv_whose_reply_goes_elsewhere() {
 
 #[test]
 fn a_contested_pasv_is_left_to_persistence() {
-    let services = "-A -t 203.0.113.21:21 -s rr -p 300 -M 255.255.255.255\n-a -t 203.0.113.21:21 -r 10.77.1.11:21 -g\n\
+    let services = "-A -t 203.0.113.21:8080 -s rr\n-a -t 203.0.113.21:8080 -r 10.77.1.13:80 -g\n\
+                    -A -t 203.0.113.21:21 -s rr -p 300 -M 255.255.255.255\n-a -t 203.0.113.21:21 -r 10.77.1.11:21 -g\n\
                     -a -t 203.0.113.21:21 -r 10.77.1.12:21 -g\n";
     let mut world = follower(services);
     let dialled = "203.0.113.21:30000";
@@ -479,6 +480,8 @@ fn a_contested_pasv_is_left_to_persistence() {
     for client in ["198.51.100.7:40000", "198.51.100.7:41000"] {
         world.send(EXT, &tcp(client, VIRTUAL, PSH_ACK, 1001, 1, "PASV\r\n"));
     }
+    // Another service's port is none of FTP's.
+    assert_eq!(open_directly(&mut world, "198.51.100.7:49000", "203.0.113.21:8080"), "10.77.1.13");
     events(&mut world);
     assert_eq!(open_directly(&mut world, "198.51.100.7:50000", dialled), first);
     assert_eq!(open_directly(&mut world, "198.51.100.7:50001", dialled), first);

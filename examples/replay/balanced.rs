@@ -122,7 +122,7 @@ impl Story {
                     why: why(*by, router),
                     announced: Vec::new(),
                 };
-                if is_control(dialled.port(), router) {
+                if is_control(dialled.port(), router) || self.helped(at, &balance, router).is_some() {
                     self.begin_balanced(at, balance, router);
                 } else {
                     self.data_balanced(at, &balance);
@@ -178,9 +178,7 @@ impl Story {
         let ends = (balance.client, balance.dialled);
         let Some(original) = Tuple::new(Protocol::TCP, ends.0, ends.1) else { return };
         let Some(reply) = Tuple::new(Protocol::TCP, answers, ends.0) else { return };
-        // A session that a helper reads has begun with the packet.
-        let tracked = router.conntrack().find(at.time, &original).and_then(|(id, _)| self.roles.get(&id));
-        let known = tracked.map(|role| role.session()).filter(|known| *known < self.sessions.len());
+        let known = self.helped(at, &balance, router);
         let number = known.unwrap_or(self.sessions.len());
         self.balanced.place(Role::Control { session: number }, ends, answers);
         self.balanced.by_entry.insert(balance.entry, number);
@@ -190,6 +188,16 @@ impl Story {
         }
         if let Some(session) = self.sessions.get_mut(number) {
             session.balance = Some(balance);
+        }
+    }
+
+    /// The session of a connection that a helper reads: it has begun with the packet.
+    fn helped(&self, at: Moment, balance: &Balance, router: &Router) -> Option<usize> {
+        let original = Tuple::new(Protocol::TCP, balance.client, balance.dialled)?;
+        let (id, _) = router.conntrack().find(at.time, &original)?;
+        match self.roles.get(&id)? {
+            Role::Control { session } => Some(*session).filter(|session| *session < self.sessions.len()),
+            Role::Data { .. } => None,
         }
     }
 

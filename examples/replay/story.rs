@@ -68,7 +68,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(crate) const fn session(self) -> usize {
+    const fn session(self) -> usize {
         match self {
             Self::Control { session } | Self::Data { session, .. } => session,
         }

@@ -60,7 +60,8 @@ impl Ipvs {
     }
 
     /// The entry that a client's next connection is to have, if the client asked one real server where it listens. If it
-    /// asked several, nobody can say whose connection it is: an event tells of it, and the services decide.
+    /// asked several, nobody can say whose connection it is: an event tells of it, and the services decide. A port that a
+    /// service has for itself is that service's.
     ///
     /// # Errors
     /// When there is no room for the entry.
@@ -73,7 +74,8 @@ impl Ipvs {
     ) -> Result<Option<u32>, DropReason> {
         let opens = matches!(headers.layer4, Layer4::Tcp(segment)
             if segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK));
-        if !self.follows || !opens || dialled.port() < UNPRIVILEGED {
+        let may_be_data = dialled.port() >= UNPRIVILEGED && !self.services.has_own(Protocol::TCP, dialled);
+        if !self.follows || !opens || !may_be_data {
             return Ok(None);
         }
         let [anybody, anywhere] = [client, dialled].map(|end| SocketAddr::new(end.ip(), 0));

@@ -186,6 +186,11 @@ impl Services {
         self.by_address.get(found).map(|(_, at)| *at)
     }
 
+    /// Whether a service is there for just this endpoint.
+    pub(super) fn has_own(&self, protocol: Protocol, at: SocketAddr) -> bool {
+        self.at(&ServiceAddress::Endpoint { protocol: protocol.0, at }).is_some()
+    }
+
     /// Whether Linux tracks connections of a family because of these services: one on port 21 rewrites addresses.
     pub(super) fn want_tracking(&self, family: Family) -> bool {
         self.all.iter().any(|service| {

@@ -173,7 +173,7 @@ fn control_ends(config: &Config, service: &ServiceConfig) -> Vec<ControlEnd> {
 
 fn control_ports(config: &Config) -> impl Iterator<Item = u16> {
     let read = config.ipvs.iter().flat_map(|ipvs| &ipvs.ftp_ports).copied();
-    core::iter::once(FTP_PORT).chain(read)
+    core::iter::once(FTP_PORT).chain(read).chain(config.helper_ports.iter().copied())
 }
 
 fn holes_of_service(config: &Config, service: &ServiceConfig, control: ControlEnd) -> Vec<Hole> {
