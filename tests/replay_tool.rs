@@ -232,6 +232,24 @@ fn connections_through_a_load_balancer_are_told() {
 }
 
 #[test]
+fn a_session_that_a_helper_reads_is_told_once_with_its_real_server() {
+    let scratch = Scratch::new("balanced");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/lvs/lvs_port21-4");
+    for name in ["addr.json", "route.json", "ipvs.rules", "rules.v4", "router.pcapng"] {
+        fs::copy(directory.join(name), scratch.0.join(name)).unwrap();
+    }
+    // Without the file the conntrack helper is there.
+    let _ = fs::remove_file(scratch.0.join("modules"));
+    let told = run(&["--router", scratch.0.to_str().unwrap(), "--behaviour", "exact", "--ports", "21"]);
+    told.assert_says(&[
+        "FTP        3 control connections, ",
+        "\n    service -t 203.0.113.21:21: 10.77.1.13:21 (Masq), chosen by rr\n",
+        "                        expected: 198.51.100.",
+    ]);
+    assert!(!told.stdout.contains("which waited for it") && !told.stdout.contains("Warning"), "{}", told.stdout);
+}
+
+#[test]
 fn what_the_helper_drops_is_told() {
     let scratch = Scratch::new("partial");
     scratch.change(|capture| capture.replace_arriving(b"PORT 10,77,1,2,11,65\r\n", b"PORT 10,77,1,2,11,6543"));
