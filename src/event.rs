@@ -124,7 +124,8 @@ pub enum Event {
         /// Why this one.
         by: BalancedBy,
     },
-    /// `ip_vs_ftp` read an announcement on a control connection, and an entry waits for the data connection.
+    /// `ip_vs_ftp` read an announcement on a control connection, or under behaviour Exact a PASV that a real server answers
+    /// directly, and an entry waits for the data connection.
     BalancedDataAnnounced {
         /// The control connection's entry.
         control: ipvs::EntryId,
@@ -134,7 +135,7 @@ pub enum Event {
         sender: ftp::Sender,
         /// The client's end; its port is 0 where nobody has said it.
         client: SocketAddr,
-        /// The virtual address and port.
+        /// The virtual address and port; port 0 where the reply that names it does not come through here.
         dialled: SocketAddr,
         /// The real server's end.
         real_server: SocketAddr,
@@ -151,6 +152,16 @@ pub enum Event {
         dialled: SocketAddr,
         /// The real server's end.
         real_server: SocketAddr,
+    },
+    /// A client asked several real servers where they listen, on control connections whose replies do not come through here:
+    /// nobody can say whose data connection this is, and the services decide (behaviour Exact).
+    BalancedContested {
+        /// The client.
+        client: SocketAddr,
+        /// What it dialled.
+        dialled: SocketAddr,
+        /// Two of the real servers.
+        real_servers: [IpAddr; 2],
     },
     /// A packet was dropped.
     Dropped {

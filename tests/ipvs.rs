@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::*;
+use ftp_conntrack::Behaviour;
 use ftp_conntrack::config::{parse_ipvs_rules, parse_keepalived, parse_rules};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::{BalancedBy, DropReason, Event};
+use ftp_conntrack::helper::HelperConfig;
 use ftp_conntrack::ipvs::{self, State};
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Headers, Packet};
@@ -260,6 +263,246 @@ fn with_ip_vs_ftp_two_clients_of_one_address_meet_two_servers() {
         }
     }
     assert_eq!(met, ["10.77.1.13", "10.77.1.12"]);
+}
+
+/// The same by a firewall mark that only port 21 gets.
+const BY_MARK: &str =
+    "-A -f 21 -s rr\n-a -f 21 -r 10.77.1.11 -m\n-a -f 21 -r 10.77.1.12 -m\n-a -f 21 -r 10.77.1.13 -m\n";
+
+/// A director that follows data connections by what it reads: no persistence, no marked ports but the control port, no rule
+/// for active data, no `ip_vs_ftp`.
+fn follower(ipvsadm: &str) -> World {
+    let (ipvs, _) = parse_ipvs_rules("ipvs.rules", ipvsadm).unwrap();
+    let marks = "*mangle\n-A PREROUTING -d 203.0.113.21/32 -p tcp -m tcp --dport 21 -j MARK --set-mark 21\nCOMMIT\n";
+    let mut config = director(if ipvsadm == BY_MARK { marks } else { "" }, ipvs);
+    config.helper = HelperConfig::default().behaving(Behaviour::Exact);
+    config.helper_ports.push(21);
+    World::new(config)
+}
+
+fn endpoint_of_227(line: &str) -> String {
+    let numbers: Vec<u16> = line.split(['(', ')']).nth(1).unwrap().split(',').map(|n| n.parse().unwrap()).collect();
+    let [a, b, c, d, high, low] = numbers[..] else { panic!("{line}") };
+    format!("{a}.{b}.{c}.{d}:{}", high << 8 | low)
+}
+
+fn line_227(address: &str, port: u16) -> String {
+    format!("227 Entering Passive Mode ({},{},{}).\r\n", address.replace('.', ","), port >> 8, port & 0xff)
+}
+
+#[test]
+fn behaviour_exact_needs_no_persistence() {
+    [BY_PORT, BY_MARK].into_iter().for_each(five_clients_behind_one_address);
+}
+
+fn five_clients_behind_one_address(ipvsadm: &str) {
+    let mut world = follower(ipvsadm);
+    // Five clients behind one address, three servers.
+    let ports = [40_000, 41_000, 42_000, 43_000, 44_000];
+    let mut controls: Vec<_> = ports
+        .map(|port| Dialogue::open(&mut world, EXT, &format!("198.51.100.7:{port}"), VIRTUAL).login(&mut world))
+        .into();
+    let servers: Vec<_> = controls.iter().map(server).collect();
+    assert_eq!(servers, ["10.77.1.13", "10.77.1.12", "10.77.1.11", "10.77.1.13", "10.77.1.12"]);
+
+    // All have a PASV open at once, and all their servers announce the same port.
+    let mut dialled = Vec::new();
+    for (control, real) in controls.iter_mut().zip(&servers) {
+        assert_eq!(control.say(&mut world, "PASV\r\n"), "PASV\r\n");
+        let heard = control.answer(&mut world, &line_227(real, 20_020));
+        assert!(heard.starts_with("227 Entering Passive Mode (203,0,113,21,"), "{heard}");
+        dialled.push(endpoint_of_227(&heard));
+    }
+    assert_eq!(dialled[0], "203.0.113.21:20020");
+    assert_eq!(dialled.iter().collect::<HashSet<_>>().len(), 5, "{dialled:?}");
+    // They come in another order, from any port, and each meets its own server where that listens.
+    for number in [3, 0, 4, 2, 1] {
+        let from = format!("198.51.100.7:{}", 50_000 + number);
+        let mut data = Dialogue::open(&mut world, EXT, &from, &dialled[number]);
+        assert_eq!(data.far.local, format!("{}:20020", servers[number]).parse().unwrap());
+        assert_eq!(data.say(&mut world, "a file"), "a file");
+        assert_eq!(data.answer(&mut world, "!"), "!");
+    }
+    for (number, control) in controls.iter_mut().enumerate() {
+        assert_eq!(control.answer(&mut world, "226 done\r\n"), "226 done\r\n");
+        control.say(&mut world, "EPSV\r\n");
+        let port = 30_000 + number as u16 / 3;
+        let heard = control.answer(&mut world, &format!("229 Extended (|||{port}|)\r\n"));
+        let told: u16 = heard.split('|').nth(3).unwrap().parse().unwrap();
+        let from = format!("198.51.100.7:{}", 51_000 + number);
+        let data = Dialogue::open(&mut world, EXT, &from, &format!("203.0.113.21:{told}"));
+        assert_eq!(data.far.local, format!("{}:{port}", servers[number]).parse().unwrap());
+    }
+}
+
+#[test]
+fn behaviour_exact_gives_active_data_the_virtual_address() {
+    let mut world = follower(BY_PORT);
+    for (number, port) in [40_000u16, 41_000, 42_000].into_iter().enumerate() {
+        let mut control = Dialogue::open(&mut world, EXT, &format!("198.51.100.7:{port}"), VIRTUAL).login(&mut world);
+        let real = server(&control);
+        let there = 5_000 + number as u16;
+        for (line, source) in [
+            (format!("PORT 198,51,100,7,{},{}\r\n", there >> 8, there & 0xff), 20),
+            (format!("EPRT |1|198.51.100.7|{}|\r\n", there + 100), 20),
+            // Servers without privileges open from any port.
+            (format!("EPRT |1|198.51.100.7|{}|\r\n", there + 200), 34_567),
+        ] {
+            assert_eq!(control.say(&mut world, &line), line);
+            control.answer(&mut world, "200 ok\r\n");
+            let to: u16 = match line.split('|').nth(3) {
+                Some(port) => port.parse().unwrap(),
+                None => there,
+            };
+            let mut data = Dialogue::open(&mut world, INT, &format!("{real}:{source}"), &format!("198.51.100.7:{to}"));
+            assert_eq!(data.far.remote, format!("203.0.113.21:{source}").parse().unwrap());
+            assert_eq!(data.say(&mut world, "a file"), "a file");
+            assert_eq!(data.answer(&mut world, "!"), "!");
+        }
+    }
+    // What nobody announced leaves as it came.
+    let other = Dialogue::open(&mut world, INT, "10.77.1.11:20", "198.51.100.7:6000");
+    assert_eq!(other.far.remote, "10.77.1.11:20".parse().unwrap());
+}
+
+#[test]
+fn behaviour_exact_reads_what_ip_vs_ftp_cannot() {
+    let mut world = follower(BY_PORT);
+    let mut control = Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL).login(&mut world);
+    let real = server(&control);
+    // With pasv_address set the text is right already; the port may not be.
+    control.say(&mut world, "PASV\r\n");
+    assert_eq!(control.answer(&mut world, &line_227("203.0.113.21", 20_020)), line_227("203.0.113.21", 20_020));
+    let mut other = Dialogue::open(&mut world, EXT, "198.51.100.7:41000", VIRTUAL).login(&mut world);
+    other.say(&mut world, "PASV\r\n");
+    let heard = other.answer(&mut world, &line_227("203.0.113.21", 20_020));
+    assert_ne!(endpoint_of_227(&heard), "203.0.113.21:20020");
+    let data = Dialogue::open(&mut world, EXT, "198.51.100.7:50000", "203.0.113.21:20020");
+    assert_eq!(data.far.local, format!("{real}:20020").parse().unwrap());
+    let data = Dialogue::open(&mut world, EXT, "198.51.100.7:50001", &endpoint_of_227(&heard));
+    assert_eq!(data.far.local, format!("{}:20020", server(&other)).parse().unwrap());
+
+    // A reply of several lines, its 227 cut in two: `ip_vs_ftp` reads one reply at the beginning of a segment.
+    control.say(&mut world, "PASV\r\n");
+    let line = line_227(&real, 20_021);
+    let (first, second) = line.split_at(30);
+    let (verdict, _) = world.send(INT, &control.far.packet(PSH_ACK, first));
+    assert!(matches!(verdict, Verdict::Forward { .. } | Verdict::Held), "{verdict:?}");
+    control.far.next += first.len() as u32;
+    let leaves = world.forward(INT, &control.far.packet(PSH_ACK, second));
+    assert!(text(&leaves).ends_with(&line_227("203.0.113.21", 20_021)), "{}", text(&leaves));
+    // An address that is nobody's here stays refused.
+    let refused = other.say(&mut world, "PORT 192,0,2,9,20,20\r\n");
+    assert_eq!(refused, "PORT 0,0,0,0,0,0\r\n");
+}
+
+#[test]
+fn under_behaviour_exact_a_control_connection_outlives_its_data() {
+    let mut world = follower(BY_PORT);
+    let mut control = Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL).login(&mut world);
+    let real = server(&control);
+    control.say(&mut world, "PASV\r\n");
+    control.answer(&mut world, &line_227(&real, 20_020));
+    world.forward(EXT, &control.near.packet(ACK, ""));
+    let mut data = Dialogue::open(&mut world, EXT, "198.51.100.7:50000", "203.0.113.21:20020");
+    for _ in 0..10 {
+        world.now = world.now + Duration::from_secs(299);
+        world.router.handle_timeout(world.now, &mut world.outbox);
+        data.answer(&mut world, "more of the file");
+        world.forward(EXT, &data.near.packet(ACK, ""));
+    }
+    assert_eq!(control.answer(&mut world, "226 done\r\n"), "226 done\r\n");
+    // Without data it is over when ip_vs says so, and with it the tracker's connection.
+    let conntrack = world.router.conntrack_mut();
+    let data = conntrack.iter(world.now).find(|(_, connection)| connection.master().is_some()).unwrap().0;
+    assert!(conntrack.delete(world.now, data) && conntrack.len() == 1);
+    world.now = world.now + Duration::from_secs(901);
+    world.router.handle_timeout(world.now, &mut world.outbox);
+    assert!(world.router.ipvs().unwrap().is_empty() && world.router.conntrack().is_empty());
+}
+
+/// Opens a connection that its real server answers directly; gives that server.
+fn open_directly(world: &mut World, client: &str, to: &str) -> String {
+    let (verdict, _) = world.send(EXT, &tcp(client, to, SYN, 1000, 0, ""));
+    let Verdict::Forward { next_hop, .. } = verdict else { panic!("{client} > {to}: {verdict:?}") };
+    assert!(matches!(world.send(EXT, &tcp(client, to, ACK, 1001, 1, "")).0, Verdict::Forward { .. }));
+    next_hop.to_string()
+}
+
+#[test]
+fn behaviour_exact_follows_a_pasv_whose_reply_goes_elsewhere() {
+    for way in ["-g", "-i"] {
+        let mut world = follower(&BY_PORT.replace("-m", way));
+        let command = |client: &str, line: &str| tcp(client, VIRTUAL, PSH_ACK, 1001, 1, line);
+        let dialled = "203.0.113.21:30000";
+        let first = open_directly(&mut world, "198.51.100.7:40000", VIRTUAL);
+        let second = open_directly(&mut world, "198.51.100.7:41000", VIRTUAL);
+        assert_ne!(first, second);
+        // Whoever asked last, and nobody else of its address, gets the next connection, and just the next.
+        for (client, real) in [("198.51.100.7:41000", &second), ("198.51.100.7:40000", &first)] {
+            for line in ["PASV\r\n", "EPSV\r\n"] {
+                world.send(EXT, &command(client, line));
+                let port = 50_000 + world.router.ipvs().unwrap().len();
+                let unknown = world.send(EXT, &tcp("198.51.100.8:50000", dialled, SYN, 1, 0, "")).0;
+                assert_eq!(unknown, Verdict::Local, "another client's is nobody's");
+                assert_eq!(open_directly(&mut world, &format!("198.51.100.7:{port}"), dialled), *real);
+                let more = world.send(EXT, &tcp("198.51.100.7:49999", dialled, SYN, 1, 0, "")).0;
+                assert_eq!(more, Verdict::Local);
+            }
+        }
+        // Both ask at once: nobody can say, and an event tells of it. The service has no persistence.
+        world.send(EXT, &command("198.51.100.7:40000", "PASV\r\n"));
+        world.send(EXT, &command("198.51.100.7:41000", "PASV\r\n"));
+        events(&mut world);
+        for port in [60_000, 60_001] {
+            let lost = world.send(EXT, &tcp(&format!("198.51.100.7:{port}"), dialled, SYN, 1, 0, "")).0;
+            assert_eq!(lost, Verdict::Local);
+            let told = events(&mut world);
+            assert!(told.iter().any(|event| matches!(event, Event::BalancedContested { .. })), "{told:?}");
+        }
+        world.send(EXT, &command("198.51.100.7:40000", "PASV\r\n"));
+        assert_eq!(open_directly(&mut world, "198.51.100.7:60002", dialled), first);
+        let tracked = world.table().lines().filter(|line| line.contains(" tcp ")).count();
+        assert_eq!(tracked, 4, "what is tracked was for the director: {}", world.table());
+    }
+}
+
+#[test]
+fn a_contested_pasv_is_left_to_persistence() {
+    let services = "-A -t 203.0.113.21:8080 -s rr\n-a -t 203.0.113.21:8080 -r 10.77.1.13:80 -g\n\
+                    -A -t 203.0.113.21:21 -s rr -p 300 -M 255.255.255.255\n-a -t 203.0.113.21:21 -r 10.77.1.11:21 -g\n\
+                    -a -t 203.0.113.21:21 -r 10.77.1.12:21 -g\n";
+    let mut world = follower(services);
+    let dialled = "203.0.113.21:30000";
+    let first = open_directly(&mut world, "198.51.100.7:40000", VIRTUAL);
+    // With persistence both are at one server, and nothing is contested.
+    assert_eq!(open_directly(&mut world, "198.51.100.7:41000", VIRTUAL), first);
+    for client in ["198.51.100.7:40000", "198.51.100.7:41000"] {
+        world.send(EXT, &tcp(client, VIRTUAL, PSH_ACK, 1001, 1, "PASV\r\n"));
+    }
+    // Another service's port is none of FTP's.
+    assert_eq!(open_directly(&mut world, "198.51.100.7:49000", "203.0.113.21:8080"), "10.77.1.13");
+    events(&mut world);
+    assert_eq!(open_directly(&mut world, "198.51.100.7:50000", dialled), first);
+    assert_eq!(open_directly(&mut world, "198.51.100.7:50001", dialled), first);
+    // The next one is not announced; persistence leads it.
+    assert_eq!(open_directly(&mut world, "198.51.100.7:50002", dialled), first);
+    let told = events(&mut world);
+    let count = |wanted: fn(&Event) -> bool| told.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::BalancedDataArrived { control: Some(_), .. })), 2, "{told:?}");
+    assert_eq!(count(|event| matches!(event, Event::Balanced { .. })), 1, "{told:?}");
+    assert_eq!(count(|event| matches!(event, Event::BalancedContested { .. })), 0, "{told:?}");
+}
+
+#[test]
+fn behaviour_exact_asks_for_room_on_balanced_connections() {
+    let mut world = follower(BY_PORT);
+    let control = Dialogue::open(&mut world, EXT, "198.51.100.7:40000", VIRTUAL).login(&mut world);
+    let mut line = control.far.packet(PSH_ACK, &line_227(&server(&control), 20_020));
+    let len = line.len();
+    let mut packet = Packet::new(&mut line, 0..len).unwrap();
+    let verdict = world.router.process(world.now, INT, &mut packet, &mut world.outbox);
+    assert!(matches!(verdict, Verdict::NeedsRoom(_)), "{verdict:?}");
 }
 
 #[test]
@@ -581,16 +824,23 @@ proptest! {
         steps in prop::collection::vec((any_segment(), prop::sample::select(vec![0u64, 0, 0, 1, 5, 61, 130])), 1..120),
         by_mark in any::<bool>(),
         stays in any::<bool>(),
+        exact in any::<bool>(),
+        way in prop::sample::select(vec!["-m", "-m", "-g", "-i"]),
     ) {
         let service = if by_mark { "-f 21" } else { "-t 203.0.113.21:21" };
         let persistence = if stays { " -p 100" } else { "" };
         let text = format!("-A {service} -s wlc{persistence}\n-a {service} -r 10.77.1.11 -m -x 5\n\
-                            -a {service} -r 10.77.1.12 -m -w 2\nipvsadm --set 200 60 60\n");
+                            -a {service} -r 10.77.1.12 {way} -w 2\nipvsadm --set 200 60 60\n");
         let (mut ipvs, _) = parse_ipvs_rules("ipvs.rules", &text).unwrap();
         ipvs.ftp_ports.push(21);
         ipvs.settings.entries = 12;
         let mut config = director(DOCUMENTS, ipvs);
         config.conntrack.limits = Limits::new(32, 4, 4);
+        if exact {
+            config.helper = HelperConfig::default().behaving(Behaviour::Exact);
+            (config.helper.windows, config.helper.policy.login_first) = (2, false);
+            config.helper_ports.push(21);
+        }
         config.fragments = 1;
         let mut world = World::new(config);
         for ((comes, packet), seconds) in steps {

@@ -188,6 +188,68 @@ fn without_arguments_it_tells_of_the_bundled_recording() {
 }
 
 #[test]
+fn connections_through_a_load_balancer_are_told() {
+    let directory = |name: &str| format!("{}/testdata/lvs/{name}", env!("CARGO_MANIFEST_DIR"));
+    // As the LVS documents have it: a mark, persistence, MASQUERADE for active data.
+    let told = run(&["--router", &directory("lvs_classic-3")]);
+    assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
+    told.assert_says(&[
+        "FTP        3 control connections, ",
+        "Warning    active data leaves from 203.0.113.1, and not from the virtual address 203.0.113.21 (by configuration)\n",
+        "Warning    passive port 203.0.113.21:50820: no service, mark or entry takes it (frame 21)\n",
+        "Control connection 1: 198.51.100.7:39863 > 203.0.113.21:21\n    the server sees 198.51.100.7:39863 > 10.77.1.13:21\n\
+         \x20   service -f 21: 10.77.1.13:21 (Masq), chosen by rr\n",
+        "     35    +0.040616  S 200 ok\n",
+        "     39    +0.041985      data connection: 10.77.1.13:20 > 198.51.100.7:35311\n",
+        "led by no entry: it leaves from 203.0.113.1:20\n",
+        "keeps 198.51.100.7 there\n",
+    ]);
+    let json = run(&["--router", &directory("lvs_classic-3"), "--json"]);
+    json.assert_says(&[
+        "{\"event\":\"warning\",\"frame\":null,\"kind\":\"active_from_another_address\",",
+        "\"service\":\"-f 21\",\"client\":\"198.51.100.7:39863\",\"dialled\":\"203.0.113.21:21\",\
+         \"real_server\":\"10.77.1.13:21\",\"by\":\"rr\",\"template\":null}",
+        "\"by\":\"persistence\",\"template\":\"",
+    ]);
+
+    // Replies do not come back through the director, and nothing is tracked.
+    let told = run(&["--router", &directory("lvs_dr-1")]);
+    told.assert_says(&[
+        "    service -f 21: 10.77.1.13:21 (Route), chosen by wrr\n",
+        "      9    +0.003407  C PASV\n     11    +0.003861      data connection: 198.51.100.7:43726 > 203.0.113.21:16219\n",
+        "sent: client 3 packets, 124 bytes; server 0 packets, 0 bytes\n",
+        "led by entry ",
+        " to 10.77.1.13:16219: by persistence: template ",
+    ]);
+
+    // ip_vs_ftp reads what is announced.
+    let told = run(&["--router", &directory("lvs_port21-4")]);
+    told.assert_says(&[
+        ", which waited for it\n",
+        " waits: 198.51.100.",
+        "leaves as 227 Entering Passive Mode (203,0,113,21,",
+    ]);
+}
+
+#[test]
+fn a_session_that_a_helper_reads_is_told_once_with_its_real_server() {
+    let scratch = Scratch::new("balanced");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/lvs/lvs_port21-4");
+    for name in ["addr.json", "route.json", "ipvs.rules", "rules.v4", "router.pcapng"] {
+        fs::copy(directory.join(name), scratch.0.join(name)).unwrap();
+    }
+    // Without the file the conntrack helper is there.
+    let _ = fs::remove_file(scratch.0.join("modules"));
+    let told = run(&["--router", scratch.0.to_str().unwrap(), "--behaviour", "exact", "--ports", "21"]);
+    told.assert_says(&[
+        "FTP        3 control connections, ",
+        "\n    service -t 203.0.113.21:21: 10.77.1.13:21 (Masq), chosen by rr\n",
+        "                        expected: 198.51.100.",
+    ]);
+    assert!(!told.stdout.contains("which waited for it") && !told.stdout.contains("Warning"), "{}", told.stdout);
+}
+
+#[test]
 fn what_the_helper_drops_is_told() {
     let scratch = Scratch::new("partial");
     scratch.change(|capture| capture.replace_arriving(b"PORT 10,77,1,2,11,65\r\n", b"PORT 10,77,1,2,11,6543"));

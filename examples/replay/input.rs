@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ftp_conntrack::capture::Reader;
 use ftp_conntrack::config::Directory;
-use ftp_conntrack::replay::{Options, Replay};
+use ftp_conntrack::replay::{Options, Replay, Watch};
 
 use crate::arguments::{Arguments, Behaviour};
 use crate::failure::{Failure, warn};
@@ -30,6 +30,15 @@ impl Input {
             (Some(router), capture) => Self::of_router(router, capture.as_deref(), arguments),
             (None, _) => Self::of_router(&bundled()?, None, arguments),
         }
+    }
+
+    /// Whoever looks for holes that the router's load balancer leaves, if it has one.
+    pub(crate) fn watch(&self, arguments: &Arguments) -> Option<Watch> {
+        let mut config = self.directory.router_config().ok().filter(|config| config.ipvs.is_some())?;
+        let options = options(arguments);
+        config.helper_ports.extend(&options.ports);
+        config.helper = config.helper.behaving(options.behaviour);
+        Some(Watch::new(config))
     }
 
     fn of_router(path: &Path, capture: Option<&Path>, arguments: &Arguments) -> Result<Self, Failure> {

@@ -13,6 +13,11 @@
 //! | `encrypted` | `frame` `time` `connection` `passive`: TLS begins, nothing more is read; the first and the last port that the client may dial, or null |
 //! | `fulfilled` | `frame` `time` `connection` `master` `expected` |
 //! | `unfulfilled` | `frame` `time` `master` `expected` `reason` |
+//! | `balanced` | `frame` `time` `entry` `service` `client` `dialled` `real_server` `by` `template`: a load balancer chose a real server |
+//! | `balanced_data_announced` | `frame` `time` `control` `entry` `sender` `client` `dialled` `real_server`: an entry waits for a data connection |
+//! | `balanced_data_arrived` | `frame` `time` `entry` `control` `client` `dialled` `real_server` |
+//! | `balanced_contested` | `frame` `time` `client` `dialled` `real_servers`: behaviour exact cannot say whose data connection it is, and the services decide |
+//! | `warning` | `frame` `kind` `text`: the load balancer leaves a hole; `frame` is null where its configuration alone says so |
 //! | `dropped` | `frame` `time` `reason` `connection` `direction` |
 //! | `log` | `frame` `time` `rule` |
 //! | `undecided` | `frame` `time` `ipv6` `rule` `place` |
@@ -27,6 +32,10 @@
 //! | `frame` `arrived` `left` | the number of a frame in the capture, from 1; in `summary`, counts of packets |
 //! | `time` | text, seconds and microseconds since 1970: `"1795167176.499669"` |
 //! | `connection` `master` | text that names a connection, never that of another |
+//! | `entry` `control` `template` | text that names an entry of the load balancer, never that of another |
+//! | `service` | the service as `ipvsadm` wants it: `-t 203.0.113.21:21`, `-f 21` |
+//! | `client` `dialled` `real_server` | an address and a port; port 0 is one that nobody has said |
+//! | `by` | the scheduler that chose, or `persistence`, with its `template` |
 //! | `original` `reply` `expected` | `{"protocol","source","source_port","destination","destination_port"}`; for ICMP `id`, `type` and `code` in place of the ports; in `expected`, source port 0 is any |
 //! | `packets` `bytes` | two numbers: the original direction, the reply direction |
 //! | `sender` | `client`, `server` |
@@ -37,18 +46,20 @@
 //! | `reason` | why, in snake case: `timeout`, `rule`, `partial_announcement` ... |
 //! | `direction` | `original`, `reply` |
 //! | `place` | the undecided rule, `rules.v4:12` |
-//! | `kind` | `bytes`, `missing` (not in the capture), `unexpected` (not sent by the library); for tables `only_kernel`, `only_here`, `seconds` |
+//! | `kind` | `bytes`, `missing` (not in the capture), `unexpected` (not sent by the library); for tables `only_kernel`, `only_here`, `seconds`; of a warning `not_persistent`, `no_passive_ports`, `uncovered_port`, `pasv_address_set`, `real_address_announced`, `active_not_masqueraded`, `active_from_another_address` |
 //! | `library` `capture` | the packet in hexadecimal digits, from its IP header |
 //! | `seconds` | the seconds left here, for lines that differ in nothing else |
+
+use std::net::SocketAddr;
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
-use ftp_conntrack::event::{AnnouncementOutcome, Event};
+use ftp_conntrack::event::{AnnouncementOutcome, BalancedBy, Event};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::packet::{Family, Protocol};
-use ftp_conntrack::replay::{Difference, Sink, Summary, TableDifference};
-use ftp_conntrack::router::Router;
+use ftp_conntrack::replay::{Difference, Seen, Sink, Summary, TableDifference, Watch};
+use ftp_conntrack::router::{Router, Verdict};
 use serde_json::{Value, json};
 
 use crate::decode::hex;
@@ -60,11 +71,25 @@ pub(crate) struct JsonLines<'o> {
     output: &'o mut Output,
     /// Whether differences are of interest.
     verify: bool,
+    watch: Option<Watch>,
 }
 
 impl<'o> JsonLines<'o> {
-    pub(crate) fn new(output: &'o mut Output, verify: bool) -> Self {
-        Self { output, verify }
+    pub(crate) fn new(output: &'o mut Output, verify: bool, watch: Option<Watch>) -> Self {
+        let mut lines = Self { output, verify, watch };
+        lines.look(None, |_| {});
+        lines
+    }
+
+    /// Tells the holes that are found now.
+    fn look(&mut self, frame: Option<u64>, tell: impl FnOnce(&mut Watch)) {
+        let Some(mut watch) = self.watch.take() else { return };
+        tell(&mut watch);
+        while let Some(hole) = watch.next_hole() {
+            let object = Object::new("warning").with("frame", frame).with("kind", hole.name());
+            self.write(object.with("text", hole.to_string()));
+        }
+        self.watch = Some(watch);
     }
 
     /// The last line.
@@ -96,7 +121,16 @@ impl<'o> JsonLines<'o> {
 }
 
 impl Sink for JsonLines<'_> {
+    fn packet(&mut self, packet: Seen<'_>, verdict: Verdict, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.packet(packet, verdict, router));
+    }
+
+    fn leaves(&mut self, packet: Seen<'_>, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.leaves(packet, router));
+    }
+
     fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
+        self.look(Some(frame), |watch| watch.event(frame, time, event, router));
         let begin = |name: &str| Object::new(name).with("frame", frame).with("time", time.to_string());
         let object = match event {
             Event::New { connection, original, reply, master, helper } => begin("new")
@@ -140,6 +174,29 @@ impl Sink for JsonLines<'_> {
                 .with("master", master.to_string())
                 .with("expected", tuple(expected))
                 .with("reason", snake(reason)),
+            Event::Balanced { entry, service, client, dialled, real_server, by } => {
+                let object = begin("balanced").with("entry", entry.to_string()).with("service", service.to_string());
+                let (by, template) = match by {
+                    BalancedBy::Scheduler(scheduler) => (scheduler.name(), None),
+                    BalancedBy::Persistence(template) => ("persistence", Some(template.to_string())),
+                    _ => ("other", None),
+                };
+                ends(object, [client, dialled, real_server]).with("by", by).with("template", template)
+            }
+            Event::BalancedDataAnnounced { control, entry, sender, client, dialled, real_server } => {
+                let object = begin("balanced_data_announced").with("control", control.to_string());
+                let object = object.with("entry", entry.to_string()).with("sender", snake(sender));
+                ends(object, [client, dialled, real_server])
+            }
+            Event::BalancedDataArrived { entry, control, client, dialled, real_server } => {
+                let object = begin("balanced_data_arrived").with("entry", entry.to_string());
+                let object = object.with("control", control.map(|control| control.to_string()));
+                ends(object, [client, dialled, real_server])
+            }
+            Event::BalancedContested { client, dialled, real_servers } => begin("balanced_contested")
+                .with("client", client.to_string())
+                .with("dialled", dialled.to_string())
+                .with("real_servers", real_servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
             Event::Dropped { reason, connection, direction } => begin("dropped")
                 .with("reason", snake(reason))
                 .with("connection", connection.map(|connection| connection.to_string()))
@@ -207,6 +264,14 @@ impl Object {
         self.0.push('}');
         self.0
     }
+}
+
+/// The ends of a connection through the load balancer.
+fn ends(object: Object, [client, dialled, real_server]: [&SocketAddr; 3]) -> Object {
+    object
+        .with("client", client.to_string())
+        .with("dialled", dialled.to_string())
+        .with("real_server", real_server.to_string())
 }
 
 fn announcement(object: Object, outcome: &AnnouncementOutcome, shift: Value) -> Object {

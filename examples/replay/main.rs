@@ -12,6 +12,7 @@
 
 mod anywhere;
 mod arguments;
+mod balanced;
 mod decode;
 mod differences;
 mod facts;
@@ -78,12 +79,13 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         return anywhere::run(capture, arguments).map(|()| true);
     }
     let mut input = Input::open(arguments)?;
+    let watch = input.watch(arguments);
     let mut recorder = Recorder::of_router(arguments.write.as_deref(), &input)?;
     let mut notices = Notices::new(&input.capture_name);
     let mut output = Output::standard();
     let mut sinks: [&mut dyn Sink; 2] = [&mut recorder, &mut notices];
     let summary = if arguments.json {
-        let mut lines = JsonLines::new(&mut output, arguments.verify);
+        let mut lines = JsonLines::new(&mut output, arguments.verify, watch);
         let summary = replay(&mut input, &mut lines, &mut sinks, Progress::beside_lines());
         lines.summary(&summary);
         summary
@@ -93,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         differences.tell(&input, &summary, &mut output);
         summary
     } else {
-        let mut story = Story::default();
+        let mut story = Story { watch, ..Story::default() };
         let summary = replay(&mut input, &mut story, &mut sinks, Progress::alone());
         story.finish(input.replay.router());
         tell::tell(&story, &input, &summary, &mut output);

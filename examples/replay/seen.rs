@@ -16,7 +16,7 @@ use ftp_conntrack::packet::Protocol;
 
 use crate::output::Output;
 use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
-use crate::talk::{Talk, text};
+use crate::talk::text;
 use crate::tell::Teller;
 use crate::words::{plural, ports};
 
@@ -165,16 +165,8 @@ impl Watched<'_> {
     fn opened(&mut self, at: At, opened: &Opened) {
         let Some(original) = Tuple::new(Protocol::TCP, opened.client, opened.server) else { return };
         let Some(reply) = original.reversed() else { return };
-        let session = Session {
-            opened: moment(at),
-            begun: opened.began == Began::Syn,
-            tunnel: opened.tunnel.map(|tunnel| tunnel.to_string()),
-            original,
-            reply,
-            steps: Vec::new(),
-            talk: Talk::default(),
-            ending: Ending::default(),
-        };
+        let mut session = Session::new(moment(at), opened.began == Began::Syn, original, reply);
+        session.tunnel = opened.tunnel.map(|tunnel| tunnel.to_string());
         let number = opened.session.number();
         let live = Live { session, number, announced: HashMap::new(), more: 0, ended: None, wrong: false, cut: false };
         self.live.insert(opened.session, live);
@@ -467,7 +459,15 @@ const fn moment(at: At) -> Moment {
 }
 
 fn said(at: At, sender: Sender, line: &[u8], index: u32) -> Said {
-    Said { at: moment(at), sender, line: text(line), sent_on: None, index: index as usize, again: false }
+    Said {
+        at: moment(at),
+        sender,
+        line: text(line),
+        sent_on: None,
+        index: index as usize,
+        again: false,
+        balanced: false,
+    }
 }
 
 fn ending_of(ending: &inspect::Ending) -> Ending {

@@ -7,10 +7,11 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::{Counters, Direction, TcpState, Tuple};
 use ftp_conntrack::event::{DestroyReason, DropReason};
-use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::ftp::{ReplyLines, Sender};
 use ftp_conntrack::inspect::{Helper, How, Unfulfilled, Wrong};
 use ftp_conntrack::packet::TcpFlags;
 
+use crate::balanced::Balance;
 use crate::talk::Talk;
 
 /// A frame, and when it was.
@@ -34,6 +35,28 @@ pub(crate) struct Session {
     pub(crate) steps: Vec<Step>,
     pub(crate) talk: Talk,
     pub(crate) ending: Ending,
+    /// The real server that a load balancer gave it.
+    pub(crate) balance: Option<Balance>,
+    /// Which reply the server's next line belongs to.
+    pub(crate) replies: ReplyLines,
+}
+
+impl Session {
+    /// A session of which nothing more is known.
+    pub(crate) fn new(opened: Moment, begun: bool, original: Tuple, reply: Tuple) -> Self {
+        let (talk, ending, replies) = (Talk::default(), Ending::default(), ReplyLines::default());
+        Self { opened, begun, tunnel: None, original, reply, steps: Vec::new(), talk, ending, balance: None, replies }
+    }
+}
+
+impl Session {
+    /// How many data connections were announced that no helper read of, and how many came.
+    pub(crate) fn balanced(&self) -> (u64, u64) {
+        let read = self.steps.iter().filter(|step| matches!(step, Step::Announced(_))).count();
+        let heard = self.balance.as_ref().map_or(0, |balance| balance.announced.len());
+        let data = self.steps.iter().filter(|step| matches!(step, Step::Data(_))).count();
+        (heard.saturating_sub(read) as u64, data as u64)
+    }
 }
 
 /// Something on a control connection.
@@ -42,6 +65,8 @@ pub(crate) enum Step {
     Said(Said),
     /// A line that announced a data connection.
     Announced(Box<Announced>),
+    /// A data connection, told by itself and not with what announced it.
+    Data(Box<DataStep>),
     /// A packet of it, or of one of its data connections, was dropped.
     Dropped { at: Moment, reason: DropReason, what: String },
     /// Something about the capture, or about what can be read.
@@ -60,6 +85,18 @@ pub(crate) struct Said {
     pub(crate) index: usize,
     /// Whether its segment was sent before.
     pub(crate) again: bool,
+    /// Whether a load balancer reads the connection, or nobody.
+    pub(crate) balanced: bool,
+}
+
+/// A data connection through a load balancer.
+pub(crate) struct DataStep {
+    pub(crate) opener: Sender,
+    /// What led it where it goes.
+    pub(crate) why: String,
+    /// Whether that is not where it should go.
+    pub(crate) bad: bool,
+    pub(crate) data: Data,
 }
 
 pub(crate) struct Announced {

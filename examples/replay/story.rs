@@ -1,18 +1,20 @@
 //! Follows a replay, to tell the story of every control connection afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
 use ftp_conntrack::ftp::{Form, Sender};
-use ftp_conntrack::packet::{Family, Headers, Layer4, TcpFlags};
-use ftp_conntrack::replay::{Seen, Sink};
+use ftp_conntrack::packet::{Family, Headers, Layer4, Segment, TcpFlags};
+use ftp_conntrack::replay::{Hole, Seen, Sink, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 
+use crate::balanced::Balanced;
 use crate::decode::{describe, short};
 use crate::session::{Announced, Data, Ending, Moment, Moved, Outcome, Said, Session, Step};
-use crate::talk::{Talk, line_at};
+use crate::talk::line_at;
 
 /// So many frames are named where many have the same fate.
 const NAMED: usize = 8;
@@ -29,13 +31,17 @@ pub(crate) struct Story {
     pub(crate) undecided: BTreeMap<String, Tally>,
     /// Connections that are neither control nor data connections.
     pub(crate) others: u64,
+    /// Where the load balancer leaves holes, and in which frame it was seen.
+    pub(crate) holes: Vec<(Hole, Option<u64>)>,
+    pub(crate) watch: Option<Watch>,
     pub(crate) packets: u64,
     pub(crate) leaving: u64,
     pub(crate) dropped: u64,
     pub(crate) first: Option<Instant>,
     pub(crate) last: Instant,
-    roles: HashMap<ConnectionId, Role>,
-    current: Current,
+    pub(crate) roles: HashMap<ConnectionId, Role>,
+    pub(crate) balanced: Balanced,
+    pub(crate) current: Current,
 }
 
 /// How many packets share a fate, and the first of them.
@@ -56,7 +62,7 @@ impl Tally {
 
 /// What a connection is to the story.
 #[derive(Clone, Copy)]
-enum Role {
+pub(crate) enum Role {
     Control { session: usize },
     Data { session: usize, step: usize },
 }
@@ -69,19 +75,30 @@ impl Role {
     }
 }
 
+/// What the tracker makes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tracked {
+    /// It does not know its connection.
+    No,
+    Yes,
+    /// A helper reads its connection.
+    WithHelper,
+}
+
 /// The packet at hand.
 #[derive(Default)]
-struct Current {
-    frame: u64,
+pub(crate) struct Current {
+    pub(crate) frame: u64,
     arrived: Vec<u8>,
     left: Vec<u8>,
-    connection: Option<ConnectionId>,
+    pub(crate) connection: Option<ConnectionId>,
     /// Whether it bears what was said before.
     again: bool,
 }
 
 impl Sink for Story {
     fn packet(&mut self, packet: Seen<'_>, verdict: Verdict, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.packet(packet, verdict, router));
         self.packets += 1;
         self.first.get_or_insert(packet.time);
         self.last = packet.time;
@@ -89,7 +106,14 @@ impl Sink for Story {
         let Ok(headers) = Headers::find(packet.bytes) else { return };
         let Some(tuple) = Tuple::of(&headers, packet.bytes) else { return };
         let conntrack = router.conntrack();
-        let Some((id, direction)) = conntrack.find(packet.time, &tuple) else { return };
+        let found = conntrack.find(packet.time, &tuple);
+        let tracked = match found.and_then(|(id, _)| conntrack.get(id)) {
+            None => Tracked::No,
+            Some(connection) if connection.has_helper() => Tracked::WithHelper,
+            Some(_) => Tracked::Yes,
+        };
+        self.see_balanced(&packet, verdict, &headers, tracked);
+        let Some((id, direction)) = found else { return };
         self.current.connection = Some(id);
         let (Some(connection), Layer4::Tcp(segment)) = (conntrack.get(id), headers.layer4) else { return };
         if matches!(verdict, Verdict::Forward { .. } | Verdict::Local)
@@ -98,26 +122,14 @@ impl Sink for Story {
             ending.see(packet.frame, direction, segment.flags);
         }
         if connection.has_helper() {
-            let session = self.session(id, connection, Moment { frame: packet.frame, time: packet.time });
-            let talk = &mut self.sessions[session].talk;
-            let heard = talk.hear(direction, &segment, headers.payload(packet.bytes));
-            self.current.again = talk.was_heard();
             let at = Moment { frame: packet.frame, time: packet.time };
-            let said = |line: crate::talk::Line| {
-                Step::Said(Said {
-                    at,
-                    sender: Sender::from(direction),
-                    line: line.text,
-                    sent_on: None,
-                    index: line.index,
-                    again: false,
-                })
-            };
-            self.sessions[session].steps.extend(heard.into_iter().map(said));
+            let session = self.session(id, connection, at);
+            self.hear(at, session, direction, &segment, headers.payload(packet.bytes));
         }
     }
 
-    fn leaves(&mut self, packet: Seen<'_>, _: &Router) {
+    fn leaves(&mut self, packet: Seen<'_>, router: &Router) {
+        self.look(Some(packet.frame), |watch| watch.leaves(packet, router));
         self.leaving += 1;
         if self.current.left.is_empty() && packet.frame == self.current.frame {
             self.current.left.extend_from_slice(packet.bytes);
@@ -125,6 +137,7 @@ impl Sink for Story {
     }
 
     fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
+        self.look(Some(frame), |watch| watch.event(frame, time, event, router));
         let at = Moment { frame, time };
         match event {
             Event::New { connection, original, reply, master, helper } => {
@@ -157,6 +170,12 @@ impl Sink for Story {
             Event::Unfulfilled { master, expected, reason } => {
                 self.settle(*master, *expected, Outcome::GivenUp(*expected, at, *reason), None);
             }
+            Event::Balanced { .. }
+            | Event::BalancedDataAnnounced { .. }
+            | Event::BalancedDataArrived { .. }
+            | Event::BalancedContested { .. } => {
+                self.balanced(at, event, router);
+            }
             Event::Dropped { reason, connection, .. } => self.dropped(at, *reason, *connection),
             Event::Undecided { ipv6, rule } => {
                 let family = if *ipv6 { Family::V6 } else { Family::V4 };
@@ -168,8 +187,32 @@ impl Sink for Story {
 }
 
 impl Story {
+    /// Notes the holes that are found now; before the first frame, those of the configuration.
+    fn look(&mut self, frame: Option<u64>, tell: impl FnOnce(&mut Watch)) {
+        let Some(watch) = &mut self.watch else { return };
+        if self.packets == 0 {
+            self.holes.extend(core::iter::from_fn(|| watch.next_hole()).map(|hole| (hole, None)));
+        }
+        tell(watch);
+        self.holes.extend(core::iter::from_fn(|| watch.next_hole()).map(|hole| (hole, frame)));
+    }
+
+    /// Adds the lines of a segment to what is said.
+    pub(crate) fn hear(&mut self, at: Moment, session: usize, direction: Direction, segment: &Segment, payload: &[u8]) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let heard = session.talk.hear(direction, segment, payload);
+        self.current.again = session.talk.was_heard();
+        let balanced = session.balance.is_some();
+        let said = |line: crate::talk::Line| {
+            let sender = Sender::from(direction);
+            Step::Said(Said { at, sender, line: line.text, sent_on: None, index: line.index, again: false, balanced })
+        };
+        session.steps.extend(heard.into_iter().map(said));
+    }
+
     /// The capture is over: how those connections stand that the table still has.
     pub(crate) fn finish(&mut self, router: &Router) {
+        self.look(None, |_| {});
         let living: Vec<ConnectionId> = self.roles.keys().copied().collect();
         for id in living {
             let connection = router.conntrack().get(id);
@@ -202,7 +245,10 @@ impl Story {
             if let Some(data) = self.data(session, step) {
                 data.tuples = Some((original, reply));
             }
-        } else if master.is_none() {
+        } else if let Some(role) = self.balanced.role(&original) {
+            self.roles.insert(id, role);
+            self.reply_known(role, original, reply);
+        } else if master.is_none() && !self.data_unbalanced(at, id, &original, &reply) {
             self.others += 1;
         }
     }
@@ -211,12 +257,32 @@ impl Story {
         if let Some(role) = self.roles.get(&id) {
             return role.session();
         }
+        if let Some(role @ Role::Control { session }) = self.balanced.role(&original) {
+            self.roles.insert(id, role);
+            self.reply_known(role, original, reply);
+            return session;
+        }
         let session = self.sessions.len();
         self.roles.insert(id, Role::Control { session });
         let begun = self.current.flags().is_some_and(|flags| flags.has(TcpFlags::SYN));
-        let (talk, ending) = (Talk::default(), Ending::default());
-        self.sessions.push(Session { opened, begun, tunnel: None, original, reply, steps: Vec::new(), talk, ending });
+        self.sessions.push(Session::new(opened, begun, original, reply));
         session
+    }
+
+    /// The tracker says how the replies of a balanced connection arrive.
+    fn reply_known(&mut self, role: Role, original: Tuple, reply: Tuple) {
+        match role {
+            Role::Control { session } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.reply = reply;
+                }
+            }
+            Role::Data { session, step } => {
+                if let Some(data) = self.data(session, step) {
+                    data.tuples = Some((original, reply));
+                }
+            }
+        }
     }
 
     /// The session of a connection with a helper, begun if its first packet was not heard of yet.
@@ -317,7 +383,12 @@ impl Story {
     }
 
     fn ending(&mut self, id: ConnectionId) -> Option<&mut Ending> {
-        match *self.roles.get(&id)? {
+        let role = *self.roles.get(&id)?;
+        self.ending_of(role)
+    }
+
+    pub(crate) fn ending_of(&mut self, role: Role) -> Option<&mut Ending> {
+        match role {
             Role::Control { session } => self.sessions.get_mut(session).map(|session| &mut session.ending),
             Role::Data { session, step } => self.data(session, step).map(|data| &mut data.ending),
         }
@@ -329,6 +400,7 @@ impl Story {
                 Outcome::Came(_, data) => Some(data),
                 _ => None,
             },
+            Step::Data(step) => Some(&mut step.data),
             _ => None,
         }
     }
@@ -350,17 +422,27 @@ impl Current {
         let mut lines = (0..).map_while(|index| Some((index, line_at(payload, index)?)));
         let found = lines.find(|(_, line)| begins(line, form));
         let (index, line) = found.unwrap_or((usize::MAX, text.to_owned()));
-        Said { at, sender, line, sent_on: None, index, again: self.again }
+        Said { at, sender, line, sent_on: None, index, again: self.again, balanced: false }
     }
 
-    fn flags(&self) -> Option<TcpFlags> {
+    pub(crate) fn source(&self) -> Option<SocketAddr> {
+        let headers = Headers::find(&self.arrived).ok()?;
+        let (port, _) = headers.ports(&self.arrived)?;
+        Some(SocketAddr::new(headers.source(&self.arrived), port))
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.arrived.len() as u64
+    }
+
+    pub(crate) fn flags(&self) -> Option<TcpFlags> {
         match Headers::find(&self.arrived).ok()?.layer4 {
             Layer4::Tcp(segment) => Some(segment.flags),
             _ => None,
         }
     }
 
-    fn left_payload(&self) -> &[u8] {
+    pub(crate) fn left_payload(&self) -> &[u8] {
         Headers::find(&self.left).map_or(&[], |headers| headers.payload(&self.left))
     }
 }

@@ -63,6 +63,10 @@ impl<'o> Teller<'o> {
         for line in not_understood(summary) {
             self.label("Note", &line);
         }
+        for (hole, frame) in &story.holes {
+            let seen = frame.map_or_else(|| " (by configuration)".to_owned(), |frame| format!(" (frame {frame})"));
+            self.label("Warning", &format!("{}{}", self.style.bad(hole.to_string()), self.style.faint(seen)));
+        }
     }
 
     fn router(&mut self, input: &Input) {
@@ -89,6 +93,9 @@ impl<'o> Teller<'o> {
         if let Some(translated) = behind_nat(&session.original, &session.reply) {
             self.output.line(format_args!("    the server sees {}", self.style.changed(translated.to_string())));
         }
+        if let Some(balance) = &session.balance {
+            self.output.line(format_args!("    {}", balance.told()));
+        }
         self.output.line(self.style.faint("  frame       time"));
         let begins = if session.begun { "opened by the client" } else { "picked up in mid-stream" };
         match &session.tunnel {
@@ -111,11 +118,16 @@ impl<'o> Teller<'o> {
                     Step::Dropped { at, .. } | Step::Noted { at, bad: true, .. } => at.frame == said.at.frame,
                     _ => false,
                 };
-                if announces(&said.line) && !after.iter().take(2).any(dropped) {
+                if announces(&said.line) && !said.balanced && !after.iter().take(2).any(dropped) {
                     self.under(&self.style.faint("  the helper reads no announcement here"));
                 }
             }
             Step::Announced(announced) => self.announced(announced),
+            Step::Data(step) => {
+                self.data(&step.data, step.opener);
+                let why = if step.bad { self.style.bad(&step.why) } else { step.why.clone() };
+                self.under(&format!("      {why}"));
+            }
             Step::Dropped { at, reason, what } => match before.last() {
                 Some(Step::Said(said)) if said.at.frame == at.frame => {
                     self.under(&self.style.bad(format!("  dropped: {reason}")));
@@ -278,6 +290,14 @@ impl<'o> Teller<'o> {
         self.table(&format!("/proc/net/nf_conntrack, {when}"), &connections);
         self.output.blank();
         self.table(&format!("/proc/net/nf_conntrack_expect, {when}"), &expectations);
+        let Some(ipvs) = input.replay.router().ipvs() else { return };
+        let (mut services, mut entries) = (String::new(), String::new());
+        let _ = ipvs.write_proc(&mut services);
+        let _ = ipvs.write_proc_conn(now, &mut entries);
+        self.output.blank();
+        self.table(&format!("/proc/net/ip_vs, {when}"), &services);
+        self.output.blank();
+        self.table(&format!("/proc/net/ip_vs_conn, {when}"), &entries);
     }
 
     fn table(&mut self, heading: &str, text: &str) {

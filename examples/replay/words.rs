@@ -33,12 +33,17 @@ pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
 }
 
 pub(crate) fn ftp_line(story: &Story) -> String {
-    let (announced, came) = story.announcements().fold((0, 0), |(announced, came), announcement| {
+    let (mut announced, mut came) = story.announcements().fold((0, 0), |(announced, came), announcement| {
         (
             announced + u64::from(!announcement.said.again),
             came + u64::from(matches!(announcement.outcome, Outcome::Came(..))),
         )
     });
+    for session in &story.sessions {
+        let (heard, data) = session.balanced();
+        announced += heard.max(data);
+        came += data;
+    }
     let sessions = plural(story.sessions.len() as u64, "control connection");
     match announced {
         0 => format!("{sessions}, no data connection announced"),

@@ -144,6 +144,8 @@ pub struct Connection {
     pub(crate) helper: bool,
     pub(super) master: Option<ConnectionId>,
     pub(super) master_had_helper: bool,
+    /// How many connections there are that this one announced.
+    pub(super) children: u32,
     /// The first expectation this connection is the master of; they are chained, newest first.
     pub(super) expectations: u32,
     pub(super) counters: [Counters; 2],
@@ -179,6 +181,7 @@ impl Connection {
             helper: false,
             master: None,
             master_had_helper: false,
+            children: 0,
             expectations: NO_EXPECTATION,
             counters: Default::default(),
             masqueraded_on: None,
@@ -201,6 +204,12 @@ impl Connection {
     #[inline]
     pub(crate) const fn is_translated(&self) -> bool {
         self.status.has(Status::SRC_NAT | Status::DST_NAT)
+    }
+
+    /// Whether its packets leave with other ends than they came with: NAT, or a load balancer, which leaves the status bits
+    /// alone.
+    pub fn is_altered(&self) -> bool {
+        self.tuples[1].reversed().is_some_and(|leaves_as| leaves_as != self.tuples[0])
     }
 
     /// The protocol.
@@ -241,6 +250,11 @@ impl Connection {
     /// Whether a helper read the announcement of this connection; the master may be gone since.
     pub const fn master_had_helper(&self) -> bool {
         self.master_had_helper
+    }
+
+    /// How many connections there are that this one announced.
+    pub const fn children(&self) -> u32 {
+        self.children
     }
 
     /// What went this way.

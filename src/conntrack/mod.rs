@@ -49,11 +49,13 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use crate::Instant;
 use crate::event::{DestroyReason, DropReason, Event, Events};
 use crate::hash::Key;
+use crate::packet::Protocol;
 use crate::seqadj::Adjustment;
 
 /// The connection tracker: all connections and expectations, in memory taken when it is made.
@@ -306,6 +308,12 @@ impl Conntrack {
         self.pending(now, tuple).is_some()
     }
 
+    /// Whether a TCP connection of a client's address, whatever port it comes from, is expected to an endpoint, in zone 0.
+    pub fn awaits(&self, now: Instant, client: IpAddr, dialled: SocketAddr) -> bool {
+        let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(client, 0), dialled);
+        tuple.is_some_and(|tuple| self.is_expected(now, &tuple))
+    }
+
     /// The newest expectation that a connection with this tuple meets; a range only where there is no other.
     fn pending(&self, now: Instant, tuple: &Tuple) -> Option<u32> {
         let is_pending = |slot: &u32| self.expectations.at(*slot).is_some_and(|e| self.is_pending(now, e));
@@ -485,7 +493,11 @@ impl Conntrack {
         if let Some(helped) = self.table.at(slot).helped {
             self.free_helped.push(helped.0);
         }
+        let master = self.table.at(slot).master;
         self.table.free(slot);
+        if let Some(master) = master.and_then(|master| self.get_mut(master)) {
+            master.children = master.children.saturating_sub(1);
+        }
     }
 
     /// Destroys the connection with this tuple if its time is over.

@@ -359,6 +359,9 @@ impl Conntrack {
             child.master = Some(expectation.master);
             child.mark = mark;
             child.status.set(Status::EXPECTED);
+            if let Some(master) = self.get_mut(expectation.master) {
+                master.children = master.children.saturating_add(1);
+            }
             tracked.state = PacketState::Related;
             tracked.on_match = expectation.on_match;
             let event = Event::Fulfilled { connection: id, master: expectation.master, expected: expectation.tuple };

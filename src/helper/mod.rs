@@ -133,7 +133,7 @@ impl FtpHelper {
     /// it wants, if it has less.
     #[inline]
     pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
-        if !connection.has_helper() || !connection.is_translated() {
+        if !connection.has_helper() || !connection.is_altered() {
             return Ok(());
         }
         let padding = packet.bytes().len().saturating_sub(headers.end);
@@ -399,7 +399,7 @@ impl Job {
         let Some(control) = conntrack.get(self.id) else { return false };
         let dialled = *control.tuple(Direction::Original);
         let first = dialled.with_port(Side::Source, 0).with_port(Side::Destination, *ports.start());
-        let on_match = if control.is_translated() {
+        let on_match = if control.is_altered() {
             OnMatch::FollowMaster { direction: Direction::Original, port: None }
         } else {
             OnMatch::Nothing

@@ -119,7 +119,14 @@ impl Ipvs {
         self.begin(now, beginning).ok_or(DropReason::EntriesFull)
     }
 
-    fn tell_announced(&self, now: Instant, conntrack: &mut Conntrack, control: u32, entry: u32, sender: Sender) {
+    pub(super) fn tell_announced(
+        &self,
+        now: Instant,
+        conntrack: &mut Conntrack,
+        control: u32,
+        entry: u32,
+        sender: Sender,
+    ) {
         let data = self.table.at(entry);
         let event = Event::BalancedDataAnnounced {
             control: self.table.id(control),

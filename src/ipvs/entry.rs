@@ -45,6 +45,8 @@ pub struct Entry {
     pub(super) is_waiting: bool,
     /// Its packets stay tracked (`IP_VS_CONN_F_NFCT`).
     pub(super) tracked: bool,
+    /// A helper reads it, or would if its replies came through here: its data connections follow what is said on it.
+    pub(super) followed: bool,
     /// Nothing of it came back so far (`IP_VS_CONN_F_NOOUTPUT`).
     pub(super) one_way: bool,
     /// Whether it counts as active for its server.
@@ -58,6 +60,10 @@ pub struct Entry {
     pub(super) control: Option<u32>,
     /// How many entries belong to it.
     pub(super) controlled: u32,
+    /// Of one that waits for a client's next connection: how many more control connections wait for one, and the real
+    /// server of one of them, if that is another.
+    pub(super) requests: u32,
+    pub(super) rival: Option<SocketAddr>,
 }
 
 impl Entry {
@@ -138,6 +144,7 @@ impl Entry {
         is_template: false,
         is_waiting: false,
         tracked: false,
+        followed: false,
         one_way: false,
         active: false,
         is_ftp: false,
@@ -145,6 +152,8 @@ impl Entry {
         mode: Mode::Active,
         control: None,
         controlled: 0,
+        requests: 0,
+        rival: None,
     };
 
     /// How long a new entry lasts until its first packet sets its state (Linux, `ip_vs_conn_new`).

@@ -58,6 +58,8 @@ impl Ipvs {
             }
             let real = arrival.real;
             write_end(packet.bytes_mut(), headers, Side::Destination, real);
+        } else if self.table.at(slot).followed {
+            self.read_passive(now, slot, conntrack, headers.payload(packet.bytes()))?;
         }
         settle(self.table.at(slot), false, conntrack, tracked);
         Ok(())
@@ -111,7 +113,7 @@ impl Ipvs {
         }
         let (server, client) = ends(headers, bytes)?;
         let slot = self.table.by_server(headers.protocol, server, client)?;
-        if !self.lives(now, slot) {
+        if !self.still_lives(now, slot, conntrack) {
             self.forget(now, slot, conntrack);
             return None;
         }
@@ -119,7 +121,7 @@ impl Ipvs {
     }
 
     /// A data connection that was announced comes.
-    fn tell_met(&self, now: Instant, conntrack: &mut Conntrack, slot: u32) {
+    pub(super) fn tell_met(&self, now: Instant, conntrack: &mut Conntrack, slot: u32) {
         let entry = self.table.at(slot);
         let event = Event::BalancedDataArrived {
             entry: self.table.id(slot),

@@ -13,7 +13,7 @@ use crate::event::DestroyReason;
 use crate::packet::{Headers, Layer4, Protocol};
 
 /// How long an entry goes on at a time while others depend on it (Linux, `ip_vs_conn_expire`).
-const WHILE_CONTROLLING: Duration = Duration::from_secs(60);
+pub(super) const WHILE_CONTROLLING: Duration = Duration::from_secs(60);
 
 /// What a new entry is for.
 pub(super) struct Beginning {
@@ -69,6 +69,10 @@ impl Ipvs {
 
     /// An entry's time is over.
     fn expire(&mut self, now: Instant, slot: u32, conntrack: &mut Conntrack) {
+        let entry = self.table.at(slot);
+        if entry.controlled == 0 && self.still_lives(now, slot, conntrack) {
+            return;
+        }
         let entry = self.table.at_mut(slot);
         if entry.controlled > 0 {
             entry.timeout = WHILE_CONTROLLING;

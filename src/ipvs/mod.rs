@@ -31,6 +31,21 @@
 //! for the real server's port 20, so that active data leaves with the virtual address. It rewrites through the connection
 //! tracker, and a 227 of a connection that is not tracked is dropped.
 //!
+//! # Without persistence, without marked ports
+//!
+//! Under [`Behaviour::Exact`](crate::Behaviour::Exact) there is a third way, which Linux does not have: the helper reads the
+//! control connections that it is attached to (`CT --helper ftp` on port 21, or
+//! [`Config::helper_ports`](crate::router::Config::helper_ports)), and what is announced leads the data connections. A plain
+//! `-A -t 203.0.113.21:21 -s rr` is enough: clients behind one NAT address meet as many real servers as there are, and each of
+//! their data connections meets its own, active and passive. A 227 or 229 gets the virtual address and a port that no other
+//! real server announced to the same address; what a real server opens leaves with the virtual address. These data
+//! connections have no entries; the entry of their control connection lives as long as they do.
+//!
+//! With direct routing and tunnels no reply comes through here. There the client's next connection after its PASV or EPSV
+//! follows it to its real server. While clients of one address have asked two real servers at once, nobody can say whose
+//! connection comes: the services decide, by persistence where they have it, and
+//! [`BalancedContested`](crate::event::Event::BalancedContested) tells of it.
+//!
 //! ```
 //! use core::time::Duration;
 //! use ftp_conntrack::Instant;
@@ -64,6 +79,7 @@ mod forward;
 mod ftp;
 mod icmp;
 mod lifetime;
+mod passive;
 mod proc;
 mod request;
 mod schedule;
@@ -84,10 +100,11 @@ pub(crate) use forward::{Answered, encapsulate};
 pub(crate) use request::{Arrival, Refused};
 
 use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::Instant;
 use crate::hash::Key;
-use crate::packet::Family;
+use crate::packet::{Family, Protocol};
 use service::Services;
 use table::Table;
 
@@ -97,6 +114,8 @@ pub struct Ipvs {
     ftp_ports: Vec<u16>,
     services: Services,
     table: Table,
+    /// Whether connections that a helper reads stay tracked.
+    follows: bool,
 }
 
 impl Ipvs {
@@ -108,12 +127,18 @@ impl Ipvs {
             table: Table::new(config.settings.entries, Key::new(key)),
             settings: config.settings,
             ftp_ports: config.ftp_ports,
+            follows: false,
         }
     }
 
     /// Its settings.
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The control ports that `ip_vs_ftp` reads; none where it is not there.
+    pub fn ftp_ports(&self) -> &[u16] {
+        &self.ftp_ports
     }
 
     /// Its services, in the order in which they were added.
@@ -153,9 +178,21 @@ impl Ipvs {
         self.table.iter().filter(move |(_, entry)| entry.deadline > now || entry.controlled > 0)
     }
 
+    /// Whether an entry waits for a connection of a client's address, whatever port it comes from, to a virtual endpoint.
+    pub fn awaits(&self, now: Instant, protocol: Protocol, client: IpAddr, dialled: SocketAddr) -> bool {
+        let slot = self.table.by_client(protocol, SocketAddr::new(client, 0), dialled);
+        slot.is_some_and(|slot| self.lives(now, slot))
+    }
+
     /// Whether the services make Linux track the connections of a family.
     pub(crate) fn wants_tracking(&self, family: Family) -> bool {
         self.services.want_tracking(family)
+    }
+
+    /// From now on connections that a helper reads stay tracked, and are left to it: its expectations lead their data
+    /// connections, and `ip_vs_ftp` reads none of them.
+    pub(crate) const fn follow_helped(&mut self) {
+        self.follows = true;
     }
 
     /// How much room a packet may need behind it: text that grows, or what a tunnel puts before it.

@@ -101,6 +101,10 @@ impl Ipvs {
         let (protocol, Some((client, dialled))) = (headers.protocol, ends(headers, bytes)) else { return Ok(None) };
         let known = self.known(now, conntrack, tracked, headers, (client, dialled))?;
         let slot = match known {
+            Some(slot) => Some(slot),
+            None => self.follow_passive(now, conntrack, headers, (client, dialled)).map_err(Refused::Dropped)?,
+        };
+        let slot = match slot {
             Some(slot) => slot,
             None => {
                 let may_begin = self.may_begin(headers) && client.port() != FTP_DATA_PORT;
@@ -113,6 +117,7 @@ impl Ipvs {
                 }
                 let opening = Opening { service, protocol, client, dialled };
                 let Some(slot) = self.schedule(now, conntrack, &opening)? else { return Ok(None) };
+                self.follow(slot, conntrack, tracked);
                 slot
             }
         };
@@ -132,7 +137,7 @@ impl Ipvs {
         (client, dialled): (SocketAddr, SocketAddr),
     ) -> Result<Option<u32>, Refused> {
         let Some(slot) = self.table.by_client(headers.protocol, client, dialled) else { return Ok(None) };
-        if !self.lives(now, slot) {
+        if !self.still_lives(now, slot, conntrack) {
             self.forget(now, slot, conntrack);
             return Ok(None);
         }

@@ -14,7 +14,7 @@ pub(super) const FTP_PORT: u16 = 21;
 /// The port that active data connections come from.
 pub(super) const FTP_DATA_PORT: u16 = 20;
 /// From here on a port may be that of a passive data connection (`ip_unprivileged_port_start`).
-const UNPRIVILEGED: u16 = 1024;
+pub(super) const UNPRIVILEGED: u16 = 1024;
 
 /// A real server and what it has to do.
 #[derive(Clone, Debug)]
@@ -184,6 +184,11 @@ impl Services {
     fn at(&self, address: &ServiceAddress) -> Option<usize> {
         let found = self.by_address.binary_search_by(|(known, _)| known.cmp(address)).ok()?;
         self.by_address.get(found).map(|(_, at)| *at)
+    }
+
+    /// Whether a service is there for just this endpoint.
+    pub(super) fn has_own(&self, protocol: Protocol, at: SocketAddr) -> bool {
+        self.at(&ServiceAddress::Endpoint { protocol: protocol.0, at }).is_some()
     }
 
     /// Whether Linux tracks connections of a family because of these services: one on port 21 rewrites addresses.

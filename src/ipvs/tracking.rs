@@ -3,8 +3,9 @@
 use super::Ipvs;
 use super::config::Forwarding;
 use super::entry::Entry;
+use super::lifetime::WHILE_CONTROLLING;
 use crate::Instant;
-use crate::conntrack::{ConnectionId, Conntrack, Direction, Status, Tracked};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, Status, Tracked, Tuple};
 use crate::packet::{Protocol, Side};
 
 /// A packet of an entry is about to leave: it is no longer tracked, or its connection's replies are known by the real
@@ -52,6 +53,32 @@ impl Ipvs {
                 alter_reply(entry, output, conntrack, id);
             }
         }
+    }
+
+    /// A new entry for a connection that a helper is to read is the helper's, and no longer `ip_vs_ftp`'s.
+    pub(super) fn follow(&mut self, slot: u32, conntrack: &Conntrack, tracked: &Tracked) {
+        let is_helped = || tracked.connection.and_then(|id| conntrack.get(id)).is_some_and(|c| c.has_helper());
+        let entry = self.table.at_mut(slot);
+        if self.follows && is_helped() {
+            entry.followed = true;
+            entry.tracked |= entry.forwarding == Forwarding::Masquerade;
+            entry.is_ftp = false;
+        }
+    }
+
+    /// Whether an entry's time is not over. One whose data connections the tracker knows goes on for a minute at a time.
+    pub(super) fn still_lives(&mut self, now: Instant, slot: u32, conntrack: &Conntrack) -> bool {
+        let entry = self.table.at(slot);
+        if self.lives(now, slot) || !entry.followed {
+            return self.lives(now, slot);
+        }
+        let tuple = Tuple::new(entry.protocol, entry.client, entry.virtual_at);
+        let known = tuple.and_then(|tuple| conntrack.find(now, &tuple)).and_then(|(id, _)| conntrack.get(id));
+        let has_data = known.is_some_and(|connection| connection.children() > 0);
+        if has_data {
+            self.table.set_deadline(slot, now + WHILE_CONTROLLING);
+        }
+        has_data
     }
 
     /// Whether an entry's time is not over.

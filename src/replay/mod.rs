@@ -21,10 +21,12 @@
 
 mod anywhere;
 mod frames;
+mod holes;
 mod suggest;
 mod tables;
 mod verify;
 
+pub use holes::{Hole, Watch, holes};
 pub use tables::TableDifference;
 pub use verify::{Difference, DifferenceKind};
 

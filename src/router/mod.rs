@@ -170,7 +170,11 @@ impl Router {
             Behaviour::Exact => Outbox::new(64, 1 << 17),
         };
         let [a, b, c, d] = seeds;
-        let ipvs = config.ipvs.map(|ipvs| Ipvs::new(ipvs, [b, c]));
+        let mut ipvs = config.ipvs.map(|ipvs| Ipvs::new(ipvs, [b, c]));
+        let follows = config.helper.behaviour == Behaviour::Exact && config.helper.enabled && config.helper.rewrites;
+        if let Some(ipvs) = ipvs.as_mut().filter(|_| follows) {
+            ipvs.follow_helped();
+        }
         let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
         Ok(Self {
             ipvs,

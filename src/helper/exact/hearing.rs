@@ -131,7 +131,9 @@ impl Hearing<'_> {
     /// Expects what is announced, if it may be.
     fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<Judgement, Denied> {
         let own = self.ends.own(self.job.sender);
-        if self.job.sender == Sender::Server && announcement.address.is_unspecified() {
+        // A server may know the address by which its clients know it.
+        let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
+        if self.job.sender == Sender::Server && means_own {
             announcement.address = own;
         }
         self.may_open(&announcement, own)?;
@@ -141,7 +143,7 @@ impl Hearing<'_> {
         else {
             return Err(Denied::ForeignAddress(announcement.address));
         };
-        let translated = self.job.rewrites && self.conntrack.get(self.job.id).is_some_and(Connection::is_translated);
+        let translated = self.job.rewrites && self.conntrack.get(self.job.id).is_some_and(Connection::is_altered);
         let (tuple, id) = if translated && !foreign {
             self.find_port(&expect).ok_or(Denied::NoRoom)?
         } else {
