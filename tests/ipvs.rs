@@ -336,6 +336,52 @@ fn five_clients_behind_one_address(ipvsadm: &str) {
 }
 
 #[test]
+fn behaviour_exact_leads_ipv6_too() {
+    let ipvsadm = "-A -t [2001:db8:1::21]:21 -s rr\n-a -t [2001:db8:1::21]:21 -r [fd77:1::11]:21 -m\n\
+        -a -t [2001:db8:1::21]:21 -r [fd77:1::12]:21 -m\n";
+    let (ipvs, _) = parse_ipvs_rules("ipvs.rules", ipvsadm).unwrap();
+    let mut config = director("", ipvs);
+    let [public, inside, vip] = ["2001:db8:1::1", "fd77:1::1", "2001:db8:1::21"].map(|text| text.parse().unwrap());
+    config.interfaces[EXT] = config.interfaces[EXT].clone().with_address(public, 64).with_address(vip, 128);
+    config.interfaces[INT] = config.interfaces[INT].clone().with_address(inside, 64);
+    config.routes.push(Route::on_link(Cidr::new(inside, 64).unwrap(), INT));
+    config.routes.push(Route::on_link(Cidr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0).unwrap(), EXT));
+    config.helper = HelperConfig::default().behaving(Behaviour::Exact);
+    config.helper_ports.push(21);
+    let mut world = World::new(config);
+
+    // Two clients of one address; both servers announce the same port.
+    let mut controls = [40_000, 41_000].map(|port| {
+        let from = format!("[2001:db8:7::1]:{port}");
+        Dialogue::open(&mut world, EXT, &from, "[2001:db8:1::21]:21").login(&mut world)
+    });
+    let servers = controls.each_ref().map(server);
+    assert_eq!(servers, ["fd77:1::12", "fd77:1::11"]);
+    let told = controls.each_mut().map(|control| {
+        control.say(&mut world, "EPSV\r\n");
+        let heard = control.answer(&mut world, "229 Extended (|||30000|)\r\n");
+        heard.split('|').nth(3).unwrap().parse::<u16>().unwrap()
+    });
+    assert!(told[0] == 30_000 && told[1] != 30_000, "{told:?}");
+    for number in [1, 0] {
+        let from = format!("[2001:db8:7::1]:{}", 50_000 + number);
+        let data = Dialogue::open(&mut world, EXT, &from, &format!("[2001:db8:1::21]:{}", told[number]));
+        assert_eq!(data.far.local, format!("[{}]:30000", servers[number]).parse().unwrap());
+    }
+    // Active data leaves with the virtual address.
+    for (number, control) in controls.iter_mut().enumerate() {
+        control.answer(&mut world, "226 done\r\n");
+        let to = 60_000 + number as u16;
+        let line = format!("EPRT |2|2001:db8:7::1|{to}|\r\n");
+        assert_eq!(control.say(&mut world, &line), line);
+        control.answer(&mut world, "200 ok\r\n");
+        let from = format!("[{}]:20", servers[number]);
+        let data = Dialogue::open(&mut world, INT, &from, &format!("[2001:db8:7::1]:{to}"));
+        assert_eq!(data.far.remote.ip(), vip);
+    }
+}
+
+#[test]
 fn behaviour_exact_gives_active_data_the_virtual_address() {
     let mut world = follower(BY_PORT);
     for (number, port) in [40_000u16, 41_000, 42_000].into_iter().enumerate() {

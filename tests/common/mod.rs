@@ -26,7 +26,7 @@ pub(crate) const ACK: u8 = 0x10;
 pub(crate) const MASQUERADE: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
                               *nat\n-A POSTROUTING -o wan -j MASQUERADE\nCOMMIT\n";
 
-/// An IPv4 TCP segment with right checksums.
+/// A TCP segment between two endpoints of one family, with right checksums.
 pub(crate) fn tcp(
     source: &str,
     destination: &str,
@@ -35,11 +35,16 @@ pub(crate) fn tcp(
     acknowledgement: u32,
     text: &str,
 ) -> Vec<u8> {
-    let mut bytes = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0];
     let ends: [SocketAddr; 2] = [source.parse().unwrap(), destination.parse().unwrap()];
+    let mut bytes = match ends[0] {
+        SocketAddr::V4(_) => vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0],
+        SocketAddr::V6(_) => vec![0x60, 0, 0, 0, 0, 0, 6, 64],
+    };
     for end in ends {
-        let IpAddr::V4(address) = end.ip() else { panic!("{end}") };
-        bytes.extend(address.octets());
+        match end.ip() {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(address.octets()),
+        }
     }
     for end in ends {
         bytes.extend(end.port().to_be_bytes());
@@ -51,17 +56,23 @@ pub(crate) fn tcp(
     finish(bytes)
 }
 
-/// Sets the length and the checksums of an IPv4 TCP or UDP packet without options.
+/// Sets the length and the checksums of a TCP or UDP packet without IP options or extension headers.
 pub(crate) fn finish(mut bytes: Vec<u8>) -> Vec<u8> {
     let length = bytes.len() as u16;
-    bytes[2..4].copy_from_slice(&length.to_be_bytes());
-    bytes[10..12].fill(0);
-    let sum = checksum::fold(checksum::sum(&bytes[..20], 0));
-    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-    let at = if bytes[9] == 6 { 36 } else { 26 };
+    let (header, protocol, addresses) = if bytes[0] >> 4 == 4 {
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        bytes[10..12].fill(0);
+        let sum = checksum::fold(checksum::sum(&bytes[..20], 0));
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        (20, bytes[9], 12..20)
+    } else {
+        bytes[4..6].copy_from_slice(&(length - 40).to_be_bytes());
+        (40, bytes[6], 8..40)
+    };
+    let at = header + if protocol == 6 { 16 } else { 6 };
     bytes[at..at + 2].fill(0);
-    let start = checksum::pseudo_header(&bytes[12..20], bytes[9], bytes.len() - 20);
-    let sum = checksum::fold(checksum::sum(&bytes[20..], start));
+    let start = checksum::pseudo_header(&bytes[addresses], protocol, bytes.len() - header);
+    let sum = checksum::fold(checksum::sum(&bytes[header..], start));
     bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     bytes
 }

@@ -130,7 +130,7 @@ impl Hearing<'_> {
 
     /// Expects what is announced, if it may be.
     fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<Judgement, Denied> {
-        let own = self.ends.own(self.job.sender);
+        let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
         // A server may know the address by which its clients know it.
         let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
         if self.job.sender == Sender::Server && means_own {
@@ -151,7 +151,8 @@ impl Hearing<'_> {
             (tuple, self.job.register(self.conntrack, tuple, OnMatch::Nothing).map_err(|_| Denied::NoRoom)?)
         };
         let before = line.get(announcement.range()).unwrap_or_default();
-        let text = if translated && !foreign {
+        // What stays true keeps its spelling.
+        let text = if translated && !foreign && said != (expect.announce, tuple.destination_port()) {
             write_like(announcement.form, before, expect.announce, tuple.destination_port())
         } else {
             Text::copy_of(before)
