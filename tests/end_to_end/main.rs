@@ -42,6 +42,7 @@ const WHOLE_LINES: Class = Class {
     dresses: false,
     opaque: false,
     open: false,
+    director: false,
 };
 
 /// All at once, each in most dialogues.
@@ -54,6 +55,7 @@ const EVERYTHING: Class = Class {
     dresses: true,
     opaque: true,
     open: false,
+    director: false,
 };
 
 #[test]
@@ -115,6 +117,16 @@ fn exact_windows() {
 #[test]
 fn exact_everything() {
     prove("exact_everything", EVERYTHING, Behaviour::Exact, 700);
+}
+
+#[test]
+fn exact_director() {
+    prove("exact_director", Class { director: true, ..WHOLE_LINES }, Behaviour::Exact, 100);
+}
+
+#[test]
+fn exact_director_everything() {
+    prove("exact_director_everything", Class { director: true, ..EVERYTHING }, Behaviour::Exact, 200);
 }
 
 /// Runs dialogues of a class, and tells of those that fail: of the first one everything, of the others the seed.

@@ -27,6 +27,8 @@ pub(crate) struct Class {
     pub(crate) opaque: bool,
     /// The router only routes: it shows what two stacks can do without anybody's help.
     pub(crate) open: bool,
+    /// The router is a load balancer.
+    pub(crate) director: bool,
 }
 
 /// Who is behind whose address.
@@ -42,6 +44,18 @@ pub(crate) enum Topology {
     Dnat,
     /// Both.
     Both,
+    /// The server is one that a load balancer knows.
+    Director,
+}
+
+impl Topology {
+    fn hides_clients(self) -> bool {
+        matches!(self, Self::Masquerade | Self::Both)
+    }
+
+    fn hides_server(self) -> bool {
+        matches!(self, Self::Dnat | Self::Both | Self::Director)
+    }
 }
 
 /// A dialogue's circumstances.
@@ -123,7 +137,7 @@ impl Class {
         let [weather, cuts, links, pipelining, dresses] =
             [self.weather, self.cuts, self.links, self.pipelining, self.dresses].map(|met| met && rng.percent(80));
         let [windows, opaque] = [self.windows, self.opaque].map(|met| met && rng.percent(25));
-        Self { weather, cuts, windows, links, pipelining, dresses, opaque, open: self.open }
+        Self { weather, cuts, windows, links, pipelining, dresses, opaque, ..self }
     }
 
     /// Whether it has more than three of what may be met.
@@ -137,7 +151,11 @@ impl Options {
     pub(crate) fn draw(class: Class, behaviour: Behaviour, rng: &mut Rng) -> Self {
         let class = if class.has_many() { class.thinned(rng) } else { class };
         let behind = [Topology::Masquerade, Topology::Masquerade, Topology::Dnat, Topology::Both, Topology::Plain];
-        let topology = if class.open { Topology::Open } else { rng.pick(&behind) };
+        let topology = match class {
+            Class { open: true, .. } => Topology::Open,
+            Class { director: true, .. } => Topology::Director,
+            _ => rng.pick(&behind),
+        };
         let v6 = rng.percent(30);
         let mtu = || if v6 { [1500, 1280, 1400] } else { [1500, 576, 1006] };
         let mtu = if class.links { [rng.pick(&mtu()), rng.pick(&mtu())] } else { [1500; 2] };
@@ -200,12 +218,12 @@ impl Options {
 
     /// Whether the clients are translated.
     pub(crate) fn hides_clients(&self) -> bool {
-        matches!(self.topology, Topology::Masquerade | Topology::Both)
+        self.topology.hides_clients()
     }
 
     /// Whether the server is.
     pub(crate) fn hides_server(&self) -> bool {
-        matches!(self.topology, Topology::Dnat | Topology::Both)
+        self.topology.hides_server()
     }
 
     /// A client as the server sees it.
@@ -230,19 +248,31 @@ impl Options {
         let public = self.dialled().ip();
         let server = self.addresses.server;
         let masquerade = if self.hides_clients() { "-A POSTROUTING -o far -j MASQUERADE\n" } else { "" };
-        let dnat = if self.hides_server() {
+        let dnat = if matches!(self.topology, Topology::Dnat | Topology::Both) {
             format!("-A PREROUTING -i near -d {public} -p tcp -m tcp --dport 21 -j DNAT --to-destination {server}\n")
         } else {
             String::new()
         };
+        // What is for the virtual address is balanced on its way to the machine itself.
+        let input =
+            if self.topology == Topology::Director { "-A INPUT -p tcp -m tcp --dport 21 -j ACCEPT\n" } else { "" };
         format!(
             "*raw\n-A PREROUTING -i near -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
              {CLAMP}\
              *nat\n{dnat}{masquerade}COMMIT\n\
-             *filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n\
+             *filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n{input}\
              -A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT\n\
              -A FORWARD -i near -p tcp -m tcp --dport 21 -m state --state NEW -j ACCEPT\nCOMMIT\n"
         )
+    }
+}
+
+impl Options {
+    /// The load balancer's service, as ipvsadm has it: by port, without persistence.
+    pub(crate) fn service(&self) -> Option<String> {
+        let [virtual_one, real] = [self.dialled(), SocketAddr::new(self.addresses.server, 21)];
+        let rules = format!("-A -t {virtual_one} -s rr\n-a -t {virtual_one} -r {real} -m\n");
+        (self.topology == Topology::Director).then_some(rules)
     }
 }
 
@@ -261,9 +291,8 @@ impl Addresses {
         let inside_server = pick(&["10.9.9.9", "172.16.131.219"], &["fd09::9", "fd99:1:2:3:4567:89ab:cdef:9990"]);
         let outside_server =
             pick(&["9.9.9.9", "203.0.113.109"], &["2001:db9::9", "2001:db9:1111:2222:3333:4444:5555:9990"]);
-        let client =
-            if matches!(topology, Topology::Masquerade | Topology::Both) { inside_client } else { outside_client };
-        let server = if matches!(topology, Topology::Dnat | Topology::Both) { inside_server } else { outside_server };
+        let client = if topology.hides_clients() { inside_client } else { outside_client };
+        let server = if topology.hides_server() { inside_server } else { outside_server };
         let (near, far) = (beside(client, 1), beside(server, 2));
         Self { client, near, far, server, prefix: if v6 { 64 } else { 24 } }
     }

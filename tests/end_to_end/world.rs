@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use ftp_conntrack::Instant;
-use ftp_conntrack::config::parse_rules;
+use ftp_conntrack::config::{parse_ipvs_rules, parse_rules};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::Event;
 use ftp_conntrack::helper::HelperConfig;
@@ -200,7 +200,8 @@ impl World {
         }
         self.now = end;
         let conntrack = self.router.conntrack();
-        if conntrack.is_empty() && conntrack.expected() == 0 {
+        let balances = self.router.ipvs().is_some_and(|ipvs| !ipvs.is_empty());
+        if conntrack.is_empty() && conntrack.expected() == 0 && !balances {
             return Ok(());
         }
         Err(format!("all is over, and the router remembers:\n{}", self.table()))
@@ -419,10 +420,17 @@ fn config(options: &Options) -> Config {
     config.fragments = 0;
     if !options.is_fair() {
         // What is lost again and again is sent again after a minute. Linux forgets sooner what is not yet open or half
-        // closed, and takes a FIN that is sent again for the other side's: then it forgets within 30 s.
+        // closed, and takes a FIN that is sent again for the other side's: then it forgets within 30 s, or 120 s once that
+        // is acknowledged.
         let tcp = &mut config.conntrack.tcp;
-        let impatient =
-            [&mut tcp.syn_sent, &mut tcp.syn_recv, &mut tcp.fin_wait, &mut tcp.close_wait, &mut tcp.last_ack];
+        let impatient = [
+            &mut tcp.syn_sent,
+            &mut tcp.syn_recv,
+            &mut tcp.fin_wait,
+            &mut tcp.close_wait,
+            &mut tcp.last_ack,
+            &mut tcp.time_wait,
+        ];
         impatient.into_iter().for_each(|timeout| *timeout = PATIENT);
     }
     let family = if options.is_ipv6() { Family::V6 } else { Family::V4 };
@@ -432,5 +440,10 @@ fn config(options: &Options) -> Config {
         Family::V4 => config.rules4 = rules,
         _ => config.rules6 = rules,
     }
+    config.ipvs = options.service().map(|service| {
+        let (ipvs, warnings) = parse_ipvs_rules("ipvs.rules", &service).expect("the service can be read");
+        assert!(warnings.is_empty(), "{warnings:?}");
+        ipvs
+    });
     config
 }
