@@ -5,6 +5,7 @@
 //! nothing is left.
 #![no_main]
 
+mod packets;
 mod right;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use ftp_conntrack::packet::{Headers, Packet, Protocol};
 use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
 use ftp_conntrack::{Behaviour, Instant};
 use libfuzzer_sys::fuzz_target;
+use packets::{ip, ip_packet};
 use right::{is_right, make_right};
 
 const ENTRIES: u32 = 10;
@@ -219,7 +221,7 @@ impl World {
             Protocol::TCP
         };
         transport.extend(text);
-        let mut packet = ip_packet(source.ip(), destination.ip(), protocol, &transport);
+        let mut packet = ip_packet(source.ip(), destination.ip(), protocol, &transport, 64);
         make_right(&mut packet);
         if shape.wrong
             && let Some(last) = packet.last_mut()
@@ -238,7 +240,7 @@ impl World {
         };
         let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
         message.extend(self.last.iter().take(usize::from(quoted)));
-        let mut packet = ip_packet(teller, victim, protocol, &message);
+        let mut packet = ip_packet(teller, victim, protocol, &message, 64);
         make_right(&mut packet);
         self.send(inside, packet, 64);
     }
@@ -350,10 +352,6 @@ fn rules(setup: &Setup) -> Ruleset {
     rules
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
 /// Clients, the director, real servers.
 fn host(number: u8, v6: bool) -> IpAddr {
     let hosts = [
@@ -393,25 +391,4 @@ fn text(text: &Text<'_>, own: IpAddr) -> Vec<u8> {
         Text::Announces { port, .. } => format!("227 Passive ({}).\r\n", six(host(4, false), *port)).into_bytes(),
         Text::AnnouncesExtended(port) => format!("229 Extended (|||{port}|)\r\n").into_bytes(),
     }
-}
-
-fn ip_packet(source: IpAddr, destination: IpAddr, protocol: Protocol, transport: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::new();
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let [high, low] = (20 + transport.len() as u16).to_be_bytes();
-            packet.extend([0x45, 0, high, low, 0, 1, 0x40, 0, 64, protocol.0, 0, 0]);
-            packet.extend(source.octets());
-            packet.extend(destination.octets());
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let [high, low] = (transport.len() as u16).to_be_bytes();
-            packet.extend([0x60, 0, 0, 0, high, low, protocol.0, 64]);
-            packet.extend(source.octets());
-            packet.extend(destination.octets());
-        }
-        _ => unreachable!("hosts of one family"),
-    }
-    packet.extend(transport);
-    packet
 }

@@ -4,18 +4,20 @@
 //! within their limits; and what wants room changes nothing before it has it.
 #![no_main]
 
+mod packets;
 mod right;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use arbitrary::Arbitrary;
-use ftp_conntrack::{Behaviour, Instant};
 use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
 use ftp_conntrack::packet::{Headers, Layer4, Packet, Protocol};
 use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::{Behaviour, Instant};
 use libfuzzer_sys::fuzz_target;
+use packets::{ip, ip_packet};
 use right::{is_right, make_right};
 
 const CONNECTIONS: u32 = 12;
@@ -100,7 +102,7 @@ struct Shape<'a> {
     off: (i8, i8),
     sack: Option<(u8, u8)>,
     text: Text<'a>,
-    hop_limit: bool,
+    last_hop: bool,
     room: u8,
     padding: u8,
     wrong: bool,
@@ -283,7 +285,8 @@ impl World {
             Transport::Other(number) => Protocol(number),
         };
         transport.append(&mut text);
-        let mut packet = ip_packet(source.ip(), destination.ip(), protocol, &transport, shape.hop_limit);
+        let mut packet =
+            ip_packet(source.ip(), destination.ip(), protocol, &transport, if shape.last_hop { 1 } else { 64 });
         make_right(&mut packet);
         if shape.wrong
             && let Some(last) = packet.last_mut()
@@ -303,7 +306,7 @@ impl World {
         };
         let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
         message.extend(self.last.iter().take(usize::from(quoted)));
-        let mut packet = ip_packet(teller, victim, protocol, &message, false);
+        let mut packet = ip_packet(teller, victim, protocol, &message, 64);
         make_right(&mut packet);
         self.send(from, packet, 64);
     }
@@ -434,10 +437,6 @@ fn rules(setup: &Setup, inside: IpAddr) -> Ruleset {
     rules
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
 /// One of a few hosts: inside, the router itself, outside.
 fn host(number: u8, v6: bool) -> IpAddr {
     let hosts = [
@@ -489,28 +488,6 @@ fn text(text: &Text<'_>, own: IpAddr) -> Vec<u8> {
         Text::Pasv { own, port } => format!("227 Entering Passive Mode ({}).\r\n", six(own, port)).into_bytes(),
         Text::Epsv { port } => format!("229 Entering Extended Passive Mode (|||{port}|)\r\n").into_bytes(),
     }
-}
-
-fn ip_packet(source: IpAddr, destination: IpAddr, protocol: Protocol, transport: &[u8], last_hop: bool) -> Vec<u8> {
-    let hop_limit = if last_hop { 1 } else { 64 };
-    let mut packet = Vec::new();
-    match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let [high, low] = (20 + transport.len() as u16).to_be_bytes();
-            packet.extend([0x45, 0, high, low, 0, 1, 0x40, 0, hop_limit, protocol.0, 0, 0]);
-            packet.extend(source.octets());
-            packet.extend(destination.octets());
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let [high, low] = (transport.len() as u16).to_be_bytes();
-            packet.extend([0x60, 0, 0, 0, high, low, protocol.0, hop_limit]);
-            packet.extend(source.octets());
-            packet.extend(destination.octets());
-        }
-        _ => unreachable!("hosts of one family"),
-    }
-    packet.extend(transport);
-    packet
 }
 
 fn ends_of(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
