@@ -24,6 +24,12 @@ impl<T: AsRef<[u8]>> Edit<T> {
         self.start + self.removed
     }
 
+    /// Whether the byte at `position` and those behind it leave without it. What was put in between two bytes leaves with
+    /// the second.
+    fn lies_before(&self, position: SequenceNumber) -> bool {
+        self.start.before(position) && !self.end().after(position)
+    }
+
     /// By how much the stream has shifted after it.
     fn shift_after(&self) -> i32 {
         self.shift.wrapping_add(self.inserted().len() as i32).wrapping_sub(self.removed as i32)
@@ -151,7 +157,7 @@ impl<T: AsRef<[u8]>> History<T> {
     /// Forgets the replacements that end at or before `acknowledged`, a number that the sender reads: it will not send
     /// them again. Positions before them count as shifted as much as those behind them from now on.
     pub fn forget(&mut self, acknowledged: SequenceNumber) {
-        while self.edits.front().is_some_and(|edit| !edit.end().after(acknowledged)) {
+        while self.edits.front().is_some_and(|edit| edit.lies_before(acknowledged)) {
             self.forget_oldest();
         }
     }
@@ -212,7 +218,7 @@ impl<T: AsRef<[u8]>> History<T> {
         len: usize,
     ) -> impl DoubleEndedIterator<Item = (Range<usize>, &[u8])> + '_ {
         let end = start + len as u32;
-        let from = self.edits.partition_point(|edit| !edit.end().after(start));
+        let from = self.edits.partition_point(|edit| edit.lies_before(start));
         let to = self.edits.partition_point(|edit| edit.start.before(end)).max(from);
         self.edits.range(from..to).map(move |edit| {
             let stretch = edit.start.since(start).max(0) as usize..(edit.end().since(start) as usize).min(len);
@@ -230,6 +236,18 @@ mod tests {
 
     fn n(number: u32) -> SequenceNumber {
         SequenceNumber(number)
+    }
+
+    #[test]
+    fn what_is_put_in_between_leaves_with_what_follows() {
+        let mut history = History::new(4);
+        history.replace(n(1000), 1, "one").unwrap();
+        history.replace(n(1001), 0, "two").unwrap();
+        assert_eq!(history.within(n(1001), 5).collect::<Vec<_>>(), [(0..0, &b"two"[..])]);
+        assert_eq!(history.within(n(1000), 1).collect::<Vec<_>>(), [(0..1, &b"one"[..])]);
+        assert_eq!([1001, 1002].map(|at| history.outgoing(n(at)).0), [1003, 1007]);
+        history.forget(n(1001));
+        assert_eq!(history.within(n(1001), 5).count(), 1);
     }
 
     /// As in the worked example.
