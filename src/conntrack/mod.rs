@@ -27,7 +27,7 @@ mod adjust;
 mod config;
 mod connection;
 mod expectation;
-mod proc;
+pub(crate) mod proc;
 mod statistics;
 mod table;
 mod tcp;

@@ -123,7 +123,7 @@ fn write_tuple(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
 }
 
 /// IPv6 addresses are written with every zero.
-fn write_address(address: IpAddr, out: &mut impl Write) -> fmt::Result {
+pub(crate) fn write_address(address: IpAddr, out: &mut impl Write) -> fmt::Result {
     match address {
         IpAddr::V4(address) => write!(out, "{address}"),
         IpAddr::V6(address) => {

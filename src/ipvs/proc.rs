@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::service::Server;
 use super::{Ipvs, State};
 use crate::Instant;
+use crate::conntrack::proc::write_address;
 use crate::packet::{Family, Protocol};
 
 impl Ipvs {
@@ -205,11 +206,7 @@ fn write_end(end: SocketAddr, out: &mut impl Write) -> fmt::Result {
 fn write_hex(address: IpAddr, out: &mut impl Write) -> fmt::Result {
     match address {
         IpAddr::V4(address) => write!(out, "{:08X}", address.to_bits()),
-        IpAddr::V6(address) => {
-            let [first, rest @ ..] = address.segments();
-            write!(out, "{first:04x}")?;
-            rest.iter().try_for_each(|group| write!(out, ":{group:04x}"))
-        }
+        IpAddr::V6(_) => write_address(address, out),
     }
 }
 
