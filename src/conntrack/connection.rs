@@ -273,6 +273,15 @@ impl Connection {
         self.deadline > now
     }
 
+    /// Sets until when it is remembered. True when the wheel would look at it too late: it is to be
+    /// [scheduled](super::table::Table::schedule) anew.
+    #[inline]
+    #[must_use]
+    pub(super) fn last_until(&mut self, deadline: Instant) -> bool {
+        self.deadline = deadline;
+        deadline < self.scheduled
+    }
+
     /// Whether a packet leaves by another interface than the one whose address the connection bears.
     #[inline]
     pub(crate) fn left_masquerade(&self, direction: Direction, interface: Option<usize>) -> bool {

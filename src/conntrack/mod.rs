@@ -54,7 +54,7 @@ use core::time::Duration;
 
 use crate::Instant;
 use crate::event::{DestroyReason, DropReason, Event, Events};
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::Protocol;
 use crate::seqadj::Adjustment;
 
@@ -77,8 +77,8 @@ impl Conntrack {
     pub fn new(config: Config, key: [u64; 2]) -> Self {
         let limits = config.limits;
         Self {
-            table: table::Table::new(limits.connections, Key::new(key)),
-            expectations: expectation::Table::new(limits.expectations, Key::new(key)),
+            table: table::Table::new(limits.connections, TableKey::new(key)),
+            expectations: expectation::Table::new(limits.expectations, TableKey::new(key)),
             free_helped: (0..limits.helped).rev().collect(),
             adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
             statistics: Statistics::default(),

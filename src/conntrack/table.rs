@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Stat
 use super::tuple::Tuple;
 use crate::Instant;
 use crate::chains::Chains;
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::wheel::Wheel;
 
 /// Connections in slots.
@@ -21,7 +21,7 @@ pub(super) struct Table {
     by_source: Chains,
     free: Vec<u32>,
     wheel: Wheel,
-    key: Key,
+    key: TableKey,
     epoch: u32,
 }
 
@@ -40,7 +40,7 @@ fn next_generation(generation: NonZeroU32) -> NonZeroU32 {
 }
 
 impl Table {
-    pub(super) fn new(capacity: u32, key: Key) -> Self {
+    pub(super) fn new(capacity: u32, key: TableKey) -> Self {
         let nobody = Connection::new(Tuple::NOWHERE, Tuple::NOWHERE, ProtocolState::Generic, Instant::NEVER);
         let empty = || Slot { generation: FIRST, connection: nobody.clone() };
         Self {
@@ -126,7 +126,7 @@ impl Table {
     /// The confirmed connection with this tuple, expired or not.
     #[inline]
     pub(super) fn find(&self, tuple: &Tuple) -> Option<(u32, Direction)> {
-        self.by_tuple.with_hash(tuple.hash(self.key)).find_map(|node| {
+        self.by_tuple.with_hash(tuple.hash(&self.key)).find_map(|node| {
             let direction = if node & 1 == 0 { Direction::Original } else { Direction::Reply };
             (self.at(node >> 1).tuple(direction) == tuple).then_some((node >> 1, direction))
         })
@@ -135,13 +135,13 @@ impl Table {
     /// Connections from the same source, of those that [`Table::link_source`] was told; newest first.
     pub(super) fn same_source(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
-        let candidates = self.by_source.with_hash(tuple.hash_source(self.key));
+        let candidates = self.by_source.with_hash(tuple.hash_source(&self.key));
         candidates.filter(move |slot| self.at(*slot).tuples[0].same_source(tuple))
     }
 
     /// Connections in the bucket `distance` buckets behind that of `tuple`.
     pub(super) fn near(&self, tuple: &Tuple, distance: usize) -> impl Iterator<Item = u32> {
-        self.by_tuple.near(tuple.hash(self.key), distance).map(|node| node >> 1)
+        self.by_tuple.near(tuple.hash(&self.key), distance).map(|node| node >> 1)
     }
 
     /// Makes a connection found by both its tuples: confirms it.
@@ -150,30 +150,30 @@ impl Table {
         let connection = &mut self.slots[slot as usize].connection;
         connection.status.set(Status::CONFIRMED);
         for (direction, tuple) in connection.tuples.iter().enumerate() {
-            self.by_tuple.link(slot << 1 | direction as u32, tuple.hash(self.key));
+            self.by_tuple.link(slot << 1 | direction as u32, tuple.hash(&self.key));
         }
     }
 
     /// Makes a connection found by its original source.
     pub(super) fn link_source(&mut self, slot: u32) {
-        let hash = self.at(slot).tuples[0].hash_source(self.key);
+        let hash = self.at(slot).tuples[0].hash_source(&self.key);
         self.by_source.link(slot, hash);
     }
 
     /// Sets until when a connection is remembered.
     #[inline]
     pub(super) fn set_deadline(&mut self, slot: u32, deadline: Instant) {
-        let connection = &mut self.slots[slot as usize].connection;
-        connection.deadline = deadline;
-        if deadline < connection.scheduled {
-            self.schedule(slot, deadline);
+        if self.at_mut(slot).last_until(deadline) {
+            self.schedule(slot);
         }
     }
 
-    /// Lets the wheel look at a connection earlier.
+    /// Lets the wheel look at a connection at its deadline.
     #[inline(never)]
-    fn schedule(&mut self, slot: u32, deadline: Instant) {
-        self.slots[slot as usize].connection.scheduled = deadline;
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let connection = self.at_mut(slot);
+        connection.scheduled = connection.deadline;
+        let deadline = connection.deadline;
         self.wheel.remove(slot);
         self.wheel.insert(slot, deadline);
     }
@@ -242,7 +242,7 @@ mod tests {
     proptest! {
         #[test]
         fn as_a_list_of_connections_has_it(steps in proptest::collection::vec(step(), 1..80)) {
-            let mut table = Table::new(CAPACITY, Key::new([1, 2]));
+            let mut table = Table::new(CAPACITY, TableKey::new([1, 2]));
             let mut now = Instant::from_secs(1000);
             let (mut model, mut ever) = (Vec::<Known>::new(), Vec::<ConnectionId>::new());
             for step in steps {

@@ -80,6 +80,12 @@ impl TcpState {
         }
     }
 
+    /// Whether more than the state table counts for a step into it.
+    #[inline]
+    const fn depends_on_more(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynRecv | Self::TimeWait | Self::Close | Self::SynSent2)
+    }
+
     /// Whether the connection is on its way out, or gone.
     const fn closing(self) -> bool {
         matches!(self, Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close)
@@ -194,7 +200,7 @@ const MAX_WINDOW_SCALE: u8 = 14;
 
 /// What a segment is to the state table: the first of these flags that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Syn,
     SynAck,
     Fin,
@@ -204,8 +210,26 @@ enum Kind {
 }
 
 impl Kind {
+    /// What a segment with these flags is; `None` when they make no sense together.
     #[inline]
-    const fn of(flags: TcpFlags) -> Self {
+    pub(super) const fn of(flags: TcpFlags) -> Option<Self> {
+        // Worked out once for all flags.
+        const KINDS: [Option<Kind>; 64] = {
+            let mut kinds = [None; 64];
+            let mut flags = 0;
+            while flags < 64 {
+                if flags_make_sense(TcpFlags(flags)) {
+                    kinds[flags as usize] = Some(Kind::first_of(TcpFlags(flags)));
+                }
+                flags += 1;
+            }
+            kinds
+        };
+        // ECE and CWR do not matter.
+        KINDS[flags.0 as usize % 64]
+    }
+
+    const fn first_of(flags: TcpFlags) -> Self {
         if flags.has(TcpFlags::RST) {
             Self::Rst
         } else if flags.has(TcpFlags::SYN) {
@@ -231,51 +255,42 @@ enum Step {
     Invalid,
 }
 
-/// The state table: for each direction and state, what SYN, SYN/ACK, FIN, ACK and RST lead to.
+/// The state table: for each direction and state, what SYN, SYN/ACK, FIN, ACK, RST and other segments lead to.
 #[inline]
 const fn step(direction: Direction, state: TcpState, kind: Kind) -> Step {
     use Step::{Ignore, Invalid, To};
     use TcpState::*;
-    const ORIGINAL: [[Step; 5]; 10] = [
-        [To(SynSent), Invalid, Invalid, To(Established), Invalid], // None
-        [To(SynSent), Invalid, Invalid, Invalid, To(Close)],       // SynSent
-        [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close)], // SynRecv
-        [Ignore, Invalid, To(FinWait), To(Established), To(Close)], // Established
-        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],  // FinWait
-        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],  // CloseWait
-        [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close)],   // LastAck
-        [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close)], // TimeWait
-        [To(SynSent), Invalid, To(Close), To(Close), To(Close)],   // Close
-        [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close)],  // SynSent2
+    const STEPS: [[[Step; 6]; 10]; 2] = [
+        [
+            [To(SynSent), Invalid, Invalid, To(Established), Invalid, Invalid], // None
+            [To(SynSent), Invalid, Invalid, Invalid, To(Close), Invalid],       // SynSent
+            [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close), Invalid], // SynRecv
+            [Ignore, Invalid, To(FinWait), To(Established), To(Close), Invalid], // Established
+            [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close), Invalid],  // FinWait
+            [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close), Invalid],  // CloseWait
+            [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close), Invalid],   // LastAck
+            [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close), Invalid], // TimeWait
+            [To(SynSent), Invalid, To(Close), To(Close), To(Close), Invalid],   // Close
+            [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close), Invalid],  // SynSent2
+        ],
+        [
+            [Invalid, Invalid, Invalid, Invalid, Invalid, Invalid], // None
+            [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close), Invalid], // SynSent
+            [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close), Invalid], // SynRecv
+            [Invalid, Ignore, To(FinWait), To(Established), To(Close), Invalid], // Established
+            [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close), Invalid], // FinWait
+            [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close), Invalid], // CloseWait
+            [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close), Invalid], // LastAck
+            [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close), Invalid], // TimeWait
+            [Invalid, Ignore, To(Close), To(Close), To(Close), Invalid], // Close
+            [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close), Invalid], // SynSent2
+        ],
     ];
-    const REPLY: [[Step; 5]; 10] = [
-        [Invalid, Invalid, Invalid, Invalid, Invalid],                // None
-        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],      // SynSent
-        [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close)],       // SynRecv
-        [Invalid, Ignore, To(FinWait), To(Established), To(Close)],   // Established
-        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],     // FinWait
-        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],     // CloseWait
-        [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close)],      // LastAck
-        [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close)], // TimeWait
-        [Invalid, Ignore, To(Close), To(Close), To(Close)],           // Close
-        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],      // SynSent2
-    ];
-    let column = match kind {
-        Kind::Syn => 0,
-        Kind::SynAck => 1,
-        Kind::Fin => 2,
-        Kind::Ack => 3,
-        Kind::Rst => 4,
-        Kind::Other => return Invalid,
-    };
-    match direction {
-        Direction::Original => ORIGINAL[state as usize][column],
-        Direction::Reply => REPLY[state as usize][column],
-    }
+    STEPS[direction as usize][state as usize][kind as usize]
 }
 
 /// Whether the flags make sense together. PSH, ECE and CWR do not matter.
-pub(super) const fn flags_make_sense(flags: TcpFlags) -> bool {
+const fn flags_make_sense(flags: TcpFlags) -> bool {
     const F: u8 = TcpFlags::FIN;
     const S: u8 = TcpFlags::SYN;
     const R: u8 = TcpFlags::RST;
@@ -372,8 +387,11 @@ pub(crate) struct TcpTracker {
 }
 
 /// A segment with what surrounds it.
+// It is handed by value to what is not inlined: so it is put together in memory only where that is called.
+#[derive(Clone, Copy)]
 pub(super) struct Arrived<'p> {
     pub(super) segment: &'p Segment,
+    pub(super) kind: Kind,
     pub(super) headers: &'p Headers,
     pub(super) bytes: &'p [u8],
     pub(super) direction: Direction,
@@ -387,6 +405,11 @@ impl Arrived<'_> {
     #[inline]
     fn options(&self) -> TcpOptions<'_> {
         self.headers.tcp_options(self.bytes)
+    }
+
+    #[inline]
+    const fn has_options(&self) -> bool {
+        self.segment.payload > self.headers.transport + 20
     }
 
     #[inline]
@@ -412,7 +435,7 @@ impl Arrived<'_> {
     #[inline]
     fn numbers(&self, receiver: &Peer) -> Numbers {
         let ack = self.segment.acknowledgement;
-        let selective = receiver.flags & SACK_PERMITTED != 0 && !self.options().is_empty();
+        let selective = receiver.flags & SACK_PERMITTED != 0 && self.has_options();
         let sack = if selective { self.sack() } else { ack };
         let unshifted = self.shift.wrapping_neg();
         Numbers {
@@ -429,7 +452,7 @@ impl Arrived<'_> {
 
     /// The highest right edge of a SACK block, or the acknowledgement where it is higher.
     #[inline(never)]
-    fn sack(&self) -> SequenceNumber {
+    fn sack(self) -> SequenceNumber {
         let mut highest = self.segment.acknowledgement;
         for (kind, _, value) in self.options().iter().map_while(Result::ok) {
             if kind == TcpOptions::SACK && !value.is_empty() && value.len() % 8 == 0 {
@@ -488,8 +511,8 @@ impl TcpTracker {
     }
 
     /// The tracker for a connection that begins with this segment.
-    pub(super) fn open(tuning: &Tuning, arrived: &Arrived<'_>) -> Result<Self, TcpInvalid> {
-        let kind = Kind::of(arrived.segment.flags);
+    pub(super) fn open(tuning: &Tuning, arrived: Arrived<'_>) -> Result<Self, TcpInvalid> {
+        let kind = arrived.kind;
         let mut sender = Peer { end: arrived.end(), max_window: arrived.window_at_least_one(), ..Peer::default() };
         let mut receiver = Peer::default();
         match step(Direction::Original, TcpState::None, kind) {
@@ -527,70 +550,79 @@ impl TcpTracker {
     // Inlined, with what nearly every segment meets, and the rest kept out of it: to pass what it is told and what it
     // says through memory takes about as long as the judgement.
     #[inline(always)]
-    pub(super) fn track(&mut self, tuning: &Tuning, arrived: &Arrived<'_>) -> TcpVerdict {
-        let kind = Kind::of(arrived.segment.flags);
-        let direction = arrived.direction;
+    pub(super) fn track(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> TcpVerdict {
+        let Arrived { kind, direction, .. } = arrived;
         let mut old = self.state;
-        let mut check_window = true;
         let mut state = match step(direction, old, kind) {
             Step::To(state) => state,
-            Step::Ignore if self.resynchronises(arrived, kind) => {
+            Step::Ignore if self.resynchronises(arrived) => {
                 old = TcpState::SynSent;
                 TcpState::SynRecv
             }
-            Step::Ignore => return self.ignore(arrived, kind, old),
+            Step::Ignore => return self.ignore(arrived, old),
             Step::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::State, shorten: None },
         };
+        let mut check_window = true;
+        if state.depends_on_more() {
+            match self.reconsider(tuning, arrived, old, state) {
+                Reconsidered::Steps { to, anywhere } => (state, check_window) = (to, !anywhere),
+                Reconsidered::Is(verdict) => return verdict,
+            }
+        }
+        if check_window {
+            match self.fit(tuning, arrived) {
+                Fit::Fits => {}
+                Fit::Ignored => return TcpVerdict::PASSES,
+                Fit::Outside(why) => {
+                    let shorten = self.doubt(tuning, arrived);
+                    return TcpVerdict::Invalid { why, shorten };
+                }
+            }
+        }
+        self.enter(tuning, arrived, old, state)
+    }
+
+    /// Where a step leads for which more counts than the state and the flags.
+    #[inline(never)]
+    fn reconsider(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Reconsidered {
+        let Arrived { kind, direction, .. } = arrived;
+        let (mut to, mut anywhere) = (state, false);
         match state {
             TcpState::SynSent if old >= TcpState::TimeWait && old <= TcpState::Close => {
                 let was_reset = self.last.direction == direction && self.last.kind == Kind::Rst;
                 if (self.peers[0].flags | self.peers[1].flags) & CLOSE_INIT != 0 || was_reset {
-                    return TcpVerdict::Reopen;
+                    return Reconsidered::Is(TcpVerdict::Reopen);
                 }
                 // The same as a SYN that is out of place: let the other side answer it.
-                return self.ignore(arrived, kind, old);
+                return Reconsidered::Is(self.ignore(arrived, old));
             }
             TcpState::TimeWait if self.is_challenge_ack(kind, direction, old) => {
                 self.last.flags &= !EXPECT_CHALLENGE_ACK;
-                return TcpVerdict::PASSES;
+                return Reconsidered::Is(TcpVerdict::PASSES);
             }
             TcpState::SynSent2 => self.last.flags |= SIMULTANEOUS_OPEN,
             TcpState::SynRecv
                 if direction == Direction::Reply && kind == Kind::Ack && self.last.flags & SIMULTANEOUS_OPEN != 0 =>
             {
-                state = TcpState::Established;
+                to = TcpState::Established;
             }
             TcpState::Close if kind == Kind::Rst => match self.reset(tuning, arrived, old) {
                 Reset::Closes => {}
-                Reset::ClosesUnchecked => check_window = false,
-                Reset::Doubtful => state = old,
-                Reset::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None },
+                Reset::ClosesUnchecked => anywhere = true,
+                Reset::Doubtful => to = old,
+                Reset::Invalid => {
+                    return Reconsidered::Is(TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None });
+                }
             },
             _ => {}
         }
-        if check_window {
-            match self.fit(tuning, arrived, kind) {
-                Fit::Fits => {}
-                Fit::Ignored => return TcpVerdict::PASSES,
-                Fit::Outside(why) => {
-                    let shorten = self.doubt(tuning, arrived, kind);
-                    return TcpVerdict::Invalid { why, shorten };
-                }
-            }
-        }
-        self.enter(tuning, arrived, kind, old, state)
+        Reconsidered::Steps { to, anywhere }
     }
 
     /// The segment counts: takes the state over and says how long it lasts.
     #[inline(always)]
-    fn enter(
-        &mut self,
-        tuning: &Tuning,
-        arrived: &Arrived<'_>,
-        kind: Kind,
-        old: TcpState,
-        state: TcpState,
-    ) -> TcpVerdict {
+    fn enter(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> TcpVerdict {
+        let kind = arrived.kind;
         self.last.kind = kind;
         self.last.direction = arrived.direction;
         if old != state && state == TcpState::FinWait {
@@ -631,8 +663,8 @@ impl TcpTracker {
     /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
     /// with the same tuple after all, and is taken for its first segment.
     #[inline(never)]
-    fn resynchronises(&mut self, arrived: &Arrived<'_>, kind: Kind) -> bool {
-        let direction = arrived.direction;
+    fn resynchronises(&mut self, arrived: Arrived<'_>) -> bool {
+        let Arrived { kind, direction, .. } = arrived;
         let answers = kind == Kind::SynAck
             && self.last.kind == Kind::Syn
             && self.last.direction != direction
@@ -654,9 +686,8 @@ impl TcpTracker {
 
     /// Lets a segment pass that is out of place but harmless, and remembers it: the answer may show what it was.
     #[inline(never)]
-    fn ignore(&mut self, arrived: &Arrived<'_>, kind: Kind, old: TcpState) -> TcpVerdict {
-        let direction = arrived.direction;
-        let segment = arrived.segment;
+    fn ignore(&mut self, arrived: Arrived<'_>, old: TcpState) -> TcpVerdict {
+        let Arrived { segment, kind, direction, .. } = arrived;
         self.last.kind = kind;
         self.last.direction = direction;
         self.last.sequence = segment.sequence;
@@ -680,7 +711,8 @@ impl TcpTracker {
     /// A FIN or RST outside the window: if both sides send one, the tracker is what is wrong, and the connection is
     /// not to be kept for days. Gives the time it has left at most.
     #[inline(never)]
-    fn doubt(&mut self, tuning: &Tuning, arrived: &Arrived<'_>, kind: Kind) -> Option<Micros> {
+    fn doubt(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Option<Micros> {
+        let kind = arrived.kind;
         if !arrived.assured() || !matches!(kind, Kind::Fin | Kind::Rst) {
             return None;
         }
@@ -702,7 +734,7 @@ impl TcpTracker {
 
     /// Whether a reset is to be believed.
     #[inline(never)]
-    fn reset(&self, tuning: &Tuning, arrived: &Arrived<'_>, old: TcpState) -> Reset {
+    fn reset(&self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState) -> Reset {
         if old.closing() {
             return Reset::ClosesUnchecked;
         }
@@ -742,10 +774,9 @@ impl TcpTracker {
 
     /// Lays a segment into the windows, and moves them if it fits.
     #[inline(always)]
-    fn fit(&mut self, tuning: &Tuning, arrived: &Arrived<'_>, kind: Kind) -> Fit {
-        let segment = arrived.segment;
+    fn fit(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Fit {
+        let Arrived { segment, kind, direction, .. } = arrived;
         let flags = segment.flags;
-        let direction = arrived.direction;
         let (sender, receiver) = self.pair(direction);
         let mut numbers = arrived.numbers(receiver);
         if sender.max_window == 0 || flags.has(TcpFlags::SYN | TcpFlags::RST) || !flags.has(TcpFlags::ACK) {
@@ -797,7 +828,7 @@ impl TcpTracker {
     /// What the numbers mean of a segment that begins its side's stream or is the first seen of it, that resets, or that
     /// acknowledges nothing; the windows begin with it where it begins a stream. `None` when it fits as it is.
     #[inline(never)]
-    fn interpret(&mut self, arrived: &Arrived<'_>) -> Option<Numbers> {
+    fn interpret(&mut self, arrived: Arrived<'_>) -> Option<Numbers> {
         let state = self.state;
         let segment = arrived.segment;
         let flags = segment.flags;
@@ -905,6 +936,14 @@ impl TcpTracker {
     }
 }
 
+/// What becomes of a step for which more counts than the state and the flags.
+enum Reconsidered {
+    /// It leads to this state; `anywhere`: wherever the segment lies.
+    Steps { to: TcpState, anywhere: bool },
+    /// There is no step.
+    Is(TcpVerdict),
+}
+
 /// What a reset does.
 enum Reset {
     /// It closes the connection if it lies in the window.
@@ -919,7 +958,7 @@ enum Reset {
 impl Peer {
     /// This side sends its SYN.
     #[inline(never)]
-    fn begin(&mut self, other: &mut Self, arrived: &Arrived<'_>) {
+    fn begin(&mut self, other: &mut Self, arrived: Arrived<'_>) {
         self.end = arrived.end();
         self.max_end = self.end;
         self.max_window = arrived.window_at_least_one();

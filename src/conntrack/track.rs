@@ -1,7 +1,7 @@
 //! One packet: which connection it belongs to, and what it does to it.
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
-use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
+use super::tcp::{Arrived, Kind, TcpInvalid, TcpTracker, TcpVerdict, Tuning};
 use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
@@ -260,8 +260,9 @@ impl Conntrack {
                 }
                 if let Some(timeout) = timeout
                     && !status.has(Status::FIXED_TIMEOUT)
+                    && connection.last_until(now + timeout)
                 {
-                    self.table.set_deadline(slot, now + timeout);
+                    self.table.schedule(slot);
                 }
             }
             Judgement::Invalid { reason, shorten } => {
@@ -484,7 +485,7 @@ fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Resu
     match headers.layer4 {
         Layer4::Tcp(_) => {
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
-            TcpTracker::open(tuning, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
+            TcpTracker::open(tuning, arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
         Layer4::Icmp(icmp) => {
@@ -523,24 +524,30 @@ fn judge(
     shift: i32,
 ) -> Judgement {
     let status = connection.status;
-    match &mut connection.protocol {
-        ProtocolState::Tcp(tracker) => {
-            let arrived = match arrived(headers, bytes, direction, status, shift) {
-                Ok(arrived) => arrived,
-                Err(reason) => return Judgement::Invalid { reason, shorten: None },
-            };
-            match tracker.track(tuning, &arrived) {
-                TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
-                TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
-                TcpVerdict::Reopen => Judgement::Reopen,
-                TcpVerdict::Kill => Judgement::Kill,
-            }
-        }
+    let ProtocolState::Tcp(tracker) = &mut connection.protocol else {
+        return judge_simply(config, connection, now, bytes, headers);
+    };
+    let arrived = match arrived(headers, bytes, direction, status, shift) {
+        Ok(arrived) => arrived,
+        Err(reason) => return Judgement::Invalid { reason, shorten: None },
+    };
+    match tracker.track(tuning, arrived) {
+        TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
+        TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
+        TcpVerdict::Reopen => Judgement::Reopen,
+        TcpVerdict::Kill => Judgement::Kill,
+    }
+}
+
+/// Judges a packet of a protocol that has no states, or hardly any.
+#[inline(never)]
+fn judge_simply(config: &Config, connection: &Connection, now: Instant, bytes: &[u8], headers: &Headers) -> Judgement {
+    match &connection.protocol {
         ProtocolState::Udp { stream_from } => {
             if !udp_length_fits(headers, bytes) {
                 return Judgement::Invalid { reason: InvalidReason::Header, shorten: None };
             }
-            let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
+            let stream = connection.status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
             Judgement::Accept { timeout: Some(timeout.into()), assured: stream }
         }
@@ -548,7 +555,9 @@ fn judge(
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
             Judgement::Accept { timeout: Some(timeout.into()), assured: false }
         }
-        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic.into()), assured: false },
+        ProtocolState::Tcp(_) | ProtocolState::Generic => {
+            Judgement::Accept { timeout: Some(config.generic.into()), assured: false }
+        }
     }
 }
 
@@ -562,10 +571,8 @@ fn arrived<'p>(
     shift: i32,
 ) -> Result<Arrived<'p>, InvalidReason> {
     let Layer4::Tcp(segment) = &headers.layer4 else { return Err(InvalidReason::Header) };
-    if !flags_make_sense(segment.flags) {
-        return Err(InvalidReason::Tcp(TcpInvalid::Flags));
-    }
-    Ok(Arrived { segment, headers, bytes, direction, status, shift })
+    let kind = Kind::of(segment.flags).ok_or(InvalidReason::Tcp(TcpInvalid::Flags))?;
+    Ok(Arrived { segment, kind, headers, bytes, direction, status, shift })
 }
 
 /// Whether a UDP packet's own length lies between its header's and the packet's.

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 
 /// One direction of a connection: addresses, ports, protocol and zone (`nf_conntrack_tuple`).
@@ -198,7 +198,7 @@ impl Tuple {
 
     /// The hash of the whole tuple.
     #[inline]
-    pub(super) fn hash(self, key: Key) -> u64 {
+    pub(super) fn hash(self, key: &TableKey) -> u64 {
         let rest = u64::from(self.ports) << 32 | u64::from(self.kind);
         match self.family() {
             Family::V4 => key.hash([self.source[0] << 32 | self.destination[0], rest]),
@@ -210,18 +210,18 @@ impl Tuple {
     }
 
     /// The hash of what an expectation is looked up by: everything but the source port.
-    pub(super) fn hash_expected(self, key: Key) -> u64 {
+    pub(super) fn hash_expected(self, key: &TableKey) -> u64 {
         let ([a, b], [c, d]) = (self.source, self.destination);
         key.hash([a, b, c, d, u64::from(self.ports & 0xffff) << 32 | u64::from(self.kind)])
     }
 
     /// The hash of the address that it comes from.
-    pub(super) fn hash_host(self, key: Key) -> u64 {
+    pub(super) fn hash_host(self, key: &TableKey) -> u64 {
         key.hash(self.source)
     }
 
     /// The hash of what NAT remembers mappings by: the source and the protocol.
-    pub(super) fn hash_source(self, key: Key) -> u64 {
+    pub(super) fn hash_source(self, key: &TableKey) -> u64 {
         let [a, b] = self.source;
         key.hash([a, b, u64::from(self.ports >> 16) << 32 | u64::from(self.kind)])
     }

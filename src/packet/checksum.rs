@@ -50,9 +50,13 @@ pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
 /// section 2): here in the machine's own.
 #[inline]
 pub(super) fn is_right(header: &[u8; 20]) -> bool {
-    let words = header.as_chunks::<4>().0;
-    let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    fold(add(total as u32, (total >> 32) as u32)) == 0
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
+    let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let (sum, carry) = first.overflowing_add(u64::from_ne_bytes([i, j, k, l, m, n, o, p]));
+    let (sum, more) = sum.overflowing_add(u64::from(u32::from_ne_bytes([q, r, s, t])) + u64::from(carry));
+    let sum = sum.wrapping_add(u64::from(more));
+    // Folding to 16 bits leaves what division by 0xffff leaves, and 0xffff for a zero that is not all zeros.
+    sum % 0xffff == 0 && sum != 0
 }
 
 /// The checksum field that belongs to a partial sum.

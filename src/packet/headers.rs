@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::address::Address;
 use super::{Family, Protocol, Side};
@@ -176,23 +176,12 @@ impl Headers {
     /// Each outcome is written where it is wanted as soon as it is known: a result this large is not copied for nothing.
     #[inline(always)]
     fn locate(bytes: &[u8], must_be_whole: bool) -> Result<Self, Malformed> {
-        let ip = match bytes.first().map(|b| b >> 4) {
-            Some(4) => IpHeader::v4(bytes)?,
-            Some(6) => IpHeader::v6(bytes)?,
-            Some(_) => return Err(Malformed::Version),
-            None => return Err(Malformed::Header),
-        };
-        if must_be_whole && ip.end > bytes.len() {
-            return Err(Malformed::Length);
+        match bytes.first().map(|b| b >> 4) {
+            Some(4) => IpHeader::v4(bytes)?.locate(bytes, must_be_whole),
+            Some(6) => IpHeader::v6(bytes)?.locate(bytes, must_be_whole),
+            Some(_) => Err(Malformed::Version),
+            None => Err(Malformed::Header),
         }
-        let IpHeader { family, protocol, transport, end, is_part } = ip;
-        if protocol == Protocol::TCP
-            && !is_part
-            && let Some(segment) = segment(bytes, transport, end)
-        {
-            return Ok(Self { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
-        }
-        Ok(ip.read_on(bytes))
     }
 
     /// Finds the headers of a packet that an ICMP error quotes, as Linux does. Its family is that of the error; the
@@ -358,6 +347,23 @@ impl IpHeader {
         Ok(Self { family: Family::V6, protocol: Protocol(ip.next_header().0), transport, end, is_part: false })
     }
 
+    /// What stands behind it.
+    // Inlined into each family's branch, where nothing has to be asked about the family.
+    #[inline(always)]
+    fn locate(self, bytes: &[u8], must_be_whole: bool) -> Result<Headers, Malformed> {
+        let Self { family, protocol, transport, end, is_part } = self;
+        if must_be_whole && end > bytes.len() {
+            return Err(Malformed::Length);
+        }
+        if protocol == Protocol::TCP
+            && !is_part
+            && let Some(segment) = segment(bytes, transport, end)
+        {
+            return Ok(Headers { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
+        }
+        Ok(self.read_on(bytes))
+    }
+
     /// The rest of the headers, whatever they are.
     #[inline(never)]
     fn read_on(self, bytes: &[u8]) -> Headers {
@@ -454,14 +460,15 @@ impl Extensions {
 /// The TCP header at `at` of a packet that ends at `end`; `None` unless it is all there.
 #[inline]
 fn segment(bytes: &[u8], at: usize, end: usize) -> Option<Segment> {
-    let tcp = TcpHeaderSlice::from_slice(bytes.get(at..end.min(bytes.len()))?).ok()?;
-    let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, ..] = *tcp.slice() else { return None };
-    Some(Segment {
-        sequence: SequenceNumber(tcp.sequence_number()),
-        acknowledgement: SequenceNumber(tcp.acknowledgment_number()),
+    let header = bytes.get(at..end.min(bytes.len()))?;
+    let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = header.first_chunk::<20>()?;
+    let len = usize::from(offset >> 4) * 4;
+    (len >= 20 && len <= header.len()).then_some(Segment {
+        sequence: SequenceNumber(u32::from_be_bytes([s0, s1, s2, s3])),
+        acknowledgement: SequenceNumber(u32::from_be_bytes([a0, a1, a2, a3])),
         flags: TcpFlags(flags),
-        window: tcp.window_size(),
-        payload: at + tcp.slice().len(),
+        window: u16::from_be_bytes([w0, w1]),
+        payload: at + len,
     })
 }
 
