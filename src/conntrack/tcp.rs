@@ -229,6 +229,12 @@ impl Kind {
         KINDS[flags.0 as usize % 64]
     }
 
+    /// Whether it bears SYN.
+    #[inline]
+    const fn begins(self) -> bool {
+        matches!(self, Self::Syn | Self::SynAck)
+    }
+
     const fn first_of(flags: TcpFlags) -> Self {
         if flags.has(TcpFlags::RST) {
             Self::Rst
@@ -327,7 +333,7 @@ pub enum TcpInvalid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TcpVerdict {
     /// It passes and belongs to the connection; the connection's time is renewed if there is one.
-    Accept { timeout: Option<Micros>, assured: bool },
+    Accept(Option<Lasting>),
     /// It is no part of the connection, which may have to be remembered for no longer than this.
     Invalid { why: TcpInvalid, shorten: Option<Micros> },
     /// The connection is over and the segment begins another one.
@@ -338,7 +344,16 @@ pub(super) enum TcpVerdict {
 
 impl TcpVerdict {
     /// It passes and changes nothing.
-    const PASSES: Self = Self::Accept { timeout: None, assured: false };
+    const PASSES: Self = Self::Accept(None);
+}
+
+/// What follows from a segment that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lasting {
+    /// How long the connection is remembered from now on.
+    pub(super) timeout: Micros,
+    /// It is not to be given up for want of space any more.
+    pub(super) assured: bool,
 }
 
 /// What is known of one side.
@@ -387,7 +402,6 @@ pub(crate) struct TcpTracker {
 }
 
 /// A segment with what surrounds it.
-// It is handed by value to what is not inlined: so it is put together in memory only where that is called.
 #[derive(Clone, Copy)]
 pub(super) struct Arrived<'p> {
     pub(super) segment: &'p Segment,
@@ -422,21 +436,28 @@ impl Arrived<'_> {
         self.status.has(Status::ASSURED)
     }
 
+    /// Whether its acknowledgement counts.
+    #[inline]
+    const fn acknowledges(&self) -> bool {
+        match self.kind {
+            Kind::SynAck | Kind::Fin | Kind::Ack => true,
+            Kind::Syn | Kind::Other => false,
+            Kind::Rst => self.segment.flags.has(TcpFlags::ACK),
+        }
+    }
+
     #[inline]
     fn end(&self) -> SequenceNumber {
-        let flags = self.segment.flags;
-        self.segment.sequence
-            + self.headers.end.saturating_sub(self.segment.payload) as u32
-            + u32::from(flags.has(TcpFlags::SYN))
-            + u32::from(flags.has(TcpFlags::FIN))
+        let text = self.headers.end.wrapping_sub(self.segment.payload) as u32;
+        self.segment.sequence + text + u32::from(self.kind.begins()) + u32::from(self.kind == Kind::Fin)
     }
 
     /// Its numbers, towards this receiver.
-    #[inline]
+    #[inline(always)]
     fn numbers(&self, receiver: &Peer) -> Numbers {
         let ack = self.segment.acknowledgement;
         let selective = receiver.flags & SACK_PERMITTED != 0 && self.has_options();
-        let sack = if selective { self.sack() } else { ack };
+        let sack = if selective { Self::sack(ack, self.options()) } else { ack };
         let unshifted = self.shift.wrapping_neg();
         Numbers {
             sequence: self.segment.sequence,
@@ -452,9 +473,9 @@ impl Arrived<'_> {
 
     /// The highest right edge of a SACK block, or the acknowledgement where it is higher.
     #[inline(never)]
-    fn sack(self) -> SequenceNumber {
-        let mut highest = self.segment.acknowledgement;
-        for (kind, _, value) in self.options().iter().map_while(Result::ok) {
+    fn sack(acknowledgement: SequenceNumber, options: TcpOptions<'_>) -> SequenceNumber {
+        let mut highest = acknowledgement;
+        for (kind, _, value) in options.iter().map_while(Result::ok) {
             if kind == TcpOptions::SACK && !value.is_empty() && value.len() % 8 == 0 {
                 for block in value.as_chunks::<8>().0 {
                     let [.., a, b, c, d] = *block;
@@ -476,6 +497,21 @@ struct Numbers {
     sack: SequenceNumber,
 }
 
+impl Numbers {
+    /// Which bounds they break.
+    // Each bound is compared one byte further: half-way round the circle that is not the same.
+    #[inline(always)]
+    fn bounds(self, sender: &Peer, receiver: &Peer) -> Bounds {
+        let below = receiver.max_window != 0 && !self.end.after(sender.end - receiver.max_window - 1);
+        let old_ack = !self.sack.after(receiver.end - sender.max_window.max(MAX_ACK_WINDOW) - 1);
+        Bounds {
+            above: !self.sequence.before(sender.max_end + 1),
+            unsent: !self.sack.before(receiver.end + 1),
+            old: below | old_ack,
+        }
+    }
+}
+
 /// The bounds that a segment breaks.
 struct Bounds {
     /// The first of the four.
@@ -484,6 +520,13 @@ struct Bounds {
     unsent: bool,
     /// The second or the fourth.
     old: bool,
+}
+
+impl Bounds {
+    #[inline(always)]
+    const fn are_broken(&self) -> bool {
+        self.above | self.unsent | self.old
+    }
 }
 
 /// How a segment lies in the windows.
@@ -546,14 +589,38 @@ impl TcpTracker {
         })
     }
 
-    /// Judges a segment of the connection, the first one included.
-    // Inlined, with what nearly every segment meets, and the rest kept out of it: to pass what it is told and what it
-    // says through memory takes about as long as the judgement.
+    /// Lets an acknowledgement pass, with text or without, that lies within the windows of a connection that is open and
+    /// stays so: what nearly every segment is. `None` for any other: nothing was changed, and [`TcpTracker::track`] judges
+    /// it.
+    // Once it is inlined, nothing of what depends on kind and state is asked here any more.
     #[inline(always)]
+    pub(super) fn pass(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Option<Lasting> {
+        const OPEN: TcpState = TcpState::Established;
+        let arrived = match arrived.kind {
+            Kind::Ack => Arrived { kind: Kind::Ack, ..arrived },
+            _ => return None,
+        };
+        let stays = match arrived.direction {
+            Direction::Original => matches!(step(Direction::Original, OPEN, Kind::Ack), Step::To(OPEN)),
+            Direction::Reply => matches!(step(Direction::Reply, OPEN, Kind::Ack), Step::To(OPEN)),
+        };
+        let (state, (sender, receiver)) = (self.state, self.pair(arrived.direction));
+        if state != OPEN || !stays || OPEN.depends_on_more() || sender.max_window == 0 {
+            return None;
+        }
+        let numbers = arrived.numbers(receiver);
+        if numbers.bounds(sender, receiver).are_broken() {
+            return None;
+        }
+        self.slide(arrived, numbers);
+        Some(self.enter(tuning, arrived, OPEN, OPEN))
+    }
+
+    /// Judges a segment of the connection, the first one included.
     pub(super) fn track(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> TcpVerdict {
         let Arrived { kind, direction, .. } = arrived;
         let mut old = self.state;
-        let mut state = match step(direction, old, kind) {
+        let state = match step(direction, old, kind) {
             Step::To(state) => state,
             Step::Ignore if self.resynchronises(arrived) => {
                 old = TcpState::SynSent;
@@ -562,28 +629,27 @@ impl TcpTracker {
             Step::Ignore => return self.ignore(arrived, old),
             Step::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::State, shorten: None },
         };
-        let mut check_window = true;
-        if state.depends_on_more() {
-            match self.reconsider(tuning, arrived, old, state) {
-                Reconsidered::Steps { to, anywhere } => (state, check_window) = (to, !anywhere),
-                Reconsidered::Is(verdict) => return verdict,
-            }
-        }
-        if check_window {
+        let (state, anywhere) = match self.reconsider(tuning, arrived, old, state) {
+            Reconsidered::Steps { to, anywhere } => (to, anywhere),
+            Reconsidered::Is(verdict) => return verdict,
+        };
+        if !anywhere {
             match self.fit(tuning, arrived) {
                 Fit::Fits => {}
                 Fit::Ignored => return TcpVerdict::PASSES,
-                Fit::Outside(why) => {
-                    let shorten = self.doubt(tuning, arrived);
-                    return TcpVerdict::Invalid { why, shorten };
-                }
+                Fit::Outside(why) => return TcpVerdict::Invalid { why, shorten: self.doubt(tuning, arrived) },
             }
         }
-        self.enter(tuning, arrived, old, state)
+        let lasting = self.enter(tuning, arrived, old, state);
+        match kind {
+            Kind::Rst if !arrived.seen_reply() => TcpVerdict::Kill,
+            // The SYN again: a sender that never gives up must not keep the entry alive.
+            Kind::Syn if !arrived.seen_reply() && old == TcpState::SynSent => TcpVerdict::PASSES,
+            _ => TcpVerdict::Accept(Some(lasting)),
+        }
     }
 
     /// Where a step leads for which more counts than the state and the flags.
-    #[inline(never)]
     fn reconsider(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Reconsidered {
         let Arrived { kind, direction, .. } = arrived;
         let (mut to, mut anywhere) = (state, false);
@@ -621,11 +687,12 @@ impl TcpTracker {
 
     /// The segment counts: takes the state over and says how long it lasts.
     #[inline(always)]
-    fn enter(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> TcpVerdict {
+    fn enter(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Lasting {
         let kind = arrived.kind;
         self.last.kind = kind;
         self.last.direction = arrived.direction;
-        if old != state && state == TcpState::FinWait {
+        // Only a FIN leads there.
+        if kind == Kind::Fin && old != state && state == TcpState::FinWait {
             self.peers[arrived.direction as usize].flags |= CLOSE_INIT;
         }
         self.state = state;
@@ -641,23 +708,14 @@ impl TcpTracker {
         } else if self.last.window == 0 && timeout > tuning.retransmission {
             timeout = tuning.retransmission;
         }
-        if !arrived.seen_reply() {
-            if kind == Kind::Rst {
-                return TcpVerdict::Kill;
-            }
-            if kind == Kind::Syn && old == TcpState::SynSent {
-                // The SYN again: a sender that never gives up must not keep the entry alive.
-                return TcpVerdict::PASSES;
-            }
-            if state == TcpState::Established {
-                timeout = timeout.min(tuning.unacknowledged);
-            }
+        if !arrived.seen_reply() && state == TcpState::Established {
+            timeout = timeout.min(tuning.unacknowledged);
         }
         let assured = arrived.seen_reply()
             && !arrived.assured()
             && matches!(old, TcpState::SynRecv | TcpState::Established)
             && state == TcpState::Established;
-        TcpVerdict::Accept { timeout: Some(timeout), assured }
+        Lasting { timeout, assured }
     }
 
     /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
@@ -773,38 +831,39 @@ impl TcpTracker {
     }
 
     /// Lays a segment into the windows, and moves them if it fits.
-    #[inline(always)]
     fn fit(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Fit {
-        let Arrived { segment, kind, direction, .. } = arrived;
-        let flags = segment.flags;
-        let (sender, receiver) = self.pair(direction);
-        let mut numbers = arrived.numbers(receiver);
-        if sender.max_window == 0 || flags.has(TcpFlags::SYN | TcpFlags::RST) || !flags.has(TcpFlags::ACK) {
+        let (sender, receiver) = self.pair(arrived.direction);
+        let numbers = if sender.max_window == 0 || !matches!(arrived.kind, Kind::Ack | Kind::Fin) {
             match self.interpret(arrived) {
-                Some(meant) => numbers = meant,
+                Some(meant) => meant,
                 None => return Fit::Fits,
             }
+        } else {
+            arrived.numbers(receiver)
+        };
+        let (sender, receiver) = self.pair(arrived.direction);
+        let bounds = numbers.bounds(sender, receiver);
+        if bounds.are_broken() {
+            return self.misfit(tuning, arrived.direction, numbers.end, bounds);
         }
+        self.slide(arrived, numbers);
+        Fit::Fits
+    }
+
+    /// Moves the windows as a segment says that fits.
+    #[inline(always)]
+    fn slide(&mut self, arrived: Arrived<'_>, numbers: Numbers) {
+        let Arrived { segment, kind, direction, .. } = arrived;
         let Numbers { sequence, end, ack, sack } = numbers;
         let (sender, receiver) = self.pair(direction);
-
-        // Each bound is compared one byte further: half-way round the circle that is not the same.
-        let above = !sequence.before(sender.max_end + 1);
-        let unsent = !sack.before(receiver.end + 1);
-        let below = receiver.max_window != 0 && !end.after(sender.end - receiver.max_window - 1);
-        let old_ack = !sack.after(receiver.end - sender.max_window.max(MAX_ACK_WINDOW) - 1);
-        if above || unsent || below || old_ack {
-            return self.misfit(tuning, direction, end, Bounds { above, unsent, old: below || old_ack });
-        }
-
-        let scale = if flags.has(TcpFlags::SYN) { 0 } else { sender.scale };
+        let scale = if kind.begins() { 0 } else { sender.scale };
         let window = u32::from(segment.window) << scale;
         sender.max_window = sender.max_window.max(window.wrapping_add(sack.since(ack) as u32));
         if end.after(sender.end) {
             sender.end = end;
             sender.flags |= DATA_UNACKNOWLEDGED;
         }
-        if flags.has(TcpFlags::ACK) {
+        if arrived.acknowledges() {
             let known = sender.flags & MAX_ACK_SET != 0;
             sender.max_ack = if known { sender.max_ack.later(ack) } else { ack };
             sender.flags |= MAX_ACK_SET;
@@ -822,7 +881,6 @@ impl TcpTracker {
         if kind == Kind::Ack {
             self.count_repeats(direction, sequence, ack, end, segment.window);
         }
-        Fit::Fits
     }
 
     /// What the numbers mean of a segment that begins its side's stream or is the first seen of it, that resets, or that

@@ -1,7 +1,7 @@
 //! One packet: which connection it belongs to, and what it does to it.
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
-use super::tcp::{Arrived, Kind, TcpInvalid, TcpTracker, TcpVerdict, Tuning};
+use super::tcp::{Arrived, Kind, Lasting, TcpInvalid, TcpTracker, TcpVerdict, Tuning};
 use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
@@ -98,7 +98,7 @@ impl Template {
 /// What a protocol's tracker says.
 enum Judgement {
     /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
-    Accept { timeout: Option<Micros>, assured: bool },
+    Accept(Option<Lasting>),
     /// No part of it; the connection may have to end earlier.
     Invalid { reason: InvalidReason, shorten: Option<Micros> },
     /// The connection is over, and this packet begins another.
@@ -227,7 +227,7 @@ impl Conntrack {
     }
 
     /// The state of a packet of a connection that is there; `None` when it begins another with the same tuple.
-    #[inline(never)]
+    #[inline(always)]
     fn track_known(
         &mut self,
         now: Instant,
@@ -239,30 +239,41 @@ impl Conntrack {
         let shift = self.acknowledged_shift(slot, direction, headers);
         let connection = self.table.at_mut(slot);
         let status = connection.status;
-        let state = if direction == Direction::Reply || status.has(Status::SEEN_REPLY) {
-            PacketState::Established
-        } else if status.has(Status::EXPECTED) {
-            PacketState::Related
-        } else {
-            PacketState::New
-        };
-        let judgement = judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift);
-        match judgement {
-            Judgement::Accept { timeout, assured } => {
+        if status.has(Status::SEEN_REPLY)
+            && let ProtocolState::Tcp(tracker) = &mut connection.protocol
+            && let Ok(arrived) = arrived(headers, bytes, direction, status, shift)
+            && let Some(lasting) = tracker.pass(&self.tuning, arrived)
+        {
+            if connection.counts(now, direction, headers, lasting) {
+                self.table.schedule(slot);
+            }
+            return Some(PacketState::Established);
+        }
+        self.track_judged(now, slot, direction, bytes, headers, shift)
+    }
+
+    /// The same of a packet on which there is more to be said than that it counts.
+    #[inline(never)]
+    fn track_judged(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+        shift: i32,
+    ) -> Option<PacketState> {
+        let connection = self.table.at_mut(slot);
+        let state = connection.status.of_packet(direction);
+        match judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift) {
+            Judgement::Accept(Some(lasting)) => {
+                if connection.counts(now, direction, headers, lasting) {
+                    self.table.schedule(slot);
+                }
+            }
+            Judgement::Accept(None) => {
                 if direction == Direction::Reply {
                     connection.status.set(Status::SEEN_REPLY);
-                }
-                if timeout.is_some() {
-                    connection.count(direction, headers);
-                }
-                if assured {
-                    connection.status.set(Status::ASSURED);
-                }
-                if let Some(timeout) = timeout
-                    && !status.has(Status::FIXED_TIMEOUT)
-                    && connection.last_until(now + timeout)
-                {
-                    self.table.schedule(slot);
                 }
             }
             Judgement::Invalid { reason, shorten } => {
@@ -329,10 +340,10 @@ impl Conntrack {
         }
         let connection = self.table.at_mut(slot);
         match judge_first((&self.config, &self.tuning), connection, now, bytes, headers) {
-            Judgement::Accept { timeout, .. } => {
+            Judgement::Accept(lasting) => {
                 connection.count(Direction::Original, headers);
-                if let Some(timeout) = timeout {
-                    self.table.set_deadline(slot, now + timeout);
+                if let Some(lasting) = lasting {
+                    self.table.set_deadline(slot, now + lasting.timeout);
                 }
             }
             Judgement::Invalid { reason, .. } => {
@@ -459,7 +470,34 @@ impl Conntrack {
     }
 }
 
+impl Status {
+    /// How a packet relates to a connection of which this is known.
+    #[inline]
+    const fn of_packet(self, direction: Direction) -> PacketState {
+        if matches!(direction, Direction::Reply) || self.has(Self::SEEN_REPLY) {
+            PacketState::Established
+        } else if self.has(Self::EXPECTED) {
+            PacketState::Related
+        } else {
+            PacketState::New
+        }
+    }
+}
+
 impl Connection {
+    /// A packet counts. True when the connection is to be [scheduled](super::table::Table::schedule) anew.
+    #[inline(always)]
+    fn counts(&mut self, now: Instant, direction: Direction, headers: &Headers, lasting: Lasting) -> bool {
+        if direction == Direction::Reply {
+            self.status.set(Status::SEEN_REPLY);
+        }
+        if lasting.assured {
+            self.status.set(Status::ASSURED);
+        }
+        self.count(direction, headers);
+        !self.status.has(Status::FIXED_TIMEOUT) && self.last_until(now + lasting.timeout)
+    }
+
     #[inline]
     fn count(&mut self, direction: Direction, headers: &Headers) {
         let counters = &mut self.counters[direction as usize];
@@ -513,7 +551,6 @@ fn judge_first(
 }
 
 /// Lets the protocol's tracker judge a packet.
-#[inline(always)]
 fn judge(
     (config, tuning): (&Config, &Tuning),
     connection: &mut Connection,
@@ -532,7 +569,7 @@ fn judge(
         Err(reason) => return Judgement::Invalid { reason, shorten: None },
     };
     match tracker.track(tuning, arrived) {
-        TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
+        TcpVerdict::Accept(lasting) => Judgement::Accept(lasting),
         TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
         TcpVerdict::Reopen => Judgement::Reopen,
         TcpVerdict::Kill => Judgement::Kill,
@@ -549,14 +586,14 @@ fn judge_simply(config: &Config, connection: &Connection, now: Instant, bytes: &
             }
             let stream = connection.status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
-            Judgement::Accept { timeout: Some(timeout.into()), assured: stream }
+            Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: stream }))
         }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
-            Judgement::Accept { timeout: Some(timeout.into()), assured: false }
+            Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: false }))
         }
         ProtocolState::Tcp(_) | ProtocolState::Generic => {
-            Judgement::Accept { timeout: Some(config.generic.into()), assured: false }
+            Judgement::Accept(Some(Lasting { timeout: config.generic.into(), assured: false }))
         }
     }
 }
