@@ -124,9 +124,9 @@ impl Table {
     }
 
     /// The confirmed connection with this tuple, expired or not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, tuple: &Tuple) -> Option<(u32, Direction)> {
-        self.by_tuple.with_hash(tuple.hash(&self.key)).find_map(|node| {
+        self.by_tuple.find(tuple.hash(&self.key), |node| {
             let direction = if node & 1 == 0 { Direction::Original } else { Direction::Reply };
             (self.at(node >> 1).tuple(direction) == tuple).then_some((node >> 1, direction))
         })

@@ -169,6 +169,25 @@ impl Conntrack {
         probe.found.map(|(slot, _)| self.table.at(slot))
     }
 
+    /// The connection that a probe found and whose time is not over, and which way the packet goes.
+    #[inline(always)]
+    pub(crate) fn known(&self, probe: &Probe) -> Option<(ConnectionId, &Connection, Direction)> {
+        let (slot, direction) = probe.known()?;
+        Some((self.table.id(slot), self.table.at(slot), direction))
+    }
+
+    /// Lets a segment pass that belongs to an open connection that was answered, counts it, and gives its connection. `None`
+    /// when there is more to say: nothing was changed, and the packet is to be [tracked](Self::track_probed).
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, now: Instant, probe: &Probe, bytes: &[u8], headers: &Headers) -> Option<&Connection> {
+        let (slot, direction) = probe.known()?;
+        if self.table.at(slot).status.has(Status::SEQ_ADJUST) {
+            return None;
+        }
+        let passes = self.pass_known(now, slot, direction, bytes, headers, 0);
+        passes.then(|| self.table.at(slot))
+    }
+
     /// As [`Conntrack::track`], for a packet whose tuple was looked up already; `tracked` is what it is made of it.
     #[inline(always)]
     pub(crate) fn track_probed(
@@ -227,7 +246,7 @@ impl Conntrack {
     }
 
     /// The state of a packet of a connection that is there; `None` when it begins another with the same tuple.
-    #[inline(always)]
+    #[inline(never)]
     fn track_known(
         &mut self,
         now: Instant,
@@ -237,6 +256,24 @@ impl Conntrack {
         headers: &Headers,
     ) -> Option<PacketState> {
         let shift = self.acknowledged_shift(slot, direction, headers);
+        if self.pass_known(now, slot, direction, bytes, headers, shift) {
+            return Some(PacketState::Established);
+        }
+        self.track_judged(now, slot, direction, bytes, headers, shift)
+    }
+
+    /// Whether a packet is a segment of an open connection that was answered, and nothing more is to be said about it: it
+    /// counts. Otherwise nothing was changed.
+    #[inline(always)]
+    fn pass_known(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+        shift: i32,
+    ) -> bool {
         let connection = self.table.at_mut(slot);
         let status = connection.status;
         if status.has(Status::SEEN_REPLY)
@@ -247,9 +284,9 @@ impl Conntrack {
             if connection.counts(now, direction, headers, lasting) {
                 self.table.schedule(slot);
             }
-            return Some(PacketState::Established);
+            return true;
         }
-        self.track_judged(now, slot, direction, bytes, headers, shift)
+        false
     }
 
     /// The same of a packet on which there is more to be said than that it counts.

@@ -20,7 +20,8 @@ use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 /// assert_eq!((reply.source_port(), reply.destination_port()), (21, 40000));
 /// assert_eq!(reply.reversed(), Some(control));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq, reason = "it compares the same fields")]
 pub struct Tuple {
     source: [u64; 2],
     destination: [u64; 2],
@@ -50,7 +51,7 @@ impl Tuple {
     }
 
     /// The tuple of a packet; `None` when its transport header does not even show the ports.
-    #[inline]
+    #[inline(always)]
     pub fn of(headers: &Headers, bytes: &[u8]) -> Option<Self> {
         let ports = match headers.protocol {
             Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
@@ -197,7 +198,7 @@ impl Tuple {
     }
 
     /// The hash of the whole tuple.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hash(self, key: &TableKey) -> u64 {
         let rest = u64::from(self.ports) << 32 | u64::from(self.kind);
         match self.family() {
@@ -234,6 +235,17 @@ impl Tuple {
     /// Whether both go to the same address and port, by the same protocol, in the same zone.
     pub(crate) fn same_destination(self, other: Self) -> bool {
         self.destination == other.destination && self.ports & 0xffff == other.ports & 0xffff && self.kind == other.kind
+    }
+}
+
+impl PartialEq for Tuple {
+    /// Word by word: arrays are compared in memory, to which the words would have to be written first.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b], [c, d]) = (self.source, self.destination);
+        let ([e, f], [g, h]) = (other.source, other.destination);
+        let differ = (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h);
+        differ == 0 && self.ports == other.ports && self.kind == other.kind
     }
 }
 

@@ -202,7 +202,7 @@ impl Headers {
             Family::V4 => IpHeader::v4(shown)?,
             Family::V6 => IpHeader::v6(shown)?,
         };
-        Ok(ip.read_on(shown))
+        Ok(IpHeader::read_on(family, ip.protocol, (ip.transport, ip.end), ip.is_part, shown))
     }
 
     /// The source address.
@@ -218,7 +218,7 @@ impl Headers {
     }
 
     /// The address of one end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn address(&self, bytes: &[u8], side: Side) -> Address {
         match self.family {
             Family::V4 => {
@@ -227,8 +227,9 @@ impl Headers {
             }
             Family::V6 => {
                 let at = if side == Side::Source { 8 } else { 24 };
-                let words = [at, at + 8].map(|at| read_array(bytes, at).map_or(0, u64::from_be_bytes));
-                Address { family: Family::V6, words }
+                let high = read_array(bytes, at).map_or(0, u64::from_be_bytes);
+                let low = read_array(bytes, at + 8).map_or(0, u64::from_be_bytes);
+                Address { family: Family::V6, words: [high, low] }
             }
         }
     }
@@ -327,16 +328,22 @@ struct IpHeader {
 }
 
 impl IpHeader {
+    /// Whoever calls this has looked at the version.
     #[inline]
     fn v4(bytes: &[u8]) -> Result<Self, Malformed> {
-        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let transport = ip.slice().len();
-        let end = usize::from(ip.total_len());
+        let header = bytes.first_chunk::<20>().ok_or(Malformed::Header)?;
+        let &[first, _, l0, l1, _, _, f0, f1, _, protocol, ..] = header;
+        let transport = usize::from(first & 15) * 4;
+        if transport < 20 || transport > bytes.len() {
+            return Err(Malformed::Header);
+        }
+        let end = usize::from(u16::from_be_bytes([l0, l1]));
         if end < transport {
             return Err(Malformed::Length);
         }
-        let is_part = ip.is_fragmenting_payload();
-        Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, is_part })
+        // An offset, or the bit that says that others follow (RFC 791 section 3.1).
+        let is_part = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
+        Ok(Self { family: Family::V4, protocol: Protocol(protocol), transport, end, is_part })
     }
 
     #[inline]
@@ -361,13 +368,20 @@ impl IpHeader {
         {
             return Ok(Headers { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
         }
-        Ok(self.read_on(bytes))
+        Ok(Self::read_on(family, protocol, (transport, end), is_part, bytes))
     }
 
     /// The rest of the headers, whatever they are.
+    // What is known of the first one comes piece by piece, so that it need not be put together in memory for those that
+    // do not come here.
     #[inline(never)]
-    fn read_on(self, bytes: &[u8]) -> Headers {
-        let Self { family, protocol, transport, end, is_part } = self;
+    fn read_on(
+        family: Family,
+        protocol: Protocol,
+        (transport, end): (usize, usize),
+        is_part: bool,
+        bytes: &[u8],
+    ) -> Headers {
         let Extensions { protocol, end: transport, fragment, is_cut } = match family {
             Family::V4 => {
                 let fragment = if is_part { fragment_v4(bytes, transport) } else { None };

@@ -184,7 +184,7 @@ impl Network {
     }
 
     /// Where a packet to this address goes, remembered for the next one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resolve(&mut self, address: Address) -> &Resolved {
         let [high, low] = address.words;
         let bits = (high >> 32 ^ high ^ low) as u32;
@@ -244,7 +244,7 @@ impl Network {
 
     /// Whether a packet from or to this address is no business of a router's (RFC 1812 sections 4.2.2.11 and 5.3.7): it
     /// is dropped without a word.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn is_martian(source: Address, destination: Address) -> bool {
         let from_many = source.is_multicast() || source.is_broadcast();
         from_many || source.is_host_internal() || destination.is_host_internal()

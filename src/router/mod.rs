@@ -41,6 +41,7 @@ mod exact;
 mod fragments;
 mod interfaces;
 mod outbox;
+mod pass;
 mod walk;
 
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
@@ -144,6 +145,9 @@ pub struct Router {
     ipvs: Option<Ipvs>,
     /// Whether connections are tracked, by family: where a rule, a helper or a service wants it.
     tracks: [bool; 2],
+    /// Whether nothing but its connection and routes decides about a packet of an open connection that is sent on, by
+    /// family.
+    lets_pass: [bool; 2],
     header_checksum: bool,
     checksum: bool,
     fragments: Fragments,
@@ -176,9 +180,12 @@ impl Router {
             ipvs.follow_helped();
         }
         let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
+        let is_plain = ipvs.is_none() && !config.checksum;
+        let lets_pass = [0, 1].map(|family| is_plain && tracks[family] && rules[family].let_pass_what_is_sent_on());
         Ok(Self {
             ipvs,
             tracks,
+            lets_pass,
             network: Network::new(config.interfaces, config.routes),
             rules,
             conntrack: Conntrack::new(config.conntrack, [a, b]),

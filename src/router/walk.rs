@@ -98,6 +98,7 @@ impl Transit<'_, '_> {
 
 impl Router {
     /// The whole way of a packet that arrived on an interface, or, without one, that this machine made.
+    #[inline(always)]
     pub(super) fn walk(
         &mut self,
         now: Instant,
@@ -115,6 +116,11 @@ impl Router {
             return self.gather(now, in_interface, packet, headers, fragment, outbox);
         }
         let mut probe = self.conntrack.probe(now, packet.bytes(), headers, 0);
+        if in_interface.is_some()
+            && let Some(verdict) = self.pass(now, packet, headers, probe.as_ref())
+        {
+            return verdict;
+        }
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
         let rules = &self.rules[family_index(headers.family)];
         if let Some(connection) = connection
@@ -401,9 +407,10 @@ impl Router {
         if connection.has_helper() && self.helper.is_exact() {
             return self.finish_exactly(id, transit);
         }
-        let is_spoken = connection.has_helper() && {
-            let Transit { packet, headers, tracked, .. } = transit;
-            self.helper.spoken(&self.conntrack, tracked, packet, headers).is_some()
+        let Tracked { state, is_error, direction, .. } = transit.tracked;
+        let is_spoken = connection.has_helper() && state == PacketState::Established && !is_error && {
+            let bytes = transit.packet.bytes();
+            self.helper.lines(id, connection, direction, bytes, transit.headers).is_some()
         };
         if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !is_spoken {
             return Ok(());
