@@ -23,8 +23,10 @@
 //! | `undecided` | `frame` `time` `ipv6` `rule` `place` |
 //! | `packet_differs` | `frame` `time` `kind` `arrived` `left` `interface` `library` `capture` (only with `--verify`) |
 //! | `table_differs` | `kind` `line` `seconds` (only with `--verify`) |
+//! | `lacking` | `frame` `time` `own` `other`: bytes that the capture lacks before this frame, of its own stream and of the one it acknowledges; blanks were supplied |
+//! | `adopted` | `frame` `time` `original`: a connection whose beginning the capture lacks was taken over |
 //! | `damaged` | `error` |
-//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `tables_compared` `agrees` |
+//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees` |
 //! | `other` | `frame` `time` `text`: an event this program does not know |
 //!
 //! | value | is |
@@ -58,7 +60,7 @@ use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, BalancedBy, Event};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::packet::{Family, Protocol};
-use ftp_conntrack::replay::{Difference, Seen, Sink, Summary, TableDifference, Watch};
+use ftp_conntrack::replay::{Difference, Lacking, Seen, Sink, Summary, TableDifference, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 use serde_json::{Value, json};
 
@@ -102,13 +104,16 @@ impl<'o> JsonLines<'o> {
             .with("ignored", summary.ignored)
             .with("cut", summary.cut)
             .with("bad_checksums", summary.bad_checksums)
-            .with("events_lost", summary.events_lost);
+            .with("events_lost", summary.events_lost)
+            .with("supplied", summary.supplied)
+            .with("adopted", summary.adopted);
         if self.verify {
             object = object
                 .with("differ", summary.differ)
                 .with("table_lines", summary.table_lines)
                 .with("choices", summary.choices)
                 .with("undecidable", summary.undecidable)
+                .with("lines_beyond", summary.lines_beyond)
                 .with("tables_compared", summary.tables_compared)
                 .with("agrees", summary.agrees());
         }
@@ -240,6 +245,15 @@ impl Sink for JsonLines<'_> {
             other => ("other", other.to_string(), None),
         };
         self.write(Object::new("table_differs").with("kind", kind).with("line", line).with("seconds", seconds));
+    }
+
+    fn lacks(&mut self, frame: u64, time: Instant, lacking: Lacking) {
+        let begin = |name: &str| Object::new(name).with("frame", frame).with("time", time.to_string());
+        self.write(match lacking {
+            Lacking::Bytes { own, other } => begin("lacking").with("own", own).with("other", other),
+            Lacking::Beginning { original } => begin("adopted").with("original", tuple(&original)),
+            other => begin("other").with("text", format!("{other:?}")),
+        });
     }
 
     fn broken(&mut self, error: &ReadError) {

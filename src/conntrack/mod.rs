@@ -24,6 +24,7 @@
 //! ```
 
 mod adjust;
+mod adopt;
 mod config;
 mod connection;
 mod expectation;
@@ -34,6 +35,7 @@ mod tcp;
 mod track;
 mod tuple;
 
+pub use adopt::Adopted;
 pub use config::{Config, Limits};
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};

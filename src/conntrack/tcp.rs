@@ -506,7 +506,12 @@ impl TcpTracker {
             Step::To(_) => return Err(TcpInvalid::Pickup),
             Step::Ignore | Step::Invalid => return Err(TcpInvalid::State),
         }
-        Ok(Self {
+        Ok(Self::of(sender, receiver))
+    }
+
+    /// Before any segment was judged.
+    const fn of(sender: Peer, receiver: Peer) -> Self {
+        Self {
             peers: [sender, receiver],
             last: Last {
                 kind: Kind::Other,
@@ -520,7 +525,19 @@ impl TcpTracker {
             },
             state: TcpState::None,
             retransmissions: 0,
-        })
+        }
+    }
+
+    /// The tracker for a connection that is taken over with this segment: it begins with it, or is established and may do
+    /// as it likes.
+    pub(super) fn take_up(tuning: &Tuning, arrived: &Arrived<'_>) -> Self {
+        let begins = Kind::of(arrived.segment.flags) == Kind::Syn;
+        let loose = Tuning { loose: true, ..tuning.clone() };
+        let state = if begins { TcpState::SynSent } else { TcpState::Established };
+        match Self::open(&loose, arrived) {
+            Ok(tracker) => Self { state, ..tracker },
+            Err(_) => Self { state, ..Self::of(Peer::default(), Peer::default()) },
+        }
     }
 
     /// Judges a segment of the connection, the first one included.

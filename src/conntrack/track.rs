@@ -387,7 +387,7 @@ impl Conntrack {
 
     /// Forgets connections whose time is over; or else gives up those that are not assured, in the first of eight
     /// buckets that has any, as Linux does.
-    fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
+    pub(super) fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
         if let Some(slot) = self.table.next_expired(now) {
             self.destroy(now, slot, DestroyReason::Timeout);
             return Ok(());
@@ -480,7 +480,12 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
 }
 
 /// What the protocol keeps of a connection that begins with this packet.
-fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
+pub(super) fn begin(
+    tuning: &Tuning,
+    now: Instant,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Result<ProtocolState, InvalidReason> {
     match headers.layer4 {
         Layer4::Tcp(_) => {
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
@@ -554,7 +559,7 @@ fn judge(
 
 /// A TCP segment as the tracker wants it.
 #[inline]
-fn arrived<'p>(
+pub(super) fn arrived<'p>(
     headers: &'p Headers,
     bytes: &'p [u8],
     direction: Direction,

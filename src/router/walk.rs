@@ -483,7 +483,7 @@ impl Router {
 
     /// What table raw says about tracking a packet.
     #[inline(never)]
-    fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
+    pub(super) fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
         let mut tracking = Tracking::default();
         let rules = &self.rules[family_index(transit.headers.family)];
         let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
@@ -496,7 +496,7 @@ impl Router {
 
     /// The helper by port, for routers that have it so.
     #[inline]
-    fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
+    pub(super) fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
         let gets_helper = !self.helper_ports.is_empty() && self.is_control(transit);
         if gets_helper { Template::FTP } else { Template::default() }
     }
