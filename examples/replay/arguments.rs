@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) verify: bool,
 
-    /// Take over connections older than the capture from their first packets (not there yet)
+    /// Take over connections older than the capture from their first packets, translated as these leave (counted)
     #[arg(long)]
     pub(crate) adopt: bool,
 
@@ -118,11 +118,6 @@ impl Arguments {
 
     /// Refuses what is understood and cannot be done.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let not_there =
-            [(self.adopt, "--adopt", "connections are followed from their first SYN, or as the router's sysctls say")];
-        if let Some((_, option, instead)) = not_there.into_iter().find(|(asked, ..)| *asked) {
-            return Err(Failure::new(format_args!("{option} is not there yet; {instead}")));
-        }
         let translates = self.masquerade.is_some() || self.unmasquerade.is_some();
         if translates && self.capture.is_none() {
             return Err(Failure::new("--masquerade and --unmasquerade need a CAPTURE"));
@@ -130,6 +125,11 @@ impl Arguments {
         if translates && self.behaviour == Some(Behaviour::Linux) {
             return Err(Failure::new(
                 "--masquerade and --unmasquerade behave exactly; --behaviour linux needs --router DIR",
+            ));
+        }
+        if self.adopt && self.router.is_none() {
+            return Err(Failure::new(
+                "--adopt needs --router DIR: only a capture of a router shows how older connections are translated",
             ));
         }
         if !translates && !self.inside.is_empty() {

@@ -9,7 +9,7 @@ use crate::decode::{describe, fields, hex};
 use crate::input::Input;
 use crate::output::Output;
 use crate::style::Style;
-use crate::words::not_understood;
+use crate::words::{lacking, not_understood, plural};
 
 /// So many packets, and so many lines of tables, are shown.
 const MOST: usize = 20;
@@ -71,6 +71,11 @@ fn more(shown: usize, all: u64, what: &str, output: &mut Output) {
 /// What the numbers of the last line leave open.
 fn notes(input: &Input, summary: &Summary) -> Vec<String> {
     let mut notes = not_understood(summary);
+    notes.extend(lacking(summary));
+    if summary.older > 0 && !input.adopts && !summary.agrees() {
+        let count = plural(summary.older, "TCP connection");
+        notes.push(format!("older than the capture: {count}; --adopt takes them over"));
+    }
     if summary.bad_checksums > 0 {
         notes.push(format!(
             "{} packets arrived with a wrong transport checksum; that checksum is not compared",

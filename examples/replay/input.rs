@@ -22,6 +22,8 @@ pub(crate) struct Input {
     pub(crate) replay: Replay,
     /// Control ports that were asked for by number.
     pub(crate) ports: Vec<u16>,
+    /// Whether connections older than the capture are taken over.
+    pub(crate) adopts: bool,
 }
 
 impl Input {
@@ -63,12 +65,14 @@ impl Input {
             capture,
             replay,
             ports: arguments.ports.clone(),
+            adopts: arguments.adopt,
         })
     }
 }
 
 fn options(arguments: &Arguments) -> Options {
     let mut options = Options::default();
+    options.adopt = arguments.adopt;
     // Also where nobody asks for the differences: what the router's own machine sent can only be told from what it
     // forwarded by comparing.
     options.verify = true;

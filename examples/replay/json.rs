@@ -26,7 +26,7 @@
 //! | `lacking` | `frame` `time` `own` `other`: bytes that the capture lacks before this frame, of its own stream and of the one it acknowledges; blanks were supplied |
 //! | `adopted` | `frame` `time` `original`: a connection whose beginning the capture lacks was taken over |
 //! | `damaged` | `error` |
-//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees` |
+//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `older` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees` |
 //! | `other` | `frame` `time` `text`: an event this program does not know |
 //!
 //! | value | is |
@@ -105,6 +105,7 @@ impl<'o> JsonLines<'o> {
             .with("cut", summary.cut)
             .with("bad_checksums", summary.bad_checksums)
             .with("events_lost", summary.events_lost)
+            .with("older", summary.older)
             .with("supplied", summary.supplied)
             .with("adopted", summary.adopted);
         if self.verify {

@@ -12,7 +12,7 @@ use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Sessi
 use crate::story::Story;
 use crate::style::Style;
 use crate::words::{
-    announces, behind_nat, compared, expectation, frames, ftp_line, given_up, how_ended, last_frame, name,
+    announces, behind_nat, compared, expectation, frames, ftp_line, given_up, how_ended, lacking, last_frame, name,
     not_understood, plural, ports, rules,
 };
 
@@ -60,7 +60,7 @@ impl<'o> Teller<'o> {
             let ports = plural(summary.choices, "port");
             self.label("", &format!("{ports} that the kernel chose at random taken from the capture"));
         }
-        for line in not_understood(summary) {
+        for line in not_understood(summary).into_iter().chain(lacking(summary)) {
             self.label("Note", &line);
         }
         for (hole, frame) in &story.holes {

@@ -17,12 +17,20 @@ pub struct Adopted {
     /// By how many bytes each direction's stream has grown so far, by [`Direction`] of the sender: what was added to the
     /// sequence numbers that left.
     pub growth: [i32; 2],
+    /// Whether another connection announced it: until it is answered, its packets are related.
+    pub expected: bool,
 }
 
 impl Adopted {
     /// A connection whose replies look like this, and whose streams have not grown.
     pub const fn with_reply(reply: Tuple) -> Self {
-        Self { reply, growth: [0; 2] }
+        Self { reply, growth: [0; 2], expected: false }
+    }
+
+    /// The same, announced by another connection.
+    #[must_use]
+    pub const fn expected(self) -> Self {
+        Self { expected: true, ..self }
     }
 
     /// The same, with streams that have grown.
@@ -79,11 +87,17 @@ impl Conntrack {
         let original = Tuple::of(headers, bytes).ok_or(DropReason::Malformed)?.in_zone(template.zone);
         let reply = adopted.reply.in_zone(template.zone);
         let slot = match self.table.find(&original) {
-            Some((slot, Direction::Original)) if *self.table.at(slot).tuple(Direction::Reply) == reply => slot,
+            Some((slot, Direction::Original)) if *self.table.at(slot).tuple(Direction::Reply) == reply => {
+                self.establish(now, slot, bytes, headers);
+                slot
+            }
             _ => self.take_over(now, bytes, headers, [original, reply])?,
         };
         if template.helper {
             self.attach_helper_slot(slot)?;
+        }
+        if adopted.expected {
+            self.table.at_mut(slot).status.set(Status::EXPECTED);
         }
         let id = self.table.id(slot);
         self.be_liberal(id);
@@ -124,6 +138,18 @@ impl Conntrack {
         self.table.at_mut(slot).set_adopted();
         self.confirm(now, self.table.id(slot))?;
         Ok(slot)
+    }
+
+    /// A connection that is there, and whose beginning was not seen whole, is established if the packet says so.
+    fn establish(&mut self, now: Instant, slot: u32, bytes: &[u8], headers: &Headers) {
+        let connection = self.table.at(slot);
+        let is_opening = connection.tcp_state().is_some_and(TcpState::is_opening);
+        let is_established = connection.status.has(Status::SEEN_REPLY) && !is_opening;
+        if let Some((protocol, timeout)) = self.take_up(now, bytes, headers).filter(|_| !is_established) {
+            self.table.at_mut(slot).protocol = protocol;
+            self.table.at_mut(slot).set_adopted();
+            self.table.set_deadline(slot, now + timeout);
+        }
     }
 
     /// What its tracker keeps of a connection, and how long it is remembered if nothing comes.

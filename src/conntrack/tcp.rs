@@ -80,6 +80,11 @@ impl TcpState {
         }
     }
 
+    /// Whether the connection is on its way in.
+    pub(super) const fn is_opening(self) -> bool {
+        matches!(self, Self::None | Self::SynSent | Self::SynRecv | Self::SynSent2)
+    }
+
     /// Whether the connection is on its way out, or gone.
     const fn closing(self) -> bool {
         matches!(self, Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close)

@@ -32,7 +32,7 @@ pub(super) fn of(streams: &Streams, differences: &[TableDifference]) -> Vec<bool
         lacking.iter().any(|ends| pairs(ends) == [a, b] || pairs(ends) == [b, a]) || streams.lacks_between(a, b)
     };
     let is_beyond = |line: &Line<'_>| match line.state {
-        Some(_) => lacking.contains(&line.ends),
+        Some(_) => lacking.contains(&line.ends) || streams.has_holes(line.ends),
         None => between(line.ends[0].ip(), line.ends[1].ip()),
     };
     lines.iter().map(|line| line.as_ref().is_some_and(is_beyond)).collect()
@@ -55,9 +55,9 @@ impl<'l> Line<'l> {
         let end = |address: &str, port: &str| {
             Some(SocketAddr::new(value(address)?.parse().ok()?, value(port)?.parse().ok()?))
         };
-        let states =
+        let mut states =
             words().filter(|word| word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte == b'2'));
-        let state = states.filter(|word| word.len() > 1).next();
+        let state = states.find(|word| word.len() > 1);
         Some(Self { ends: [end("src", "sport")?, end("dst", "dport")?], state })
     }
 }

@@ -33,15 +33,17 @@ impl Replay {
         let Some(passage) = self.contradiction(frame, ahead, passed.as_ref()) else { return };
         let Some(streams) = &self.streams else { return };
         let unseen = streams.unseen(&passage.arrived);
-        if unseen.own > 0 || unseen.other > 0 {
+        let may_be_older = || if self.imitates { streams.may_be_older(&passage.arrived) } else { unseen.beginning };
+        let is_older = self.adopts && may_be_older();
+        let is_lost = self.imitates && streams.may_have_lost_beginning(&passage.arrived, ahead);
+        if self.imitates && (unseen.own > 0 || unseen.other > 0) {
             self.supply(frame, &passage, unseen, sink);
             *passed = self.again(frame);
             if self.contradiction(frame, ahead, passed.as_ref()).is_none() {
                 return;
             }
         }
-        let is_evident = self.streams.as_ref().is_some_and(|streams| streams.may_lack_beginning(&passage.arrived));
-        if (is_evident || unseen.beginning && self.adopts) && self.adopt(frame, &passage, sink).is_some() {
+        if (is_older || is_lost) && self.adopt(frame, &passage, sink).is_some() {
             *passed = self.again(frame);
         }
     }
@@ -92,6 +94,9 @@ impl Replay {
         let range = 0..bytes.len();
         let mut packet = Packet::new(&mut bytes, range).ok()?;
         let id = self.router.adopt(frame.time, interface, &mut packet, adopted).ok()?;
+        if let Some((interface, bytes)) = passage.line_end() {
+            self.hand_over(frame.time, Some(interface), &bytes);
+        }
         self.summary.adopted += 1;
         let original = *self.router.conntrack().get(id)?.tuple(Direction::Original);
         sink.lacks(frame.number, frame.time, Lacking::Beginning { original });

@@ -177,6 +177,8 @@ pub struct Summary {
     pub events_lost: u64,
     /// Bytes of TCP streams that the capture lacks though they passed, and that were supplied.
     pub supplied: u64,
+    /// TCP connections that are older than the capture; counted where packets are compared.
+    pub older: u64,
     /// Connections whose beginning the capture lacks, and that were taken over.
     pub adopted: u64,
     /// Lines of the kernel's tables that nothing in the capture leads to, since it lacks packets: not compared.
@@ -212,6 +214,8 @@ pub struct Replay {
     /// What the capture shows of each stream, where what it lacks is to be made good.
     streams: Option<Streams>,
     adopts: bool,
+    /// Whether the library is to do what the capture shows: otherwise it may do something else for reasons of its own.
+    imitates: bool,
     outbox: Outbox,
     buffer: Vec<u8>,
     summary: Summary,
@@ -260,6 +264,7 @@ impl Replay {
         options: Options,
         header_checksum: bool,
     ) -> Result<Self, ReplayError> {
+        let imitates = options.behaviour == Behaviour::Linux;
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
         config.header_checksum = header_checksum;
         config.helper_ports.extend(&options.ports);
@@ -271,8 +276,9 @@ impl Replay {
             router,
             frames: Frames::new(indexes),
             verifier: options.verify.then(Verifier::default),
-            streams: (options.verify || options.adopt).then(Streams::default),
+            streams: (options.verify && imitates || options.adopt).then(Streams::default),
             adopts: options.adopt,
+            imitates,
             outbox: Outbox::new(64, 1 << 17),
             buffer: Vec::new(),
             summary: Summary::default(),
@@ -324,7 +330,8 @@ impl Replay {
             self.feed(frame, ahead, false, sink);
         }
         if let Some(streams) = &mut self.streams {
-            streams.note(frame);
+            let is_older = streams.note(frame) && frame.direction != Direction::Out;
+            self.summary.older += u64::from(is_older);
         }
     }
 

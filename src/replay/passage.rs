@@ -15,6 +15,8 @@ use crate::router::Router;
 const FTP_DATA: u16 = 20;
 /// Servers listen below, clients call from ports above (RFC 6335 section 6).
 const FIRST_EPHEMERAL: u16 = 1024;
+/// The bytes that end a line.
+const LINE_END: u32 = 2;
 /// The longest segment that is made.
 const LONGEST: u32 = 1400;
 /// More than this is not supplied: nobody can say that it passed in order.
@@ -90,6 +92,12 @@ impl Passage {
         made
     }
 
+    /// The end of a line before it, so that a line begins with it.
+    pub(super) fn line_end(&self) -> Option<Made> {
+        let Segment { interface, source, destination, sequence, acknowledgement, window, .. } = self.arrived;
+        Side::new(interface, source, destination, window).says(sequence - LINE_END, acknowledgement, LINE_END)
+    }
+
     /// A packet of the connection's original direction, where it arrives, and what else there is to know of it, for
     /// whoever takes the connection over. `is_reply`: this segment goes the other way.
     pub(super) fn adopted(&self, bytes: &[u8], is_reply: bool, other_window: u16) -> Option<(Made, Adopted)> {
@@ -100,6 +108,9 @@ impl Passage {
             if arrived.flags.has(TcpFlags::ACK) { arrived.acknowledgement.since(left.acknowledgement) } else { 0 };
         if !is_reply {
             let adopted = Adopted::with_reply(tuple(left)?.reversed()?).grown([own, other]);
+            // The capture shows a connection beginning that the library would have begin otherwise: an announcement of
+            // it passed unseen.
+            let adopted = if arrived.flags.has(TcpFlags::SYN) { adopted.expected() } else { adopted };
             return Some(((arrived.interface, bytes.to_vec()), adopted));
         }
         let opener = Side::new(left.interface, left.destination, left.source, other_window);

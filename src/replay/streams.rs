@@ -4,7 +4,7 @@
 //! what others say of it: an acknowledgement of bytes that were never seen, or a segment that follows them.
 
 use core::net::SocketAddr;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::frames::Frame;
 use super::passage::Passage;
@@ -57,10 +57,24 @@ impl Segment {
         (self.interface, self.destination, self.source)
     }
 
+    /// What passed unseen before it, by what was seen of its own side and of the other.
+    fn unseen(&self, own: Option<&Side>, other: Option<&Side>) -> Unseen {
+        let beginning = own.is_none() && !self.flags.has(TcpFlags::SYN);
+        let is_older = beginning && other.is_none_or(|other| other.lacks);
+        let before = own.filter(|_| !self.flags.has(TcpFlags::SYN)).map_or(0, |own| self.sequence.since(own.end));
+        let acknowledged = other.filter(|_| self.acknowledges());
+        let acknowledged = acknowledged.map_or(0, |other| self.acknowledgement.since(other.end));
+        let count = |bytes: i32| u32::try_from(bytes).unwrap_or(0);
+        Unseen { own: count(before), other: count(acknowledged), beginning, is_older }
+    }
+
     const fn acknowledges(&self) -> bool {
         self.flags.has(TcpFlags::ACK) && !self.flags.has(TcpFlags::RST)
     }
 }
+
+/// A SYN whose number lies no further back belongs to the stream that was seen.
+const SAME_STREAM: i32 = 1 << 24;
 
 /// What was seen of one side.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +91,36 @@ struct Side {
     lacks: bool,
 }
 
+impl Side {
+    /// Before its first segment.
+    const fn beginning(segment: &Segment) -> Self {
+        let Segment { sequence, window, .. } = *segment;
+        Self { end: sequence, acknowledged: None, window, fin: None, reset: false, lacks: false }
+    }
+
+    /// Whether a SYN begins another stream: its number is none that was seen, nor near one.
+    fn is_over(&self, syn: &Segment) -> bool {
+        let back = self.end.since(syn.end);
+        !(0..=SAME_STREAM).contains(&back)
+    }
+
+    fn note(&mut self, segment: &Segment) {
+        if segment.flags.has(TcpFlags::SYN) && self.is_over(segment) {
+            *self = Self::beginning(segment);
+        }
+        self.end = self.end.later(segment.end);
+        self.window = segment.window;
+        self.reset |= segment.flags.has(TcpFlags::RST);
+        if segment.flags.has(TcpFlags::FIN) {
+            self.fin = Some(segment.end);
+        }
+        if segment.acknowledges() {
+            let acknowledged = self.acknowledged.map_or(segment.acknowledgement, |a| a.later(segment.acknowledgement));
+            self.acknowledged = Some(acknowledged);
+        }
+    }
+}
+
 /// What passed unseen, by the evidence of one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unseen {
@@ -84,39 +128,64 @@ pub(super) struct Unseen {
     pub(super) own: u32,
     /// Bytes of the other side's stream that it acknowledges.
     pub(super) other: u32,
-    /// The beginning of the connection.
+    /// The beginning of the segment's own stream.
     pub(super) beginning: bool,
+    /// The other side's beginning passed unseen too: the connection may simply be older than the capture.
+    is_older: bool,
+}
+
+impl Unseen {
+    /// Whether the capture lost something.
+    const fn is_loss(self) -> bool {
+        self.own > 0 || self.other > 0 || self.beginning && !self.is_older
+    }
 }
 
 /// What was seen of all streams.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     sides: HashMap<SideOf, Side>,
-    /// Whether anything was found to be missing so far.
+    /// Whether anything was found to be lost so far.
     lacks: bool,
 }
 
 impl Streams {
     /// What passed unseen before this segment.
     pub(super) fn unseen(&self, segment: &Segment) -> Unseen {
-        let begins = segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK);
-        let (own, other) = (self.sides.get(&segment.own()), self.sides.get(&segment.other()));
-        if own.is_none() && other.is_none() {
-            return Unseen { beginning: !begins, ..Unseen::default() };
-        }
-        let before = own.filter(|_| !segment.flags.has(TcpFlags::SYN)).map_or(0, |own| segment.sequence.since(own.end));
-        let acknowledged = other.filter(|_| segment.acknowledges());
-        let acknowledged = acknowledged.map_or(0, |other| segment.acknowledgement.since(other.end));
-        let count = |bytes: i32| u32::try_from(bytes).unwrap_or(0);
-        Unseen { own: count(before), other: count(acknowledged), beginning: false }
+        segment.unseen(self.sides.get(&segment.own()), self.sides.get(&segment.other()))
     }
 
-    /// Whether what led to this segment may have passed unseen: earlier segments of its connection did; or it is the first,
-    /// and any segments did, which may have announced it.
-    pub(super) fn may_lack_beginning(&self, segment: &Segment) -> bool {
-        let sides = [self.sides.get(&segment.own()), self.sides.get(&segment.other())];
-        let mut known = sides.iter().flatten().peekable();
-        if known.peek().is_none() { self.lacks } else { known.any(|side| side.lacks) }
+    /// Whether what led to this segment may be older than the capture: it is the first of its connection, which may have
+    /// been announced before, or the connection did not begin here.
+    pub(super) fn may_be_older(&self, segment: &Segment) -> bool {
+        self.is_first(segment) || self.has_lacked(segment)
+    }
+
+    fn is_first(&self, segment: &Segment) -> bool {
+        let sides = [segment.own(), segment.other()];
+        segment.flags.has(TcpFlags::SYN) || !sides.iter().any(|side| self.sides.contains_key(side))
+    }
+
+    /// Whether other segments of this one's connection are known to have passed unseen.
+    fn has_lacked(&self, segment: &Segment) -> bool {
+        let sides = [segment.own(), segment.other()];
+        sides.iter().filter_map(|side| self.sides.get(side)).any(|side| side.lacks)
+    }
+
+    /// Whether the capture lost what led to this segment: others of its connection; or, if it is the first, any, which may
+    /// have announced it. What follows shows it as well as what came before.
+    pub(super) fn may_have_lost_beginning(&self, segment: &Segment, ahead: &VecDeque<Frame>) -> bool {
+        let sides = [segment.own(), segment.other()];
+        let is_first = self.is_first(segment);
+        if self.lacks && (is_first || self.has_lacked(segment)) {
+            return true;
+        }
+        let mut later = Later { streams: self, sides: HashMap::new() };
+        later.note(segment);
+        ahead.iter().filter_map(|frame| Segment::read(frame.interface, &frame.bytes)).any(|following| {
+            let is_lost = later.note(&following);
+            is_lost && (is_first || sides.contains(&following.own()) || sides.contains(&following.other()))
+        })
     }
 
     /// The window that the other side of this segment's connection announced last.
@@ -124,40 +193,20 @@ impl Streams {
         self.sides.get(&segment.other()).map_or(u16::MAX, |side| side.window)
     }
 
-    /// Notes a frame, whichever way it goes.
-    pub(super) fn note(&mut self, frame: &Frame) {
-        if let Some(segment) = Segment::read(frame.interface, &frame.bytes) {
-            let unseen = self.unseen(&segment);
-            self.note_segment(&segment);
-            self.note_unseen(&segment, unseen);
-        }
+    /// Notes a frame, whichever way it goes. Whether it is the first of a connection that is older than the capture.
+    pub(super) fn note(&mut self, frame: &Frame) -> bool {
+        let Some(segment) = Segment::read(frame.interface, &frame.bytes) else { return false };
+        let unseen = self.unseen(&segment);
+        let is_older = unseen.is_older && !self.sides.contains_key(&segment.other());
+        self.note_segment(&segment);
+        self.note_unseen(&segment, unseen);
+        is_older
     }
 
     /// Notes a segment that was seen, or made for one that was not.
     pub(super) fn note_segment(&mut self, segment: &Segment) {
-        let begins = segment.flags.has(TcpFlags::SYN);
-        let fresh = Side {
-            end: segment.end,
-            acknowledged: None,
-            window: segment.window,
-            fin: None,
-            reset: false,
-            lacks: false,
-        };
-        let side = self.sides.entry(segment.own()).or_insert(fresh);
-        if begins && segment.end != side.end {
-            *side = fresh;
-        }
-        side.end = side.end.later(segment.end);
-        side.window = segment.window;
-        side.reset |= segment.flags.has(TcpFlags::RST);
-        if segment.flags.has(TcpFlags::FIN) {
-            side.fin = Some(segment.end);
-        }
-        if segment.acknowledges() {
-            let acknowledged = side.acknowledged.map_or(segment.acknowledgement, |a| a.later(segment.acknowledgement));
-            side.acknowledged = Some(acknowledged);
-        }
+        let side = self.sides.entry(segment.own()).or_insert_with(|| Side::beginning(segment));
+        side.note(segment);
     }
 
     /// Notes that a segment, as it arrived and as it left, shows that others passed unseen.
@@ -171,7 +220,7 @@ impl Streams {
             [(segment.own(), unseen.own > 0 || unseen.beginning), (segment.other(), unseen.other > 0)]
         {
             if is_missing {
-                self.lacks = true;
+                self.lacks |= unseen.is_loss();
                 if let Some(side) = self.sides.get_mut(&side) {
                     side.lacks = true;
                 }
@@ -189,6 +238,16 @@ impl Streams {
             let has_holes = side.lacks || other.is_some_and(|other| other.lacks);
             !has_holes && Self::shows(side, other, state)
         })
+    }
+
+    /// Whether the streams between two ends have holes, on every link that shows them.
+    pub(super) fn has_holes(&self, ends: [SocketAddr; 2]) -> bool {
+        let [a, b] = ends;
+        let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
+        let has_hole = |((interface, ..), side): (&SideOf, &Side)| {
+            side.lacks || self.sides.get(&(*interface, b, a)).is_some_and(|other| other.lacks)
+        };
+        links.next().is_some_and(has_hole) && links.all(has_hole)
     }
 
     /// Whether the capture lacks packets of any connection between two addresses.
@@ -211,6 +270,28 @@ impl Streams {
             ("LAST_ACK" | "TIME_WAIT", None) => false,
             _ => true,
         }
+    }
+}
+
+/// What the frames that follow will have shown.
+struct Later<'s> {
+    streams: &'s Streams,
+    sides: HashMap<SideOf, Side>,
+}
+
+impl Later<'_> {
+    fn side(&self, side: &SideOf) -> Option<&Side> {
+        self.sides.get(side).or_else(|| self.streams.sides.get(side))
+    }
+
+    /// Notes a segment; whether it shows that others were lost.
+    fn note(&mut self, segment: &Segment) -> bool {
+        let (own, other) = (self.side(&segment.own()), self.side(&segment.other()));
+        let is_lost = segment.unseen(own, other).is_loss();
+        let mut side = own.copied().unwrap_or_else(|| Side::beginning(segment));
+        side.note(segment);
+        self.sides.insert(segment.own(), side);
+        is_lost
     }
 }
 
@@ -249,14 +330,14 @@ mod tests {
     fn what_others_acknowledge_has_passed() {
         let streams = open();
         let reply = segment(false, TcpFlags::ACK, 1000, 20, 116);
-        assert_eq!(streams.unseen(&reply), Unseen { own: 0, other: 16, beginning: false });
+        assert_eq!(streams.unseen(&reply), Unseen { other: 16, ..Unseen::default() });
     }
 
     #[test]
     fn what_is_followed_has_passed() {
         let streams = open();
         let command = segment(true, TcpFlags::ACK, 130, 6, 1020);
-        assert_eq!(streams.unseen(&command), Unseen { own: 30, other: 20, beginning: false });
+        assert_eq!(streams.unseen(&command), Unseen { own: 30, other: 20, ..Unseen::default() });
         let again = segment(true, TcpFlags::ACK, 90, 6, 900);
         assert_eq!(streams.unseen(&again), Unseen::default());
     }
