@@ -124,7 +124,7 @@ impl Adjustment {
     }
 
     /// Begins anew with streams that have grown by so much, by direction of the sender.
-    pub(crate) fn start_with(&mut self, growth: [i32; 2]) {
+    pub fn start_with(&mut self, growth: [i32; 2]) {
         self.shifts = growth.map(Shift::by);
     }
 
