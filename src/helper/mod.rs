@@ -18,7 +18,7 @@
 
 mod exact;
 
-pub use exact::{Denied, Policy};
+pub use exact::{Denied, Intervention, Policy};
 pub(crate) use exact::{Leaving, Passage};
 
 use alloc::boxed::Box;
@@ -261,7 +261,7 @@ impl FtpHelper {
     }
 
     /// Sends again what was held back, then sent, and did not arrive, under [`Behaviour::Exact`].
-    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &Conntrack, leaving: &mut dyn Leaving) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
         if let Some(exact) = &mut self.exact {
             exact.handle_timeout(now, conntrack, leaving);
         }

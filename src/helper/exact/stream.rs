@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::intervention::Intervention;
 use super::window::{Pool, Window};
 use crate::SequenceNumber;
 use crate::ftp::Text;
@@ -40,7 +41,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    fn end(&self) -> SequenceNumber {
+    pub(super) fn end(&self) -> SequenceNumber {
         self.start + self.payload.len() as u32
     }
 }
@@ -62,6 +63,14 @@ pub(super) struct Taken {
     pub(super) emission: Emission,
     /// Whether the last byte that leaves is the stream's last.
     pub(super) fin: bool,
+}
+
+/// How far a stream was read and may leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) released: SequenceNumber,
+    pub(super) next: SequenceNumber,
+    pub(super) is_opaque: bool,
 }
 
 /// The state of the line at the end of what was read.
@@ -113,6 +122,8 @@ pub(super) struct Stream {
     window: Option<Window>,
     history: History<Text>,
     grown: Option<(SequenceNumber, i32)>,
+    /// Why a line of it does not leave, if that was found just now.
+    withheld: Option<Intervention>,
     /// Nobody reads it, unless it becomes text again.
     opaque: bool,
     /// Where its TLS records end.
@@ -157,6 +168,7 @@ impl Stream {
             window: None,
             history: History::new(EDITS),
             grown: None,
+            withheld: None,
             opaque: false,
             cipher: Cipher::default(),
         }
@@ -167,7 +179,7 @@ impl Stream {
         pool.give_back(self.window.take());
         self.history.clear();
         (self.begun, self.line, self.head, self.fin, self.opaque) = (false, Line::Held, Head::EMPTY, None, false);
-        (self.grown, self.cipher) = (None, Cipher::default());
+        (self.grown, self.withheld, self.cipher) = (None, None, Cipher::default());
     }
 
     /// The stream begins, its first byte at `first`; false if it did so before.
@@ -183,6 +195,16 @@ impl Stream {
     /// Whether nothing of it was read.
     pub(super) fn is_at_beginning(&self) -> bool {
         self.begun && self.next == self.first
+    }
+
+    /// How far it was read and may leave.
+    pub(super) const fn standing(&self) -> Standing {
+        Standing { released: self.released, next: self.next, is_opaque: self.opaque }
+    }
+
+    /// Up to where the other side has it, in the sender's numbers.
+    pub(super) const fn acknowledged(&self) -> SequenceNumber {
+        self.acknowledged
     }
 
     /// Up to where the sender was told that it arrived, by the other side or by us.
@@ -341,7 +363,7 @@ impl Stream {
                     }
                 }
                 Line::Held if len > LONGEST => {
-                    self.replace(here, len as u32, Text::EMPTY);
+                    self.withhold(here, len as u32, Intervention::TooLong);
                     self.line = Line::Swallowed;
                 }
                 Line::Held if listener.may_leave(part) => {
@@ -362,6 +384,7 @@ impl Stream {
                 Line::Swallowed => {
                     let without_feed = len - usize::from(feed.is_some());
                     self.history.extend(here, without_feed as u32);
+                    self.withheld = Some(Intervention::TooLong);
                 }
             }
             if feed.is_some() {
@@ -385,6 +408,29 @@ impl Stream {
         }
     }
 
+    /// These bytes do not leave.
+    fn withhold(&mut self, start: SequenceNumber, len: u32, why: Intervention) {
+        self.replace(start, len, Text::EMPTY);
+        self.withheld = Some(why);
+    }
+
+    /// Why a line does not leave, if that was found since this was asked last.
+    pub(super) const fn withheld(&mut self) -> Option<Intervention> {
+        self.withheld.take()
+    }
+
+    /// What an acknowledgement of the other side's says that its sender cannot be told as it is.
+    pub(super) fn misses(&self, number: SequenceNumber) -> Option<Intervention> {
+        let said = self.history.returning(number);
+        let is_within = !self.history.is_unchanged() && self.outgoing(said) != number;
+        let is_late = self.begun && said.before(self.told());
+        match (is_late, is_within) {
+            (true, _) => Some(Intervention::KnowsMore),
+            (false, true) => Some(Intervention::WithinReplacement),
+            (false, false) => None,
+        }
+    }
+
     /// By how much the stream has grown since this was asked last, and from where on.
     pub(super) fn grown(&mut self) -> Option<(SequenceNumber, i32)> {
         self.grown.take()
@@ -394,7 +440,7 @@ impl Stream {
     fn swallow_if_full(&mut self) {
         let held = self.next.since(self.released);
         if self.line == Line::Held && held > LONGEST as i32 {
-            self.replace(self.released, held as u32, Text::EMPTY);
+            self.withhold(self.released, held as u32, Intervention::TooLong);
             self.released = self.next;
             self.line = Line::Swallowed;
         }
@@ -404,7 +450,7 @@ impl Stream {
     fn end_unfinished_line(&mut self) {
         if self.fin == Some(self.next) && self.released.before(self.next) {
             let held = self.next.since(self.released) as u32;
-            self.replace(self.released, held, Text::EMPTY);
+            self.withhold(self.released, held, Intervention::Unfinished);
             self.released = self.next;
         }
     }
