@@ -310,7 +310,13 @@ impl State {
 
         let mut came = core::mem::take(&mut tools.came);
         let payload = copy(passage.headers.payload(passage.packet.bytes()), &mut came);
-        let incoming = Incoming { start: segment.sequence, payload, fin: segment.flags.has(TcpFlags::FIN) };
+        let pointer = passage.headers.urgent_pointer(passage.packet.bytes());
+        let incoming = Incoming {
+            start: segment.sequence,
+            payload,
+            fin: segment.flags.has(TcpFlags::FIN),
+            urgent: pointer.map(|pointer| segment.sequence + u32::from(pointer)),
+        };
         if own.is_at_beginning() && matches!(payload, [HANDSHAKE, TLS, ..]) {
             own.stop_reading();
             hearing.tls = true;

@@ -10,7 +10,7 @@ use super::intervention::Intervention;
 use super::stream::{Emission, Incoming, Stream, Taken};
 use crate::SequenceNumber;
 use crate::conntrack::{ConnectionId, Conntrack, Direction};
-use crate::packet::{InName, Layer4, Segment, TcpFlags, TcpOptions};
+use crate::packet::{Headers, InName, Layer4, Segment, TcpFlags, TcpOptions};
 
 /// The longest payload that an IP packet can bear, and what may be put in front of it or grow in it.
 const MAX_PAYLOAD: usize = 1 << 17;
@@ -84,7 +84,7 @@ impl Answering {
     /// Tells the sender that everything up to `number` was received.
     pub(super) fn acknowledge(&self, number: SequenceNumber, window: u16, leaving: &mut dyn Leaving) {
         let mut room = [0; 128];
-        self.send(&mut room, (self.next, number), window, &[], leaving);
+        self.send(&mut room, (self.next, number), window, (&[], None), leaving);
     }
 
     fn send(
@@ -92,13 +92,17 @@ impl Answering {
         room: &mut [u8],
         (sequence, acknowledgement): (SequenceNumber, SequenceNumber),
         window: u16,
-        payload: &[u8],
+        (payload, urgent): (&[u8], Option<u16>),
         leaving: &mut dyn Leaving,
     ) {
         let written = self.name.and_then(|name| name.write(room, sequence, acknowledgement, window, payload));
-        if let Some(bytes) = written.and_then(|len| room.get(..len)) {
-            leaving.back(bytes);
+        let Some(bytes) = written.and_then(|len| room.get_mut(..len)) else { return };
+        if urgent.is_some()
+            && let Ok(mut headers) = Headers::find(bytes)
+        {
+            headers.set_urgent_pointer(bytes, urgent);
         }
+        leaving.back(bytes);
     }
 }
 
@@ -131,8 +135,8 @@ impl Bench {
             Emission::Nothing { number } => number,
             Emission::Bytes { from, .. } => stream.outgoing(from),
         };
-        move_urgent_pointer(stream, incoming.start, number, passage);
         passage.headers.set_sequence(passage.packet.bytes_mut(), number);
+        let mut begins = number;
         match taken.emission {
             Emission::Same => stream.note_sent(number + incoming.payload.len() as u32),
             Emission::Nothing { .. } => self.put(0, 0, taken.fin, passage),
@@ -141,7 +145,8 @@ impl Bench {
                 // Of a replacement the other side may have a part.
                 let first = usize::try_from(stream.outside().since(number)).unwrap_or(0).min(len);
                 let end = len.min(first + takes.window.max(1));
-                passage.headers.set_sequence(passage.packet.bytes_mut(), number + first as u32);
+                begins = number + first as u32;
+                passage.headers.set_sequence(passage.packet.bytes_mut(), begins);
                 written.is_cut = end < len;
                 written.pieces =
                     self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, passage);
@@ -150,6 +155,10 @@ impl Bench {
         }
         if matches!(taken.emission, Emission::Same) && !taken.fin {
             clear(TcpFlags::FIN, passage);
+        }
+        if incoming.urgent.is_some() || stream.is_urgent() {
+            let bytes = passage.packet.bytes_mut();
+            passage.headers.set_urgent_pointer(bytes, stream.urgent_behind(begins));
         }
         written
     }
@@ -255,7 +264,7 @@ impl Bench {
         leaving: &mut dyn Leaving,
     ) -> bool {
         let Some((from, to, begin)) = stream.unsent() else { return false };
-        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false });
+        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false, urgent: None });
         let number = stream.outgoing(from);
         let mut at = usize::try_from(begin.since(number)).unwrap_or(0);
         let room = usize::try_from((stream.outside() + takes.window as u32).since(number)).unwrap_or(0);
@@ -264,7 +273,8 @@ impl Bench {
         while at < end {
             let piece = (end - at).min(bearable(takes.longest));
             let bytes = self.leaves.get(at..at + piece).unwrap_or_default();
-            answering.send(&mut self.packet, (number + at as u32, acknowledgement), window, bytes, leaving);
+            let numbers = (number + at as u32, acknowledgement);
+            answering.send(&mut self.packet, numbers, window, (bytes, stream.urgent_behind(numbers.0)), leaving);
             at += piece;
             stream.note_sent(number + at as u32);
         }
@@ -289,15 +299,4 @@ fn bearable(longest: u16) -> usize {
 
 fn clear(flags: u8, passage: &mut Passage<'_, '_>) {
     passage.headers.set_flags(passage.packet.bytes_mut(), 0, flags);
-}
-
-/// Lets the urgent pointer of a segment that now begins with `number` name the same byte as before.
-fn move_urgent_pointer(stream: &Stream, start: SequenceNumber, number: SequenceNumber, passage: &mut Passage<'_, '_>) {
-    let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
-    if segment.flags.has(TcpFlags::URG) {
-        passage.headers.map_urgent_pointer(passage.packet.bytes_mut(), |pointer| {
-            let there = stream.outgoing(start + u32::from(pointer));
-            u16::try_from(there.since(number)).unwrap_or(pointer)
-        });
-    }
 }

@@ -38,6 +38,8 @@ pub(super) struct Incoming<'a> {
     pub(super) start: SequenceNumber,
     pub(super) payload: &'a [u8],
     pub(super) fin: bool,
+    /// The number behind the last byte that it calls urgent.
+    pub(super) urgent: Option<SequenceNumber>,
 }
 
 impl Incoming<'_> {
@@ -118,6 +120,8 @@ pub(super) struct Stream {
     head: Head,
     /// Where the stream ends.
     fin: Option<SequenceNumber>,
+    /// The number behind the last byte that is urgent, until the other side has it.
+    urgent: Option<SequenceNumber>,
     /// Holds all from its start to `next`, and what came early.
     window: Option<Window>,
     history: History<Text>,
@@ -165,6 +169,7 @@ impl Stream {
             line: Line::Held,
             head: Head::EMPTY,
             fin: None,
+            urgent: None,
             window: None,
             history: History::new(EDITS),
             grown: None,
@@ -179,7 +184,7 @@ impl Stream {
         pool.give_back(self.window.take());
         self.history.clear();
         (self.begun, self.line, self.head, self.fin, self.opaque) = (false, Line::Held, Head::EMPTY, None, false);
-        (self.grown, self.withheld, self.cipher) = (None, None, Cipher::default());
+        (self.grown, self.withheld, self.cipher, self.urgent) = (None, None, Cipher::default(), None);
     }
 
     /// The stream begins, its first byte at `first`; false if it did so before.
@@ -251,6 +256,7 @@ impl Stream {
         if incoming.fin && self.fin.is_none() {
             self.fin = Some(incoming.end());
         }
+        self.hear_urgent(incoming.urgent);
         let (released, next) = (self.released, self.next);
         if self.opaque && !incoming.payload.is_empty() {
             self.pass(incoming);
@@ -265,6 +271,28 @@ impl Stream {
         }
         self.end_unfinished_line();
         self.emission(incoming, released, next)
+    }
+
+    /// The sender calls what stands before this number urgent. What waits waits all the same; it is called urgent again when
+    /// it leaves, since its sender, which may have been told that it arrived, will not say so again.
+    fn hear_urgent(&mut self, urgent: Option<SequenceNumber>) {
+        let later = |urgent: &SequenceNumber| {
+            urgent.after(self.acknowledged) && self.urgent.is_none_or(|known| urgent.after(known))
+        };
+        if let Some(urgent) = urgent.filter(later) {
+            self.urgent = Some(urgent);
+        }
+    }
+
+    /// How far behind `number`, in the other side's numbers, the last urgent byte ends of those that may leave.
+    pub(super) fn urgent_behind(&self, number: SequenceNumber) -> Option<u16> {
+        let urgent = self.urgent.filter(|urgent| !urgent.after(self.released))?;
+        u16::try_from(self.outgoing(urgent).since(number)).ok().filter(|pointer| *pointer > 0)
+    }
+
+    /// Whether anything is urgent.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.urgent.is_some()
     }
 
     /// A segment that nobody reads. After `CCC` (RFC 4217 section 12.3), which itself cannot be read, text follows the last
@@ -539,6 +567,7 @@ impl Stream {
         if ours.after(self.acknowledged) {
             self.acknowledged = ours;
             self.history.forget(ours);
+            self.urgent = self.urgent.filter(|urgent| urgent.after(ours));
             self.trim(pool);
         }
         self.owed(false);
@@ -692,7 +721,7 @@ mod tests {
 
         /// Sends a segment; gives what leaves.
         fn send(&mut self, at: usize, payload: &[u8], fin: bool) -> String {
-            let incoming = Incoming { start: FIRST + at as u32, payload, fin };
+            let incoming = Incoming { start: FIRST + at as u32, payload, fin, urgent: None };
             let taken = self.stream.take(incoming, &mut self.pool, &mut self.listener);
             let (number, bytes) = match taken.emission {
                 Emission::Same => (self.stream.outgoing(incoming.start), payload.to_vec()),
@@ -857,6 +886,23 @@ mod tests {
         let cuts = proptest::collection::vec(0..100usize, 0..12);
         let order = proptest::collection::vec((0..100usize, 1..40usize, any::<bool>()), 0..40);
         (cuts, order)
+    }
+
+    #[test]
+    fn what_is_urgent_is_called_so_when_it_leaves_and_until_it_arrives() {
+        let mut both = Both::new(1);
+        let mut send = |at: usize, payload: &[u8], urgent: usize| {
+            let urgent = Some(FIRST + urgent as u32);
+            let incoming = Incoming { start: FIRST + at as u32, payload, fin: false, urgent };
+            both.stream.take(incoming, &mut both.pool, &mut both.listener);
+            [0, 20, 27].map(|number| both.stream.urgent_behind(FIRST + number))
+        };
+        // The last byte of the command's line, which becomes six bytes longer.
+        assert_eq!(send(0, b"PORT 10,0,0,5,4,2", 19), [None; 3], "what waits is not called urgent");
+        assert_eq!(send(17, b"\r\nNOOP\r\n", 19), [Some(25), Some(5), None]);
+        assert_eq!(send(27, b"ABOR\r\n", 19), [Some(25), Some(5), None], "nothing is less urgent for being repeated");
+        both.stream.acknowledge(FIRST + 25, &mut both.pool);
+        assert!(!both.stream.is_urgent());
     }
 
     proptest! {
