@@ -132,6 +132,38 @@ fn lines_that_are_never_finished() {
     still_works(&mut world, 0);
 }
 
+/// Somebody begins lines on as many connections as there are windows, and more: others have theirs held all the same, and of
+/// none that is given up anything leaves.
+#[test]
+fn windows_that_one_client_takes() {
+    for hosts in [1, 3] {
+        let mut world = world(Behaviour::Exact);
+        let attacker = |i: u32| format!("10.77.1.{}:{}", 10 + i % hosts, 1024 + i);
+        let outside = |i: u32| format!("203.0.113.1:{}", 1024 + i);
+        let begin = |world: &mut World, i: u32| {
+            world.forward(LAN, &tcp(&attacker(i), SERVER, SYN, 999, 0, ""));
+            world.forward(WAN, &tcp(SERVER, &outside(i), SYN | ACK, 4999, 1000, ""));
+            world.forward(LAN, &tcp(&attacker(i), SERVER, PSH_ACK, 1000, 5000, "PORT 10,77,"));
+        };
+        (0..100).for_each(|i| begin(&mut world, i));
+        let held = world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 101, 509, "PORT 10,77,1,"));
+        assert_eq!((numbers(&held).0, text(&held).as_str()), (101, ""));
+        (100..200).for_each(|i| begin(&mut world, i));
+        let whole = world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 114, 509, "2,4,1\r\n"));
+        assert_eq!((numbers(&whole).0, text(&whole).as_str()), (101, "PORT 203,0,113,1,4,1\r\n"));
+        // They were told that it arrived, and go on.
+        let mut ends = Vec::new();
+        for i in 0..200 {
+            let rest = world.forward(LAN, &tcp(&attacker(i), SERVER, PSH_ACK, 1011, 5000, "1,9,4,1\r\nNOOP\r\n"));
+            assert_eq!(numbers(&rest).0, 1000);
+            ends.push(text(&rest));
+        }
+        let given_up = ends.iter().filter(|left| *left == "\nNOOP\r\n").count();
+        let kept = ends.iter().filter(|left| *left == "PORT 0,0,0,0,0,0\r\nNOOP\r\n").count();
+        assert_eq!((given_up + kept, given_up), (200, 200 - (WINDOWS - 1)), "{ends:?}");
+    }
+}
+
 #[test]
 fn segments_whose_beginning_never_comes() {
     let mut world = world(Behaviour::Exact);

@@ -52,7 +52,7 @@ pub struct HelperConfig {
     /// What may be announced, under [`Behaviour::Exact`].
     pub policy: Policy,
     /// How many streams may have an unfinished line, or segments that came early, at once, 8 KiB each, under
-    /// [`Behaviour::Exact`].
+    /// [`Behaviour::Exact`]. Of more, the client that has most gives up its oldest: an unfinished line then does not leave.
     pub windows: usize,
 }
 

@@ -34,6 +34,9 @@ pub enum Intervention {
     WindowFull,
     /// A line that may be an announcement is longer than anybody would read: it does not leave.
     TooLong,
+    /// An unfinished line, or what came early, is given up: its client has more of that than any other, and another needed
+    /// the room. It does not leave.
+    GivenUp,
     /// The stream ends within a line that may have become an announcement: that does not leave.
     Unfinished,
     /// Its sender is told in the other side's name that everything up to this number arrived: it may wait for that
@@ -63,6 +66,7 @@ impl fmt::Display for Intervention {
             Self::Split(pieces) => return write!(f, "it leaves in {pieces} segments"),
             Self::WindowFull => "no more leaves than the other side's window takes",
             Self::TooLong => "a line that is too long for an announcement does not leave",
+            Self::GivenUp => "what waited is given up, for want of room",
             Self::Unfinished => "the stream ends within a line, which does not leave",
             Self::Acknowledged(number) => return write!(f, "its sender is told that all up to {} arrived", number.0),
             Self::SentInItsName => "what waited leaves in its speaker's name",

@@ -33,7 +33,7 @@ use intervention::interventions;
 pub(crate) use segments::Leaving;
 use segments::{Answering, Bench, Takes, echoed};
 use stream::{Incoming, Stream};
-use window::Pool;
+use window::{Holder, Pool};
 
 /// The type of a TLS record that bears a handshake, and the version's first byte (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -166,7 +166,7 @@ impl Exact {
         let Some(slot) = conntrack.get(id).and_then(|connection| connection.helped()) else { return Ok(()) };
         self.sweep(conntrack);
         let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
-        state.belong_to(id, &mut self.tools.pool);
+        state.belong_to((slot, id), conntrack, &mut self.tools.pool);
         conntrack.be_liberal(id);
         state.windows[passage.tracked.direction as usize] = segment.window;
         if segment.flags.has(TcpFlags::SYN) {
@@ -183,7 +183,18 @@ impl Exact {
                 state.timed[direction as usize] = true;
             }
         }
+        self.make_room(passage.now, conntrack);
         result
+    }
+
+    /// Keeps a window free for whoever comes next.
+    fn make_room(&mut self, now: Instant, conntrack: &mut Conntrack) {
+        let Some(holder) = self.tools.pool.too_many() else { return };
+        let Some(state) = self.states.get_mut(holder.state) else { return };
+        state.streams[holder.direction as usize].give_up(&mut self.tools.pool);
+        if let Some(connection) = state.connection {
+            Noted { now, connection, sender: holder.direction.into() }.note(conntrack, Intervention::GivenUp);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to look at.
@@ -253,9 +264,15 @@ impl State {
     }
 
     /// Forgets what it knew, if that was of another connection.
-    fn belong_to(&mut self, id: ConnectionId, pool: &mut Pool) {
-        if self.connection != Some(id) {
-            self.streams.iter_mut().for_each(|stream| stream.reset(pool));
+    fn belong_to(&mut self, (slot, id): (HelpedSlot, ConnectionId), conntrack: &Conntrack, pool: &mut Pool) {
+        if self.connection != Some(id)
+            && let Some(connection) = conntrack.get(id)
+        {
+            let client = connection.tuple(Direction::Original).source();
+            for direction in [Direction::Original, Direction::Reply] {
+                let holder = Holder { state: slot.index(), direction, client };
+                self.streams[direction as usize].belong_to(holder, pool);
+            }
             (self.connection, self.dialogue) = (Some(id), Dialogue::new());
             (self.longest, self.windows, self.scales) = ([0; 2], [0; 2], [None; 2]);
             (self.timestamps, self.timed) = ([None; 2], [false; 2]);

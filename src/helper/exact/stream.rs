@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::intervention::Intervention;
-use super::window::{Pool, Window};
+use super::window::{Holder, Pool, Window};
 use crate::SequenceNumber;
 use crate::ftp::Text;
 use crate::ftp::tls::{Cipher, Turn};
@@ -124,6 +124,8 @@ pub(super) struct Stream {
     urgent: Option<SequenceNumber>,
     /// Holds all from its start to `next`, and what came early.
     window: Option<Window>,
+    /// Who it is to the pool of windows.
+    holder: Holder,
     history: History<Text>,
     grown: Option<(SequenceNumber, i32)>,
     /// Why a line of it does not leave, if that was found just now.
@@ -171,6 +173,7 @@ impl Stream {
             fin: None,
             urgent: None,
             window: None,
+            holder: Holder::NOBODY,
             history: History::new(EDITS),
             grown: None,
             withheld: None,
@@ -181,10 +184,32 @@ impl Stream {
 
     /// As it was when it was made; its window is given back.
     pub(super) fn reset(&mut self, pool: &mut Pool) {
-        pool.give_back(self.window.take());
+        pool.give_back(self.window.take(), self.holder);
         self.history.clear();
         (self.begun, self.line, self.head, self.fin, self.opaque) = (false, Line::Held, Head::EMPTY, None, false);
         (self.grown, self.withheld, self.cipher, self.urgent) = (None, None, Cipher::default(), None);
+    }
+
+    /// It is another's from here on, and forgets everything.
+    pub(super) fn belong_to(&mut self, holder: Holder, pool: &mut Pool) {
+        self.reset(pool);
+        self.holder = holder;
+    }
+
+    /// Gives its window up. Of an unfinished line nothing leaves: its sender sends it again, or, if it was told that it
+    /// arrived, the line is no more. What came early comes again. What left, was lost, and was to be sent again by us is
+    /// lost for good, and the connection with it.
+    pub(super) fn give_up(&mut self, pool: &mut Pool) {
+        pool.give_back(self.window.take(), self.holder);
+        let held = u32::try_from(self.next.since(self.released)).unwrap_or(0);
+        if held > 0 && self.answered.after(self.released) {
+            self.withhold(self.released, held, Intervention::GivenUp);
+            self.released = self.next;
+            self.line = Line::Swallowed;
+        } else {
+            self.next = self.released;
+        }
+        self.fin = self.fin.filter(|fin| !fin.after(self.next));
     }
 
     /// The stream begins, its first byte at `first`; false if it did so before.
@@ -321,13 +346,13 @@ impl Stream {
 
     /// A segment after a gap: its bytes wait.
     fn take_early(&mut self, incoming: Incoming<'_>, pool: &mut Pool) -> Taken {
-        let mut window = self.window.take().or_else(|| pool.take(self.released));
+        let mut window = self.window.take().or_else(|| pool.take(self.released, self.holder));
         let kept = window.as_mut().is_some_and(|window| window.insert(incoming.start, incoming.payload));
         if !kept && incoming.fin && self.fin == Some(incoming.end()) {
             self.fin = None;
         }
         match window {
-            Some(window) if window.is_empty() => pool.give_back(Some(window)),
+            Some(window) if window.is_empty() => pool.give_back(Some(window), self.holder),
             window => self.window = window,
         }
         Taken { emission: Emission::Nothing { number: self.outgoing(self.released) }, fin: false }
@@ -366,7 +391,7 @@ impl Stream {
 
     /// Keeps the beginning of a line. Without a window for it, it was not read: its sender will send it again.
     fn hold(&mut self, held: &[u8], pool: &mut Pool) {
-        let window = pool.take(self.released);
+        let window = pool.take(self.released, self.holder);
         self.window = window.map(|mut window| {
             window.insert(self.released, held);
             window
@@ -623,7 +648,7 @@ impl Stream {
     /// Keeps a segment that did not leave whole, for want of room on the other side.
     pub(super) fn keep(&mut self, incoming: Incoming<'_>, pool: &mut Pool) {
         if self.window.is_none() && self.is_unsent() {
-            self.window = pool.take(incoming.start);
+            self.window = pool.take(incoming.start, self.holder);
             if let Some(window) = &mut self.window {
                 window.insert(incoming.start, incoming.payload);
             }
@@ -666,7 +691,7 @@ impl Stream {
             window.advance(keep_from);
         }
         if window.is_empty() {
-            pool.give_back(self.window.take());
+            pool.give_back(self.window.take(), self.holder);
         }
     }
 }
@@ -941,7 +966,7 @@ mod tests {
             let all = both.has().len() + 1;
             prop_assert_eq!(both.acknowledges(all), near.len() as i32 + 1);
             prop_assert!(both.stream.window.is_none());
-            prop_assert_eq!(both.pool.take(FIRST).is_some(), windows > 0);
+            prop_assert_eq!(both.pool.take(FIRST, Holder::NOBODY).is_some(), windows > 0);
         }
     }
 }
