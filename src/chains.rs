@@ -73,6 +73,11 @@ impl Chains {
         self.walk(self.heads[(self.bucket(hash) + distance) % self.heads.len()])
     }
 
+    /// How many nodes the longest bucket has. Looks at all of them.
+    pub(crate) fn longest(&self) -> usize {
+        self.heads.iter().map(|head| self.walk(*head).count()).max().unwrap_or(0)
+    }
+
     #[inline]
     fn walk(&self, head: u32) -> impl Iterator<Item = u32> {
         let mut node = head;

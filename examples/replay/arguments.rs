@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
 
-    /// Whom to behave like [default: linux]
+    /// Whom to behave like [default: linux]; exact says for each packet that Linux would have sent otherwise, why
     #[arg(long, value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
@@ -91,7 +91,12 @@ connection (its data connections are called 1.1, 1.2 ..., their control connecti
 With --masquerade or --unmasquerade: rewritten (frame, from, to, line, leaves_as, address, port), unasked (frame, packet),
 malformed (frame, line), not_rewritten (frame), damaged, summary.
 
-With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...";
+With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...; with
+--behaviour exact also
+
+  intervened            something done with a segment besides replacing text: sender, what, text
+  departs               something else leaves than Linux would send: linux, why, here, text, leaves, linux_sends; once for a
+                        connection where all that follows differs for one reason (counted in the summary)";
 
 /// Whom the router behaves like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

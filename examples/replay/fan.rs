@@ -3,7 +3,7 @@
 use ftp_conntrack::Instant;
 use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::event::Event;
-use ftp_conntrack::replay::{Difference, Lacking, Seen, Sink, TableDifference};
+use ftp_conntrack::replay::{Departure, Difference, Lacking, Seen, Sink, TableDifference};
 use ftp_conntrack::router::{Router, Verdict};
 
 /// One listener, and others after it.
@@ -30,6 +30,10 @@ impl Sink for Fan<'_, '_> {
 
     fn leaves(&mut self, packet: Seen<'_>, router: &Router) {
         self.each(|sink| sink.leaves(packet, router));
+    }
+
+    fn departs(&mut self, departure: &Departure, router: &Router) {
+        self.each(|sink| sink.departs(departure, router));
     }
 
     fn differs(&mut self, difference: &Difference, router: &Router) {

@@ -20,6 +20,8 @@ pub(crate) struct Input {
     pub(crate) capture_name: String,
     pub(crate) capture: Reader<File>,
     pub(crate) replay: Replay,
+    /// Whether the router behaves as FTP needs it, and not as Linux.
+    pub(crate) is_exact: bool,
     /// Control ports that were asked for by number.
     pub(crate) ports: Vec<u16>,
     /// Whether connections older than the capture are taken over.
@@ -64,6 +66,7 @@ impl Input {
             capture_path,
             capture,
             replay,
+            is_exact: arguments.behaviour == Some(Behaviour::Exact),
             ports: arguments.ports.clone(),
             adopts: arguments.adopt,
         })

@@ -94,6 +94,21 @@ pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
     })
 }
 
+/// How many packets Linux would have sent otherwise.
+pub(crate) fn departures(summary: &Summary, style: Style) -> String {
+    let (all, alike) = (summary.departures, summary.departures_alike);
+    let told = all.saturating_sub(alike);
+    let more = match (told, alike) {
+        (_, 0) => String::new(),
+        (_, alike) => format!(", {alike} of them for a reason told of their connection before"),
+    };
+    match all {
+        0 => style.good("would send the same packets"),
+        1 => style.changed("would send something else for 1 packet"),
+        _ => style.changed(format!("would send something else for {all} packets{more}")),
+    }
+}
+
 pub(crate) fn rules(v4: Option<&Ruleset>, v6: Option<&Ruleset>) -> String {
     let count = |rules: Option<&Ruleset>| {
         let told: Vec<_> = TableName::ALL.into_iter().filter_map(|name| table_rules(rules?, name)).collect();

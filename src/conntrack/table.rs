@@ -65,6 +65,11 @@ impl Table {
         self.slots.len() - self.free.len()
     }
 
+    /// The longest chains of tuples, and of sources.
+    pub(super) fn longest_chains(&self) -> [usize; 2] {
+        [&self.by_tuple, &self.by_source].map(Chains::longest)
+    }
+
     /// Makes an unconfirmed connection, not yet found by anything. `None` when there is no slot.
     pub(super) fn create(
         &mut self,

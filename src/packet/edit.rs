@@ -285,6 +285,15 @@ impl Headers {
         self.fill_transport_checksum(bytes);
     }
 
+    /// Calls what stands before this place of a TCP packet's stream, from its sequence number on, urgent; or nothing.
+    pub fn set_urgent_pointer(&mut self, bytes: &mut [u8], pointer: Option<u16>) {
+        match pointer {
+            Some(_) => self.set_flags(bytes, TcpFlags::URG, 0),
+            None => self.set_flags(bytes, 0, TcpFlags::URG),
+        }
+        self.map_urgent_pointer(bytes, |_| pointer.unwrap_or(0));
+    }
+
     /// Changes the urgent pointer of a TCP packet, which counts from its sequence number (RFC 6093 section 2).
     pub fn map_urgent_pointer(&self, bytes: &mut [u8], map: impl Fn(u16) -> u16) {
         let (Layer4::Tcp(_), at) = (self.layer4, self.transport + 18) else { return };

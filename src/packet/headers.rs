@@ -274,6 +274,18 @@ impl Headers {
         })
     }
 
+    /// The urgent pointer of a TCP packet, if it counts: from the sequence number to the end of what is urgent
+    /// (RFC 6093 section 2).
+    #[inline]
+    pub fn urgent_pointer(&self, bytes: &[u8]) -> Option<u16> {
+        match self.layer4 {
+            Layer4::Tcp(segment) if segment.flags.has(TcpFlags::URG) => {
+                read_array(bytes, self.transport + 18).map(u16::from_be_bytes)
+            }
+            _ => None,
+        }
+    }
+
     /// The time to live (IPv4) or hop limit (IPv6).
     #[inline]
     pub fn hop_limit(&self, bytes: &[u8]) -> u8 {

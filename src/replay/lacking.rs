@@ -91,6 +91,13 @@ impl Replay {
         let is_reply = passage.is_reply(frame.time, &self.router);
         let window = streams.other_window(&passage.left);
         let ((interface, mut bytes), adopted) = passage.adopted(&frame.bytes, is_reply, window)?;
+        if let Some(beside) = &mut self.beside {
+            let mut bytes = bytes.clone();
+            let range = 0..bytes.len();
+            // What has no room there differs, and that is said.
+            let _ =
+                beside.router_mut().adopt(frame.time, interface, &mut Packet::new(&mut bytes, range).ok()?, adopted);
+        }
         let range = 0..bytes.len();
         let mut packet = Packet::new(&mut bytes, range).ok()?;
         let id = self.router.adopt(frame.time, interface, &mut packet, adopted).ok()?;

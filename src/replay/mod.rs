@@ -4,6 +4,9 @@
 //! to a [`Router`] made from the same router's files; with [`Options::verify`] it compares what that router sends with
 //! what the capture shows leaving, packet for packet, and in the end its tables with those the kernel printed.
 //!
+//! Under [`Behaviour::Exact`] a second router does what Linux does with the same packets; where something else leaves, a
+//! [`Departure`] says why.
+//!
 //! ```no_run
 //! use ftp_conntrack::capture::Reader;
 //! use ftp_conntrack::config::Directory;
@@ -20,7 +23,9 @@
 //! ```
 
 mod anywhere;
+mod beside;
 mod beyond;
+mod departure;
 mod frames;
 mod holes;
 mod lacking;
@@ -31,12 +36,14 @@ mod suggest;
 mod tables;
 mod verify;
 
+pub use departure::{Departure, Here, LinuxDoes, Quirk};
 pub use holes::{Hole, Watch, holes};
 pub use tables::TableDifference;
 pub use verify::{Difference, DifferenceKind};
 
 use core::fmt;
 use core::ops::Range;
+use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::string::String;
@@ -50,6 +57,7 @@ use crate::netfilter::RulesError;
 use crate::packet::{Headers, Packet};
 use crate::router::{Outbox, Router, Verdict, Way};
 use crate::{Behaviour, Instant};
+use beside::{Beside, Sending};
 use frames::{Frame, Frames};
 use streams::Streams;
 use verify::Verifier;
@@ -111,6 +119,9 @@ pub trait Sink {
     fn event(&mut self, _frame: u64, _time: Instant, _event: &Event, _router: &Router) {}
     /// The router sends a packet.
     fn leaves(&mut self, _packet: Seen<'_>, _router: &Router) {}
+    /// Something else leaves of a packet than Linux would send (only under [`Behaviour::Exact`]). It follows the packet's
+    /// events and what leaves of it.
+    fn departs(&mut self, _departure: &Departure, _router: &Router) {}
     /// A packet differs.
     fn differs(&mut self, _difference: &Difference, _router: &Router) {}
     /// A line of the tables differs.
@@ -185,6 +196,10 @@ pub struct Summary {
     pub lines_beyond: u64,
     /// Whether the tables were compared.
     pub tables_compared: bool,
+    /// Packets of which something else leaves than Linux would send, under [`Behaviour::Exact`].
+    pub departures: u64,
+    /// Those of them whose reason was told of their connection before ([`Departure::alike`]).
+    pub departures_alike: u64,
 }
 
 impl Summary {
@@ -216,6 +231,8 @@ pub struct Replay {
     adopts: bool,
     /// Whether the library is to do what the capture shows: otherwise it may do something else for reasons of its own.
     imitates: bool,
+    /// What Linux would do, where that may be something else.
+    beside: Option<Box<Beside>>,
     outbox: Outbox,
     buffer: Vec<u8>,
     summary: Summary,
@@ -270,6 +287,15 @@ impl Replay {
         config.helper_ports.extend(&options.ports);
         config.helper = config.helper.behaving(options.behaviour);
         config.conntrack.limits.events = EVENTS;
+        let beside = match options.behaviour {
+            Behaviour::Linux => None,
+            Behaviour::Exact => {
+                let mut config = config.clone();
+                config.helper = config.helper.behaving(Behaviour::Linux);
+                let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
+                Some(Box::new(Beside::new(router)))
+            }
+        };
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
         Ok(Self {
@@ -279,6 +305,7 @@ impl Replay {
             streams: (options.verify && imitates || options.adopt).then(Streams::default),
             adopts: options.adopt,
             imitates,
+            beside,
             outbox: Outbox::new(64, 1 << 17),
             buffer: Vec::new(),
             summary: Summary::default(),
@@ -319,13 +346,20 @@ impl Replay {
 
     fn step(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, sink: &mut dyn Sink) {
         self.router.handle_timeout(frame.time, &mut self.outbox);
+        if let Some(beside) = &mut self.beside {
+            beside.handle_timeout(frame.time, frame.number);
+        }
         self.tell(frame, sink);
         if frame.direction == Direction::Out {
             self.left(frame, ahead, sink);
         } else {
             self.summary.arrived += 1;
             if self.verifier.is_some() {
-                self.router.nat_mut().choices.suggest(suggest::choice(frame, ahead));
+                let choice = suggest::choice(frame, ahead);
+                if let Some(beside) = &mut self.beside {
+                    beside.router_mut().nat_mut().choices.suggest(choice);
+                }
+                self.router.nat_mut().choices.suggest(choice);
             }
             self.feed(frame, ahead, false, sink);
         }
@@ -347,17 +381,32 @@ impl Replay {
         let seen = Seen { frame: frame.number, time: frame.time, interface: frame.interface, bytes: &frame.bytes };
         sink.packet(seen, verdict, &self.router);
         let mut unseen = Vec::new();
-        for (interface, bytes) in sent(verdict, self.buffer.get(range).unwrap_or_default(), &self.outbox) {
+        let packet = self.buffer.get(range).unwrap_or_default();
+        for (interface, bytes) in sent(verdict, packet, &self.outbox) {
             sink.leaves(Seen { interface, bytes, ..seen }, &self.router);
             if let Some(verifier) = &mut self.verifier {
                 unseen.extend(verifier.predict(frame, interface, bytes, bad_checksum));
             }
         }
+        let sent = self.beside.as_ref().map(|_| Sending::of(verdict, packet, &self.outbox));
         for difference in &unseen {
             self.differs(difference, sink);
         }
         self.outbox.clear();
         self.tell(frame, sink);
+        if let Some(sent) = sent {
+            self.compare(frame, own, &sent, sink);
+        }
+    }
+
+    /// What leaves of a packet is compared with what Linux sends.
+    fn compare(&mut self, frame: &Frame, own: bool, sent: &Sending, sink: &mut dyn Sink) {
+        let Some(beside) = &mut self.beside else { return };
+        if let Some(departure) = beside.compare(frame, own, sent, &self.router) {
+            self.summary.departures += 1;
+            self.summary.departures_alike += u64::from(departure.alike);
+            sink.departs(&departure, &self.router);
+        }
     }
 
     /// Hands a packet to the router: it arrived on an interface, or is the machine's own. What leaves is in the buffer and
@@ -415,6 +464,9 @@ impl Replay {
         while let Some((time, event)) = self.router.poll_event() {
             if matches!(event, Event::Undecided { .. }) {
                 self.summary.undecidable += 1;
+            }
+            if let Some(beside) = &mut self.beside {
+                beside.note(frame.number, &event);
             }
             sink.event(frame.number, time, &event, &self.router);
         }
