@@ -33,6 +33,7 @@ mod buffer;
 #[cfg(feature = "alloc")]
 mod build;
 pub mod checksum;
+pub mod crc32c;
 mod edit;
 #[cfg(feature = "alloc")]
 mod fragment;
@@ -53,5 +54,7 @@ pub use edit::Side;
 pub(crate) use fragment::{Cut, must_not_be_cut};
 #[cfg(feature = "alloc")]
 pub(crate) use headers::read_array;
-pub use headers::{BadOption, Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
+pub use headers::{
+    BadOption, Fragment, GreHeader, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions,
+};
 pub use protocol::{Family, Protocol};

@@ -20,7 +20,7 @@ use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState,
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
-use crate::nat::{NatRange, moves, translate, translate_error};
+use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
     Address, Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
@@ -559,6 +559,11 @@ impl Router {
         }
         if !moves(connection, tracked.direction, side) {
             return Ok(());
+        }
+        if let Layer4::Gre(_) = headers.layer4
+            && resists(headers, side)
+        {
+            return Err(DropReason::NotForwardable);
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
         if let Layer4::Icmp(_) = headers.layer4 {

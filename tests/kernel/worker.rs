@@ -115,6 +115,10 @@ fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &m
     let mut trial = world.trial;
     judge.end(&mut trial)?;
     findings.left += u64::from(trial.chance);
+    if findings.dialogues <= arguments.saved && trial.difference.is_none() {
+        let path = arguments.findings.join(format!("{}-{}", planned.family.name, planned.seed));
+        save::save(&path, &setup, &trial, &judge.files, "").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     if trial.difference.is_some() {
         found(judge, arguments, planned, &trial, findings)?;
     }

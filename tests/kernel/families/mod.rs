@@ -3,6 +3,7 @@
 mod ftp;
 mod packets;
 mod streams;
+mod transports;
 
 use std::net::IpAddr;
 
@@ -57,6 +58,9 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("fragments", packets::fragments),
     family("local", packets::local),
     family("rejects", packets::rejects),
+    family("sctp", transports::sctp),
+    Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },
+    family("transports", transports::transports),
 ];
 
 pub(crate) const IN: usize = 0;

@@ -86,7 +86,7 @@ fn question(w: &mut World<'_>, net: &Net) {
 }
 
 /// An ICMP error about a packet that left by `interface`, from somewhere there.
-fn error_about(w: &mut World<'_>, net: &Net, about: &OnWire) {
+pub(super) fn error_about(w: &mut World<'_>, net: &Net, about: &OnWire) {
     let Some(read) = wire::read(&about.bytes) else { return };
     let (kind, code, rest) = w.rng.pick(if net.v6 { ERRORS6 } else { ERRORS4 });
     let least = if net.v6 { 48 } else { 28 };
