@@ -23,7 +23,7 @@ use crate::helper::FtpHelper;
 use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
-    Address, Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
+    Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
 
 /// A packet on its way.
@@ -279,7 +279,8 @@ impl Router {
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
         let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
-        if Network::is_martian(source, destination) || self.comes_from_own_address(transit, source) {
+        // Linux drops what comes from one of its own IPv4 addresses as from nobody (seen on 6.18), known connection or not.
+        if Network::is_martian(source, destination) || self.network.is_own_v4(source) {
             return Err(DropReason::NotForwardable.into());
         }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
@@ -291,15 +292,6 @@ impl Router {
         }
         self.forward(transit)?;
         self.postrouting(transit)
-    }
-
-    /// Whether a packet that arrived has an IPv4 address of this machine for its source: Linux drops it as from nobody (seen
-    /// on 6.18). Packets of connections that are known are looked at only where a load balancer's real servers may have
-    /// the virtual address too.
-    #[inline]
-    fn comes_from_own_address(&self, transit: &Transit<'_, '_>, source: Address) -> bool {
-        let asks = self.ipvs.is_some() || transit.tracked.state != PacketState::Established;
-        asks && transit.headers.family == Family::V4 && self.network.is_local(source.into())
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being

@@ -544,9 +544,16 @@ pub(super) fn local(rng: &mut Rng) -> (Setup, Play) {
     (
         settings(rng, Setup::new(net.v6, &rules)),
         Box::new(move |w| {
+            let mut last = None;
             for _ in 0..w.rng.range(3, 10) {
                 let to = w.rng.pick(&[net.router_in, net.router_out, net.server]);
                 let (ip, port, target) = (w.ip(), w.rng.port(), w.rng.pick(&[21, 23, 80]));
+                if let Some((to, target, port)) = last
+                    && w.rng.percent(35)
+                {
+                    in_the_routers_name(w, &net, to, target, port);
+                }
+                last = Some((to, target, port));
                 let (flags, seq, ack) =
                     (w.rng.pick(&[SYN, SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK]), w.isn(), w.rng.u32());
                 match w.rng.range(0, 4) {
@@ -569,6 +576,24 @@ pub(super) fn local(rng: &mut Rng) -> (Setup, Play) {
             }
         }),
     )
+}
+
+/// What looks like an answer of the router's own comes from the network.
+fn in_the_routers_name(w: &mut World<'_>, net: &Net, from: IpAddr, source: u16, port: u16) {
+    let (ip, interface) = (w.ip(), w.rng.pick(&[IN, OUT, DMZ]));
+    let source = w.rng.pick(&[source, 2121]);
+    let (seq, ack) = (w.isn(), w.rng.u32());
+    // Over IPv6 the machine takes such a packet, where it is redirected to it, and would answer itself with a reset, unseen.
+    let packet = match w.rng.range(0, if net.v6 { 2 } else { 3 }) {
+        0 => udp(&ip, at(from, source), at(net.client, port), b"not I"),
+        1 => icmp(&ip, from, net.client, ping_kinds(net.v6).1, 0, ack, b"ping"),
+        _ => Tcp::new(w.rng.pick(&[SYN | ACK, ACK, RST | ACK, PSH | ACK]), seq, ack).packet(
+            &ip,
+            at(from, source),
+            at(net.client, port),
+        ),
+    };
+    w.carry(interface, &packet);
 }
 
 /// Every form of REJECT, for every kind of packet.
