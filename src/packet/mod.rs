@@ -38,6 +38,8 @@ mod edit;
 #[cfg(feature = "alloc")]
 mod fragment;
 mod headers;
+#[cfg(feature = "alloc")]
+mod ip_options;
 pub mod link;
 #[cfg(feature = "alloc")]
 mod mss;
@@ -57,4 +59,6 @@ pub(crate) use headers::read_array;
 pub use headers::{
     BadOption, Fragment, GreHeader, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions,
 };
+#[cfg(feature = "alloc")]
+pub(crate) use ip_options::{Entry, IpOptions, MAX_OPTIONS};
 pub use protocol::{Family, Protocol};

@@ -23,7 +23,7 @@ use crate::helper::FtpHelper;
 use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
-    Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
+    Cut, Family, Fragment, Headers, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
 
 /// A packet on its way.
@@ -45,6 +45,8 @@ pub(super) struct Transit<'t, 'b> {
     longest_part: Option<usize>,
     /// The load balancer has had it (`ipvs_property`).
     pub(super) balanced: bool,
+    /// The IPv4 options it bears, once they were read.
+    pub(super) ip_options: Option<IpOptions>,
     /// Its text was rewritten before the helper's turn.
     pub(super) rewritten: bool,
 }
@@ -72,6 +74,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             mtu: usize::MAX,
             longest_part: None,
             balanced: false,
+            ip_options: None,
             rewritten: false,
         }
     }
@@ -283,6 +286,9 @@ impl Router {
         if Network::is_martian(source, destination) || self.network.is_own_v4(source) {
             return Err(DropReason::NotForwardable.into());
         }
+        if transit.headers.transport != 20 && transit.headers.family == Family::V4 {
+            self.read_options(transit)?;
+        }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
         match destination {
             Destination::Local => return self.input(transit),
@@ -292,6 +298,34 @@ impl Router {
         }
         self.forward(transit)?;
         self.postrouting(transit)
+    }
+
+    /// IPv4 options are read, and this router's entries made: behind PREROUTING, before anything else is done with the
+    /// packet. One with a source route goes nowhere.
+    #[inline(never)]
+    fn read_options(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        let bytes = transit.packet.bytes();
+        let [source, destination] = [transit.headers.source(bytes), transit.headers.destination(bytes)];
+        let known_as =
+            if self.network.is_local(destination) { Some(destination) } else { self.network.source_towards(source) };
+        let entry = self.entry(transit.now, known_as.unwrap_or(core::net::Ipv4Addr::UNSPECIFIED.into()));
+        let transport = transit.headers.transport;
+        let read = transit.ip_options.insert(IpOptions::default());
+        let header = transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default();
+        if let Err(problem) = read.arrive(header, &entry) {
+            return Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem(problem.0)));
+        }
+        if read.has_source_route() { Err(DropReason::IpOptions.into()) } else { Ok(()) }
+    }
+
+    /// The packet leaves with the address of this side in its IPv4 options.
+    #[inline(never)]
+    fn write_options(&self, read: IpOptions, transit: &mut Transit<'_, '_>) {
+        let destination = transit.headers.destination(transit.packet.bytes());
+        let Some(IpAddr::V4(own)) = self.network.source_towards(destination) else { return };
+        let transport = transit.headers.transport;
+        read.leave(transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
+        transit.headers.fill_header_checksum(transit.packet.bytes_mut());
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
@@ -372,6 +406,9 @@ impl Router {
         self.filter(TableName::Filter, Hook::Forward, transit)?;
         if self.ipvs.is_some() {
             self.answer_for_service(transit)?;
+        }
+        if let Some(read) = transit.ip_options.filter(IpOptions::is_changed) {
+            self.write_options(read, transit);
         }
         Ok(())
     }
