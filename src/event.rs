@@ -239,6 +239,8 @@ pub enum DropReason {
     Mangle,
     /// A TCP option in it does not fit, and its numbers had to be adjusted.
     TcpOptions,
+    /// An IPv4 option in it makes no sense, or is a source route.
+    IpOptions,
     /// Its time to live is over.
     HopLimit,
     /// No route leads to its destination.
@@ -277,6 +279,7 @@ impl core::fmt::Display for DropReason {
             Self::NoPort => "all ports in use",
             Self::Mangle => "cannot replace the text",
             Self::TcpOptions => "broken TCP options",
+            Self::IpOptions => "IPv4 options that make no sense, or a source route",
             Self::HopLimit => "time to live exceeded",
             Self::NoRoute => "no route",
             Self::TooBig => "too big for the next link",

@@ -80,7 +80,7 @@ fn crafted_dialogues_leave_as_linux_sent_them() {
     }
     let mut families: Vec<String> = summaries.iter().map(|(path, _)| family(path)).collect();
     families.dedup();
-    assert_eq!(families.len(), 29, "{families:?}");
+    assert_eq!(families.len(), 32, "{families:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::Tuple;
+use super::sctp::{SctpState, SctpTracker};
 use super::tcp::{TcpState, TcpTracker};
 use crate::Instant;
 use crate::packet::Protocol;
@@ -164,6 +165,10 @@ pub(crate) enum ProtocolState {
     Udp {
         stream_from: Instant,
     },
+    /// UDP-Lite: a stream as soon as it was answered.
+    UdpLite,
+    Sctp(SctpTracker),
+    Gre,
     Icmp,
     Generic,
 }
@@ -221,6 +226,14 @@ impl Connection {
     pub const fn tcp_state(&self) -> Option<TcpState> {
         match &self.protocol {
             ProtocolState::Tcp(tracker) => Some(tracker.state()),
+            _ => None,
+        }
+    }
+
+    /// The state of an SCTP association.
+    pub const fn sctp_state(&self) -> Option<SctpState> {
+        match &self.protocol {
+            ProtocolState::Sctp(tracker) => Some(tracker.state()),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! One packet: which connection it belongs to, and what it does to it.
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
+use super::sctp::{Chunks, SctpTracker};
 use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
 use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
@@ -491,6 +492,7 @@ pub(super) fn begin(
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
             TcpTracker::open(tuning, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
+        Layer4::Udp if headers.protocol == Protocol::UDPLITE => Ok(ProtocolState::UdpLite),
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
         Layer4::Icmp(icmp) => {
             let asks = match headers.protocol {
@@ -499,6 +501,11 @@ pub(super) fn begin(
             };
             if asks { Ok(ProtocolState::Icmp) } else { Err(InvalidReason::Protocol) }
         }
+        Layer4::Sctp => {
+            let chunks = Chunks::of(headers, bytes).ok_or(InvalidReason::Header)?;
+            SctpTracker::open(&chunks).map(ProtocolState::Sctp).ok_or(InvalidReason::Protocol)
+        }
+        Layer4::Gre(_) => Ok(ProtocolState::Gre),
         Layer4::Other => Ok(ProtocolState::Generic),
         Layer4::Unreadable => Err(InvalidReason::Header),
     }
@@ -549,11 +556,41 @@ fn judge(
             let timeout = if stream { config.udp_stream } else { config.udp };
             Judgement::Accept { timeout: Some(timeout.into()), assured: stream }
         }
+        ProtocolState::UdpLite if !udp_lite_is_sound(headers, bytes) => {
+            Judgement::Invalid { reason: InvalidReason::Header, shorten: None }
+        }
+        ProtocolState::UdpLite => answered_or_not(status, config.udp, config.udp_stream),
+        ProtocolState::Gre => answered_or_not(status, config.gre, config.gre_stream),
+        ProtocolState::Sctp(tracker) => {
+            judge_sctp((tracker, &mut connection.status), config, direction, bytes, headers)
+        }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
             Judgement::Accept { timeout: Some(timeout.into()), assured: false }
         }
         ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic.into()), assured: false },
+    }
+}
+
+/// What is a stream as soon as it was answered.
+fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> Judgement {
+    let is_stream = status.has(Status::SEEN_REPLY);
+    Judgement::Accept { timeout: Some(if is_stream { stream } else { timeout }.into()), assured: is_stream }
+}
+
+#[inline(never)]
+fn judge_sctp(
+    (tracker, status): (&mut SctpTracker, &mut Status),
+    config: &Config,
+    direction: Direction,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Judgement {
+    let invalid = |reason| Judgement::Invalid { reason, shorten: None };
+    let Some(chunks) = Chunks::of(headers, bytes) else { return invalid(InvalidReason::Header) };
+    match tracker.track(&config.sctp, direction, &chunks, || status.set(Status::ASSURED)) {
+        Ok(timeout) => Judgement::Accept { timeout: timeout.map(Micros::from), assured: false },
+        Err(_) => invalid(InvalidReason::Protocol),
     }
 }
 
@@ -577,4 +614,12 @@ pub(super) fn arrived<'p>(
 fn udp_length_fits(headers: &Headers, bytes: &[u8]) -> bool {
     let length = crate::packet::read_array(bytes, headers.transport + 4).map(u16::from_be_bytes);
     length.is_some_and(|len| len >= 8 && usize::from(len) <= headers.end.saturating_sub(headers.transport))
+}
+
+/// Whether a UDP-Lite packet has a checksum, and whether that covers the header and no more than there is (RFC 3828
+/// section 3.1).
+fn udp_lite_is_sound(headers: &Headers, bytes: &[u8]) -> bool {
+    let Some([c, d, s, t]) = crate::packet::read_array(bytes, headers.transport + 4) else { return false };
+    let (coverage, length) = (usize::from(u16::from_be_bytes([c, d])), headers.end.saturating_sub(headers.transport));
+    [s, t] != [0, 0] && (coverage == 0 || (8..=length).contains(&coverage))
 }

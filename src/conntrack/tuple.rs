@@ -9,7 +9,7 @@ use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 /// One direction of a connection: addresses, ports, protocol and zone (`nf_conntrack_tuple`).
 ///
 /// For ICMP and ICMPv6 the source port is the identifier, and the destination port is the type in its upper and
-/// the code in its lower byte. Protocols without ports have 0 in both.
+/// the code in its lower byte. For GRE the destination port is PPTP's call. Protocols without ports have 0 in both.
 ///
 /// ```
 /// use ftp_conntrack::conntrack::Tuple;
@@ -53,7 +53,7 @@ impl Tuple {
     #[inline]
     pub fn of(headers: &Headers, bytes: &[u8]) -> Option<Self> {
         let ports = match headers.protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
                 let (source, destination) = headers.ports(bytes)?;
                 join(source, destination)
             }
@@ -61,6 +61,12 @@ impl Tuple {
                 let Layer4::Icmp(icmp) = headers.layer4 else { return None };
                 join(icmp.identifier, u16::from_be_bytes([icmp.kind, icmp.code]))
             }
+            Protocol::GRE => {
+                let Layer4::Gre(gre) = headers.layer4 else { return None };
+                join(0, gre.call)
+            }
+            // A later part belongs to nobody.
+            _ if headers.fragment.is_some_and(|fragment| fragment.offset != 0) => return None,
             _ => 0,
         };
         let (source, destination) = match headers.family {

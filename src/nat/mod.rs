@@ -36,7 +36,7 @@ mod unique;
 
 pub use choices::{Choices, Suggestion};
 pub use range::{NatRange, PortRange};
-pub(crate) use translate::moves;
+pub(crate) use translate::{moves, resists};
 pub use translate::{translate, translate_error};
 
 use core::net::IpAddr;

@@ -28,10 +28,12 @@ impl Nat {
     ) -> Tuple {
         let free = |tuple: &Tuple| tuple.reversed().is_some_and(|reply| !conntrack.is_taken(now, &reply, original));
         if side == Side::Source && !range.random {
-            if range.contains(current.source(), current.source_port()) && free(&current) {
-                return current;
-            }
-            if let Some(same) = mapping_of_same_source(now, conntrack, &current, original, range)
+            // Where the source may stay but is taken, another connection's mapping is not asked for (seen on 6.18).
+            if range.contains(current.source(), current.source_port()) {
+                if free(&current) {
+                    return current;
+                }
+            } else if let Some(same) = mapping_of_same_source(now, conntrack, &current, original, range)
                 && free(&same)
             {
                 return same;
@@ -179,7 +181,10 @@ fn candidate_ports(tuple: &Tuple, range: &NatRange, side: Side) -> Option<(u16, 
 }
 
 const fn has_ports(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::ICMP | Protocol::ICMPV6)
+    matches!(
+        protocol,
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
+    )
 }
 
 #[cfg(test)]
@@ -213,6 +218,38 @@ mod tests {
         assert_eq!(stays.source_port(), 30_007);
         let first = unique(tcp("10.77.1.2:40000", "198.51.100.9:21"), &range, Side::Destination);
         assert_eq!(first.destination_port(), 30_000);
+    }
+
+    #[test]
+    fn a_port_that_moved_for_one_destination_does_not_move_alike_for_another() {
+        let (mut conntrack, mut nat) = (Conntrack::new(Config::default(), [1, 2]), Nat::new([3, 4]));
+        let now = Instant::from_secs(0);
+        let datagram = |from: [u8; 4], source: u16, to: [u8; 4], destination: u16| {
+            let mut bytes = alloc::vec![0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0];
+            bytes.extend([from, to].concat());
+            bytes.extend([source.to_be_bytes(), destination.to_be_bytes(), [0, 8], [0, 0]].concat());
+            bytes
+        };
+        let mut source_port = |bytes: &[u8], outside: Option<NatRange>| {
+            let headers = crate::packet::Headers::find(bytes).unwrap();
+            let id = conntrack.track(now, bytes, &headers, Default::default()).unwrap().connection.unwrap();
+            match outside {
+                Some(range) => nat.setup(now, &mut conntrack, id, &range, Side::Source).unwrap(),
+                None => nat.setup_null(now, &mut conntrack, id, Side::Source).unwrap(),
+            }
+            conntrack.confirm(now, id).unwrap();
+            conntrack.get(id).unwrap().tuple(Direction::Reply).destination_port()
+        };
+        let (client, server) = ([10, 77, 1, 2], [198, 51, 100, 9]);
+        let range = Some(NatRange::to_address([203, 0, 113, 1].into()));
+        // The client asks twice, and somebody sends to its own address what looks like answers: their source moves.
+        let mut moved = [5001, 40_001].map(|port| {
+            assert_eq!(source_port(&datagram(client, port, server, 99), range), port);
+            source_port(&datagram(server, 99, client, port), None)
+        });
+        assert!(moved.iter().all(|port| (1..512).contains(port) && *port != 99));
+        moved.sort_unstable();
+        assert_ne!(moved[0], moved[1]);
     }
 
     #[test]

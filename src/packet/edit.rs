@@ -35,7 +35,7 @@ impl Headers {
     ///
     /// The IPv4 header's checksum and that of the transport header change by the difference; a UDP packet without a
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
-    /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
+    /// its port changed and nothing else. SCTP's checksum, which cannot be mended, is computed anew. An address of the
     /// other family changes nothing.
     #[inline]
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
@@ -57,6 +57,15 @@ impl Headers {
     fn set_any_end(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
         self.set_address(bytes, side, address);
         self.set_port(bytes, side, port);
+        if self.layer4 == Layer4::Sctp {
+            self.fill_sctp_checksum(bytes);
+        }
+    }
+
+    fn fill_sctp_checksum(&self, bytes: &mut [u8]) {
+        // What an ICMP error quotes may end before the packet did.
+        let sum = super::crc32c::of_sctp(bytes.get(self.transport..self.end.min(bytes.len())).unwrap_or_default());
+        write(bytes, self.transport + 8, &sum.to_le_bytes());
     }
 
     /// The commonest case, with one change of each checksum.
@@ -140,7 +149,7 @@ impl Headers {
     #[inline]
     fn set_port(&self, bytes: &mut [u8], side: Side, new: u16) {
         let at = match self.protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
                 self.transport + if side == Side::Source { 0 } else { 2 }
             }
             Protocol::ICMP | Protocol::ICMPV6 if matches!(self.layer4, Layer4::Icmp(_)) => self.transport + 4,

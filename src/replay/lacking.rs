@@ -61,6 +61,7 @@ impl Replay {
     /// Hands a packet over once more: what happened the first time is not told.
     fn again(&mut self, frame: &Frame) -> Option<Passed> {
         while self.router.poll_event().is_some() {}
+        self.outbox.clear();
         self.hand_over(frame.time, Some(frame.interface), &frame.bytes)
     }
 
@@ -72,6 +73,7 @@ impl Replay {
         self.summary.supplied += u64::from(unseen.own) + u64::from(unseen.other);
         sink.lacks(frame.number, frame.time, Lacking::Bytes { own: unseen.own, other: unseen.other });
         for (interface, bytes) in made {
+            self.outbox.clear();
             let passed = self.hand_over(frame.time, Some(interface), &bytes);
             let Some(streams) = &mut self.streams else { return };
             let leaves = passed.iter().flat_map(|Passed { verdict, range }| {

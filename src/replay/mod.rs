@@ -412,7 +412,6 @@ impl Replay {
     /// Hands a packet to the router: it arrived on an interface, or is the machine's own. What leaves is in the buffer and
     /// in the outbox.
     fn hand_over(&mut self, time: Instant, arrived: Option<usize>, bytes: &[u8]) -> Option<Passed> {
-        self.outbox.clear();
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(bytes.len() + Packet::ROOM, 0);

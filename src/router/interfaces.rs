@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::netfilter::{AddressTypes, Cidr, Surroundings};
-use crate::packet::Address;
+use crate::packet::{Address, Family};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +142,8 @@ pub(crate) struct Network {
     pub(crate) interfaces: Box<[Interface]>,
     /// Every address of this machine, sorted, with its interface.
     local: Box<[(IpAddr, usize)]>,
+    /// A bit for each IPv4 address of this machine, by [`low_bit`]: what is not among them need not be looked for.
+    local_bits: u64,
     /// Longest prefix first; of equals, lowest metric first.
     routes: Box<[Route]>,
 }
@@ -155,6 +157,8 @@ impl Network {
         local.sort_unstable();
         // Of one address on two interfaces, and of equal routes, the first counts.
         local.dedup_by_key(|(address, _)| *address);
+        let v4 = local.iter().filter(|(address, _)| address.is_ipv4());
+        let local_bits = v4.fold(0, |bits, (address, _)| bits | low_bit(Address::from(*address)));
         routes.sort_by_key(|route| (core::cmp::Reverse(route.destination.prefix()), route.metric));
         let nobody = Resolved {
             address: Address::v4(0),
@@ -163,7 +167,7 @@ impl Network {
             mtu: usize::MAX,
         };
         let cache = Box::new([nobody; CACHED]);
-        Self { cache, interfaces: interfaces.into(), local: local.into(), routes: routes.into() }
+        Self { cache, interfaces: interfaces.into(), local: local.into(), local_bits, routes: routes.into() }
     }
 
     /// Whether a packet to this address is for this machine.
@@ -173,6 +177,12 @@ impl Network {
             IpAddr::V4(v4) if v4.is_loopback() => true,
             _ => self.local.binary_search_by_key(&address, |(local, _)| *local).is_ok(),
         }
+    }
+
+    /// Whether it is an IPv4 address of this machine: asked for the source of every packet, of which hardly any is.
+    #[inline]
+    pub(crate) fn is_own_v4(&self, address: Address) -> bool {
+        address.family == Family::V4 && self.local_bits & low_bit(address) != 0 && self.is_local(address.into())
     }
 
     fn is_broadcast(&self, address: Ipv4Addr) -> bool {
@@ -264,6 +274,12 @@ impl Network {
         let link = self.interface_towards(address).and_then(|interface| self.interfaces.get(interface));
         link.map_or(usize::MAX, |interface| interface.mtu)
     }
+}
+
+/// One of 64 bits, by an IPv4 address.
+#[inline]
+const fn low_bit(address: Address) -> u64 {
+    1 << ((address.words[0] as u32).wrapping_mul(0x9e37_79b1) >> 26)
 }
 
 impl Surroundings for Network {

@@ -20,10 +20,10 @@ use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState,
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
-use crate::nat::{NatRange, moves, translate, translate_error};
+use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
-    Address, Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
+    Cut, Family, Fragment, Headers, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
 
 /// A packet on its way.
@@ -45,6 +45,8 @@ pub(super) struct Transit<'t, 'b> {
     longest_part: Option<usize>,
     /// The load balancer has had it (`ipvs_property`).
     pub(super) balanced: bool,
+    /// The IPv4 options it bears, once they were read.
+    pub(super) ip_options: Option<IpOptions>,
     /// Its text was rewritten before the helper's turn.
     pub(super) rewritten: bool,
 }
@@ -72,6 +74,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             mtu: usize::MAX,
             longest_part: None,
             balanced: false,
+            ip_options: None,
             rewritten: false,
         }
     }
@@ -279,8 +282,12 @@ impl Router {
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
         let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
-        if Network::is_martian(source, destination) || self.comes_from_own_address(transit, source) {
+        // Linux drops what comes from one of its own IPv4 addresses as from nobody (seen on 6.18), known connection or not.
+        if Network::is_martian(source, destination) || self.network.is_own_v4(source) {
             return Err(DropReason::NotForwardable.into());
+        }
+        if transit.headers.transport != 20 && transit.headers.family == Family::V4 {
+            self.read_options(transit)?;
         }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
         match destination {
@@ -293,13 +300,32 @@ impl Router {
         self.postrouting(transit)
     }
 
-    /// Whether a packet that arrived has an IPv4 address of this machine for its source: Linux drops it as from nobody (seen
-    /// on 6.18). Packets of connections that are known are looked at only where a load balancer's real servers may have
-    /// the virtual address too.
-    #[inline]
-    fn comes_from_own_address(&self, transit: &Transit<'_, '_>, source: Address) -> bool {
-        let asks = self.ipvs.is_some() || transit.tracked.state != PacketState::Established;
-        asks && transit.headers.family == Family::V4 && self.network.is_local(source.into())
+    /// IPv4 options are read, and this router's entries made: behind PREROUTING, before anything else is done with the
+    /// packet. One with a source route goes nowhere.
+    #[inline(never)]
+    fn read_options(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        let bytes = transit.packet.bytes();
+        let [source, destination] = [transit.headers.source(bytes), transit.headers.destination(bytes)];
+        let known_as =
+            if self.network.is_local(destination) { Some(destination) } else { self.network.source_towards(source) };
+        let entry = self.entry(transit.now, known_as.unwrap_or(core::net::Ipv4Addr::UNSPECIFIED.into()));
+        let transport = transit.headers.transport;
+        let read = transit.ip_options.insert(IpOptions::default());
+        let header = transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default();
+        if let Err(problem) = read.arrive(header, &entry) {
+            return Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem(problem.0)));
+        }
+        if read.has_source_route() { Err(DropReason::IpOptions.into()) } else { Ok(()) }
+    }
+
+    /// The packet leaves with the address of this side in its IPv4 options.
+    #[inline(never)]
+    fn write_options(&self, read: IpOptions, transit: &mut Transit<'_, '_>) {
+        let destination = transit.headers.destination(transit.packet.bytes());
+        let Some(IpAddr::V4(own)) = self.network.source_towards(destination) else { return };
+        let transport = transit.headers.transport;
+        read.leave(transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
+        transit.headers.fill_header_checksum(transit.packet.bytes_mut());
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
@@ -380,6 +406,9 @@ impl Router {
         self.filter(TableName::Filter, Hook::Forward, transit)?;
         if self.ipvs.is_some() {
             self.answer_for_service(transit)?;
+        }
+        if let Some(read) = transit.ip_options.filter(IpOptions::is_changed) {
+            self.write_options(read, transit);
         }
         Ok(())
     }
@@ -559,6 +588,11 @@ impl Router {
         }
         if !moves(connection, tracked.direction, side) {
             return Ok(());
+        }
+        if let Layer4::Gre(_) = headers.layer4
+            && resists(headers, side)
+        {
+            return Err(DropReason::NotForwardable);
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
         if let Layer4::Icmp(_) = headers.layer4 {
