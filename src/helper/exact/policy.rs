@@ -21,6 +21,11 @@ pub struct Policy {
     /// Addresses that may be announced although they are not the speaker's: transfers from server to server (FXP). None by
     /// default (RFC 2577 section 3, the bounce attack).
     pub foreign: Vec<RangeInclusive<IpAddr>>,
+    /// Whether a server that announces another address than its own (one inside its own NAT, say) is taken to mean its own:
+    /// the client is told the address that it dialled, as for 0.0.0.0. That opens nothing that the server could not have
+    /// announced itself, and keeps clients from calling third hosts. Otherwise it is refused. Addresses among
+    /// [`foreign`](Self::foreign) stay as they are.
+    pub mend_passive: bool,
     /// How many data connections may be expected of one control connection at once; of more, the oldest are forgotten.
     pub pending: u8,
     /// How many may be expected at once of all the control connections that one client's address has; what is announced
@@ -33,12 +38,13 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// Ports from 1024, login first, nobody else's address, 8 at once, 64 a client.
+    /// Ports from 1024, login first, nobody else's address, wrong passive ones mended, 8 at once, 64 a client.
     fn default() -> Self {
         Self {
             lowest_port: 1024,
             login_first: true,
             foreign: Vec::new(),
+            mend_passive: true,
             pending: 8,
             pending_per_host: 64,
             encrypted_passive: None,
