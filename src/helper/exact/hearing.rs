@@ -1,10 +1,11 @@
 //! Hears one side of a control connection, and decides about what it announces.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use super::super::{Job, MAX_PORT_ATTEMPTS, announced};
 use super::dialogue::{Answer, Dialogue};
+use super::learnt::Learnt;
 use super::policy::{Denied, Policy};
 use super::stream::Listener;
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
@@ -19,8 +20,11 @@ use crate::nat::Nat;
 pub(super) struct Hearing<'h> {
     pub(super) job: Job,
     pub(super) ends: Endpoints,
+    /// The server's end of the control connection.
+    pub(super) server: SocketAddr,
     pub(super) policy: &'h Policy,
     pub(super) dialogue: &'h mut Dialogue,
+    pub(super) learnt: &'h mut Learnt,
     pub(super) conntrack: &'h mut Conntrack,
     pub(super) nat: &'h mut Nat,
     /// Whether what follows, on both sides, is TLS.
@@ -159,6 +163,9 @@ impl Hearing<'_> {
         } else {
             Text::copy_of(before)
         };
+        if self.job.sender == Sender::Server && !foreign {
+            self.learnt.note(self.job.now, self.server, said.1);
+        }
         self.tell(&Announcement { address: said.0, ..announcement }, tuple, before, text);
         let replacement = (text.as_bytes() != before).then(|| (announcement.range(), text));
         Ok(Judgement::Accepted(id, replacement))

@@ -35,6 +35,13 @@ pub struct Policy {
     /// (RFC 4217). As long as such a control connection lives, its client may dial any of them on its server. None by
     /// default: the firewall's own rules decide.
     pub encrypted_passive: Option<RangeInclusive<u16>>,
+    /// Whether those ports are learnt where they are not declared, and how many a range may have at most: 1000, say. As soon
+    /// as a control connection is within TLS, its client may then dial, on this server alone and for as long as the control
+    /// connection lives, any port from the lowest to the highest that the same server announced to anybody in sessions that
+    /// could be read, in announcements that were let through, within the last day. That includes ports in between that it
+    /// never announced: other services there are open to these clients. Of a server whose ports lie farther apart nothing
+    /// is opened. Nothing is learnt by default.
+    pub learn_passive: Option<u16>,
 }
 
 impl Default for Policy {
@@ -48,6 +55,7 @@ impl Default for Policy {
             pending: 8,
             pending_per_host: 64,
             encrypted_passive: None,
+            learn_passive: None,
         }
     }
 }
