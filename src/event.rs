@@ -96,9 +96,11 @@ pub enum Event {
     Encrypted {
         /// The control connection.
         connection: ConnectionId,
-        /// The ports that its client may dial from here on, as [`Policy::encrypted_passive`] has it.
+        /// The ports that its client may dial from here on, as [`Policy::encrypted_passive`] or
+        /// [`Policy::learn_passive`] has it.
         ///
         /// [`Policy::encrypted_passive`]: crate::helper::Policy::encrypted_passive
+        /// [`Policy::learn_passive`]: crate::helper::Policy::learn_passive
         passive: Option<core::ops::RangeInclusive<u16>>,
     },
     /// A data connection came as announced: its first packet matched an expectation.

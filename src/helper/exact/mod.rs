@@ -8,6 +8,7 @@
 mod dialogue;
 mod hearing;
 mod intervention;
+mod learnt;
 mod policy;
 mod segments;
 mod stream;
@@ -19,6 +20,7 @@ pub use policy::{Denied, Policy};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
+use core::net::SocketAddr;
 
 use super::{Job, endpoints};
 use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelpedSlot, Tracked};
@@ -30,6 +32,7 @@ use crate::{Instant, SequenceNumber};
 use dialogue::Dialogue;
 use hearing::Hearing;
 use intervention::interventions;
+use learnt::Learnt;
 pub(crate) use segments::Leaving;
 use segments::{Answering, Bench, Takes, echoed};
 use stream::{Incoming, Stream};
@@ -78,6 +81,7 @@ struct Tools {
     policy: Policy,
     pool: Pool,
     bench: Bench,
+    learnt: Learnt,
     /// What a packet bore.
     came: Box<[u8]>,
 }
@@ -137,6 +141,7 @@ impl Exact {
     /// came early, at once.
     pub(super) fn new(policy: Policy, helped: u32, windows: usize) -> Self {
         let tools = Tools {
+            learnt: Learnt::new(policy.learn_passive),
             policy,
             pool: Pool::new(windows),
             bench: Bench::new(),
@@ -322,8 +327,10 @@ impl State {
             },
         };
         let ends = endpoints(connection);
-        let (policy, dialogue) = (&tools.policy, &mut self.dialogue);
-        let mut hearing = Hearing { job, ends, policy, dialogue, conntrack, nat, tls: false };
+        let reply = connection.tuple(Direction::Reply);
+        let server = SocketAddr::new(reply.source(), reply.source_port());
+        let (policy, dialogue, learnt) = (&tools.policy, &mut self.dialogue, &mut tools.learnt);
+        let mut hearing = Hearing { job, ends, server, policy, dialogue, learnt, conntrack, nat, tls: false };
 
         let mut came = core::mem::take(&mut tools.came);
         let payload = copy(passage.headers.payload(passage.packet.bytes()), &mut came);
@@ -369,7 +376,9 @@ impl State {
         }
         if tls {
             self.streams.iter_mut().for_each(Stream::stop_reading);
-            let passive = tools.policy.encrypted_passive.clone().filter(|ports| job.expect_range(conntrack, ports));
+            let declared = tools.policy.encrypted_passive.clone();
+            let passive = declared.or_else(|| tools.learnt.ports(passage.now, server));
+            let passive = passive.filter(|ports| job.expect_range(conntrack, ports));
             conntrack.events.push(passage.now, Event::Encrypted { connection: id, passive });
         }
         Ok(())
