@@ -325,7 +325,7 @@ pub enum DestroyReason {
     Reopened,
     /// It was reset before it was answered.
     Reset,
-    /// The table was full.
+    /// The table was full, or it was over and the port that it was translated to was needed.
     Evicted,
     /// An expectation made way for a newer one of the same master.
     Replaced,

@@ -364,6 +364,18 @@ impl Conntrack {
         })
     }
 
+    /// The connection that has this tuple, if it makes way for `new`: TCP with a translated source that is over, for one
+    /// that begins with a sequence number behind all that was sent in it (`nf_nat_used_tuple_harder`; seen on 6.18).
+    pub(crate) fn makes_way(&self, now: Instant, tuple: &Tuple, new: ConnectionId) -> Option<ConnectionId> {
+        let (slot, _) = self.table.find(tuple)?;
+        let (old, new) = (self.table.at(slot), self.get(new)?);
+        let (ProtocolState::Tcp(over), ProtocolState::Tcp(begins)) = (&old.protocol, &new.protocol) else {
+            return None;
+        };
+        let makes_way = old.status.has(Status::SRC_NAT) && !old.expired(now) && over.makes_way_for(begins);
+        makes_way.then(|| self.table.id(slot))
+    }
+
     /// Living connections that come from the same address and port by the same protocol, and whose source was looked
     /// at by NAT.
     pub(crate) fn same_source(&self, now: Instant, tuple: &Tuple) -> impl Iterator<Item = &Connection> {

@@ -483,6 +483,13 @@ impl TcpTracker {
         self.peers.iter_mut().for_each(|peer| peer.flags |= BE_LIBERAL);
     }
 
+    /// Whether it is over as far as a new connection with the same ends is concerned, which begins behind what was sent
+    /// in this one.
+    pub(crate) const fn makes_way_for(&self, new: &Self) -> bool {
+        let is_over = matches!(self.state, TcpState::TimeWait | TcpState::Close);
+        is_over && matches!(new.state, TcpState::SynSent) && new.peers[0].end.after(self.peers[0].end)
+    }
+
     pub(crate) const fn state(&self) -> TcpState {
         self.state
     }

@@ -51,6 +51,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("pickup", streams::pickup),
     family("scaled", streams::scaled),
     family("reuse", streams::reuse),
+    family("few_ports", streams::few_ports),
     Family { share: 1, ..family("expire", streams::expire) },
     Family { share: 0, ..family("expectations", expectations::expectations) },
     family("options", streams::options),
