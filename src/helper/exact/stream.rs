@@ -931,6 +931,29 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever comes in whatever order, and whenever its window is given up: no digit of an announcement leaves, and
+        /// no byte leaves as another than before.
+        #[test]
+        fn what_is_given_up_does_not_leave(steps in proptest::collection::vec((0..52usize, 1..20usize, 0..6u8), 1..40)) {
+            let text = b"NOOP\r\nPORT 10,0,0,5,4,2\r\nTYPE I\r\nPORT 10,0,0,5,4,3\r\nQ\r\n";
+            let mut both = Both::new(1);
+            for (at, len, then) in steps {
+                let end = text.len().min(at + len);
+                both.send(at, &text[at..end], end == text.len() && then == 0);
+                let _ = both.stream.owed(true);
+                match then {
+                    1 => both.stream.give_up(&mut both.pool),
+                    2 => {
+                        let has = both.has().len();
+                        both.acknowledges(has);
+                    }
+                    _ => {}
+                }
+                let left = String::from_utf8_lossy(&both.has()).into_owned();
+                prop_assert!(!left.contains("10,") && !left.contains(",5,"), "{left}");
+            }
+        }
+
         #[test]
         fn any_segmentation_order_and_repetition_gives_the_same_far_stream(
             (mut cuts, order) in shuffled(),
