@@ -36,6 +36,14 @@ fn rules(rng: &mut Rng, net: &Net) -> Rules {
     if rng.percent(30) {
         rules.filter = String::new();
     }
+    rules.filter += rng.pick(&[
+        "",
+        "",
+        "\n-A FORWARD -p sctp -m sctp --sport 1000 -j DROP",
+        "\n-A FORWARD -p sctp -m sctp ! --dport 99 -j DROP",
+        "\n-A FORWARD -p sctp -m multiport --dports 99,1000:5001 -j DROP",
+        "\n-A FORWARD -p udplite -m multiport --ports 1000,1001 -j DROP",
+    ]);
     rules
 }
 
@@ -129,6 +137,11 @@ impl Association {
             let last = packet.len() - 1;
             let place = w.rng.pick(&[last, last - 1, last.min(if net.v6 { 49 } else { 29 })]);
             packet[place] ^= 4;
+        }
+        if w.rng.percent(2) {
+            // Not even a whole header.
+            let len = w.rng.below(13);
+            packet = wire::ip(&ip, from.ip(), to.ip(), SCTP, &packet[if net.v6 { 40 } else { 20 }..][..len]);
         }
         let left = w.carry(interface, &packet);
         for packet in &left {
