@@ -186,9 +186,10 @@ fn dialogue(class: Class, behaviour: Behaviour, seed: u64) -> Result<u64, String
     let options = Options::draw(class, behaviour, &mut rng);
     let mut world = World::new(options, &mut rng);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        if world.run()? {
-            oracle::check(&world)?;
+        if !world.run()? {
+            return Ok(());
         }
+        oracle::check(&world)?;
         world.forget()
     }));
     let outcome = outcome.unwrap_or_else(|_| Err("panicked".into()));

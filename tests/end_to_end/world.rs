@@ -158,9 +158,7 @@ impl World {
                     // smoltcp forgets to send a FIN again whose acknowledgement was lost in CLOSING.
                     return Ok(true);
                 }
-                if !self.options.is_fair() && self.hosts.iter().any(Host::has_something_to_send) {
-                    // It also forgets, with windows of a byte, that it has something to send: whoever has would wait for
-                    // some time at least.
+                if self.has_forgotten_to_send() {
                     return Ok(false);
                 }
                 return Err(format!("nothing will ever happen\n{}", self.describe()));
@@ -169,6 +167,9 @@ impl World {
                 return Ok(true);
             }
             if next > deadline {
+                if self.has_forgotten_to_send() {
+                    return Ok(false);
+                }
                 return Err(format!("stuck: not over after {} s\n{}", LONGEST.as_secs(), self.describe()));
             }
             if self.sent > MOST {
@@ -225,6 +226,14 @@ impl World {
             && self.cutters.iter().all(|cutter| cutter.poll_at().is_none())
             && self.programs_are_done()
             && self.hosts.iter().all(Host::is_quiet)
+    }
+
+    /// Whether smoltcp has forgotten, as it does with windows of a byte, that it has something to send: whoever has would
+    /// wait for some time at least, and only the router waits for anything.
+    fn has_forgotten_to_send(&self) -> bool {
+        let nothing_comes = self.underway.is_empty() && self.cutters.iter().all(|cutter| cutter.poll_at().is_none());
+        let nobody_waits = nothing_comes && self.due.iter().all(Option::is_none);
+        nobody_waits && !self.options.is_fair() && self.hosts.iter().any(Host::has_something_to_send)
     }
 
     fn programs_are_done(&self) -> bool {
