@@ -4,9 +4,9 @@
 /// one more keyed product that spreads its result over the buckets.
 ///
 /// A router's peers choose ports and addresses and see how long their packets take; under a key that they do not know
-/// they cannot make a bucket long. Of two things, whatever they are, NH makes the same 128 bits with a probability of 2 to
-/// the -64. Two things that share a bucket do so for what the last product made of bits that differ: nothing follows from
-/// them for others.
+/// they cannot make a bucket long. Of two things of as many words, whatever they are, NH makes the same 128 bits with a
+/// probability of at most 2 to the -64. Two that share a bucket nevertheless do so for what the last product
+/// made of bits that differ: unlike for a sum alone, nothing follows from them for others.
 #[derive(Clone, Copy)]
 pub(crate) struct TableKey {
     words: [u64; Self::MOST_WORDS],

@@ -6,7 +6,8 @@ use core::time::Duration;
 
 /// A moment, in microseconds since an epoch of the caller's choice.
 ///
-/// The library has no clock. Captures use the Unix epoch; a router may count from its start. Moments may be
+/// The library has no clock. Captures use the Unix epoch; a router may count from its start (then the timestamps that it
+/// enters into IPv4 options, which count from midnight, say something else). Moments may be
 /// negative and may step back: captures do.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Instant(i64);

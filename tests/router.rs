@@ -42,6 +42,18 @@ fn nobody_else_sends_from_an_address_of_the_router() {
 }
 
 #[test]
+fn nobody_else_answers_in_the_name_of_the_router_either() {
+    let mut world = World::new(config(""));
+    let router = "203.0.113.1:22";
+    assert_eq!(world.send(LAN, &tcp(CLIENT, router, SYN, 1, 0, "")).0, Verdict::Local);
+    // In reply direction of a connection that is known.
+    for interface in [WAN, LAN] {
+        let (verdict, _) = world.send(interface, &tcp(router, CLIENT, SYN | ACK, 1, 2, ""));
+        assert_eq!(verdict, Verdict::Drop(DropReason::NotForwardable));
+    }
+}
+
+#[test]
 fn the_numbers_move_with_the_text() {
     let mut world = World::new(config(MASQUERADE));
     world.login();

@@ -17,6 +17,7 @@ use crate::packet::{Family, Protocol};
 pub(super) enum Module {
     Tcp,
     Udp,
+    Sctp,
     Icmp,
     Icmpv6,
     /// What `-p` brings for the other protocols: options known by name only.
@@ -53,6 +54,8 @@ static TCP: &[OptionSpec] = &[
     one("--tcp-option"),
 ];
 static UDP: &[OptionSpec] = &[one("--sport"), one("--source-port"), one("--dport"), one("--destination-port")];
+static SCTP: &[OptionSpec] =
+    &[one("--sport"), one("--source-port"), one("--dport"), one("--destination-port"), two("--chunk-types")];
 static ICMP: &[OptionSpec] = &[one("--icmp-type")];
 static ICMPV6: &[OptionSpec] = &[one("--icmpv6-type")];
 static OTHER_PROTOCOL: &[OptionSpec] = &[
@@ -99,6 +102,7 @@ impl Module {
         Some(match name {
             "tcp" => Self::Tcp,
             "udp" => Self::Udp,
+            "sctp" => Self::Sctp,
             "icmp" if family == Family::V4 => Self::Icmp,
             "icmp6" | "icmpv6" | "ipv6-icmp" if family == Family::V6 => Self::Icmpv6,
             "multiport" => Self::Multiport,
@@ -120,6 +124,7 @@ impl Module {
         match (protocol, family) {
             (Protocol::TCP, _) => Self::Tcp,
             (Protocol::UDP, _) => Self::Udp,
+            (Protocol::SCTP, _) => Self::Sctp,
             (Protocol::ICMP, Family::V4) => Self::Icmp,
             (Protocol::ICMPV6, Family::V6) => Self::Icmpv6,
             _ => Self::OtherProtocol,
@@ -131,6 +136,7 @@ impl Module {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
             Self::Icmp => "icmp",
             Self::Icmpv6 => "icmp6",
             Self::OtherProtocol => "",
@@ -151,6 +157,7 @@ impl Module {
         match self {
             Self::Tcp => TCP,
             Self::Udp => UDP,
+            Self::Sctp => SCTP,
             Self::Icmp => ICMP,
             Self::Icmpv6 => ICMPV6,
             Self::OtherProtocol => OTHER_PROTOCOL,
@@ -170,7 +177,14 @@ impl Module {
     pub(super) const fn needs_option(self) -> bool {
         !matches!(
             self,
-            Self::Tcp | Self::Udp | Self::Icmp | Self::Icmpv6 | Self::OtherProtocol | Self::Limit | Self::Comment
+            Self::Tcp
+                | Self::Udp
+                | Self::Sctp
+                | Self::Icmp
+                | Self::Icmpv6
+                | Self::OtherProtocol
+                | Self::Limit
+                | Self::Comment
         )
     }
 
@@ -179,6 +193,7 @@ impl Module {
         let (fits, wanted) = match self {
             Self::Tcp => (protocol == Some(Protocol::TCP), "it needs -p tcp"),
             Self::Udp => (protocol == Some(Protocol::UDP), "it needs -p udp"),
+            Self::Sctp => (protocol == Some(Protocol::SCTP), "it needs -p sctp"),
             Self::Icmp => (protocol == Some(Protocol::ICMP), "it needs -p icmp"),
             Self::Icmpv6 => (protocol == Some(Protocol::ICMPV6), "it needs -p ipv6-icmp"),
             Self::Multiport => (protocol.is_some_and(has_ports), "it needs -p tcp or -p udp"),

@@ -161,7 +161,7 @@ fn connected(interfaces: &[Interface]) -> Vec<Route> {
 /// `net.netfilter.nf_conntrack_*`.
 fn conntrack_config(sysctl: &Sysctl) -> Result<conntrack::Config, Error> {
     let mut config = conntrack::Config::default();
-    let tcp = &mut config.tcp;
+    let (tcp, sctp) = (&mut config.tcp, &mut config.sctp);
     for (name, timeout) in [
         ("tcp_timeout_syn_sent", &mut tcp.syn_sent),
         ("tcp_timeout_syn_recv", &mut tcp.syn_recv),
@@ -178,6 +178,16 @@ fn conntrack_config(sysctl: &Sysctl) -> Result<conntrack::Config, Error> {
         ("icmp_timeout", &mut config.icmp),
         ("icmpv6_timeout", &mut config.icmpv6),
         ("generic_timeout", &mut config.generic),
+        ("gre_timeout", &mut config.gre),
+        ("gre_timeout_stream", &mut config.gre_stream),
+        ("sctp_timeout_closed", &mut sctp.closed),
+        ("sctp_timeout_cookie_wait", &mut sctp.cookie_wait),
+        ("sctp_timeout_cookie_echoed", &mut sctp.cookie_echoed),
+        ("sctp_timeout_established", &mut sctp.established),
+        ("sctp_timeout_shutdown_sent", &mut sctp.shutdown_sent),
+        ("sctp_timeout_shutdown_recd", &mut sctp.shutdown_received),
+        ("sctp_timeout_shutdown_ack_sent", &mut sctp.shutdown_ack_sent),
+        ("sctp_timeout_heartbeat_sent", &mut sctp.heartbeat_sent),
     ] {
         if let Some(seconds) = sysctl.seconds(&key(name))? {
             *timeout = seconds;

@@ -231,9 +231,10 @@ impl<'a> Reader<'a> {
     }
 
     fn module_option(&mut self, module: Module, given: &Given<'_>) -> Result<(), Error> {
-        let ports_of_others = module == Module::Multiport && self.implied == Some(Module::OtherProtocol);
+        let others = self.implied == Some(Module::OtherProtocol) && self.protocol != Some(Protocol::UDPLITE);
+        let ports_of_others = module == Module::Multiport && others;
         match module.read(given, self.place.family)? {
-            // The tests for ports are of TCP and UDP; `-m multiport` takes other protocols too.
+            // `-m multiport` takes DCCP too, of which nobody here reads the ports.
             Outcome::Test(_) if ports_of_others => self.push_unknown(module, given),
             Outcome::Test(test) => self.push(given.word, test, given.negated),
             Outcome::Nothing if given.negated => {

@@ -238,6 +238,10 @@ fn letters_may_stand_together() {
 fn protocols_addresses_interfaces() {
     assert_eq!(tests("-p tcp"), [Match::Protocol(Protocol::TCP)]);
     assert_eq!(tests("-p 47"), [Match::Protocol(Protocol::GRE)]);
+    let dport = |port| Match::DestinationPorts(vec![PortRange::one(port)]);
+    assert_eq!(tests("-p sctp --dport 5"), [Match::Protocol(Protocol::SCTP), dport(5)]);
+    assert_eq!(tests("-p sctp -m sctp --dport 5"), [Match::Protocol(Protocol::SCTP), dport(5)]);
+    assert_eq!(tests("-p udplite -m multiport --dports 5"), [Match::Protocol(Protocol::UDPLITE), dport(5)]);
     assert_eq!(tests("-p all -s 0.0.0.0/0"), []);
     assert!(condition("! -p tcp").negated && condition("-p ! tcp").negated && condition("! -s 0/0").negated);
     assert_eq!(condition("! -s 10.77.1.0/24"), condition("-s ! 10.77.1.0/24"));
@@ -373,8 +377,9 @@ fn unknown_matches_keep_their_words() {
     assert_eq!(one("-f"), "-f");
     assert_eq!(one("! -f"), "! -f");
     assert_eq!(one("-d 10.0.0.0/255.0.255.0"), "-d 10.0.0.0/255.0.255.0");
-    assert_eq!(one("-p sctp --dport 5"), "--dport 5");
-    assert_eq!(one("-p sctp -m multiport --dports 5"), "-m multiport --dports 5");
+    assert_eq!(one("-p dccp --dport 5"), "--dport 5");
+    assert_eq!(one("-p dccp -m multiport --dports 5"), "-m multiport --dports 5");
+    assert_eq!(one("-p sctp --chunk-types any INIT"), "-m sctp --chunk-types any INIT");
     assert_eq!(one("-m socket"), "-m socket");
 }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::TcpConfig;
+use super::{SctpConfig, TcpConfig};
 
 /// What a tracker is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,10 +12,16 @@ pub struct Config {
     pub limits: Limits,
     /// TCP.
     pub tcp: TcpConfig,
-    /// How long UDP is remembered before it goes both ways (`nf_conntrack_udp_timeout`).
+    /// SCTP.
+    pub sctp: SctpConfig,
+    /// How long UDP, or UDP-Lite, is remembered before it goes both ways (`nf_conntrack_udp_timeout`).
     pub udp: Duration,
     /// How long UDP is remembered once it goes both ways for some time (`nf_conntrack_udp_timeout_stream`).
     pub udp_stream: Duration,
+    /// How long GRE is remembered before it goes both ways (`nf_conntrack_gre_timeout`).
+    pub gre: Duration,
+    /// How long GRE is remembered once it goes both ways (`nf_conntrack_gre_timeout_stream`).
+    pub gre_stream: Duration,
     /// How long an ICMP query is remembered (`nf_conntrack_icmp_timeout`).
     pub icmp: Duration,
     /// How long an ICMPv6 query is remembered (`nf_conntrack_icmpv6_timeout`).
@@ -32,8 +38,11 @@ impl Default for Config {
         Self {
             limits: Limits::default(),
             tcp: TcpConfig::default(),
+            sctp: SctpConfig::default(),
             udp: Duration::from_secs(30),
             udp_stream: Duration::from_secs(120),
+            gre: Duration::from_secs(30),
+            gre_stream: Duration::from_secs(180),
             icmp: Duration::from_secs(30),
             icmpv6: Duration::from_secs(30),
             generic: Duration::from_secs(600),

@@ -5,6 +5,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::Tuple;
+use super::sctp::{SctpState, SctpTracker};
 use super::tcp::{TcpState, TcpTracker};
 use crate::Instant;
 use crate::packet::Protocol;
@@ -151,6 +152,24 @@ pub struct Connection {
     pub(super) counters: [Counters; 2],
     /// The interface its source was masqueraded for.
     pub(crate) masqueraded_on: Option<u32>,
+    routes: [NotedRoute; 2],
+}
+
+/// The number of the route that packets of a direction take, noted by who routes them: their destination does not change,
+/// nor do the routes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotedRoute(pub(crate) u16);
+
+impl NotedRoute {
+    /// None was noted.
+    pub(crate) const NONE: Self = Self(u16::MAX);
+}
+
+impl fmt::Debug for NotedRoute {
+    /// What is noted makes no difference.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// The end of a chain of expectations.
@@ -164,6 +183,10 @@ pub(crate) enum ProtocolState {
     Udp {
         stream_from: Instant,
     },
+    /// UDP-Lite: a stream as soon as it was answered.
+    UdpLite,
+    Sctp(SctpTracker),
+    Gre,
     Icmp,
     Generic,
 }
@@ -185,6 +208,7 @@ impl Connection {
             expectations: NO_EXPECTATION,
             counters: Default::default(),
             masqueraded_on: None,
+            routes: [NotedRoute::NONE; 2],
         }
     }
 
@@ -192,6 +216,12 @@ impl Connection {
     #[inline]
     pub const fn tuple(&self, direction: Direction) -> &Tuple {
         &self.tuples[direction as usize]
+    }
+
+    /// The route that its packets of a direction take.
+    #[inline(always)]
+    pub(crate) const fn route_mut(&mut self, direction: Direction) -> &mut NotedRoute {
+        &mut self.routes[direction as usize]
     }
 
     /// Its status bits.
@@ -221,6 +251,14 @@ impl Connection {
     pub const fn tcp_state(&self) -> Option<TcpState> {
         match &self.protocol {
             ProtocolState::Tcp(tracker) => Some(tracker.state()),
+            _ => None,
+        }
+    }
+
+    /// The state of an SCTP association.
+    pub const fn sctp_state(&self) -> Option<SctpState> {
+        match &self.protocol {
+            ProtocolState::Sctp(tracker) => Some(tracker.state()),
             _ => None,
         }
     }

@@ -164,6 +164,11 @@ impl Table {
         self.slots.len() - self.free.len()
     }
 
+    /// The longest chains of tuples, and of hosts.
+    pub(super) fn longest_chains(&self) -> [usize; 2] {
+        [&self.by_tuple, &self.by_host].map(Chains::longest)
+    }
+
     pub(super) const fn is_full(&self) -> bool {
         self.free.is_empty()
     }

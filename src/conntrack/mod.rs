@@ -24,26 +24,33 @@
 //! ```
 
 mod adjust;
+mod adopt;
 mod config;
 mod connection;
 mod expectation;
+mod longest_chains;
 pub(crate) mod proc;
+mod sctp;
 mod statistics;
 mod table;
 mod tcp;
 mod track;
 mod tuple;
 
+pub use adopt::Adopted;
 pub use config::{Config, Limits};
+pub(crate) use connection::NotedRoute;
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
+pub use longest_chains::LongestChains;
+pub use sctp::{SctpConfig, SctpState};
 pub use statistics::Statistics;
 pub use tcp::{TcpConfig, TcpInvalid, TcpState};
 pub use track::{InvalidReason, PacketState, Template, Tracked};
 pub use tuple::Tuple;
 
 use connection::{NO_EXPECTATION as NONE, ProtocolState};
-pub(crate) use track::{ICMP_HEADER, Probe};
+pub(crate) use track::{ICMP_HEADER, Known, Probe};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -356,6 +363,18 @@ impl Conntrack {
             let other = self.table.at(slot);
             !other.expired(now) && other.tuple(Direction::Original) != own
         })
+    }
+
+    /// The connection that has this tuple, if it makes way for `new`: TCP with a translated source that is over, for one
+    /// that begins with a sequence number behind all that was sent in it (`nf_nat_used_tuple_harder`; seen on 6.18).
+    pub(crate) fn makes_way(&self, now: Instant, tuple: &Tuple, new: ConnectionId) -> Option<ConnectionId> {
+        let (slot, _) = self.table.find(tuple)?;
+        let (old, new) = (self.table.at(slot), self.get(new)?);
+        let (ProtocolState::Tcp(over), ProtocolState::Tcp(begins)) = (&old.protocol, &new.protocol) else {
+            return None;
+        };
+        let makes_way = old.status.has(Status::SRC_NAT) && !old.expired(now) && over.makes_way_for(begins);
+        makes_way.then(|| self.table.id(slot))
     }
 
     /// Living connections that come from the same address and port by the same protocol, and whose source was looked

@@ -50,8 +50,14 @@ impl Conntrack {
     /// Time, state, tuples and flags: what all formats have in common.
     fn write_state(&self, now: Instant, connection: &Connection, out: &mut impl Write) -> fmt::Result {
         write!(out, "{} ", connection.remaining(now).as_secs())?;
-        if let ProtocolState::Tcp(tracker) = &connection.protocol {
-            write!(out, "{} ", tracker.state().name())?;
+        match &connection.protocol {
+            ProtocolState::Tcp(tracker) => write!(out, "{} ", tracker.state().name())?,
+            ProtocolState::Sctp(tracker) => write!(out, "{} ", tracker.state().name())?,
+            ProtocolState::Gre => {
+                let config = self.config();
+                write!(out, "timeout={}, stream_timeout={} ", config.gre.as_secs(), config.gre_stream.as_secs())?;
+            }
+            _ => {}
         }
         for direction in [Direction::Original, Direction::Reply] {
             write_tuple(connection.tuple(direction), out)?;
@@ -115,9 +121,10 @@ fn write_tuple(tuple: &Tuple, out: &mut impl Write) -> fmt::Result {
             let [kind, code] = tuple.destination_port().to_be_bytes();
             write!(out, " type={kind} code={code} id={} ", tuple.source_port())
         }
-        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
             write!(out, " sport={} dport={} ", tuple.source_port(), tuple.destination_port())
         }
+        Protocol::GRE => write!(out, " srckey=0x{:x} dstkey=0x{:x} ", tuple.source_port(), tuple.destination_port()),
         _ => out.write_str(" "),
     }
 }

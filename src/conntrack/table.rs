@@ -25,6 +25,8 @@ pub(super) struct Table {
     epoch: u32,
 }
 
+// No more cache lines are touched than it fills.
+#[repr(align(64))]
 struct Slot {
     /// Odd while a connection lives here.
     generation: NonZeroU32,
@@ -63,6 +65,11 @@ impl Table {
     /// How many connections there are, confirmed or not.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// The longest chains of tuples, and of sources.
+    pub(super) fn longest_chains(&self) -> [usize; 2] {
+        [&self.by_tuple, &self.by_source].map(Chains::longest)
     }
 
     /// Makes an unconfirmed connection, not yet found by anything. `None` when there is no slot.
@@ -126,10 +133,28 @@ impl Table {
     /// The confirmed connection with this tuple, expired or not.
     #[inline(always)]
     pub(super) fn find(&self, tuple: &Tuple) -> Option<(u32, Direction)> {
-        self.by_tuple.find(tuple.hash(&self.key), |node| {
-            let direction = if node & 1 == 0 { Direction::Original } else { Direction::Reply };
-            (self.at(node >> 1).tuple(direction) == tuple).then_some((node >> 1, direction))
-        })
+        let hash = tuple.hash(&self.key);
+        match self.by_tuple.newest(hash) {
+            Some(node) if self.tuple_of(node) == tuple => Some(place(node)),
+            _ => {
+                let [source, destination] = tuple.ends();
+                self.find_behind(hash, source, destination, tuple.rest())
+            }
+        }
+    }
+
+    /// The same where it is not the newest of its bucket.
+    // The tuple comes in pieces, so that it is not put together in memory where it is.
+    #[inline(never)]
+    fn find_behind(&self, hash: u64, source: [u64; 2], destination: [u64; 2], rest: u64) -> Option<(u32, Direction)> {
+        let tuple = Tuple::from_words([source, destination], rest);
+        self.by_tuple.with_hash(hash).find(|node| *self.tuple_of(*node) == tuple).map(place)
+    }
+
+    #[inline(always)]
+    fn tuple_of(&self, node: u32) -> &Tuple {
+        let (slot, direction) = place(node);
+        self.at(slot).tuple(direction)
     }
 
     /// Connections from the same source, of those that [`Table::link_source`] was told; newest first.
@@ -194,6 +219,12 @@ impl Table {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.wheel.next_due()
     }
+}
+
+/// What a node of the chains of tuples stands for.
+#[inline(always)]
+const fn place(node: u32) -> (u32, Direction) {
+    (node >> 1, if node & 1 == 0 { Direction::Original } else { Direction::Reply })
 }
 
 #[cfg(test)]

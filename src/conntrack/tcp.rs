@@ -86,6 +86,11 @@ impl TcpState {
         matches!(self, Self::SynSent | Self::SynRecv | Self::TimeWait | Self::Close | Self::SynSent2)
     }
 
+    /// Whether the connection is on its way in.
+    pub(super) const fn is_opening(self) -> bool {
+        matches!(self, Self::None | Self::SynSent | Self::SynRecv | Self::SynSent2)
+    }
+
     /// Whether the connection is on its way out, or gone.
     const fn closing(self) -> bool {
         matches!(self, Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close)
@@ -213,6 +218,9 @@ impl Kind {
     /// What a segment with these flags is; `None` when they make no sense together.
     #[inline]
     pub(super) const fn of(flags: TcpFlags) -> Option<Self> {
+        if flags.0 & (TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK) == TcpFlags::ACK {
+            return Some(Self::Ack);
+        }
         // Worked out once for all flags.
         const KINDS: [Option<Kind>; 64] = {
             let mut kinds = [None; 64];
@@ -544,6 +552,13 @@ impl TcpTracker {
         self.peers.iter_mut().for_each(|peer| peer.flags |= BE_LIBERAL);
     }
 
+    /// Whether it is over as far as a new connection with the same ends is concerned, which begins behind what was sent
+    /// in this one.
+    pub(crate) const fn makes_way_for(&self, new: &Self) -> bool {
+        let is_over = matches!(self.state, TcpState::TimeWait | TcpState::Close);
+        is_over && matches!(new.state, TcpState::SynSent) && new.peers[0].end.after(self.peers[0].end)
+    }
+
     pub(crate) const fn state(&self) -> TcpState {
         self.state
     }
@@ -572,7 +587,12 @@ impl TcpTracker {
             Step::To(_) => return Err(TcpInvalid::Pickup),
             Step::Ignore | Step::Invalid => return Err(TcpInvalid::State),
         }
-        Ok(Self {
+        Ok(Self::of(sender, receiver))
+    }
+
+    /// Before any segment was judged.
+    const fn of(sender: Peer, receiver: Peer) -> Self {
+        Self {
             peers: [sender, receiver],
             last: Last {
                 kind: Kind::Other,
@@ -586,7 +606,19 @@ impl TcpTracker {
             },
             state: TcpState::None,
             retransmissions: 0,
-        })
+        }
+    }
+
+    /// The tracker for a connection that is taken over with this segment: it begins with it, or is established and may do
+    /// as it likes.
+    pub(super) fn take_up(tuning: &Tuning, arrived: Arrived<'_>) -> Self {
+        let begins = arrived.kind == Kind::Syn;
+        let loose = Tuning { loose: true, ..tuning.clone() };
+        let state = if begins { TcpState::SynSent } else { TcpState::Established };
+        match Self::open(&loose, arrived) {
+            Ok(tracker) => Self { state, ..tracker },
+            Err(_) => Self { state, ..Self::of(Peer::default(), Peer::default()) },
+        }
     }
 
     /// Lets an acknowledgement pass, with text or without, that lies within the windows of a connection that is open and

@@ -1,6 +1,7 @@
 //! One packet: which connection it belongs to, and what it does to it.
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
+use super::sctp::{Chunks, SctpTracker};
 use super::tcp::{Arrived, Kind, Lasting, TcpInvalid, TcpTracker, TcpVerdict, Tuning};
 use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
@@ -132,6 +133,24 @@ impl Probe {
     }
 }
 
+/// A connection that a packet belongs to.
+pub(crate) struct Known<'c> {
+    pub(crate) id: ConnectionId,
+    pub(crate) connection: &'c mut Connection,
+    pub(crate) direction: Direction,
+    tuning: &'c Tuning,
+}
+
+impl Known<'_> {
+    /// Lets the packet pass and counts it, if it is a segment of an open connection that was answered; true when the
+    /// connection is to be [scheduled](Conntrack::schedule) anew. `None` when more is to be said: nothing was changed, and
+    /// the packet is to be [tracked](Conntrack::track_probed).
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<bool> {
+        self.connection.pass(self.tuning, now, self.direction, bytes, headers, 0)
+    }
+}
+
 impl Conntrack {
     /// Finds the connection a packet belongs to, or begins one, and lets the packet change its state.
     ///
@@ -169,23 +188,21 @@ impl Conntrack {
         probe.found.map(|(slot, _)| self.table.at(slot))
     }
 
-    /// The connection that a probe found and whose time is not over, and which way the packet goes.
+    /// The connection that a probe found, if its time is not over and its numbers are not adjusted.
     #[inline(always)]
-    pub(crate) fn known(&self, probe: &Probe) -> Option<(ConnectionId, &Connection, Direction)> {
+    pub(crate) fn known(&mut self, probe: &Probe) -> Option<Known<'_>> {
         let (slot, direction) = probe.known()?;
-        Some((self.table.id(slot), self.table.at(slot), direction))
+        let id = self.table.id(slot);
+        let connection = self.table.at_mut(slot);
+        let is_adjusted = connection.status.has(Status::SEQ_ADJUST);
+        (!is_adjusted).then_some(Known { id, connection, direction, tuning: &self.tuning })
     }
 
-    /// Lets a segment pass that belongs to an open connection that was answered, counts it, and gives its connection. `None`
-    /// when there is more to say: nothing was changed, and the packet is to be [tracked](Self::track_probed).
-    #[inline(always)]
-    pub(crate) fn pass(&mut self, now: Instant, probe: &Probe, bytes: &[u8], headers: &Headers) -> Option<&Connection> {
-        let (slot, direction) = probe.known()?;
-        if self.table.at(slot).status.has(Status::SEQ_ADJUST) {
-            return None;
+    /// Lets the wheel look earlier at a connection whose time has become shorter.
+    pub(crate) fn schedule(&mut self, probe: &Probe) {
+        if let Some((slot, _)) = probe.known() {
+            self.table.schedule(slot);
         }
-        let passes = self.pass_known(now, slot, direction, bytes, headers, 0);
-        passes.then(|| self.table.at(slot))
     }
 
     /// As [`Conntrack::track`], for a packet whose tuple was looked up already; `tracked` is what it is made of it.
@@ -256,37 +273,15 @@ impl Conntrack {
         headers: &Headers,
     ) -> Option<PacketState> {
         let shift = self.acknowledged_shift(slot, direction, headers);
-        if self.pass_known(now, slot, direction, bytes, headers, shift) {
-            return Some(PacketState::Established);
-        }
-        self.track_judged(now, slot, direction, bytes, headers, shift)
-    }
-
-    /// Whether a packet is a segment of an open connection that was answered, and nothing more is to be said about it: it
-    /// counts. Otherwise nothing was changed.
-    #[inline(always)]
-    fn pass_known(
-        &mut self,
-        now: Instant,
-        slot: u32,
-        direction: Direction,
-        bytes: &[u8],
-        headers: &Headers,
-        shift: i32,
-    ) -> bool {
-        let connection = self.table.at_mut(slot);
-        let status = connection.status;
-        if status.has(Status::SEEN_REPLY)
-            && let ProtocolState::Tcp(tracker) = &mut connection.protocol
-            && let Ok(arrived) = arrived(headers, bytes, direction, status, shift)
-            && let Some(lasting) = tracker.pass(&self.tuning, arrived)
-        {
-            if connection.counts(now, direction, headers, lasting) {
-                self.table.schedule(slot);
+        match self.table.at_mut(slot).pass(&self.tuning, now, direction, bytes, headers, shift) {
+            Some(is_early) => {
+                if is_early {
+                    self.table.schedule(slot);
+                }
+                Some(PacketState::Established)
             }
-            return true;
+            None => self.track_judged(now, slot, direction, bytes, headers, shift),
         }
-        false
     }
 
     /// The same of a packet on which there is more to be said than that it counts.
@@ -302,15 +297,15 @@ impl Conntrack {
     ) -> Option<PacketState> {
         let connection = self.table.at_mut(slot);
         let state = connection.status.of_packet(direction);
-        match judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift) {
+        let judgement = judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift);
+        if direction == Direction::Reply && matches!(judgement, Judgement::Accept(_)) {
+            connection.status.set(Status::SEEN_REPLY);
+        }
+        match judgement {
+            Judgement::Accept(None) => {}
             Judgement::Accept(Some(lasting)) => {
                 if connection.counts(now, direction, headers, lasting) {
                     self.table.schedule(slot);
-                }
-            }
-            Judgement::Accept(None) => {
-                if direction == Direction::Reply {
-                    connection.status.set(Status::SEEN_REPLY);
                 }
             }
             Judgement::Invalid { reason, shorten } => {
@@ -436,7 +431,7 @@ impl Conntrack {
 
     /// Forgets connections whose time is over; or else gives up those that are not assured, in the first of eight
     /// buckets that has any, as Linux does.
-    fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
+    pub(super) fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
         if let Some(slot) = self.table.next_expired(now) {
             self.destroy(now, slot, DestroyReason::Timeout);
             return Ok(());
@@ -522,12 +517,31 @@ impl Status {
 }
 
 impl Connection {
+    /// Lets a segment of an open connection that was answered pass, and counts it; true when the connection is to be
+    /// [scheduled](super::table::Table::schedule) anew. `None` when it is no such segment, or more is to be said about it:
+    /// nothing was changed.
+    #[inline(always)]
+    fn pass(
+        &mut self,
+        tuning: &Tuning,
+        now: Instant,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+        shift: i32,
+    ) -> Option<bool> {
+        let status = self.status;
+        let ProtocolState::Tcp(tracker) = &mut self.protocol else { return None };
+        if !status.has(Status::SEEN_REPLY) {
+            return None;
+        }
+        let lasting = tracker.pass(tuning, arrived(headers, bytes, direction, status, shift).ok()?)?;
+        Some(self.counts(now, direction, headers, lasting))
+    }
+
     /// A packet counts. True when the connection is to be [scheduled](super::table::Table::schedule) anew.
     #[inline(always)]
     fn counts(&mut self, now: Instant, direction: Direction, headers: &Headers, lasting: Lasting) -> bool {
-        if direction == Direction::Reply {
-            self.status.set(Status::SEEN_REPLY);
-        }
         if lasting.assured {
             self.status.set(Status::ASSURED);
         }
@@ -556,12 +570,18 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
 }
 
 /// What the protocol keeps of a connection that begins with this packet.
-fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
+pub(super) fn begin(
+    tuning: &Tuning,
+    now: Instant,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Result<ProtocolState, InvalidReason> {
     match headers.layer4 {
         Layer4::Tcp(_) => {
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
             TcpTracker::open(tuning, arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
+        Layer4::Udp if headers.protocol == Protocol::UDPLITE => Ok(ProtocolState::UdpLite),
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
         Layer4::Icmp(icmp) => {
             let asks = match headers.protocol {
@@ -570,6 +590,11 @@ fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Resu
             };
             if asks { Ok(ProtocolState::Icmp) } else { Err(InvalidReason::Protocol) }
         }
+        Layer4::Sctp => {
+            let chunks = Chunks::of(headers, bytes).ok_or(InvalidReason::Header)?;
+            SctpTracker::open(&chunks).map(ProtocolState::Sctp).ok_or(InvalidReason::Protocol)
+        }
+        Layer4::Gre(_) => Ok(ProtocolState::Gre),
         Layer4::Other => Ok(ProtocolState::Generic),
         Layer4::Unreadable => Err(InvalidReason::Header),
     }
@@ -599,7 +624,7 @@ fn judge(
 ) -> Judgement {
     let status = connection.status;
     let ProtocolState::Tcp(tracker) = &mut connection.protocol else {
-        return judge_simply(config, connection, now, bytes, headers);
+        return judge_other(config, connection, now, direction, bytes, headers);
     };
     let arrived = match arrived(headers, bytes, direction, status, shift) {
         Ok(arrived) => arrived,
@@ -613,17 +638,33 @@ fn judge(
     }
 }
 
-/// Judges a packet of a protocol that has no states, or hardly any.
+/// Judges a packet of another protocol than TCP.
 #[inline(never)]
-fn judge_simply(config: &Config, connection: &Connection, now: Instant, bytes: &[u8], headers: &Headers) -> Judgement {
-    match &connection.protocol {
+fn judge_other(
+    config: &Config,
+    connection: &mut Connection,
+    now: Instant,
+    direction: Direction,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Judgement {
+    let status = connection.status;
+    match &mut connection.protocol {
         ProtocolState::Udp { stream_from } => {
             if !udp_length_fits(headers, bytes) {
                 return Judgement::Invalid { reason: InvalidReason::Header, shorten: None };
             }
-            let stream = connection.status.has(Status::SEEN_REPLY) && now > *stream_from;
+            let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
             Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: stream }))
+        }
+        ProtocolState::UdpLite if !udp_lite_is_sound(headers, bytes) => {
+            Judgement::Invalid { reason: InvalidReason::Header, shorten: None }
+        }
+        ProtocolState::UdpLite => answered_or_not(status, config.udp, config.udp_stream),
+        ProtocolState::Gre => answered_or_not(status, config.gre, config.gre_stream),
+        ProtocolState::Sctp(tracker) => {
+            judge_sctp((tracker, &mut connection.status), config, direction, bytes, headers)
         }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
@@ -635,9 +676,32 @@ fn judge_simply(config: &Config, connection: &Connection, now: Instant, bytes: &
     }
 }
 
+/// What is a stream as soon as it was answered.
+fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> Judgement {
+    let is_stream = status.has(Status::SEEN_REPLY);
+    let timeout = if is_stream { stream } else { timeout };
+    Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: is_stream }))
+}
+
+#[inline(never)]
+fn judge_sctp(
+    (tracker, status): (&mut SctpTracker, &mut Status),
+    config: &Config,
+    direction: Direction,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Judgement {
+    let invalid = |reason| Judgement::Invalid { reason, shorten: None };
+    let Some(chunks) = Chunks::of(headers, bytes) else { return invalid(InvalidReason::Header) };
+    match tracker.track(&config.sctp, direction, &chunks, || status.set(Status::ASSURED)) {
+        Ok(timeout) => Judgement::Accept(timeout.map(|timeout| Lasting { timeout: timeout.into(), assured: false })),
+        Err(_) => invalid(InvalidReason::Protocol),
+    }
+}
+
 /// A TCP segment as the tracker wants it.
 #[inline]
-fn arrived<'p>(
+pub(super) fn arrived<'p>(
     headers: &'p Headers,
     bytes: &'p [u8],
     direction: Direction,
@@ -653,4 +717,12 @@ fn arrived<'p>(
 fn udp_length_fits(headers: &Headers, bytes: &[u8]) -> bool {
     let length = crate::packet::read_array(bytes, headers.transport + 4).map(u16::from_be_bytes);
     length.is_some_and(|len| len >= 8 && usize::from(len) <= headers.end.saturating_sub(headers.transport))
+}
+
+/// Whether a UDP-Lite packet has a checksum, and whether that covers the header and no more than there is (RFC 3828
+/// section 3.1).
+fn udp_lite_is_sound(headers: &Headers, bytes: &[u8]) -> bool {
+    let Some([c, d, s, t]) = crate::packet::read_array(bytes, headers.transport + 4) else { return false };
+    let (coverage, length) = (usize::from(u16::from_be_bytes([c, d])), headers.end.saturating_sub(headers.transport));
+    [s, t] != [0, 0] && (coverage == 0 || (8..=length).contains(&coverage))
 }

@@ -9,7 +9,7 @@ use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 /// One direction of a connection: addresses, ports, protocol and zone (`nf_conntrack_tuple`).
 ///
 /// For ICMP and ICMPv6 the source port is the identifier, and the destination port is the type in its upper and
-/// the code in its lower byte. Protocols without ports have 0 in both.
+/// the code in its lower byte. For GRE the destination port is PPTP's call. Protocols without ports have 0 in both.
 ///
 /// ```
 /// use ftp_conntrack::conntrack::Tuple;
@@ -54,7 +54,7 @@ impl Tuple {
     #[inline(always)]
     pub fn of(headers: &Headers, bytes: &[u8]) -> Option<Self> {
         let ports = match headers.protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
                 let (source, destination) = headers.ports(bytes)?;
                 join(source, destination)
             }
@@ -62,6 +62,12 @@ impl Tuple {
                 let Layer4::Icmp(icmp) = headers.layer4 else { return None };
                 join(icmp.identifier, u16::from_be_bytes([icmp.kind, icmp.code]))
             }
+            Protocol::GRE => {
+                let Layer4::Gre(gre) = headers.layer4 else { return None };
+                join(0, gre.call)
+            }
+            // A later part belongs to nobody.
+            _ if headers.fragment.is_some_and(|fragment| fragment.offset != 0) => return None,
             _ => 0,
         };
         let (source, destination) = match headers.family {
@@ -197,10 +203,25 @@ impl Tuple {
         self.source == other.source && self.family() == other.family()
     }
 
+    /// Its words: source and destination, and then all else.
+    #[inline(always)]
+    pub(super) const fn ends(&self) -> [[u64; 2]; 2] {
+        [self.source, self.destination]
+    }
+
+    #[inline(always)]
+    pub(super) const fn rest(&self) -> u64 {
+        (self.ports as u64) << 32 | self.kind as u64
+    }
+
+    pub(super) const fn from_words([source, destination]: [[u64; 2]; 2], rest: u64) -> Self {
+        Self { source, destination, ports: (rest >> 32) as u32, kind: rest as u32 }
+    }
+
     /// The hash of the whole tuple.
     #[inline(always)]
     pub(super) fn hash(self, key: &TableKey) -> u64 {
-        let rest = u64::from(self.ports) << 32 | u64::from(self.kind);
+        let rest = self.rest();
         match self.family() {
             Family::V4 => key.hash([self.source[0] << 32 | self.destination[0], rest]),
             Family::V6 => {
@@ -240,7 +261,7 @@ impl Tuple {
 
 impl PartialEq for Tuple {
     /// Word by word: arrays are compared in memory, to which the words would have to be written first.
-    #[inline]
+    #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
         let ([a, b], [c, d]) = (self.source, self.destination);
         let ([e, f], [g, h]) = (other.source, other.destination);

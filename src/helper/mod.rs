@@ -18,7 +18,7 @@
 
 mod exact;
 
-pub use exact::{Denied, Policy};
+pub use exact::{Denied, Intervention, Policy};
 pub(crate) use exact::{Leaving, Passage};
 
 use alloc::boxed::Box;
@@ -52,7 +52,7 @@ pub struct HelperConfig {
     /// What may be announced, under [`Behaviour::Exact`].
     pub policy: Policy,
     /// How many streams may have an unfinished line, or segments that came early, at once, 8 KiB each, under
-    /// [`Behaviour::Exact`].
+    /// [`Behaviour::Exact`]. Of more, the client that has most gives up its oldest: an unfinished line then does not leave.
     pub windows: usize,
 }
 
@@ -131,7 +131,7 @@ impl FtpHelper {
 
     /// Whether a packet of this connection may grow, so that it must have room before anything is changed: how much
     /// it wants, if it has less.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
         if !connection.has_helper() {
             return Ok(());
@@ -278,7 +278,7 @@ impl FtpHelper {
     }
 
     /// Sends again what was held back, then sent, and did not arrive, under [`Behaviour::Exact`].
-    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &Conntrack, leaving: &mut dyn Leaving) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
         if let Some(exact) = &mut self.exact {
             exact.handle_timeout(now, conntrack, leaving);
         }

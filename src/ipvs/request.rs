@@ -40,7 +40,7 @@ pub(crate) enum Refused {
 
 /// The ends of a packet with ports.
 pub(super) fn ends(headers: &Headers, bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
-    let (from, to) = headers.ports(bytes)?;
+    let (from, to) = headers.ports(bytes).filter(|_| headers.protocol != Protocol::SCTP)?;
     Some((SocketAddr::new(headers.source(bytes), from), SocketAddr::new(headers.destination(bytes), to)))
 }
 

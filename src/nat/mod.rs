@@ -36,14 +36,14 @@ mod unique;
 
 pub use choices::{Choices, Suggestion};
 pub use range::{NatRange, PortRange};
-pub(crate) use translate::moves;
+pub(crate) use translate::{moves, resists};
 pub use translate::{translate, translate_error};
 
 use core::net::IpAddr;
 
 use crate::Instant;
 use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, Status};
-use crate::event::DropReason;
+use crate::event::{DestroyReason, DropReason};
 use crate::packet::Side;
 
 /// Address translation: what it needs beside the table of connections.
@@ -83,7 +83,10 @@ impl Nat {
         }
         let original = *connection.tuple(Direction::Original);
         let current = connection.tuple(Direction::Reply).reversed().ok_or(DropReason::Clash)?;
-        let unique = self.unique_tuple(now, conntrack, current, &original, range, side);
+        let (unique, evicted) = self.unique_tuple(now, conntrack, (id, current), &original, range, side);
+        if let Some(evicted) = evicted {
+            conntrack.destroy_for(now, evicted, DestroyReason::Evicted);
+        }
         let mut bits = done;
         if unique != current {
             conntrack.alter_reply(id, unique.reversed().ok_or(DropReason::Clash)?);

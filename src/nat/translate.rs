@@ -13,6 +13,15 @@ pub(crate) fn moves(connection: &Connection, direction: Direction, side: Side) -
     connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })
 }
 
+/// Whether a packet cannot be translated at this end, and is dropped where it would have to be (seen on 6.18): GRE that
+/// shows less than eight bytes, and at the destination, where PPTP has its call, GRE of a version that nobody knows.
+pub(crate) fn resists(headers: &Headers, side: Side) -> bool {
+    match headers.layer4 {
+        Layer4::Gre(gre) => gre.version.is_none_or(|version| side == Side::Destination && version > 1),
+        _ => false,
+    }
+}
+
 /// Changes one end of a packet as its connection is translated (`nf_nat_packet`): the destination as the packet
 /// arrives, the source as it leaves.
 // Inlined, so that nothing is asked about the side where it is known.
@@ -65,7 +74,8 @@ pub fn translate_error(
         && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
     {
         // Four bytes of ports are enough to find the connection; to change them Linux wants eight.
-        if quoted.len() < inner.transport + 8 {
+        let wanted = if inner.layer4 == Layer4::Other { 0 } else { 8 };
+        if quoted.len() < inner.transport + wanted || resists(&inner, quoted_side) {
             return false;
         }
         // The identifier of an ICMP query is the same at both ends.

@@ -4,37 +4,41 @@ use core::net::IpAddr;
 
 use super::{Nat, NatRange, jenkins, lies_between};
 use crate::Instant;
-use crate::conntrack::{Conntrack, Direction, Tuple};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, Tuple};
 use crate::packet::{Protocol, Side};
 
 /// How many ports are tried from one starting point, at first; then half as many from another, and so on.
 const MAX_ATTEMPTS: u32 = 128;
 /// How many connections from one source are looked at for a mapping to share; Linux looks at all.
 const MAX_MAPPINGS: usize = 128;
+/// In so many of the last attempts a connection that is over makes way (seen on 6.18: always in ranges of up to 32 ports).
+const LAST_ATTEMPTS: u32 = MAX_ATTEMPTS / 4;
 /// With fewer attempts than this no further starting point is tried.
 const MIN_ATTEMPTS: u32 = 16;
 
 impl Nat {
     /// What the connection with this `original` tuple, whose packets now look like `current`, is to look like when
-    /// one end is mapped into a range.
+    /// one end is mapped into a range; and the connection that has to make way for it.
     pub(super) fn unique_tuple(
         &mut self,
         now: Instant,
         conntrack: &Conntrack,
-        current: Tuple,
+        (id, current): (ConnectionId, Tuple),
         original: &Tuple,
         range: &NatRange,
         side: Side,
-    ) -> Tuple {
+    ) -> (Tuple, Option<ConnectionId>) {
         let free = |tuple: &Tuple| tuple.reversed().is_some_and(|reply| !conntrack.is_taken(now, &reply, original));
         if side == Side::Source && !range.random {
-            if range.contains(current.source(), current.source_port()) && free(&current) {
-                return current;
-            }
-            if let Some(same) = mapping_of_same_source(now, conntrack, &current, original, range)
+            // Where the source may stay but is taken, another connection's mapping is not asked for (seen on 6.18).
+            if range.contains(current.source(), current.source_port()) {
+                if free(&current) {
+                    return (current, None);
+                }
+            } else if let Some(same) = mapping_of_same_source(now, conntrack, &current, original, range)
                 && free(&same)
             {
-                return same;
+                return (same, None);
             }
         }
         let addressed = current.with_end(side, choose_address(&current, range, side), current.port(side));
@@ -46,25 +50,42 @@ impl Nat {
                         && ports.contains(port)
                         && (ports.first == ports.last || free(&addressed)) =>
                 {
-                    return addressed;
+                    return (addressed, None);
                 }
-                None if free(&addressed) => return addressed,
+                None if free(&addressed) => return (addressed, None),
                 _ => {}
             }
         }
-        self.choose_port(addressed, range, side, free)
+        let makes_way = |tuple: &Tuple| conntrack.makes_way(now, &tuple.reversed()?, id);
+        self.choose_port(addressed, range, side, free, makes_way)
     }
 
-    /// Tries ports until one is free; if none is, the last one tried stands, and the packet is dropped when the
-    /// connection is to be confirmed.
-    fn choose_port(&mut self, tuple: Tuple, range: &NatRange, side: Side, free: impl Fn(&Tuple) -> bool) -> Tuple {
-        let Some((first, size)) = candidate_ports(&tuple, range, side) else { return tuple };
+    /// Tries ports until one is free, or, among the last, until somebody makes way; if none is, the last one tried stands,
+    /// and the packet is dropped when the connection is to be confirmed.
+    fn choose_port(
+        &mut self,
+        tuple: Tuple,
+        range: &NatRange,
+        side: Side,
+        free: impl Fn(&Tuple) -> bool,
+        makes_way: impl Fn(&Tuple) -> Option<ConnectionId>,
+    ) -> (Tuple, Option<ConnectionId>) {
+        let Some((first, size)) = candidate_ports(&tuple, range, side) else { return (tuple, None) };
         // The identifier of an ICMP query stands at its source, whichever end is mapped.
         let end = if tuple.protocol().is_icmp() { Side::Source } else { side };
         let offset = match range.base_port {
             Some(base) => u32::from(tuple.port(side).wrapping_sub(base)),
             None if side == Side::Destination && !range.random => 0,
-            None => u32::from(self.choices.port(first, size, |port| free(&tuple.with_port(end, port))) - first),
+            None => {
+                let followed = self.choices.followed();
+                let suits = |tuple: &Tuple| free(tuple) || makes_way(tuple).is_some();
+                let port = self.choices.port(first, size, |port| suits(&tuple.with_port(end, port)));
+                if self.choices.followed() > followed {
+                    let chosen = tuple.with_port(end, port);
+                    return (chosen, if free(&chosen) { None } else { makes_way(&chosen) });
+                }
+                u32::from(port - first)
+            }
         };
         let mut attempts = size.min(MAX_ATTEMPTS);
         let mut offset = offset;
@@ -73,11 +94,16 @@ impl Nat {
             for i in 0..attempts {
                 last = tuple.with_port(end, first.wrapping_add(((offset + i) % size) as u16));
                 if free(&last) {
-                    return last;
+                    return (last, None);
+                }
+                if attempts - i <= LAST_ATTEMPTS
+                    && let Some(evicted) = makes_way(&last)
+                {
+                    return (last, Some(evicted));
                 }
             }
             if attempts >= size || attempts < MIN_ATTEMPTS {
-                return last;
+                return (last, None);
             }
             attempts /= 2;
             offset = self.choices.below(size);
@@ -179,7 +205,10 @@ fn candidate_ports(tuple: &Tuple, range: &NatRange, side: Side) -> Option<(u16, 
 }
 
 const fn has_ports(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::ICMP | Protocol::ICMPV6)
+    matches!(
+        protocol,
+        Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
+    )
 }
 
 #[cfg(test)]
@@ -192,8 +221,52 @@ mod tests {
     }
 
     fn unique(current: Tuple, range: &NatRange, side: Side) -> Tuple {
-        let conntrack = Conntrack::new(Config::default(), [1, 2]);
-        Nat::new([3, 4]).unique_tuple(Instant::from_secs(0), &conntrack, current, &current, range, side)
+        let (mut conntrack, now) = (Conntrack::new(Config::default(), [1, 2]), Instant::from_secs(0));
+        let syn = segment([10, 9, 9, 9], 9, 0, 2);
+        let id = track(&mut conntrack, &syn);
+        Nat::new([3, 4]).unique_tuple(now, &conntrack, (id, current), &current, range, side).0
+    }
+
+    /// A TCP segment to 198.51.100.9:21, or from there to 203.0.113.1.
+    fn segment(from: [u8; 4], port: u16, sequence: u32, flags: u8) -> alloc::vec::Vec<u8> {
+        let mut bytes = alloc::vec![0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0];
+        bytes.extend([from, [198, 51, 100, 9]].concat());
+        bytes.extend([&port.to_be_bytes()[..], &[0, 21], &sequence.to_be_bytes(), &[0; 4], &[0x50, flags]].concat());
+        bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
+        bytes
+    }
+
+    fn track(conntrack: &mut Conntrack, bytes: &[u8]) -> ConnectionId {
+        let headers = crate::packet::Headers::find(bytes).unwrap();
+        let now = Instant::from_secs(0);
+        conntrack.track(now, bytes, &headers, Default::default()).unwrap().connection.unwrap()
+    }
+
+    #[test]
+    fn who_is_over_makes_way() {
+        let now = Instant::from_secs(0);
+        let range =
+            NatRange { ports: Some(PortRangeOf(5000, 5000).into()), ..NatRange::to_address([203, 0, 113, 1].into()) };
+        // A connection to the only port there is, reset by its client behind 1001; then another client's SYN.
+        for (sequence, takes) in [(1000, false), (1001, true), (0x9000_0000, false)] {
+            let (mut conntrack, mut nat) = (Conntrack::new(Config::default(), [1, 2]), Nat::new([3, 4]));
+            let mut begin = |conntrack: &mut Conntrack, bytes: &[u8]| {
+                let id = track(conntrack, bytes);
+                nat.setup(now, conntrack, id, &range, Side::Source).unwrap();
+                (id, conntrack.confirm(now, id))
+            };
+            let (old, _) = begin(&mut conntrack, &segment([10, 77, 1, 2], 20_000, 1000, 2));
+            // The server's answer, so that the reset closes and does not forget.
+            let mut answer = segment([198, 51, 100, 9], 21, 900, 0x12);
+            answer[16..20].copy_from_slice(&[203, 0, 113, 1]);
+            answer[22..24].copy_from_slice(&5000_u16.to_be_bytes());
+            answer[28..32].copy_from_slice(&1001_u32.to_be_bytes());
+            assert_eq!(track(&mut conntrack, &answer), old);
+            assert_eq!(track(&mut conntrack, &segment([10, 77, 1, 2], 20_000, 1001, 4)), old);
+            assert_eq!(conntrack.get(old).unwrap().tcp_state(), Some(crate::conntrack::TcpState::Close));
+            let (_, confirmed) = begin(&mut conntrack, &segment([10, 77, 1, 3], 20_000, sequence, 2));
+            assert_eq!((confirmed.is_ok(), conntrack.get(old).is_none()), (takes, takes), "{sequence}");
+        }
     }
 
     #[test]
@@ -213,6 +286,38 @@ mod tests {
         assert_eq!(stays.source_port(), 30_007);
         let first = unique(tcp("10.77.1.2:40000", "198.51.100.9:21"), &range, Side::Destination);
         assert_eq!(first.destination_port(), 30_000);
+    }
+
+    #[test]
+    fn a_port_that_moved_for_one_destination_does_not_move_alike_for_another() {
+        let (mut conntrack, mut nat) = (Conntrack::new(Config::default(), [1, 2]), Nat::new([3, 4]));
+        let now = Instant::from_secs(0);
+        let datagram = |from: [u8; 4], source: u16, to: [u8; 4], destination: u16| {
+            let mut bytes = alloc::vec![0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0];
+            bytes.extend([from, to].concat());
+            bytes.extend([source.to_be_bytes(), destination.to_be_bytes(), [0, 8], [0, 0]].concat());
+            bytes
+        };
+        let mut source_port = |bytes: &[u8], outside: Option<NatRange>| {
+            let headers = crate::packet::Headers::find(bytes).unwrap();
+            let id = conntrack.track(now, bytes, &headers, Default::default()).unwrap().connection.unwrap();
+            match outside {
+                Some(range) => nat.setup(now, &mut conntrack, id, &range, Side::Source).unwrap(),
+                None => nat.setup_null(now, &mut conntrack, id, Side::Source).unwrap(),
+            }
+            conntrack.confirm(now, id).unwrap();
+            conntrack.get(id).unwrap().tuple(Direction::Reply).destination_port()
+        };
+        let (client, server) = ([10, 77, 1, 2], [198, 51, 100, 9]);
+        let range = Some(NatRange::to_address([203, 0, 113, 1].into()));
+        // The client asks twice, and somebody sends to its own address what looks like answers: their source moves.
+        let mut moved = [5001, 40_001].map(|port| {
+            assert_eq!(source_port(&datagram(client, port, server, 99), range), port);
+            source_port(&datagram(server, 99, client, port), None)
+        });
+        assert!(moved.iter().all(|port| (1..512).contains(port) && *port != 99));
+        moved.sort_unstable();
+        assert_ne!(moved[0], moved[1]);
     }
 
     #[test]

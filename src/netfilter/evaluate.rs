@@ -661,7 +661,7 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &mut Subject<'_, '_>) -
 /// How much of a transport header a match wants to see.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
-    /// All of it but options: `-m tcp`, `-m udp`.
+    /// All of it but options or chunks: `-m tcp`, `-m udp`, `-m sctp`.
     Header,
     /// The ports: `-m multiport`.
     Ports,
@@ -684,6 +684,7 @@ impl Subject<'_, '_> {
         let wanted = match (wants, self.headers.protocol) {
             (Wants::Ports, _) => 4,
             (Wants::Header, Protocol::TCP) => 20,
+            (Wants::Header, Protocol::SCTP) => 12,
             (Wants::Header, _) => 8,
         };
         let later_part = self.headers.fragment.is_some_and(|fragment| fragment.offset != 0);

@@ -50,10 +50,22 @@ impl IcmpError {
         }
     }
 
-    /// Writes the error about `original` into `out`, from `source` to the original's source. Gives its length; `None`
+    /// An option makes no sense (RFC 792): where in the header.
+    pub(crate) const fn parameter_problem(pointer: u8) -> Self {
+        Self { kind: 12, code: 0, rest: (pointer as u32) << 24 }
+    }
+
+    /// Writes the error about `original` into `out`, with these IPv4 options, from `source` to the original's source. Gives its length; `None`
     /// when no error may be sent about it: about another error, about part of a packet that is not the first, to or
     /// about addresses that stand for many or for none (RFC 1122 section 3.2.2; RFC 4443 section 2.4).
-    pub(crate) fn write(&self, out: &mut [u8], original: &[u8], source: IpAddr, identification: u16) -> Option<usize> {
+    pub(crate) fn write(
+        &self,
+        out: &mut [u8],
+        original: &[u8],
+        source: IpAddr,
+        identification: u16,
+        options: &[u8],
+    ) -> Option<usize> {
         let headers = Headers::find_cut(original).ok()?;
         let (from, to) = (headers.source(original), headers.destination(original));
         let is_later_part = headers.fragment.is_some_and(|f| f.offset != 0);
@@ -62,7 +74,7 @@ impl IcmpError {
             return None;
         }
         let (header, longest) = match headers.family {
-            Family::V4 => (20, MAX_ICMP_ERROR),
+            Family::V4 => (20 + options.len(), MAX_ICMP_ERROR),
             Family::V6 => (40, MAX_ICMPV6_ERROR),
         };
         let quoted = headers.end.min(original.len()).min(longest - header - 8);
@@ -71,6 +83,11 @@ impl IcmpError {
         let protocol = if headers.family == Family::V4 { Protocol::ICMP } else { Protocol::ICMPV6 };
         let tos = original.get(1).map_or(0, |tos| tos & 0x1e) | INTERNETWORK_CONTROL;
         write_ip(packet, source, from, protocol, tos, identification, false)?;
+        if !options.is_empty() {
+            // The header's length, in words, shares its byte with the version.
+            packet.first_mut()?.clone_from(&(0x40 | (header / 4) as u8));
+            packet.get_mut(20..header)?.copy_from_slice(options);
+        }
         let message = packet.get_mut(header..)?;
         let [kind, code, _, _, rest @ ..] = message else { return None };
         (*kind, *code) = (self.kind, self.code);
@@ -282,7 +299,7 @@ mod tests {
     fn an_error_quotes_and_is_not_answered() {
         let mut out = [0xee; MAX_BUILT];
         let error = IcmpError::hop_limit(Family::V4);
-        let len = error.write(&mut out, &SYN, [192, 0, 2, 1].into(), 7).unwrap();
+        let len = error.write(&mut out, &SYN, [192, 0, 2, 1].into(), 7, &[]).unwrap();
         assert_eq!(len, 20 + 8 + 44);
         let headers = Headers::find(&out[..len]).unwrap();
         assert!(headers.header_checksum_ok(&out[..len]) && headers.transport_checksum_ok(&out[..len]));
@@ -290,7 +307,7 @@ mod tests {
         assert_eq!(out[20..22], [11, 0]);
         assert_eq!(out[28..72], SYN);
         let mut again = [0; MAX_BUILT];
-        assert_eq!(error.write(&mut again, &out[..len], [192, 0, 2, 2].into(), 8), None);
+        assert_eq!(error.write(&mut again, &out[..len], [192, 0, 2, 2].into(), 8, &[]), None);
     }
 
     #[test]
@@ -299,7 +316,10 @@ mod tests {
         long[..44].copy_from_slice(&SYN);
         long[2..4].copy_from_slice(&1000_u16.to_be_bytes());
         let mut out = [0; MAX_BUILT];
-        assert_eq!(IcmpError::too_big(Family::V4, 576).write(&mut out, &long, [192, 0, 2, 1].into(), 7), Some(576));
+        assert_eq!(
+            IcmpError::too_big(Family::V4, 576).write(&mut out, &long, [192, 0, 2, 1].into(), 7, &[]),
+            Some(576)
+        );
         assert_eq!(out[24..28], 576_u32.to_be_bytes());
     }
 }

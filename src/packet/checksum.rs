@@ -48,7 +48,7 @@ pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
 
 /// Whether the checksum of an IPv4 header without options is right. Words may be summed in any byte order (RFC 1071
 /// section 2): here in the machine's own.
-#[inline]
+#[inline(always)]
 pub(super) fn is_right(header: &[u8; 20]) -> bool {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
     let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);

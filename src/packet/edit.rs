@@ -35,7 +35,7 @@ impl Headers {
     ///
     /// The IPv4 header's checksum and that of the transport header change by the difference; a UDP packet without a
     /// checksum stays without. A transport header that is cut off before its checksum, as inside an ICMP error, has
-    /// its port changed and nothing else. SCTP's ports stay: its checksum could not be mended. An address of the
+    /// its port changed and nothing else. SCTP's checksum, which cannot be mended, is computed anew. An address of the
     /// other family changes nothing.
     #[inline]
     pub fn set_endpoint(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
@@ -57,6 +57,15 @@ impl Headers {
     fn set_any_end(&self, bytes: &mut [u8], side: Side, address: IpAddr, port: u16) {
         self.set_address(bytes, side, address);
         self.set_port(bytes, side, port);
+        if self.layer4 == Layer4::Sctp {
+            self.fill_sctp_checksum(bytes);
+        }
+    }
+
+    fn fill_sctp_checksum(&self, bytes: &mut [u8]) {
+        // What an ICMP error quotes may end before the packet did.
+        let sum = super::crc32c::of_sctp(bytes.get(self.transport..self.end.min(bytes.len())).unwrap_or_default());
+        write(bytes, self.transport + 8, &sum.to_le_bytes());
     }
 
     /// The commonest case, with one change of each checksum.
@@ -142,7 +151,7 @@ impl Headers {
     #[inline]
     fn set_port(&self, bytes: &mut [u8], side: Side, new: u16) {
         let at = match self.protocol {
-            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE => {
+            Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
                 self.transport + if side == Side::Source { 0 } else { 2 }
             }
             Protocol::ICMP | Protocol::ICMPV6 if matches!(self.layer4, Layer4::Icmp(_)) => self.transport + 4,
@@ -285,6 +294,15 @@ impl Headers {
         self.set_sequence(bytes, sequence);
         self.fill_header_checksum(bytes);
         self.fill_transport_checksum(bytes);
+    }
+
+    /// Calls what stands before this place of a TCP packet's stream, from its sequence number on, urgent; or nothing.
+    pub fn set_urgent_pointer(&mut self, bytes: &mut [u8], pointer: Option<u16>) {
+        match pointer {
+            Some(_) => self.set_flags(bytes, TcpFlags::URG, 0),
+            None => self.set_flags(bytes, 0, TcpFlags::URG),
+        }
+        self.map_urgent_pointer(bytes, |_| pointer.unwrap_or(0));
     }
 
     /// Changes the urgent pointer of a TCP packet, which counts from its sequence number (RFC 6093 section 2).

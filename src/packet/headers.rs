@@ -54,6 +54,10 @@ pub enum Layer4 {
     Tcp(Segment),
     /// UDP or UDP-Lite.
     Udp,
+    /// SCTP.
+    Sctp,
+    /// GRE.
+    Gre(GreHeader),
     /// ICMP or ICMPv6.
     Icmp(IcmpHeader),
     /// A protocol without ports, or whose ports nothing here reads.
@@ -126,6 +130,16 @@ pub struct IcmpHeader {
     pub identifier: u16,
 }
 
+/// What a GRE header says (RFC 2784, RFC 2637).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GreHeader {
+    /// The version: 0, or 1 where it is PPTP's. Absent where there are not even eight bytes, which Linux wants to see.
+    pub version: Option<u8>,
+    /// The call that it belongs to in PPTP; else 0.
+    pub call: u16,
+}
+
 /// Why a packet is no IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -161,6 +175,23 @@ impl Headers {
     #[inline(always)]
     pub fn find(bytes: &[u8]) -> Result<Self, Malformed> {
         Self::locate(bytes, true)
+    }
+
+    /// The headers of a whole IPv4 packet without options in which there is a segment of TCP: nearly every packet.
+    #[cfg(feature = "alloc")]
+    #[inline(always)]
+    pub(crate) fn plain_v4(bytes: &[u8]) -> Option<Self> {
+        let is_plain = *bytes.first()? == 0x45;
+        let ip = if is_plain { IpHeader::v4(bytes).ok()? } else { return None };
+        if ip.end <= bytes.len() { ip.plain(bytes) } else { None }
+    }
+
+    /// The headers of a whole IPv6 packet without extensions in which there is a segment of TCP.
+    #[cfg(feature = "alloc")]
+    #[inline(always)]
+    pub(crate) fn plain_v6(bytes: &[u8]) -> Option<Self> {
+        let ip = IpHeader::v6(bytes).ok()?;
+        if ip.end <= bytes.len() { ip.plain(bytes) } else { None }
     }
 
     /// Finds the headers of a packet of which the end may be missing: one inside an ICMP error, or one that a capture
@@ -234,10 +265,10 @@ impl Headers {
         }
     }
 
-    /// Source and destination port, of a TCP or UDP packet whose transport header shows at least these.
-    #[inline]
+    /// Source and destination port, of a TCP, UDP or SCTP packet whose transport header shows at least these.
+    #[inline(always)]
     pub fn ports(&self, bytes: &[u8]) -> Option<(u16, u16)> {
-        if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE)
+        if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP)
             || self.fragment.is_some_and(|f| f.offset != 0)
         {
             return None;
@@ -264,6 +295,18 @@ impl Headers {
         })
     }
 
+    /// The urgent pointer of a TCP packet, if it counts: from the sequence number to the end of what is urgent
+    /// (RFC 6093 section 2).
+    #[inline]
+    pub fn urgent_pointer(&self, bytes: &[u8]) -> Option<u16> {
+        match self.layer4 {
+            Layer4::Tcp(segment) if segment.flags.has(TcpFlags::URG) => {
+                read_array(bytes, self.transport + 18).map(u16::from_be_bytes)
+            }
+            _ => None,
+        }
+    }
+
     /// The time to live (IPv4) or hop limit (IPv6).
     #[inline]
     pub fn hop_limit(&self, bytes: &[u8]) -> u8 {
@@ -272,11 +315,11 @@ impl Headers {
     }
 
     /// Whether the IPv4 header's checksum is right; IPv6 has none, and that is right.
-    #[inline]
+    #[inline(always)]
     pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
         match self.family {
             Family::V4 => {
-                let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
+                let len = self.transport;
                 match bytes.first_chunk() {
                     Some(header) if len == 20 => super::checksum::is_right(header),
                     _ => super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0,
@@ -286,7 +329,11 @@ impl Headers {
         }
     }
 
-    /// Whether the TCP, UDP or ICMP checksum is right. Other protocols, fragments, and UDP without a checksum are.
+    /// Whether the TCP, UDP, UDP-Lite, SCTP or ICMP checksum is right. Other protocols, fragments, and UDP without a
+    /// checksum are.
+    ///
+    /// Of UDP-Lite, Linux sums UDP's number into the pseudo-header, and not its own (seen on 6.18): what RFC 3828 has for
+    /// right is wrong to it, and so it is here.
     pub fn transport_checksum_ok(&self, bytes: &[u8]) -> bool {
         let transport = bytes.get(self.transport..self.end).unwrap_or_default();
         let pseudo = || super::checksum::pseudo_header(self.addresses(bytes), self.protocol.0, transport.len());
@@ -295,9 +342,14 @@ impl Headers {
             Protocol::UDP if transport.get(6..8) == Some(&[0, 0]) => return true,
             Protocol::TCP | Protocol::UDP | Protocol::ICMPV6 => pseudo(),
             Protocol::ICMP => 0,
+            Protocol::SCTP => return sctp_checksum_ok(transport),
+            Protocol::UDPLITE => {
+                super::checksum::pseudo_header(self.addresses(bytes), Protocol::UDP.0, transport.len())
+            }
             _ => return true,
         };
-        super::checksum::fold(super::checksum::sum(transport, start)) == 0
+        let covered = if self.protocol == Protocol::UDPLITE { covered_by_udp_lite(transport) } else { transport };
+        super::checksum::fold(super::checksum::sum(covered, start)) == 0
     }
 
     /// Whether it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
@@ -329,7 +381,7 @@ struct IpHeader {
 
 impl IpHeader {
     /// Whoever calls this has looked at the version.
-    #[inline]
+    #[inline(always)]
     fn v4(bytes: &[u8]) -> Result<Self, Malformed> {
         let header = bytes.first_chunk::<20>().ok_or(Malformed::Header)?;
         let &[first, _, l0, l1, _, _, f0, f1, _, protocol, ..] = header;
@@ -346,7 +398,7 @@ impl IpHeader {
         Ok(Self { family: Family::V4, protocol: Protocol(protocol), transport, end, is_part })
     }
 
-    #[inline]
+    #[inline(always)]
     fn v6(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
         let transport = ip.slice().len();
@@ -362,13 +414,21 @@ impl IpHeader {
         if must_be_whole && end > bytes.len() {
             return Err(Malformed::Length);
         }
-        if protocol == Protocol::TCP
-            && !is_part
-            && let Some(segment) = segment(bytes, transport, end)
-        {
-            return Ok(Headers { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
+        match self.plain(bytes) {
+            Some(headers) => Ok(headers),
+            None => Ok(Self::read_on(family, protocol, (transport, end), is_part, bytes)),
         }
-        Ok(Self::read_on(family, protocol, (transport, end), is_part, bytes))
+    }
+
+    /// If a segment of TCP stands behind it, and this is no part of a packet.
+    #[inline(always)]
+    fn plain(&self, bytes: &[u8]) -> Option<Headers> {
+        let Self { family, protocol, transport, end, is_part } = *self;
+        if protocol != Protocol::TCP || is_part {
+            return None;
+        }
+        let layer4 = Layer4::Tcp(segment(bytes, transport, end)?);
+        Some(Headers { family, protocol: Protocol::TCP, transport, end, fragment: None, layer4 })
     }
 
     /// The rest of the headers, whatever they are.
@@ -397,8 +457,10 @@ impl IpHeader {
             _ if is_cut || fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
             Protocol::TCP => segment(bytes, transport, end).map_or(Layer4::Unreadable, Layer4::Tcp),
             Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
+            Protocol::SCTP if readable.len() >= 12 => Layer4::Sctp,
+            Protocol::GRE => gre(readable).map_or(Layer4::Unreadable, Layer4::Gre),
             Protocol::ICMP | Protocol::ICMPV6 => icmp(readable).map_or(Layer4::Unreadable, Layer4::Icmp),
-            Protocol::UDP | Protocol::UDPLITE => Layer4::Unreadable,
+            Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => Layer4::Unreadable,
             _ => Layer4::Other,
         };
         Headers { family, protocol, transport, end, fragment, layer4 }
@@ -484,6 +546,29 @@ fn segment(bytes: &[u8], at: usize, end: usize) -> Option<Segment> {
         window: u16::from_be_bytes([w0, w1]),
         payload: at + len,
     })
+}
+
+fn sctp_checksum_ok(packet: &[u8]) -> bool {
+    read_array(packet, 8).map(u32::from_le_bytes) == Some(super::crc32c::of_sctp(packet))
+}
+
+/// What of a UDP-Lite packet its checksum covers: as many bytes as the header says, or, if that is 0, all.
+fn covered_by_udp_lite(packet: &[u8]) -> &[u8] {
+    match read_array(packet, 4).map_or(0, u16::from_be_bytes) {
+        0 => packet,
+        length => packet.get(..usize::from(length)).unwrap_or(packet),
+    }
+}
+
+/// A GRE header. Of version 1 with anything but PPP inside, Linux makes nothing (seen on 6.18).
+fn gre(transport: &[u8]) -> Option<GreHeader> {
+    const PPP: [u8; 2] = [0x88, 0x0b];
+    let &[_, flags, a, b, _, _, c, d, ..] = transport else { return Some(GreHeader { version: None, call: 0 }) };
+    match flags & 7 {
+        1 if [a, b] != PPP => None,
+        1 => Some(GreHeader { version: Some(1), call: u16::from_be_bytes([c, d]) }),
+        version => Some(GreHeader { version: Some(version), call: 0 }),
+    }
 }
 
 fn icmp(transport: &[u8]) -> Option<IcmpHeader> {
@@ -616,9 +701,13 @@ mod tests {
 
     /// An IPv6 header with this payload behind it.
     fn ipv6<const N: usize>(next: u8, payload: [u8; N]) -> alloc::vec::Vec<u8> {
+        ipv6_of(next, &payload)
+    }
+
+    fn ipv6_of(next: u8, payload: &[u8]) -> alloc::vec::Vec<u8> {
         let mut bytes = alloc::vec![0; 40];
         bytes[0] = 0x60;
-        bytes[5] = N as u8;
+        bytes[5] = payload.len() as u8;
         bytes[6] = next;
         bytes.extend(payload);
         bytes
@@ -633,6 +722,51 @@ mod tests {
         }
         assert_eq!(Headers::find(&ipv6(60, [6, 9, 0, 0, 0, 0, 0, 0])).unwrap().layer4, Layer4::Unreadable);
         assert_eq!(Headers::find(&ipv6(60, [6])).unwrap().layer4, Layer4::Unreadable);
+    }
+
+    #[test]
+    fn gre_has_pptps_call() {
+        let gre = |bytes: &[u8]| match Headers::find(&ipv6_of(47, bytes)).unwrap().layer4 {
+            Layer4::Gre(gre) => Some((gre.version, gre.call)),
+            _ => None,
+        };
+        assert_eq!(gre(&[0x30, 1, 0x88, 0x0b, 0, 4, 0, 7]), Some((Some(1), 7)));
+        assert_eq!(gre(&[0x20, 0, 8, 0, 0, 4, 0, 7]), Some((Some(0), 0)));
+        assert_eq!(gre(&[0x30, 1, 0x88, 0x0b, 0, 4, 0]), Some((None, 0)));
+        assert_eq!(gre(&[0x30, 1, 8, 0, 0, 4, 0, 7]), None);
+    }
+
+    #[test]
+    fn udp_lite_is_summed_as_linux_sums_it() {
+        // Port 1000 > 53, the header covered: right for Linux (seen on 6.18), and as RFC 3828 has it.
+        let packet = |sum: [u8; 2]| {
+            let mut bytes = alloc::vec![0x45, 0, 0, 36, 0, 1, 0x40, 0, 64, 136, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9];
+            bytes.extend([0x03, 0xe8, 0, 53, 0, 8, sum[0], sum[1]]);
+            bytes.extend(b"abcdefgh");
+            bytes
+        };
+        for (sum, is_right) in [([0xc6, 0x2d], true), ([0xc5, 0xb6], false)] {
+            let bytes = packet(sum);
+            assert_eq!(Headers::find(&bytes).unwrap().transport_checksum_ok(&bytes), is_right);
+        }
+    }
+
+    #[test]
+    fn sctp_keeps_a_right_checksum() {
+        let mut bytes = alloc::vec![0x45, 0, 0, 52, 0, 1, 0x40, 0, 64, 132, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9];
+        // As it left a Linux router from port 5007.
+        bytes.extend([0x13, 0x8f, 0, 0x63, 0, 0, 0, 0, 0x8b, 0x48, 0x34, 0x1f, 1, 0, 0, 0x14, 0x11, 0x11, 0x11, 0x11]);
+        bytes.extend([0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 7]);
+        let headers = Headers::find(&bytes).unwrap();
+        assert_eq!((headers.layer4, headers.ports(&bytes)), (Layer4::Sctp, Some((5007, 99))));
+        assert!(headers.transport_checksum_ok(&bytes));
+        let right = bytes.clone();
+        bytes[28] ^= 1;
+        assert!(!headers.transport_checksum_ok(&bytes));
+        headers.set_endpoint(&mut bytes, Side::Source, [203, 0, 113, 1].into(), 1003);
+        assert!(headers.transport_checksum_ok(&bytes));
+        headers.set_endpoint(&mut bytes, Side::Source, [10, 77, 1, 2].into(), 5007);
+        assert_eq!(bytes[20..], right[20..]);
     }
 
     #[test]

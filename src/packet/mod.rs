@@ -33,10 +33,13 @@ mod buffer;
 #[cfg(feature = "alloc")]
 mod build;
 pub mod checksum;
+pub mod crc32c;
 mod edit;
 #[cfg(feature = "alloc")]
 mod fragment;
 mod headers;
+#[cfg(feature = "alloc")]
+mod ip_options;
 pub mod link;
 #[cfg(feature = "alloc")]
 mod mss;
@@ -53,5 +56,9 @@ pub use edit::Side;
 pub(crate) use fragment::{Cut, must_not_be_cut};
 #[cfg(feature = "alloc")]
 pub(crate) use headers::read_array;
-pub use headers::{BadOption, Fragment, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions};
+pub use headers::{
+    BadOption, Fragment, GreHeader, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions,
+};
+#[cfg(feature = "alloc")]
+pub(crate) use ip_options::{Entry, IpOptions, MAX_OPTIONS};
 pub use protocol::{Family, Protocol};

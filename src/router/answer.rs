@@ -4,9 +4,10 @@ use core::net::IpAddr;
 
 use super::walk::Transit;
 use super::{Outbox, Router};
+use crate::Instant;
 use crate::event::DropReason;
-use crate::netfilter::RejectWith;
-use crate::packet::{Family, Headers, IcmpError, Packet, write_reset};
+use crate::netfilter::{AddressTypes, RejectWith, Surroundings};
+use crate::packet::{Entry, Family, Headers, IcmpError, MAX_OPTIONS, Packet, write_reset};
 
 /// A packet is dropped, and maybe its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,9 @@ impl Refusal {
     }
 }
 
+/// How IPv4's timestamps count (RFC 791): the epoch of the router's time begins with a midnight.
+const MILLISECONDS_A_DAY: i64 = 24 * 60 * 60 * 1000;
+
 impl Router {
     /// Tells the sender of a packet, if something is to be told.
     pub(super) fn answer(&mut self, transit: &Transit<'_, '_>, answer: Answer, outbox: &mut Outbox) {
@@ -52,7 +56,12 @@ impl Router {
             Answer::Reset => write_reset(&mut workbench, original),
             Answer::Icmp(error) => self.answering_address(transit).and_then(|source| {
                 let identification = self.identifications.below(1 << 16) as u16;
-                error.write(&mut workbench, original, source, identification)
+                let mut options = [0; MAX_OPTIONS];
+                let length = match transit.ip_options {
+                    Some(read) => read.echo(&mut options, original, &self.entry(transit.now, source))?,
+                    None => 0,
+                };
+                error.write(&mut workbench, original, source, identification, options.get(..length)?)
             }),
         };
         let tracked = transit.tracked;
@@ -71,6 +80,18 @@ impl Router {
             }
         }
         self.workbench = workbench;
+    }
+
+    /// What this machine enters into IPv4 options, under an address of its own.
+    pub(super) fn entry(&self, now: Instant, own: IpAddr) -> Entry<impl Fn([u8; 4]) -> bool> {
+        Entry {
+            address: match own {
+                IpAddr::V4(own) => own.octets(),
+                IpAddr::V6(_) => [0; 4],
+            },
+            milliseconds: (now.micros() / 1000).rem_euclid(MILLISECONDS_A_DAY) as u32,
+            is_elsewhere: |address: [u8; 4]| self.network.address_type(address.into()) == AddressTypes::UNICAST,
+        }
     }
 
     /// The address that an ICMP error comes from: where the packet was for this machine, the address it was for; else

@@ -35,6 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adopt;
 mod answer;
 mod balance;
 mod exact;
@@ -204,6 +205,14 @@ impl Router {
     /// A packet arrived on an interface. Change it as the verdict says it goes on; what else leaves is put into the
     /// outbox.
     pub fn process(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
+        let passed = match packet.bytes().first().map(|first| first >> 4) {
+            Some(4) => self.pass_v4(now, packet),
+            Some(6) => self.pass_v6(now, packet),
+            _ => None,
+        };
+        if let Some(verdict) = passed {
+            return verdict;
+        }
         let verdict = self.walk(now, Some(interface), packet, outbox);
         self.released.move_to(outbox);
         verdict

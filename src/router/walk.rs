@@ -20,10 +20,10 @@ use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState,
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
-use crate::nat::{NatRange, moves, translate, translate_error};
+use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
 use crate::packet::{
-    Address, Cut, Family, Fragment, Headers, IcmpError, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
+    Cut, Family, Fragment, Headers, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
 
 /// A packet on its way.
@@ -45,6 +45,8 @@ pub(super) struct Transit<'t, 'b> {
     longest_part: Option<usize>,
     /// The load balancer has had it (`ipvs_property`).
     pub(super) balanced: bool,
+    /// The IPv4 options it bears, once they were read.
+    pub(super) ip_options: Option<IpOptions>,
     /// Its text was rewritten before the helper's turn.
     pub(super) rewritten: bool,
 }
@@ -72,6 +74,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             mtu: usize::MAX,
             longest_part: None,
             balanced: false,
+            ip_options: None,
             rewritten: false,
         }
     }
@@ -98,7 +101,7 @@ impl Transit<'_, '_> {
 
 impl Router {
     /// The whole way of a packet that arrived on an interface, or, without one, that this machine made.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn walk(
         &mut self,
         now: Instant,
@@ -116,11 +119,6 @@ impl Router {
             return self.gather(now, in_interface, packet, headers, fragment, outbox);
         }
         let mut probe = self.conntrack.probe(now, packet.bytes(), headers, 0);
-        if in_interface.is_some()
-            && let Some(verdict) = self.pass(now, packet, headers, probe.as_ref())
-        {
-            return verdict;
-        }
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
         let rules = &self.rules[family_index(headers.family)];
         if let Some(connection) = connection
@@ -285,8 +283,13 @@ impl Router {
         self.prerouting(transit)?;
         let bytes = transit.packet.bytes();
         let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
-        if Network::is_martian(source, destination) || self.comes_from_own_address(transit, source) {
+        // Linux drops what comes from one of its own IPv4 addresses as from nobody (seen on 6.18), known connection or not.
+        let is_martian = Network::is_martian(source) || destination.is_host_internal();
+        if is_martian || self.network.is_own_v4(source) {
             return Err(DropReason::NotForwardable.into());
+        }
+        if transit.headers.transport != 20 && transit.headers.family == Family::V4 {
+            self.read_options(transit)?;
         }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
         match destination {
@@ -299,13 +302,32 @@ impl Router {
         self.postrouting(transit)
     }
 
-    /// Whether a packet that arrived has an IPv4 address of this machine for its source: Linux drops it as from nobody (seen
-    /// on 6.18). Packets of connections that are known are looked at only where a load balancer's real servers may have
-    /// the virtual address too.
-    #[inline]
-    fn comes_from_own_address(&self, transit: &Transit<'_, '_>, source: Address) -> bool {
-        let asks = self.ipvs.is_some() || transit.tracked.state != PacketState::Established;
-        asks && transit.headers.family == Family::V4 && self.network.is_local(source.into())
+    /// IPv4 options are read, and this router's entries made: behind PREROUTING, before anything else is done with the
+    /// packet. One with a source route goes nowhere.
+    #[inline(never)]
+    fn read_options(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        let bytes = transit.packet.bytes();
+        let [source, destination] = [transit.headers.source(bytes), transit.headers.destination(bytes)];
+        let known_as =
+            if self.network.is_local(destination) { Some(destination) } else { self.network.source_towards(source) };
+        let entry = self.entry(transit.now, known_as.unwrap_or(core::net::Ipv4Addr::UNSPECIFIED.into()));
+        let transport = transit.headers.transport;
+        let read = transit.ip_options.insert(IpOptions::default());
+        let header = transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default();
+        if let Err(problem) = read.arrive(header, &entry) {
+            return Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem(problem.0)));
+        }
+        if read.has_source_route() { Err(DropReason::IpOptions.into()) } else { Ok(()) }
+    }
+
+    /// The packet leaves with the address of this side in its IPv4 options.
+    #[inline(never)]
+    fn write_options(&self, read: IpOptions, transit: &mut Transit<'_, '_>) {
+        let destination = transit.headers.destination(transit.packet.bytes());
+        let Some(IpAddr::V4(own)) = self.network.source_towards(destination) else { return };
+        let transport = transit.headers.transport;
+        read.leave(transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
+        transit.headers.fill_header_checksum(transit.packet.bytes_mut());
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
@@ -386,6 +408,9 @@ impl Router {
         self.filter(TableName::Filter, Hook::Forward, transit)?;
         if self.ipvs.is_some() {
             self.answer_for_service(transit)?;
+        }
+        if let Some(read) = transit.ip_options.filter(IpOptions::is_changed) {
+            self.write_options(read, transit);
         }
         Ok(())
     }
@@ -490,7 +515,7 @@ impl Router {
 
     /// What table raw says about tracking a packet.
     #[inline(never)]
-    fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
+    pub(super) fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
         let mut tracking = Tracking::default();
         let rules = &self.rules[family_index(transit.headers.family)];
         let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
@@ -503,7 +528,7 @@ impl Router {
 
     /// The helper by port, for routers that have it so.
     #[inline]
-    fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
+    pub(super) fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
         let gets_helper = !self.helper_ports.is_empty() && self.is_control(transit);
         if gets_helper { Template::FTP } else { Template::default() }
     }
@@ -566,6 +591,11 @@ impl Router {
         }
         if !moves(connection, tracked.direction, side) {
             return Ok(());
+        }
+        if let Layer4::Gre(_) = headers.layer4
+            && resists(headers, side)
+        {
+            return Err(DropReason::NotForwardable);
         }
         translate(connection, tracked.direction, side, packet.bytes_mut(), headers);
         if let Layer4::Icmp(_) = headers.layer4 {

@@ -15,6 +15,8 @@ pub(crate) struct Arguments {
     /// Seeds from the clock; findings are saved and reported and do not fail.
     pub(crate) fresh: bool,
     pub(crate) findings: PathBuf,
+    /// So many of the first dialogues are saved beside the findings even if both agree.
+    pub(crate) saved: u64,
     /// Stop after so many findings of different kinds.
     pub(crate) most: usize,
 }
@@ -44,6 +46,7 @@ impl Arguments {
             families,
             fresh,
             findings,
+            saved: number("KERNEL_SAVE", 0)?,
             most: number("KERNEL_MOST", 20)? as usize,
         })
     }

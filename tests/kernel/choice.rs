@@ -17,7 +17,7 @@ pub(crate) fn of(arrived: &[u8], left: &[OnWire]) -> Option<u16> {
     }
     match &read.tcp {
         Some(tcp) => announced(&tcp.data).or(read.ports.map(|(source, _)| source)),
-        None if read.protocol == 17 => read.ports.map(|(source, _)| source),
+        None if matches!(read.protocol, 17 | 132 | 136) => read.ports.map(|(source, _)| source),
         None => Some(u16::from_be_bytes(packet.bytes.get(read.at + 4..read.at + 6)?.try_into().ok()?)),
     }
 }

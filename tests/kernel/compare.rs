@@ -11,6 +11,9 @@ use crate::wire;
 pub(crate) fn comparable(packet: &OnWire, bad_checksum: bool) -> OnWire {
     let mut compared = packet.clone();
     let Some(read) = wire::read(&packet.bytes) else { return compared };
+    if read.to.is_ipv4() {
+        forget_times(&mut compared.bytes, read.at, read.protocol);
+    }
     let is_error = packet.bytes.get(read.at).is_some_and(|kind| matches!(kind, 3 | 4 | 5 | 11 | 12));
     if read.protocol == 1 && is_error {
         for range in [4..6, 10..12] {
@@ -24,6 +27,47 @@ pub(crate) fn comparable(packet: &OnWire, bad_checksum: bool) -> OnWire {
         compared.bytes.get_mut(checksum_field(&read)).into_iter().for_each(|field| field.fill(0));
     }
     compared
+}
+
+/// Takes the times out of IPv4 options, which are those of the two clocks, and the checksums over them: of a packet, and
+/// of the one that an error quotes.
+fn forget_times(packet: &mut [u8], at: usize, protocol: u8) {
+    let mut forgets = forget_times_of(packet, at);
+    if protocol == 1
+        && let Some(quoted) = packet.get_mut(at + 8..)
+        && let Some(header) = quoted.first().map(|first| usize::from(first & 15) * 4)
+        && forget_times_of(quoted, header)
+    {
+        forgets = true;
+    }
+    if forgets && protocol == 1 {
+        packet.get_mut(at + 2..at + 4).into_iter().for_each(|field| field.fill(0));
+    }
+}
+
+fn forget_times_of(packet: &mut [u8], header: usize) -> bool {
+    let mut place = 20;
+    let mut forgets = false;
+    while place + 4 <= header {
+        let (kind, length) = match packet.get(place..place + 2) {
+            Some([1, _]) => (1, 1),
+            Some([kind, length]) if *kind != 0 && *length >= 2 => (*kind, usize::from(*length)),
+            _ => break,
+        };
+        if kind == 68
+            && let Some([flags, data @ ..]) = packet.get_mut(place + 3..place + length)
+        {
+            // Address and time alternate, or there are only times.
+            let step = if *flags & 15 == 0 { 4 } else { 8 };
+            data.chunks_mut(step).for_each(|entry| entry.iter_mut().skip(step - 4).for_each(|byte| *byte = 0));
+            forgets = true;
+        }
+        place += length;
+    }
+    if forgets {
+        packet.get_mut(10..12).into_iter().for_each(|field| field.fill(0));
+    }
+    forgets
 }
 
 /// The same for a packet of the machine's own. Its checksum is summed up where it leaves, after the translation, and

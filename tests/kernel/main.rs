@@ -4,6 +4,7 @@
 //! ```text
 //! cargo test --release --test kernel                      # a few hundred, as root
 //! KERNEL_DIALOGUES=3000 KERNEL_SEED=1 KERNEL_FAMILIES=ugly,shuffle cargo test --release --test kernel
+//! KERNEL_SAVE=3 KERNEL_FAMILIES=sctp cargo test --release --test kernel   # the first three are saved, as findings are
 //! KERNEL_FRESH=1 cargo test --release --test kernel       # new seeds; findings are saved and do not fail
 //! ```
 //!

@@ -23,7 +23,9 @@ pub(crate) fn save(path: &Path, setup: &Setup, trial: &Trial, files: &(String, S
     put("addr.json", &files.0)?;
     put("route.json", &files.1)?;
     put("modules", "nf_conntrack_ftp\nnf_nat_ftp\n")?;
-    put("story.txt", story)?;
+    if !story.is_empty() {
+        put("story.txt", story)?;
+    }
     if let Some((time, [connections, expectations])) = &trial.tables {
         put("tables.time", &format!("{}.{:06}\n", time.micros() / 1_000_000, time.micros() % 1_000_000))?;
         put("nf_conntrack", connections)?;

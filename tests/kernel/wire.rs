@@ -79,6 +79,25 @@ pub(crate) fn udp(ip: &Ip, from: SocketAddr, to: SocketAddr, data: &[u8]) -> Vec
     self::ip(ip, from.ip(), to.ip(), 17, &body)
 }
 
+/// An SCTP packet with these chunks.
+pub(crate) fn sctp(ip: &Ip, from: SocketAddr, to: SocketAddr, tag: u32, chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend(from.port().to_be_bytes());
+    body.extend(to.port().to_be_bytes());
+    body.extend(tag.to_be_bytes());
+    body.extend([0; 4]);
+    body.extend(chunks);
+    let sum = crc32c(&body);
+    body[8..12].copy_from_slice(&sum.to_le_bytes());
+    self::ip(ip, from.ip(), to.ip(), 132, &body)
+}
+
+/// SCTP's checksum, bit by bit (RFC 9260 appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let shift = |value: u32| value >> 1 ^ if value & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    !bytes.iter().fold(u32::MAX, |value, byte| (0..8).fold(value ^ u32::from(*byte), |value, _| shift(value)))
+}
+
 /// An ICMP or, between IPv6 addresses, ICMPv6 message; `rest` is the second half of its header.
 pub(crate) fn icmp(ip: &Ip, from: IpAddr, to: IpAddr, kind: u8, code: u8, rest: u32, data: &[u8]) -> Vec<u8> {
     let mut body = vec![kind, code, 0, 0];
@@ -157,8 +176,13 @@ fn pseudo(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> u32 {
 
 /// Writes the checksum of a transport header at `at`.
 pub(crate) fn sum_into(body: &mut [u8], at: usize, from: IpAddr, to: IpAddr, protocol: u8) {
+    sum_covered(body, at, body.len(), (from, to), protocol);
+}
+
+/// The same where it covers only so many bytes.
+pub(crate) fn sum_covered(body: &mut [u8], at: usize, covered: usize, ends: (IpAddr, IpAddr), protocol: u8) {
     body[at..at + 2].fill(0);
-    let sum = !fold(add(body, pseudo(from, to, protocol, body.len())));
+    let sum = !fold(add(&body[..covered], pseudo(ends.0, ends.1, protocol, body.len())));
     body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -172,7 +196,7 @@ pub(crate) struct Read {
     /// Where the transport header begins.
     pub(crate) at: usize,
     pub(crate) is_fragment: bool,
-    /// The ports of TCP and UDP.
+    /// The ports of TCP, UDP, UDP-Lite and SCTP.
     pub(crate) ports: Option<(u16, u16)>,
     pub(crate) tcp: Option<Tcp>,
     pub(crate) checksum_ok: bool,
@@ -216,7 +240,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Read> {
     if is_fragment {
         return Some(out);
     }
-    if matches!(protocol, 6 | 17) {
+    if matches!(protocol, 6 | 17 | 132 | 136) {
         out.ports = word(body, 0).zip(word(body, 2));
     }
     out.checksum_ok = match protocol {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
 use crate::families::Family;
-use crate::judge::{Judge, Trial};
+use crate::judge::{Judge, Step, Trial};
 use crate::rng::Rng;
 use crate::setup::Setup;
 use crate::world::World;
@@ -14,6 +14,9 @@ use crate::{save, shrink};
 
 /// So many dialogues are put in the order of their configurations at a time.
 const BLOCK: u64 = 4000;
+
+/// What takes longer is not asked again and again.
+const LONGEST_SHRUNK: Duration = Duration::from_secs(60);
 
 struct Planned {
     family: Family,
@@ -115,6 +118,10 @@ fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &m
     let mut trial = world.trial;
     judge.end(&mut trial)?;
     findings.left += u64::from(trial.chance);
+    if findings.dialogues <= arguments.saved && trial.difference.is_none() {
+        let path = arguments.findings.join(format!("{}-{}", planned.family.name, planned.seed));
+        save::save(&path, &setup, &trial, &judge.files, "").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     if trial.difference.is_some() {
         found(judge, arguments, planned, &trial, findings)?;
     }
@@ -135,7 +142,11 @@ fn found(
     if *count > 1 || findings.kinds.len() > arguments.most {
         return Ok(());
     }
-    let shrunk = shrink::shrink(judge, &planned.setup, &trial.steps)?;
+    let waits = |step: &Step| if let Step::Wait(time) = step { *time } else { Duration::ZERO };
+    let shrunk = match trial.steps.iter().map(waits).sum::<Duration>() > LONGEST_SHRUNK {
+        true => None,
+        false => shrink::shrink(judge, &planned.setup, &trial.steps)?,
+    };
     let (setup, trial) = shrunk.as_ref().map_or((&planned.setup, trial), |(setup, trial)| (setup, trial));
     let name = format!("{} {}", planned.family.name, planned.seed);
     let mut story = save::story(&name, setup, trial);

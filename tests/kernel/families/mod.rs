@@ -1,8 +1,10 @@
 //! Families of dialogues. A seed decides on the configuration and on all that is said.
 
+mod expectations;
 mod ftp;
 mod packets;
 mod streams;
+mod transports;
 
 use std::net::IpAddr;
 
@@ -19,7 +21,8 @@ pub(crate) type Play = Box<dyn FnOnce(&mut World<'_>)>;
 pub(crate) struct Family {
     pub(crate) name: &'static str,
     pub(crate) plan: fn(&mut Rng) -> (Setup, Play),
-    /// In how many of a hundred turns it takes part; less than all for those that wait.
+    /// In how many of a hundred turns it takes part; less than all for those that wait; 0 for those
+    /// that are only asked by name.
     pub(crate) share: u32,
 }
 
@@ -48,7 +51,9 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("pickup", streams::pickup),
     family("scaled", streams::scaled),
     family("reuse", streams::reuse),
+    family("few_ports", streams::few_ports),
     Family { share: 1, ..family("expire", streams::expire) },
+    Family { share: 0, ..family("expectations", expectations::expectations) },
     family("options", streams::options),
     family("others", packets::others),
     family("errors", packets::errors),
@@ -57,6 +62,9 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("fragments", packets::fragments),
     family("local", packets::local),
     family("rejects", packets::rejects),
+    family("sctp", transports::sctp),
+    Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },
+    family("transports", transports::transports),
 ];
 
 pub(crate) const IN: usize = 0;

@@ -86,7 +86,7 @@ fn question(w: &mut World<'_>, net: &Net) {
 }
 
 /// An ICMP error about a packet that left by `interface`, from somewhere there.
-fn error_about(w: &mut World<'_>, net: &Net, about: &OnWire) {
+pub(super) fn error_about(w: &mut World<'_>, net: &Net, about: &OnWire) {
     let Some(read) = wire::read(&about.bytes) else { return };
     let (kind, code, rest) = w.rng.pick(if net.v6 { ERRORS6 } else { ERRORS4 });
     let least = if net.v6 { 48 } else { 28 };
@@ -319,7 +319,7 @@ fn datagram(w: &mut World<'_>, net: &Net) {
     }
 }
 
-/// IP options that a router only passes on (it does not fill in or refuse others as Linux does), padding, times to live, wrong checksums and lengths, packets longer than the next link takes.
+/// IP options of every kind, padding, times to live, wrong checksums and lengths, packets longer than the next link takes.
 pub(super) fn headers(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
     let rules = Rules {
@@ -344,6 +344,64 @@ pub(super) fn headers(rng: &mut Rng) -> (Setup, Play) {
     )
 }
 
+/// IPv4 options that routers pass on, fill in, or refuse; a multiple of four bytes.
+fn any_options(w: &mut World<'_>, net: &Net) -> Vec<u8> {
+    let mut options = Vec::new();
+    for _ in 0..w.rng.pick(&[1, 1, 1, 1, 2, 2, 3]) {
+        let entries = w.rng.pick(&[0, 1, 2, 3]);
+        let mut option = match w.rng.range(0, 12) {
+            0..4 => [
+                &[7, 3 + 4 * entries, 4 + 4 * w.rng.pick(&[0, 0, 1, entries])][..],
+                &[0x11; 12][..4 * usize::from(entries)],
+            ]
+            .concat(),
+            4 | 5 => [
+                &[68, 4 + 4 * entries, 5 + 4 * w.rng.pick(&[0, 0, 1, entries]), w.rng.pick(&[0, 0, 0x10, 0xf0, 2])][..],
+                &[0; 12][..4 * usize::from(entries)],
+            ]
+            .concat(),
+            6 => {
+                let flags = w.rng.pick(&[1, 3, 3, 0x11, 0xf3]);
+                let address = match w.rng.pick(&[net.router_in, net.router_out, net.server, net.client]) {
+                    IpAddr::V4(address) => address.octets(),
+                    IpAddr::V6(_) => [0; 4],
+                };
+                [&[68, 12, w.rng.pick(&[5, 5, 13]), flags][..], &address, &[0; 4]].concat()
+            }
+            7 => w
+                .rng
+                .pick(&[&[1, 1, 1][..], &[0, 9, 9], &[1, 0], &[148, 4, 0, 0], &[148, 4, 0, 1], &[200, 4, 1, 2]])
+                .to_vec(),
+            8 => w
+                .rng
+                .pick(&[
+                    &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+                    &[136, 4, 1, 2],
+                    &[134, 6, 0, 0, 0, 1],
+                    &[134, 8, 0, 0, 0, 1, 1, 2],
+                ])
+                .to_vec(),
+            9 => [&[w.rng.pick(&[131, 137]), 7, w.rng.pick(&[4, 8, 3, 0])][..], &[198, 51, 100, 9]].concat(),
+            _ => {
+                let (kind, length) =
+                    (w.rng.pick(&[7, 68, 131, 137, 148, 134, 200, 1]), w.rng.pick(&[0, 1, 2, 3, 4, 5, 7, 8, 40]));
+                let rest = if matches!(kind, 131 | 137) { 0 } else { w.rng.below(9) };
+                [vec![kind, length, w.rng.pick(&[0, 3, 4, 5, 8, 9, 255])], w.rng.bytes(rest)].concat()
+            }
+        };
+        let is_source_route = matches!(option.first(), Some(131 | 137));
+        options.append(&mut option);
+        if is_source_route {
+            // Of what an error about what follows would bear, the kernel makes a route back.
+            break;
+        }
+    }
+    let padding = w.rng.pick(&[0, 0, 1]);
+    options.resize(options.len().next_multiple_of(4).max(4), padding);
+    options.truncate(40);
+    options
+}
+
 fn odd_header(w: &mut World<'_>, net: &Net, s: &Session) {
     let id = if w.rng.percent(70) { s.c } else { s.s };
     let (port, extended) = (w.rng.port(), w.rng.percent(30));
@@ -364,16 +422,8 @@ fn odd_header(w: &mut World<'_>, net: &Net, s: &Session) {
             tcp.packet(&ip, half.local, half.remote)
         }
         1 | 2 if !net.v6 => {
-            ip.options = w
-                .rng
-                .pick(&[
-                    &[1, 1, 1, 1][..],
-                    &[0, 0, 0, 0],
-                    &[148, 4, 0, 0],
-                    &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                    &[200, 4, 1, 2],
-                ])
-                .to_vec();
+            ip.options = any_options(w, net);
+            ip.ttl = w.rng.pick(&[64, 64, 64, 64, 64, 1]);
             tcp.packet(&ip, half.local, half.remote)
         }
         1 | 2 => {
@@ -544,9 +594,16 @@ pub(super) fn local(rng: &mut Rng) -> (Setup, Play) {
     (
         settings(rng, Setup::new(net.v6, &rules)),
         Box::new(move |w| {
+            let mut last = None;
             for _ in 0..w.rng.range(3, 10) {
                 let to = w.rng.pick(&[net.router_in, net.router_out, net.server]);
                 let (ip, port, target) = (w.ip(), w.rng.port(), w.rng.pick(&[21, 23, 80]));
+                if let Some((to, target, port)) = last
+                    && w.rng.percent(35)
+                {
+                    in_the_routers_name(w, &net, to, target, port);
+                }
+                last = Some((to, target, port));
                 let (flags, seq, ack) =
                     (w.rng.pick(&[SYN, SYN, SYN, ACK, RST, FIN | ACK, SYN | ACK]), w.isn(), w.rng.u32());
                 match w.rng.range(0, 4) {
@@ -569,6 +626,24 @@ pub(super) fn local(rng: &mut Rng) -> (Setup, Play) {
             }
         }),
     )
+}
+
+/// What looks like an answer of the router's own comes from the network.
+fn in_the_routers_name(w: &mut World<'_>, net: &Net, from: IpAddr, source: u16, port: u16) {
+    let (ip, interface) = (w.ip(), w.rng.pick(&[IN, OUT, DMZ]));
+    let source = w.rng.pick(&[source, 2121]);
+    let (seq, ack) = (w.isn(), w.rng.u32());
+    // Over IPv6 the machine takes such a packet, where it is redirected to it, and would answer itself with a reset, unseen.
+    let packet = match w.rng.range(0, if net.v6 { 2 } else { 3 }) {
+        0 => udp(&ip, at(from, source), at(net.client, port), b"not I"),
+        1 => icmp(&ip, from, net.client, ping_kinds(net.v6).1, 0, ack, b"ping"),
+        _ => Tcp::new(w.rng.pick(&[SYN | ACK, ACK, RST | ACK, PSH | ACK]), seq, ack).packet(
+            &ip,
+            at(from, source),
+            at(net.client, port),
+        ),
+    };
+    w.carry(interface, &packet);
 }
 
 /// Every form of REJECT, for every kind of packet.

@@ -450,3 +450,51 @@ pub(super) fn options(rng: &mut Rng) -> (Setup, Play) {
         }),
     )
 }
+
+/// More connections than a range has ports, some of them over: who is over makes way for whoever begins behind it.
+pub(super) fn few_ports(rng: &mut Rng) -> (Setup, Play) {
+    let net = Net::any(rng);
+    let last = rng.pick(&[5000, 5000, 5001, 5003, 5007]);
+    let nat = match rng.range(0, 3) {
+        0 => format!(
+            "-A POSTROUTING -o out -p tcp -j SNAT --to-source {}",
+            net.with_port(net.spare, format!("5000-{last}"))
+        ),
+        1 => format!("-A POSTROUTING -o out -p tcp -j MASQUERADE --to-ports 5000-{last}"),
+        _ => format!("-A POSTROUTING -o out -p tcp -j MASQUERADE --to-ports 5000-{last} --random"),
+    };
+    let setup = settings(rng, Setup::new(net.v6, &Rules::nat(&nat)));
+    (
+        setup,
+        Box::new(move |w| {
+            let server = at(net.server, 21);
+            w.listen(OUT, server);
+            let base = w.isn();
+            for _ in 0..w.rng.range(4, 14) {
+                let client =
+                    at(w.rng.pick(&[net.client, net.client2, net.inner]), w.rng.pick(&[5000, 5001, 20_000, 20_001]));
+                let isn = base.wrapping_add(w.rng.pick(&[0, 0, 1, 2, 3, 100, 101, 1000, 0x9000_0000]));
+                let c = w.half(IN, client, server, isn);
+                let flags = w.rng.pick(&[SYN, SYN, SYN, SYN, ACK]);
+                w.send(c, flags);
+                let Some(s) = w.accepted(OUT, server) else { continue };
+                let stage = w.rng.range(0, 8);
+                if stage > 0 {
+                    w.send(s, SYN | ACK);
+                    w.send(c, ACK);
+                }
+                if w.rng.percent(30) {
+                    w.say(c, "NOOP\r\n");
+                    w.send(s, ACK);
+                }
+                match stage {
+                    2..5 => w.finish(c, s),
+                    5 => w.finish(s, c),
+                    6 => drop(w.send(c, RST | ACK)),
+                    7 => drop(w.send(s, RST | ACK)),
+                    _ => {}
+                }
+            }
+        }),
+    )
+}
