@@ -230,7 +230,7 @@ impl Headers {
         let length = if family == Family::V4 { 2..4 } else { 4..6 };
         shown.get_mut(length).ok_or(Malformed::Header)?.fill(0xff);
         let ip = match family {
-            Family::V4 => IpHeader::v4(shown)?,
+            Family::V4 => IpHeader::v4_quoted(shown)?,
             Family::V6 => IpHeader::v6(shown)?,
         };
         Ok(IpHeader::read_on(family, ip.protocol, (ip.transport, ip.end), ip.is_part, shown))
@@ -396,6 +396,21 @@ impl IpHeader {
         // An offset, or the bit that says that others follow (RFC 791 section 3.1).
         let is_part = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
         Ok(Self { family: Family::V4, protocol: Protocol(protocol), transport, end, is_part })
+    }
+
+    /// The same where Linux does not ask whether the header is as long as it has to be (seen on 6.18).
+    fn v4_quoted(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes.first_chunk::<20>() {
+            Some([first, _, _, _, _, _, flags, offset, _, protocol, ..]) if first & 15 < 5 => {
+                // A part is found by nobody, whatever it is a part of.
+                let is_part = u16::from_be_bytes([*flags, *offset]) & 0x3fff != 0;
+                let transport = usize::from(first & 15) * 4;
+                let header =
+                    Self { family: Family::V4, protocol: Protocol(*protocol), transport, end: bytes.len(), is_part };
+                if is_part { Err(Malformed::Header) } else { Ok(header) }
+            }
+            _ => Self::v4(bytes),
+        }
     }
 
     #[inline(always)]
@@ -749,6 +764,18 @@ mod tests {
             let bytes = packet(sum);
             assert_eq!(Headers::find(&bytes).unwrap().transport_checksum_ok(&bytes), is_right);
         }
+    }
+
+    #[test]
+    fn a_quoted_header_may_be_too_short() {
+        // 16 bytes by its own word: what follows them is no GRE of a version that anybody has.
+        let quoted =
+            [0x44, 0, 0, 26, 0x48, 0x85, 0x40, 0, 63, 47, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9, 0x30, 1, 8, 0, 0, 4];
+        let headers = Headers::find_quoted(&quoted, Family::V4).unwrap();
+        assert_eq!((headers.protocol, headers.transport), (Protocol::GRE, 16));
+        assert_eq!(headers.layer4, Layer4::Gre(GreHeader { version: Some(3), call: 0 }));
+        assert_eq!(Headers::find_quoted(&quoted[..19], Family::V4), Err(Malformed::Header));
+        assert_eq!(Headers::find(&quoted), Err(Malformed::Header));
     }
 
     #[test]
