@@ -23,7 +23,12 @@ pub(crate) struct Judge {
     pub(crate) packets: u64,
     /// How often packets were asked about again.
     repetitions: u16,
+    /// A packet of the dialogue said what a link takes, and the kernel may have believed it.
+    taught: bool,
 }
+
+/// Longer than a tick of the kernel's: what it learns of links is to be forgotten at once, which is at the next tick.
+const TICK: Duration = Duration::from_millis(12);
 
 /// What was done in a dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,7 @@ impl Judge {
             routes: config::parse_routes("route.json", &files.1).map_err(text)?,
             ..Directory::default()
         };
-        Ok(Self { kernel, machine, files, loaded: None, packets: 0, repetitions: 0 })
+        Ok(Self { kernel, machine, files, loaded: None, packets: 0, repetitions: 0, taught: false })
     }
 
     /// Both begin anew.
@@ -89,6 +94,9 @@ impl Judge {
                 config
             }
         };
+        if std::mem::take(&mut self.taught) {
+            std::thread::sleep(TICK);
+        }
         self.kernel.flush()?;
         self.kernel.drain();
         let library = Library::new(config)?;
@@ -102,6 +110,7 @@ impl Judge {
         }
         let now = now();
         self.packets += 1;
+        self.taught |= wire::says_too_big(bytes);
         let left = self.kernel.ask(interface, bytes);
         trial.steps.push(Step::Packet { interface, bytes: bytes.to_vec() });
         let arrived = OnWire { interface, bytes: bytes.to_vec() };

@@ -202,6 +202,13 @@ pub(crate) struct Read {
     pub(crate) checksum_ok: bool,
 }
 
+/// Whether a packet is an ICMP or ICMPv6 error that says what a link takes.
+pub(crate) fn says_too_big(bytes: &[u8]) -> bool {
+    let Some(read) = read(bytes) else { return false };
+    let what = bytes.get(read.at..read.at + 2);
+    matches!((read.protocol, what), (1, Some([3, 4])) | (58, Some([2, _])))
+}
+
 impl Read {
     pub(crate) fn source(&self) -> SocketAddr {
         SocketAddr::new(self.from, self.ports.unwrap_or_default().0)
