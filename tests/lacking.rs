@@ -110,6 +110,47 @@ impl Random {
     }
 }
 
+/// A recording whose router has other rules than the kernel had that was recorded.
+fn with_other_rules(name: &str, from: &str, to: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/live").join(name);
+    let other = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lacking-{name}-{}", to.len()));
+    let _ = fs::remove_dir_all(&other);
+    fs::create_dir_all(&other).unwrap();
+    for file in fs::read_dir(&path).unwrap() {
+        let file = file.unwrap();
+        fs::write(other.join(file.file_name()), fs::read(file.path()).unwrap()).unwrap();
+    }
+    let rules = fs::read_to_string(path.join("rules.v4")).unwrap();
+    assert!(rules.contains(from));
+    fs::write(other.join("rules.v4"), rules.replace(from, to)).unwrap();
+    other
+}
+
+/// Rules by which a client would get another address or port than it did.
+fn wrong_rules() -> [PathBuf; 2] {
+    let wrong = |to: &str| with_other_rules("vsftpd-curl-eprt-masquerade", "-j MASQUERADE", to);
+    [wrong("-j SNAT --to-source 203.0.113.77"), wrong("-p tcp -j MASQUERADE --to-ports 3000-3100")]
+}
+
+#[test]
+fn wrong_rules_are_not_made_good() {
+    for path in wrong_rules() {
+        let capture = Capture::read(&path.join("router.pcap"));
+        for adopt in [false, true] {
+            let (summary, told) = verify(&path, capture.without(|_| false), adopt);
+            assert!(summary.differ > 10 && summary.table_lines > 0, "{}: {summary}", path.display());
+            assert_eq!(told.lacking, []);
+        }
+        // Neither where a packet is missing somewhere.
+        let places = capture.quiet_places();
+        let pairs = places.windows(2).filter(|pair| pair[1] - pair[0] == 2 && pair[0] > 0);
+        for pair in pairs {
+            let (summary, _) = verify(&path, capture.without(|at| (pair[0]..pair[1]).contains(&at)), false);
+            assert!(summary.differ > 10, "{} without {pair:?}: {summary}", path.display());
+        }
+    }
+}
+
 #[test]
 fn a_capture_that_lacks_some_blocks_of_frames_agrees() {
     let mut failed = Vec::new();

@@ -5,9 +5,11 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use ftp_conntrack::config::parse_ipvs_rules;
 use ftp_conntrack::event::{DestroyReason, DropReason, Event};
-use ftp_conntrack::packet::Packet;
-use ftp_conntrack::router::{Verdict, Way};
+use ftp_conntrack::netfilter::Cidr;
+use ftp_conntrack::packet::{Headers, Packet, checksum};
+use ftp_conntrack::router::{Interface, Route, Verdict, Way};
 
 #[test]
 fn a_packet_that_may_grow_asks_for_room_and_changes_nothing() {
@@ -50,6 +52,57 @@ fn nobody_else_answers_in_the_name_of_the_router_either() {
     for interface in [WAN, LAN] {
         let (verdict, _) = world.send(interface, &tcp(router, CLIENT, SYN | ACK, 1, 2, ""));
         assert_eq!(verdict, Verdict::Drop(DropReason::NotForwardable));
+    }
+}
+
+/// A packet with IPv4 options, and its header's checksum.
+fn with_options(bytes: &[u8], options: &[u8]) -> Vec<u8> {
+    let mut packet = [&bytes[..20], options, &bytes[20..]].concat();
+    packet[0] = 0x45 + options.len() as u8 / 4;
+    let length = packet.len() as u16;
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    packet[10..12].fill(0);
+    let sum = checksum::fold(checksum::sum(&packet[..20 + options.len()], 0));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn a_header_with_entries_of_this_router_has_a_right_checksum_whichever_way_it_goes() {
+    const RECORD_ROUTE: [u8; 8] = [7, 7, 4, 0, 0, 0, 0, 0];
+    let is_right = |(verdict, bytes): (Verdict, Vec<u8>)| {
+        assert_eq!(bytes[22], 8, "{verdict:?}: an entry was made");
+        Headers::find(&bytes).unwrap().header_checksum_ok(&bytes)
+    };
+    let onward = with_options(&tcp(CLIENT, SERVER, SYN, 1, 0, ""), &RECORD_ROUTE);
+    assert!(is_right(World::new(config("")).send(LAN, &onward)));
+    // By an interface without an address.
+    let mut unnumbered = config("");
+    unnumbered.interfaces[WAN] = Interface::new("wan");
+    assert!(is_right(World::new(unnumbered).send(LAN, &onward)));
+    // For this machine.
+    let here = with_options(&tcp(CLIENT, "203.0.113.1:22", SYN, 1, 0, ""), &RECORD_ROUTE);
+    assert!(is_right(World::new(config("")).send(LAN, &here)));
+    // To a real server.
+    for way in ["-m", "-g"] {
+        let service = format!("-A -t 203.0.113.1:80 -s rr\n-a -t 203.0.113.1:80 -r 10.77.1.9:80 {way} -w 1\n");
+        let mut director = config("");
+        director.ipvs = Some(parse_ipvs_rules("ipvs.rules", &service).unwrap().0);
+        let served = with_options(&tcp("198.51.100.7:5000", "203.0.113.1:80", SYN, 1, 0, ""), &RECORD_ROUTE);
+        assert!(is_right(World::new(director).send(WAN, &served)), "{way}");
+    }
+}
+
+#[test]
+fn a_route_behind_many_others_is_followed() {
+    let mut many = config(MASQUERADE);
+    let routes = (0..66_000u32).map(|n| Cidr::new((0x0b00_0000 + n).to_be_bytes().into(), 32).unwrap());
+    many.routes.extend(routes.map(|destination| Route::on_link(destination, LAN)));
+    let mut world = World::new(many);
+    world.login();
+    for _ in 0..3 {
+        let (verdict, _) = world.send(LAN, &tcp(CLIENT, SERVER, ACK, 101, 501, ""));
+        assert!(matches!(verdict, Verdict::Forward { interface: WAN, .. }), "{verdict:?}");
     }
 }
 

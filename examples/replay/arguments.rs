@@ -91,8 +91,12 @@ connection (its data connections are called 1.1, 1.2 ..., their control connecti
 With --masquerade or --unmasquerade: rewritten (frame, from, to, line, leaves_as, address, port), unasked (frame, packet),
 malformed (frame, line), not_rewritten (frame), damaged, summary.
 
-With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...; with
---behaviour exact also
+With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...; also
+
+  lacking               bytes that the capture lacks before this frame, supplied as blanks: own, other (stream)
+  adopted               a connection whose beginning the capture lacks was taken over: original
+
+with --behaviour exact also
 
   intervened            something done with a segment besides replacing text: sender, what, text
   departs               something else leaves than Linux would send: linux, why, here, text, leaves, linux_sends; once for a

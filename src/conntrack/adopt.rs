@@ -75,7 +75,8 @@ impl Conntrack {
     /// ```
     ///
     /// # Errors
-    /// When there is no room, or the packet has no tuple.
+    /// When the packet has no tuple, the reply's family or protocol is another, or there is no room: nothing is taken over
+    /// then, and nothing makes way but what is given up for want of space.
     pub fn adopt(
         &mut self,
         now: Instant,
@@ -86,12 +87,23 @@ impl Conntrack {
     ) -> Result<ConnectionId, DropReason> {
         let original = Tuple::of(headers, bytes).ok_or(DropReason::Malformed)?.in_zone(template.zone);
         let reply = adopted.reply.in_zone(template.zone);
-        let slot = match self.table.find(&original) {
-            Some((slot, Direction::Original)) if *self.table.at(slot).tuple(Direction::Reply) == reply => {
+        if (reply.family(), reply.protocol()) != (original.family(), original.protocol()) {
+            return Err(DropReason::Malformed);
+        }
+        let known = self.table.find(&original).filter(|(slot, direction)| {
+            *direction == Direction::Original && *self.table.at(*slot).tuple(Direction::Reply) == reply
+        });
+        let adjusts = template.helper || adopted.growth != [0; 2];
+        let has_adjustment = known.is_some_and(|(slot, _)| self.table.at(slot).helped.is_some());
+        if adjusts && !has_adjustment && self.free_helped.is_empty() {
+            return Err(DropReason::HelpersFull);
+        }
+        let slot = match known {
+            Some((slot, _)) => {
                 self.establish(now, slot, bytes, headers);
                 slot
             }
-            _ => self.take_over(now, bytes, headers, [original, reply])?,
+            None => self.take_over(now, bytes, headers, [original, reply])?,
         };
         if template.helper {
             self.attach_helper_slot(slot)?;
@@ -101,7 +113,7 @@ impl Conntrack {
         }
         let id = self.table.id(slot);
         self.be_liberal(id);
-        if adopted.growth != [0; 2] {
+        if adjusts {
             self.attach_adjustment_slot(slot)?;
         }
         if let Some(helped) = self.table.at(slot).helped {
@@ -119,11 +131,6 @@ impl Conntrack {
         headers: &Headers,
         tuples: [Tuple; 2],
     ) -> Result<u32, DropReason> {
-        for tuple in &tuples {
-            if let Some((slot, _)) = self.table.find(tuple) {
-                self.destroy(now, slot, DestroyReason::Reopened);
-            }
-        }
         let [original, reply] = tuples;
         let (protocol, timeout) = self.take_up(now, bytes, headers).ok_or(DropReason::Malformed)?;
         let deadline = now + timeout;
@@ -134,6 +141,11 @@ impl Conntrack {
                 self.table.create(original, reply, protocol, deadline).ok_or(DropReason::TableFull)?
             }
         };
+        for tuple in &tuples {
+            if let Some((other, _)) = self.table.find(tuple) {
+                self.destroy(now, other, DestroyReason::Reopened);
+            }
+        }
         self.table.link_source(slot);
         self.table.at_mut(slot).set_adopted();
         self.confirm(now, self.table.id(slot))?;
@@ -182,5 +194,78 @@ impl Connection {
             }
         }
         self.status.set(bits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::Config;
+    use alloc::vec::Vec;
+
+    /// 10.77.1.2:40000 > 198.51.100.9:21, ACK.
+    const ORIGINAL: [u8; 40] = [
+        0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9, //
+        0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 9, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
+    ];
+
+    fn reply(protocol: Protocol, source: &str, destination: &str) -> Adopted {
+        let ends = [source, destination].map(|end| end.parse().unwrap());
+        Adopted::with_reply(Tuple::new(protocol, ends[0], ends[1]).unwrap())
+    }
+
+    fn adopt(conntrack: &mut Conntrack, template: Template, adopted: Adopted) -> Result<ConnectionId, DropReason> {
+        let headers = Headers::find(&ORIGINAL).unwrap();
+        conntrack.adopt(Instant::from_secs(1), &ORIGINAL, &headers, template, adopted)
+    }
+
+    #[test]
+    fn what_has_no_room_for_a_helper_is_not_taken_over() {
+        let mut config = Config::default();
+        config.limits.helped = 0;
+        let mut conntrack = Conntrack::new(config, [1, 2]);
+        let masqueraded = reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000");
+        assert_eq!(adopt(&mut conntrack, Template::FTP, masqueraded), Err(DropReason::HelpersFull));
+        assert!(conntrack.is_empty());
+        assert!(adopt(&mut conntrack, Template::default(), masqueraded).is_ok());
+    }
+
+    #[test]
+    fn replies_are_of_the_same_family_and_protocol() {
+        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        for other in [
+            reply(Protocol::TCP, "[2001:db8::9]:21", "[2001:db8::1]:40000"),
+            reply(Protocol::UDP, "198.51.100.9:21", "203.0.113.1:40000"),
+        ] {
+            assert_eq!(adopt(&mut conntrack, Template::default(), other), Err(DropReason::Malformed));
+        }
+        assert!(conntrack.is_empty());
+    }
+
+    #[test]
+    fn another_translation_takes_the_place_of_the_one_before() {
+        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let now = Instant::from_secs(1);
+        let first = adopt(&mut conntrack, Template::FTP, reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000"));
+        let again = adopt(&mut conntrack, Template::FTP, reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000"));
+        assert_eq!(first, again, "the same goes on");
+        let other = adopt(&mut conntrack, Template::FTP, reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40001"));
+        assert_ne!(first, other);
+        let connections: Vec<_> = conntrack.iter(now).map(|(id, connection)| (id, connection.status())).collect();
+        assert_eq!(connections.len(), 1);
+        let (id, status) = connections[0];
+        assert_eq!(Ok(id), other);
+        assert!(status.has(Status::ASSURED) && status.has(Status::SRC_NAT) && !status.has(Status::DST_NAT));
+    }
+
+    #[test]
+    fn numbers_move_by_what_a_stream_has_grown() {
+        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let grown = reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000").grown([3, 0]);
+        let id = adopt(&mut conntrack, Template::default(), grown).unwrap();
+        let mut bytes = ORIGINAL;
+        let mut headers = Headers::find(&bytes).unwrap();
+        conntrack.adjust(conntrack.get(id).unwrap(), Direction::Original, &mut bytes, &mut headers).unwrap();
+        assert_eq!(bytes[24..28], [0, 0, 0, 10]);
     }
 }

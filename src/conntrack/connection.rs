@@ -157,12 +157,14 @@ pub struct Connection {
 
 /// The number of the route that packets of a direction take, noted by who routes them: their destination does not change,
 /// nor do the routes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NotedRoute(pub(crate) u16);
 
 impl NotedRoute {
     /// None was noted.
     pub(crate) const NONE: Self = Self(u16::MAX);
+    /// They are not sent on, or by a route that cannot be noted: where they go is looked up for each.
+    pub(crate) const ELSEWHERE: Self = Self(u16::MAX - 1);
 }
 
 impl fmt::Debug for NotedRoute {

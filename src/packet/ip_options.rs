@@ -150,7 +150,8 @@ impl IpOptions {
     }
 
     /// Writes the options that an ICMP error about the packet bears (RFC 1812 section 4.3.2.6), with the entries of its
-    /// sender; a source route, which Linux would turn round and follow, is left out. Gives their length; `None` where there is a rest of room in which no entry fits: nothing is sent then.
+    /// sender; a source route, which Linux would turn round and follow, is left out. Gives their length; `None` where there
+    /// is a rest of room in which no entry fits: nothing is sent then.
     pub(crate) fn echo(
         &self,
         out: &mut [u8; MAX_OPTIONS],

@@ -12,6 +12,7 @@
 //! more.
 
 use std::collections::VecDeque;
+use std::vec::Vec;
 
 use super::frames::Frame;
 use super::passage::Passage;
@@ -33,17 +34,20 @@ impl Replay {
         let Some(passage) = self.contradiction(frame, ahead, passed.as_ref()) else { return };
         let Some(streams) = &self.streams else { return };
         let unseen = streams.unseen(&passage.arrived);
-        let may_be_older = || if self.imitates { streams.may_be_older(&passage.arrived) } else { unseen.beginning };
-        let is_older = self.adopts && may_be_older();
-        let is_lost = self.imitates && streams.may_have_lost_beginning(&passage.arrived, ahead);
-        if self.imitates && (unseen.own > 0 || unseen.other > 0) {
-            self.supply(frame, &passage, unseen, sink);
+        let is_led_to = match self.imitates {
+            true => streams.may_have_been_led_to(&passage.arrived, ahead, self.adopts),
+            false => unseen.beginning && self.adopts,
+        };
+        let began = streams.began(&passage.arrived);
+        if self.imitates && self.supply(frame, &passage, unseen, sink) {
             *passed = self.again(frame);
             if self.contradiction(frame, ahead, passed.as_ref()).is_none() {
                 return;
             }
         }
-        if (is_older || is_lost) && self.adopt(frame, &passage, sink).is_some() {
+        // Of a connection that began here everybody knows how it is translated.
+        let may_adopt = is_led_to && (!began || passage.is_translated_alike(frame.time, &self.router));
+        if may_adopt && self.adopt(frame, &passage, sink).is_some() {
             *passed = self.again(frame);
         }
     }
@@ -58,24 +62,28 @@ impl Replay {
         if agrees { None } else { Passage::read(frame, left) }
     }
 
-    /// Hands a packet over once more: what happened the first time is not told.
+    /// Hands a packet over once more.
     fn again(&mut self, frame: &Frame) -> Option<Passed> {
-        while self.router.poll_event().is_some() {}
         self.outbox.clear();
         self.hand_over(frame.time, Some(frame.interface), &frame.bytes)
     }
 
-    /// Hands segments over for those that passed unseen.
-    fn supply(&mut self, frame: &Frame, passage: &Passage, unseen: Unseen, sink: &mut dyn Sink) {
-        let Some(streams) = &mut self.streams else { return };
-        streams.note_lacking(passage, unseen);
+    /// Hands segments over for those that passed unseen. False when there are none to be made.
+    fn supply(&mut self, frame: &Frame, passage: &Passage, unseen: Unseen, sink: &mut dyn Sink) -> bool {
+        let Some(streams) = &mut self.streams else { return false };
         let made = passage.supply(unseen, streams.other_window(&passage.left));
+        if made.is_empty() {
+            return false;
+        }
+        // What happened when the packet was handed over is not told: it will be again.
+        while self.router.poll_event().is_some() {}
+        streams.note_lacking(passage, unseen);
         self.summary.supplied += u64::from(unseen.own) + u64::from(unseen.other);
         sink.lacks(frame.number, frame.time, Lacking::Bytes { own: unseen.own, other: unseen.other });
         for (interface, bytes) in made {
             self.outbox.clear();
             let passed = self.hand_over(frame.time, Some(interface), &bytes);
-            let Some(streams) = &mut self.streams else { return };
+            let Some(streams) = &mut self.streams else { return true };
             let leaves = passed.iter().flat_map(|Passed { verdict, range }| {
                 sent(*verdict, self.buffer.get(range.clone()).unwrap_or_default(), &self.outbox)
             });
@@ -85,6 +93,7 @@ impl Replay {
                 }
             }
         }
+        true
     }
 
     /// Takes over the connection of a segment, as the capture shows it leaving.
@@ -102,7 +111,11 @@ impl Replay {
         }
         let range = 0..bytes.len();
         let mut packet = Packet::new(&mut bytes, range).ok()?;
-        let id = self.router.adopt(frame.time, interface, &mut packet, adopted).ok()?;
+        let first: Vec<_> = core::iter::from_fn(|| self.router.poll_event()).collect();
+        let Ok(id) = self.router.adopt(frame.time, interface, &mut packet, adopted) else {
+            first.iter().for_each(|(time, event)| self.tell_event(frame, *time, event, sink));
+            return None;
+        };
         if let Some((interface, bytes)) = passage.line_end() {
             self.hand_over(frame.time, Some(interface), &bytes);
         }

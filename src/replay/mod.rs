@@ -461,14 +461,18 @@ impl Replay {
     /// Passes on what happened.
     fn tell(&mut self, frame: &Frame, sink: &mut dyn Sink) {
         while let Some((time, event)) = self.router.poll_event() {
-            if matches!(event, Event::Undecided { .. }) {
-                self.summary.undecidable += 1;
-            }
-            if let Some(beside) = &mut self.beside {
-                beside.note(frame.number, &event);
-            }
-            sink.event(frame.number, time, &event, &self.router);
+            self.tell_event(frame, time, &event, sink);
         }
+    }
+
+    fn tell_event(&mut self, frame: &Frame, time: Instant, event: &Event, sink: &mut dyn Sink) {
+        if matches!(event, Event::Undecided { .. }) {
+            self.summary.undecidable += 1;
+        }
+        if let Some(beside) = &mut self.beside {
+            beside.note(frame.number, event);
+        }
+        sink.event(frame.number, time, event, &self.router);
     }
 
     /// The capture is over: what was sent and never seen, and the tables.

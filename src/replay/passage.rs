@@ -5,7 +5,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::frames::Frame;
-use super::streams::{Segment, Unseen};
+use super::streams::{FIRST_EPHEMERAL, Segment, Unseen};
 use crate::Instant;
 use crate::conntrack::{Adopted, Connection, Direction, Tuple};
 use crate::packet::{InName, Protocol, TcpFlags};
@@ -13,14 +13,12 @@ use crate::router::Router;
 
 /// Where FTP servers in active mode call from (RFC 959 section 3.2).
 const FTP_DATA: u16 = 20;
-/// Servers listen below, clients call from ports above (RFC 6335 section 6).
-const FIRST_EPHEMERAL: u16 = 1024;
 /// The bytes that end a line.
 const LINE_END: u32 = 2;
 /// The longest segment that is made.
 const LONGEST: u32 = 1400;
 /// More than this is not supplied: nobody can say that it passed in order.
-const MOST: u32 = 1 << 24;
+const MOST: u32 = 1 << 22;
 
 /// A packet made for one that was not seen: it arrives on this interface.
 pub(super) type Made = (usize, Vec<u8>);
@@ -64,6 +62,15 @@ impl Passage {
                 }
             }
         }
+    }
+
+    /// Whether the router knows its connection and translates it as the capture shows.
+    pub(super) fn is_translated_alike(&self, now: Instant, router: &Router) -> bool {
+        let tuple = |segment: &Segment| Tuple::new(Protocol::TCP, segment.source, segment.destination);
+        let (Some(arrived), Some(left)) = (tuple(&self.arrived), tuple(&self.left)) else { return false };
+        let conntrack = router.conntrack();
+        let known = conntrack.find(now, &arrived).and_then(|(id, direction)| Some((conntrack.get(id)?, direction)));
+        known.is_some_and(|(connection, direction)| connection.tuple(direction.other()).reversed() == Some(left))
     }
 
     /// What passed unseen before it, in the order in which it arrived: its sender's own bytes, then the other side's,

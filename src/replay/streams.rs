@@ -68,11 +68,26 @@ impl Segment {
         Unseen { own: count(before), other: count(acknowledged), beginning, is_older }
     }
 
+    /// Whether it is the first of a connection.
+    const fn begins(&self) -> bool {
+        self.flags.has(TcpFlags::SYN) && !self.flags.has(TcpFlags::ACK)
+    }
+
+    /// Whether a side is one of a connection between the same hosts, on the same link.
+    fn is_between_the_same(&self, side: &SideOf) -> bool {
+        let (interface, source, destination) = side;
+        let hosts = [source.ip(), destination.ip()];
+        let (own, other) = (self.source.ip(), self.destination.ip());
+        *interface == self.interface && (hosts == [own, other] || hosts == [other, own])
+    }
+
     const fn acknowledges(&self) -> bool {
         self.flags.has(TcpFlags::ACK) && !self.flags.has(TcpFlags::RST)
     }
 }
 
+/// Servers listen below, clients and data connections are at ports above (RFC 6335 section 6).
+pub(super) const FIRST_EPHEMERAL: u16 = 1024;
 /// A SYN whose number lies no further back belongs to the stream that was seen.
 const SAME_STREAM: i32 = 1 << 24;
 
@@ -89,13 +104,26 @@ struct Side {
     reset: bool,
     /// Something of its stream was not seen, though it passed.
     lacks: bool,
+    /// And that not because it is older than the capture.
+    lost: bool,
+    /// Its SYN was seen.
+    began: bool,
 }
 
 impl Side {
     /// Before its first segment.
     const fn beginning(segment: &Segment) -> Self {
         let Segment { sequence, window, .. } = *segment;
-        Self { end: sequence, acknowledged: None, window, fin: None, reset: false, lacks: false }
+        Self {
+            end: sequence,
+            acknowledged: None,
+            window,
+            fin: None,
+            reset: false,
+            lacks: false,
+            lost: false,
+            began: segment.flags.has(TcpFlags::SYN),
+        }
     }
 
     /// Whether a SYN begins another stream: its number is none that was seen, nor near one.
@@ -145,8 +173,6 @@ impl Unseen {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     sides: HashMap<SideOf, Side>,
-    /// Whether anything was found to be lost so far.
-    lacks: bool,
 }
 
 impl Streams {
@@ -155,36 +181,40 @@ impl Streams {
         segment.unseen(self.sides.get(&segment.own()), self.sides.get(&segment.other()))
     }
 
-    /// Whether what led to this segment may be older than the capture: it is the first of its connection, which may have
-    /// been announced before, or the connection did not begin here.
-    pub(super) fn may_be_older(&self, segment: &Segment) -> bool {
-        self.is_first(segment) || self.has_lacked(segment)
+    /// Whether this segment's connection began in the capture, as far as its link shows: how it is translated is then no
+    /// matter of what passed unseen.
+    pub(super) fn began(&self, segment: &Segment) -> bool {
+        [segment.own(), segment.other()].iter().filter_map(|side| self.sides.get(side)).any(|side| side.began)
     }
 
-    fn is_first(&self, segment: &Segment) -> bool {
-        let sides = [segment.own(), segment.other()];
-        segment.flags.has(TcpFlags::SYN) || !sides.iter().any(|side| self.sides.contains_key(side))
-    }
-
-    /// Whether other segments of this one's connection are known to have passed unseen.
-    fn has_lacked(&self, segment: &Segment) -> bool {
-        let sides = [segment.own(), segment.other()];
-        sides.iter().filter_map(|side| self.sides.get(side)).any(|side| side.lacks)
-    }
-
-    /// Whether the capture lost what led to this segment: others of its connection; or, if it is the first, any, which may
-    /// have announced it. What follows shows it as well as what came before.
-    pub(super) fn may_have_lost_beginning(&self, segment: &Segment, ahead: &VecDeque<Frame>) -> bool {
-        let sides = [segment.own(), segment.other()];
-        let is_first = self.is_first(segment);
-        if self.lacks && (is_first || self.has_lacked(segment)) {
+    /// Whether what led to this segment may have passed unseen. For one that begins a connection, that is what announced
+    /// it: then others between the same hosts were lost. For another, others of its connection were; or the connection is
+    /// not known at all, and any were. What follows shows it as well as what came before. `adopts`: what is older than the
+    /// capture counts as lost.
+    pub(super) fn may_have_been_led_to(&self, segment: &Segment, ahead: &VecDeque<Frame>, adopts: bool) -> bool {
+        let own = [segment.own(), segment.other()];
+        let is_known = own.iter().any(|side| self.sides.contains_key(side));
+        let begins = segment.begins();
+        if begins && segment.destination.port() < FIRST_EPHEMERAL {
+            return false;
+        }
+        let leads = |side: &SideOf| match (begins, is_known) {
+            (true, _) => segment.is_between_the_same(side) && !own.contains(side),
+            (false, true) => own.contains(side),
+            (false, false) => true,
+        };
+        if !begins && !is_known && adopts {
+            return true;
+        }
+        if self.sides.iter().any(|(key, side)| side.lacks && (side.lost || adopts) && leads(key)) {
             return true;
         }
         let mut later = Later { streams: self, sides: HashMap::new() };
         later.note(segment);
         ahead.iter().filter_map(|frame| Segment::read(frame.interface, &frame.bytes)).any(|following| {
-            let is_lost = later.note(&following);
-            is_lost && (is_first || sides.contains(&following.own()) || sides.contains(&following.other()))
+            let unseen = later.note(&following);
+            let shows = unseen.is_loss() || adopts && unseen.beginning;
+            shows && (leads(&following.own()) || leads(&following.other()))
         })
     }
 
@@ -220,9 +250,9 @@ impl Streams {
             [(segment.own(), unseen.own > 0 || unseen.beginning), (segment.other(), unseen.other > 0)]
         {
             if is_missing {
-                self.lacks |= unseen.is_loss();
                 if let Some(side) = self.sides.get_mut(&side) {
                     side.lacks = true;
+                    side.lost |= unseen.is_loss();
                 }
             }
         }
@@ -284,14 +314,14 @@ impl Later<'_> {
         self.sides.get(side).or_else(|| self.streams.sides.get(side))
     }
 
-    /// Notes a segment; whether it shows that others were lost.
-    fn note(&mut self, segment: &Segment) -> bool {
+    /// Notes a segment; what passed unseen before it.
+    fn note(&mut self, segment: &Segment) -> Unseen {
         let (own, other) = (self.side(&segment.own()), self.side(&segment.other()));
-        let is_lost = segment.unseen(own, other).is_loss();
+        let unseen = segment.unseen(own, other);
         let mut side = own.copied().unwrap_or_else(|| Side::beginning(segment));
         side.note(segment);
         self.sides.insert(segment.own(), side);
-        is_lost
+        unseen
     }
 }
 

@@ -96,7 +96,7 @@ impl Router {
 
     /// The address that an ICMP error comes from: where the packet was for this machine, the address it was for; else
     /// the one that this machine uses towards its sender.
-    fn answering_address(&self, transit: &Transit<'_, '_>) -> Option<IpAddr> {
+    fn answering_address(&mut self, transit: &Transit<'_, '_>) -> Option<IpAddr> {
         let bytes = transit.packet.bytes();
         let destination = transit.headers.destination(bytes);
         if self.network.is_local(destination) {

@@ -133,6 +133,8 @@ pub(crate) struct Resolved {
     pub(crate) is_for_many: bool,
     /// The longest packet that the link takes by which packets to it leave.
     pub(crate) mtu: usize,
+    /// The address that this machine uses towards it.
+    source: Option<IpAddr>,
 }
 
 /// A route by which packets are sent on.
@@ -188,11 +190,12 @@ impl Network {
             destination: Destination::Nowhere(RouteKind::Blackhole),
             is_for_many: false,
             mtu: usize::MAX,
+            source: None,
         };
         let cache = Box::new([nobody; CACHED]);
         let mtu = |route: &Route| interfaces.get(route.interface).map_or(usize::MAX, |interface| interface.mtu);
         let onward = |r: &Route| Onward { interface: r.interface, gateway: r.gateway, mtu: mtu(r) };
-        let onwards = routes.iter().map(onward).collect();
+        let onwards = routes.iter().take(usize::from(NotedRoute::ELSEWHERE.0)).map(onward).collect();
         Self { cache, onwards, interfaces: interfaces.into(), local: local.into(), local_bits, routes: routes.into() }
     }
 
@@ -237,12 +240,14 @@ impl Network {
         let address = Address { family, words };
         let ip = address.into();
         let is_for_many = self.address_type(ip).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
-        let destination = self.route(ip);
+        let route = self.route_to(ip);
+        let destination = self.destination(ip, route);
+        let source = route.and_then(|route| self.source_of(route, ip));
         let mtu = match destination {
             Destination::Via { interface, .. } => self.interfaces.get(interface).map_or(usize::MAX, |i| i.mtu),
             Destination::Local | Destination::Nowhere(_) => usize::MAX,
         };
-        self.cache[index] = Resolved { address, destination, is_for_many, mtu };
+        self.cache[index] = Resolved { address, destination, is_for_many, mtu, source };
     }
 
     /// By which route packets to an address are sent on; `None` where they are not. Which one it is is noted where many
@@ -251,7 +256,7 @@ impl Network {
     pub(crate) fn onward(&self, noted: &mut NotedRoute, address: Address) -> Option<&Onward> {
         if *noted == NotedRoute::NONE {
             let [high, low] = address.words;
-            *noted = self.find_onward(address.family, high, low)?;
+            *noted = self.find_onward(address.family, high, low).unwrap_or(NotedRoute::ELSEWHERE);
         }
         self.onwards.get(usize::from(noted.0))
     }
@@ -264,17 +269,26 @@ impl Network {
         if self.is_local(ip) || address.is_host_internal() || self.address_type(ip).0 & for_many.0 != 0 {
             return None;
         }
-        let number = self.routes.iter().position(|route| route.destination.contains(ip))?;
+        // One further down than can be noted is left to those who remember what they find by address.
+        let mut routes = self.routes.iter().take(usize::from(NotedRoute::ELSEWHERE.0));
+        let number = routes.position(|route| route.destination.contains(ip))?;
         let is_followed = self.routes.get(number).is_some_and(|route| matches!(route.kind, RouteKind::Unicast));
-        u16::try_from(number).ok().map(NotedRoute).filter(|noted| is_followed && *noted != NotedRoute::NONE)
+        u16::try_from(number).ok().map(NotedRoute).filter(|noted| is_followed && *noted < NotedRoute::ELSEWHERE)
+    }
+
+    fn route_to(&self, address: IpAddr) -> Option<&Route> {
+        self.routes.iter().find(|route| route.destination.contains(address))
     }
 
     /// Where a packet to this address goes.
     pub(crate) fn route(&self, address: IpAddr) -> Destination {
+        self.destination(address, self.route_to(address))
+    }
+
+    fn destination(&self, address: IpAddr, route: Option<&Route>) -> Destination {
         if self.is_local(address) {
             return Destination::Local;
         }
-        let route = self.routes.iter().find(|route| route.destination.contains(address));
         match route {
             Some(route) => match route.kind {
                 RouteKind::Unicast => {
@@ -299,8 +313,11 @@ impl Network {
     }
 
     /// The address that this machine uses towards another.
-    pub(crate) fn source_towards(&self, address: IpAddr) -> Option<IpAddr> {
-        let route = self.routes.iter().find(|route| route.destination.contains(address))?;
+    pub(crate) fn source_towards(&mut self, address: IpAddr) -> Option<IpAddr> {
+        self.resolve(address.into()).source
+    }
+
+    fn source_of(&self, route: &Route, address: IpAddr) -> Option<IpAddr> {
         route.source.or_else(|| self.source_for(route.interface, route.gateway.unwrap_or(address)))
     }
 

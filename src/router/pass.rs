@@ -252,8 +252,9 @@ mod tests {
     struct Step {
         flow: usize,
         reply: bool,
+        /// Its numbers are added to those that are next.
         segment: Segment,
-        /// The numbers are those that are next, shifted by `sequence` and `acknowledgement`.
+        /// After the one before.
         micros: u64,
     }
 

@@ -317,12 +317,18 @@ impl Router {
         if let Err(problem) = read.arrive(header, &entry) {
             return Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem(problem.0)));
         }
-        if read.has_source_route() { Err(DropReason::IpOptions.into()) } else { Ok(()) }
+        if read.has_source_route() {
+            return Err(DropReason::IpOptions.into());
+        }
+        if read.is_changed() {
+            transit.headers.fill_header_checksum(transit.packet.bytes_mut());
+        }
+        Ok(())
     }
 
     /// The packet leaves with the address of this side in its IPv4 options.
     #[inline(never)]
-    fn write_options(&self, read: IpOptions, transit: &mut Transit<'_, '_>) {
+    fn write_options(&mut self, read: IpOptions, transit: &mut Transit<'_, '_>) {
         let destination = transit.headers.destination(transit.packet.bytes());
         let Some(IpAddr::V4(own)) = self.network.source_towards(destination) else { return };
         let transport = transit.headers.transport;

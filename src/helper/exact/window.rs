@@ -182,15 +182,14 @@ impl Pool {
         }
     }
 
-    /// Who has to give one up, if none is left for who comes next. It looks at no more clients than there are windows.
+    /// Who has to give one up, if none is left for who comes next: the oldest of a client that has most; where all have one,
+    /// the oldest of all. It looks once at every client and at every window.
     pub(super) fn too_many(&self) -> Option<Holder> {
         if !self.free.is_empty() {
             return None;
         }
-        let most = self.clients.iter().map(|(_, count)| *count).max()?;
-        let has_most = |holder: &&Holder| self.clients.contains(&(holder.client, most));
-        // Nearly always the oldest has as many as anybody, where all have one.
-        if most == 1 { self.holders.first().copied() } else { self.holders.iter().find(has_most).copied() }
+        let (client, most) = *self.clients.iter().max_by_key(|(_, count)| *count)?;
+        self.holders.iter().find(|holder| most == 1 || holder.client == client).copied()
     }
 }
 
