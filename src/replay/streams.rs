@@ -249,11 +249,9 @@ impl Streams {
         for (side, is_missing) in
             [(segment.own(), unseen.own > 0 || unseen.beginning), (segment.other(), unseen.other > 0)]
         {
-            if is_missing {
-                if let Some(side) = self.sides.get_mut(&side) {
-                    side.lacks = true;
-                    side.lost |= unseen.is_loss();
-                }
+            if let Some(side) = self.sides.get_mut(&side).filter(|_| is_missing) {
+                side.lacks = true;
+                side.lost |= unseen.is_loss();
             }
         }
     }
