@@ -1,7 +1,8 @@
 //! What happened, as data.
 //!
 //! Layers note events as they work; whoever is interested takes them out after each packet. A packet of an
-//! established connection makes none, unless it is dropped, meets a LOG rule, or announces something. The queue is bounded: what nobody takes is lost, and counted.
+//! established connection makes none, unless it is dropped, meets a LOG rule, announces something, or is one of a control
+//! connection that behaviour Exact does something about. The queue is bounded: what nobody takes is lost, and counted.
 //!
 //! ```
 //! use ftp_conntrack::event::Events;
@@ -82,13 +83,24 @@ pub enum Event {
         /// Why.
         reason: crate::helper::Denied,
     },
+    /// Behaviour Exact did something with a segment of a control connection besides replacing what it announces.
+    Intervened {
+        /// The control connection.
+        connection: ConnectionId,
+        /// Whose bytes.
+        sender: ftp::Sender,
+        /// What.
+        intervention: crate::helper::Intervention,
+    },
     /// What follows on a control connection is TLS: it is not read any more.
     Encrypted {
         /// The control connection.
         connection: ConnectionId,
-        /// The ports that its client may dial from here on, as [`Policy::encrypted_passive`] has it.
+        /// The ports that its client may dial from here on, as [`Policy::encrypted_passive`] or
+        /// [`Policy::learn_passive`] has it.
         ///
         /// [`Policy::encrypted_passive`]: crate::helper::Policy::encrypted_passive
+        /// [`Policy::learn_passive`]: crate::helper::Policy::learn_passive
         passive: Option<core::ops::RangeInclusive<u16>>,
     },
     /// A data connection came as announced: its first packet matched an expectation.

@@ -79,7 +79,8 @@ impl Add<Micros> for Instant {
 
     #[inline]
     fn add(self, span: Micros) -> Self {
-        Self(self.0.saturating_add(span.0))
+        // A span is never negative.
+        self.0.checked_add(span.0).map_or(Self::NEVER, Self)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Hostile load: whatever comes in whatever numbers, tables stay within their bounds, sessions that were there before go
-//! on working, and counters say what was refused. `HOSTILE_TIMES=1000000` tries each thing a million times.
+//! on working, and counters say what was refused; what is chosen to collide in the tables does not. `HOSTILE_TIMES=1000000` tries each thing a million times.
 
 mod common;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
 use common::*;
 use ftp_conntrack::Behaviour;
+use ftp_conntrack::conntrack::{Direction, LongestChains, Tuple};
 use ftp_conntrack::router::{Config, Verdict};
 
 const CONNECTIONS: u32 = 2048;
@@ -131,6 +132,38 @@ fn lines_that_are_never_finished() {
     still_works(&mut world, 0);
 }
 
+/// Somebody begins lines on as many connections as there are windows, and more: others have theirs held all the same, and of
+/// none that is given up anything leaves.
+#[test]
+fn windows_that_one_client_takes() {
+    for hosts in [1, 3] {
+        let mut world = world(Behaviour::Exact);
+        let attacker = |i: u32| format!("10.77.1.{}:{}", 10 + i % hosts, 1024 + i);
+        let outside = |i: u32| format!("203.0.113.1:{}", 1024 + i);
+        let begin = |world: &mut World, i: u32| {
+            world.forward(LAN, &tcp(&attacker(i), SERVER, SYN, 999, 0, ""));
+            world.forward(WAN, &tcp(SERVER, &outside(i), SYN | ACK, 4999, 1000, ""));
+            world.forward(LAN, &tcp(&attacker(i), SERVER, PSH_ACK, 1000, 5000, "PORT 10,77,"));
+        };
+        (0..100).for_each(|i| begin(&mut world, i));
+        let held = world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 101, 509, "PORT 10,77,1,"));
+        assert_eq!((numbers(&held).0, text(&held).as_str()), (101, ""));
+        (100..200).for_each(|i| begin(&mut world, i));
+        let whole = world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 114, 509, "2,4,1\r\n"));
+        assert_eq!((numbers(&whole).0, text(&whole).as_str()), (101, "PORT 203,0,113,1,4,1\r\n"));
+        // They were told that it arrived, and go on.
+        let mut ends = Vec::new();
+        for i in 0..200 {
+            let rest = world.forward(LAN, &tcp(&attacker(i), SERVER, PSH_ACK, 1011, 5000, "1,9,4,1\r\nNOOP\r\n"));
+            assert_eq!(numbers(&rest).0, 1000);
+            ends.push(text(&rest));
+        }
+        let given_up = ends.iter().filter(|left| *left == "\nNOOP\r\n").count();
+        let kept = ends.iter().filter(|left| *left == "PORT 0,0,0,0,0,0\r\nNOOP\r\n").count();
+        assert_eq!((given_up + kept, given_up), (200, 200 - (WINDOWS - 1)), "{ends:?}");
+    }
+}
+
 #[test]
 fn segments_whose_beginning_never_comes() {
     let mut world = world(Behaviour::Exact);
@@ -162,4 +195,110 @@ fn finish_header(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = ftp_conntrack::packet::checksum::fold(ftp_conntrack::packet::checksum::sum(&bytes[..20], 0));
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
     bytes
+}
+
+/// An attacker knows how everything is hashed, and chooses what collides in a router of its own, which has another key. Sent
+/// to a router whose key it does not know, that makes no longer chains than chance does.
+struct Attack {
+    config: Config,
+    /// Makes the `i`th connection; gives where it comes from.
+    attempt: fn(&mut World, u32) -> String,
+    measure: fn(LongestChains) -> usize,
+}
+
+impl Attack {
+    /// How many are to collide, and how many may.
+    const CHAIN: usize = 16;
+    const CHANCE: usize = 4;
+
+    fn new(rules: &str, attempt: fn(&mut World, u32) -> String, measure: fn(LongestChains) -> usize) -> Self {
+        let mut config = config(rules);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        config.helper.windows = 4;
+        config.conntrack.limits.connections = 64;
+        config.conntrack.limits.expectations = 64;
+        config.conntrack.limits.helped = 64;
+        Self { config, attempt, measure }
+    }
+
+    fn succeeds_only_with_the_key(&self) {
+        let chosen = self.choose();
+        let longest = |seeds: [u64; 4]| {
+            let mut world = World::keyed(self.config.clone(), seeds);
+            for i in &chosen {
+                (self.attempt)(&mut world, *i);
+            }
+            (self.measure)(world.router.conntrack().longest_chains())
+        };
+        assert_eq!(longest([0; 4]), Self::CHAIN, "whoever has the key has them collide");
+        for seeds in [[1, 2, 3, 4], [1, 0, 0, 0], [0, 1, 0, 0], [u64::MAX, 7, 0, 0]] {
+            assert!(longest(seeds) <= Self::CHANCE, "{seeds:?}: {}", longest(seeds));
+        }
+    }
+
+    /// What lengthens the longest chain of a router whose key is known.
+    fn choose(&self) -> Vec<u32> {
+        let mut lab = World::keyed(self.config.clone(), [0; 4]);
+        let mut chosen = Vec::new();
+        for i in 0..100_000 {
+            if chosen.len() == Self::CHAIN {
+                break;
+            }
+            let source = (self.attempt)(&mut lab, i);
+            let now = lab.now;
+            let conntrack = lab.router.conntrack_mut();
+            if (self.measure)(conntrack.longest_chains()) > chosen.len() {
+                chosen.push(i);
+            } else {
+                let source: SocketAddr = source.parse().unwrap();
+                let from = |tuple: &Tuple| SocketAddr::new(tuple.source(), tuple.source_port()) == source;
+                let found = conntrack.iter(now).find(|(_, c)| from(c.tuple(Direction::Original)));
+                let id = found.map(|(id, _)| id).unwrap();
+                conntrack.delete(now, id);
+            }
+        }
+        chosen
+    }
+}
+
+fn dial(world: &mut World, i: u32) -> String {
+    let source = format!("10.77.1.{}:{}", 2 + i % 200, 1024 + i / 200);
+    world.forward(LAN, &tcp(&source, "198.51.100.9:80", SYN, i, 0, ""));
+    source
+}
+
+/// A control connection that announces a port.
+fn announce(world: &mut World, host: &str, (from, port): (u32, u32)) -> String {
+    let client = format!("{host}:{from}");
+    world.forward(LAN, &tcp(&client, SERVER, SYN, 999, 0, ""));
+    world.forward(WAN, &tcp(SERVER, &client, SYN | ACK, 4999, 1000, ""));
+    world.forward(LAN, &tcp(&client, SERVER, PSH_ACK, 1000, 5000, "USER ftp\r\n"));
+    world.forward(WAN, &tcp(SERVER, &client, PSH_ACK, 5000, 1010, "230 in\r\n"));
+    let line = format!("PORT {},{},{}\r\n", host.replace('.', ","), port >> 8, port & 255);
+    assert_eq!(text(&world.forward(LAN, &tcp(&client, SERVER, PSH_ACK, 1010, 5008, &line))), line);
+    client
+}
+
+const ROUTED: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n";
+
+#[test]
+fn tuples_that_collide_under_another_key() {
+    Attack::new(ROUTED, dial, |chains| chains.connections).succeeds_only_with_the_key();
+}
+
+#[test]
+fn sources_that_collide_under_another_key() {
+    Attack::new(MASQUERADE, dial, |chains| chains.sources).succeeds_only_with_the_key();
+}
+
+#[test]
+fn announced_ports_that_collide_under_another_key() {
+    let port = |world: &mut World, i| announce(world, "10.77.1.2", (1024 + i, 1024 + i));
+    Attack::new(ROUTED, port, |chains| chains.expectations).succeeds_only_with_the_key();
+}
+
+#[test]
+fn hosts_that_collide_under_another_key() {
+    let host = |world: &mut World, i: u32| announce(world, &format!("10.77.{}.{}", i / 200, 2 + i % 200), (4000, 4001));
+    Attack::new(ROUTED, host, |chains| chains.hosts).succeeds_only_with_the_key();
 }

@@ -111,6 +111,75 @@ fn nat_slipstreaming() {
     assert!(matches!(linux.send(WAN, &syn).0, Verdict::Forward { .. }));
 }
 
+/// A server behind a NAT of its own announces its address there; or it sends its clients to a third host.
+#[test]
+fn a_passive_address_that_is_not_the_servers() {
+    let expected = |talk: &Talk| {
+        let found = talk
+            .world
+            .router
+            .conntrack()
+            .iter_expectations(talk.world.now)
+            .next()
+            .map(ftp_conntrack::conntrack::Expectation::tuple);
+        found.map(|tuple| format!("{} > {}:{}", tuple.source(), tuple.destination(), tuple.destination_port()))
+    };
+    let reply = "227 Entering Passive Mode (192,168,7,7,200,10).\r\n";
+    let mut talk = Talk::logged_in(|_| {});
+    talk.says(0, "PASV\r\n");
+    assert_eq!(talk.says(1, reply), "227 Entering Passive Mode (198,51,100,9,200,10).\r\n");
+    assert_eq!(expected(&talk).as_deref(), Some("10.77.1.2 > 198.51.100.9:51210"));
+    let events: Vec<Event> = std::iter::from_fn(|| talk.world.router.poll_event()).map(|(_, event)| event).collect();
+    let said = "192.168.7.7".parse::<std::net::IpAddr>().unwrap();
+    let tells = |event: &Event| matches!(event, Event::Announced { address, port: 51210, .. } if *address == said);
+    assert!(events.iter().any(tells) && !events.iter().any(|event| matches!(event, Event::Denied { .. })));
+    // Not without being asked, and not at the port of a server.
+    assert_eq!(talk.says(1, reply), "425 No data connection.\r\n");
+    talk.says(0, "PASV\r\n");
+    assert_eq!(talk.says(1, "227 (192,168,7,7,0,22)\r\n"), "425 No data connection.\r\n");
+    assert_eq!(talk.denied(), [Denied::Unasked, Denied::LowPort(22)]);
+
+    let mut strict = Talk::logged_in(|policy| policy.mend_passive = false);
+    strict.says(0, "PASV\r\n");
+    assert_eq!(strict.says(1, reply), "425 No data connection.\r\n");
+    assert_eq!(strict.denied(), [Denied::ForeignAddress("192.168.7.7".parse().unwrap())]);
+    assert_eq!(expected(&strict), None);
+
+    let other = "192.168.7.7".parse().unwrap();
+    let mut allowed = Talk::logged_in(|policy| policy.foreign.push(other..=other));
+    allowed.says(0, "PASV\r\n");
+    assert_eq!(allowed.says(1, reply), reply);
+    assert_eq!(expected(&allowed).as_deref(), Some("10.77.1.2 > 192.168.7.7:51210"));
+}
+
+/// The same where nothing is translated, and where the server is inside and names another host there.
+#[test]
+fn a_passive_address_is_mended_behind_any_router() {
+    const HELPER: &str = "*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n";
+    const DNAT: &str = "*nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n";
+    let (client, inside) = ("198.51.100.9:40000", "10.77.1.2:21");
+    for (rules, public, shown) in
+        [(HELPER.to_owned(), inside, "10,77,1,2"), ([HELPER, DNAT].concat(), "203.0.113.1:21", "203,0,113,1")]
+    {
+        let mut config = config(&rules);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        let mut world = World::new(config);
+        world.forward(WAN, &tcp(client, public, SYN, 999, 0, ""));
+        world.forward(LAN, &tcp(inside, client, SYN | ACK, 4999, 1000, ""));
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1000, 5000, "USER a\r\n"));
+        world.forward(LAN, &tcp(inside, client, PSH_ACK, 5000, 1008, "230 in\r\n"));
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1008, 5008, "PASV\r\n"));
+        let left = world.forward(LAN, &tcp(inside, client, PSH_ACK, 5008, 1014, "227 =10,77,1,9,200,10\r\n"));
+        assert_eq!(text(&left), format!("227 ={shown},200,10\r\n"));
+        let to = public.replace(":21", ":51210");
+        let (verdict, packet) = world.send(WAN, &tcp("198.51.100.9:6000", &to, SYN, 1, 0, ""));
+        assert!(matches!(verdict, Verdict::Forward { interface: LAN, .. }), "{verdict:?}");
+        assert_eq!(packet[16..20], [10, 77, 1, 2], "to the server, not to whom it named");
+        let related = world.router.conntrack().iter(world.now).filter(|(_, connection)| connection.master().is_some());
+        assert_eq!(related.count(), 1);
+    }
+}
+
 #[test]
 fn ports_of_servers() {
     let mut talk = Talk::logged_in(|_| {});
@@ -178,16 +247,18 @@ fn a_client_has_its_share_and_no_more() {
     assert_eq!(talk.denied(), [Denied::NoRoom]);
 }
 
+/// The server stands behind the router, which lets in what belongs to its sessions and nothing else.
+const FIREWALL: &str = "*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
+    *nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n\
+    *filter\n:FORWARD DROP [0:0]\n-A FORWARD -p tcp --dport 21 -j ACCEPT\n\
+    -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\nCOMMIT\n";
+
 /// RFC 4217: where the server listens is said within TLS. Its passive ports are declared.
 #[test]
 fn the_declared_ports_of_sessions_within_tls() {
-    const RULES: &str = "*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
-        *nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n\
-        *filter\n:FORWARD DROP [0:0]\n-A FORWARD -p tcp --dport 21 -j ACCEPT\n\
-        -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\nCOMMIT\n";
     let (client, public, server) = ("198.51.100.9:40000", "203.0.113.1:21", "10.77.1.2:21");
     for declared in [None, Some(50_000..=50_099)] {
-        let mut config = config(RULES);
+        let mut config = config(FIREWALL);
         config.helper = config.helper.behaving(Behaviour::Exact);
         config.helper.policy.encrypted_passive = declared.clone();
         let mut world = World::new(config);
@@ -224,5 +295,68 @@ fn the_declared_ports_of_sessions_within_tls() {
         world.forward(WAN, &tcp(client, public, RST, 1010, 0, ""));
         world.now = world.now + std::time::Duration::from_secs(11);
         assert_eq!(dials(&mut world, "198.51.100.9:6007", 50_000), None);
+    }
+}
+
+/// Where nobody declares them, they may be learnt: of the same server, from what it announced where it could be read.
+#[test]
+fn the_learnt_ports_of_sessions_within_tls() {
+    let (public, server) = ("203.0.113.1:21", "10.77.1.2:21");
+    let open = |world: &mut World, client: &str| {
+        world.forward(WAN, &tcp(client, public, SYN, 999, 0, ""));
+        world.forward(LAN, &tcp(server, client, SYN | ACK, 4999, 1000, ""));
+    };
+    // A session in the clear, in which the server announces this port.
+    let announces = |world: &mut World, client: &str, port: u16| {
+        open(world, client);
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1000, 5000, "USER a\r\n"));
+        world.forward(LAN, &tcp(server, client, PSH_ACK, 5000, 1008, "230 in\r\n"));
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1008, 5008, "EPSV\r\n"));
+        let reply = format!("229 Extended (|||{port}|)\r\n");
+        text(&world.forward(LAN, &tcp(server, client, PSH_ACK, 5008, 1014, &reply)))
+    };
+    // One within TLS; which ports are open to its client then.
+    let encrypts = |world: &mut World, client: &str| {
+        open(world, client);
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1000, 5000, "AUTH TLS\r\n"));
+        world.forward(LAN, &tcp(server, client, PSH_ACK, 5000, 1010, "234 go on\r\n"));
+        let mut events = std::iter::from_fn(|| world.router.poll_event()).map(|(_, event)| event);
+        events.find_map(|event| match event {
+            Event::Encrypted { passive, .. } => Some(passive),
+            _ => None,
+        })
+    };
+    let dials = |world: &mut World, from: &str, port: u16| {
+        let (verdict, _) = world.send(WAN, &tcp(from, &format!("203.0.113.1:{port}"), SYN, 1, 0, ""));
+        matches!(verdict, Verdict::Forward { interface: LAN, .. })
+    };
+    for (widest, learnt) in [(None, None), (Some(100), Some(50_010..=50_020)), (Some(10), None)] {
+        let mut config = config(FIREWALL);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        config.helper.policy.learn_passive = widest;
+        let mut world = World::new(config);
+        assert_eq!(encrypts(&mut world, "198.51.100.9:40000"), Some(None), "nothing is known yet");
+        for (client, port) in [("198.51.100.7:1", 50_020), ("198.51.100.8:2", 50_010), ("198.51.100.8:3", 50_015)] {
+            assert_eq!(announces(&mut world, client, port), format!("229 Extended (|||{port}|)\r\n"));
+        }
+        // What is refused teaches nothing.
+        assert_eq!(announces(&mut world, "198.51.100.8:4", 99), "425 No data connection.\r\n");
+        assert_eq!(encrypts(&mut world, "198.51.100.9:40001"), Some(learnt.clone()));
+        let is_learnt = learnt.is_some();
+        for (from, port, may) in [
+            ("198.51.100.9:6000", 50_010, is_learnt),
+            ("198.51.100.9:6001", 50_013, is_learnt),
+            ("198.51.100.9:6002", 50_020, is_learnt),
+            ("198.51.100.9:6003", 50_009, false),
+            ("198.51.100.9:6004", 50_021, false),
+            ("198.51.100.6:6005", 50_013, false),
+        ] {
+            assert_eq!(dials(&mut world, from, port), may, "{widest:?} {from} {port}");
+        }
+        world.forward(WAN, &tcp("198.51.100.9:40001", public, RST, 1010, 0, ""));
+        world.now = world.now + std::time::Duration::from_secs(11);
+        assert!(!dials(&mut world, "198.51.100.9:6006", 50_013), "it ends with the control connection");
+        world.now = world.now + std::time::Duration::from_secs(24 * 60 * 60);
+        assert_eq!(encrypts(&mut world, "198.51.100.9:40002"), Some(None), "what is old is forgotten");
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) verify: bool,
 
-    /// Take over connections older than the capture from their first packets (not there yet)
+    /// Take over connections older than the capture from their first packets, translated as these leave (counted)
     #[arg(long)]
     pub(crate) adopt: bool,
 
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
 
-    /// Whom to behave like [default: linux]
+    /// Whom to behave like [default: linux]; exact says for each packet that Linux would have sent otherwise, why
     #[arg(long, value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
@@ -91,7 +91,12 @@ connection (its data connections are called 1.1, 1.2 ..., their control connecti
 With --masquerade or --unmasquerade: rewritten (frame, from, to, line, leaves_as, address, port), unasked (frame, packet),
 malformed (frame, line), not_rewritten (frame), damaged, summary.
 
-With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...";
+With --router the events of its tracker and helper: new, announced, fulfilled, unfulfilled, dropped, destroyed ...; with
+--behaviour exact also
+
+  intervened            something done with a segment besides replacing text: sender, what, text
+  departs               something else leaves than Linux would send: linux, why, here, text, leaves, linux_sends; once for a
+                        connection where all that follows differs for one reason (counted in the summary)";
 
 /// Whom the router behaves like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,11 +123,6 @@ impl Arguments {
 
     /// Refuses what is understood and cannot be done.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let not_there =
-            [(self.adopt, "--adopt", "connections are followed from their first SYN, or as the router's sysctls say")];
-        if let Some((_, option, instead)) = not_there.into_iter().find(|(asked, ..)| *asked) {
-            return Err(Failure::new(format_args!("{option} is not there yet; {instead}")));
-        }
         let translates = self.masquerade.is_some() || self.unmasquerade.is_some();
         if translates && self.capture.is_none() {
             return Err(Failure::new("--masquerade and --unmasquerade need a CAPTURE"));
@@ -130,6 +130,11 @@ impl Arguments {
         if translates && self.behaviour == Some(Behaviour::Linux) {
             return Err(Failure::new(
                 "--masquerade and --unmasquerade behave exactly; --behaviour linux needs --router DIR",
+            ));
+        }
+        if self.adopt && self.router.is_none() {
+            return Err(Failure::new(
+                "--adopt needs --router DIR: only a capture of a router shows how older connections are translated",
             ));
         }
         if !translates && !self.inside.is_empty() {

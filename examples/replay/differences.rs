@@ -1,25 +1,37 @@
 //! What `--verify` found, for people.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
-use ftp_conntrack::replay::{Difference, DifferenceKind, Sink, Summary, TableDifference};
+use ftp_conntrack::replay::{Departure, Difference, DifferenceKind, Sink, Summary, TableDifference};
 use ftp_conntrack::router::Router;
 
 use crate::decode::{describe, fields, hex};
 use crate::input::Input;
 use crate::output::Output;
 use crate::style::Style;
-use crate::words::not_understood;
+use crate::words::{departures, lacking, not_understood, plural};
 
 /// So many packets, and so many lines of tables, are shown.
 const MOST: usize = 20;
+/// So long it is remembered why something else left than Linux would have sent.
+const REMEMBERED: usize = 4096;
 /// So many bytes of a field are shown.
 const FIELD: usize = 16;
+
+/// A packet that differs.
+struct Shown {
+    difference: Difference,
+    interface: String,
+    /// Why, where that is known.
+    why: Option<String>,
+}
 
 /// Keeps what is to be shown.
 #[derive(Default)]
 pub(crate) struct Differences {
-    packets: Vec<(Difference, String)>,
+    packets: Vec<Shown>,
+    departures: VecDeque<Departure>,
     lines: Vec<TableDifference>,
 }
 
@@ -27,8 +39,19 @@ impl Sink for Differences {
     fn differs(&mut self, difference: &Difference, router: &Router) {
         if self.packets.len() < MOST {
             let interface = router.interfaces().get(difference.interface).map_or("?", |i| i.name.as_str());
-            self.packets.push((difference.clone(), interface.escape_debug().to_string()));
+            let interface = interface.escape_debug().to_string();
+            self.packets.push(Shown { difference: difference.clone(), interface, why: self.why(difference) });
         }
+    }
+
+    fn departs(&mut self, departure: &Departure, _: &Router) {
+        // What was never seen leaving is told before it is known why it leaves.
+        let untold = |shown: &&mut Shown| shown.why.is_none() && shown.difference.arrived == Some(departure.frame);
+        for shown in self.packets.iter_mut().filter(untold) {
+            shown.why = Some(departure.to_string());
+        }
+        self.departures.truncate(REMEMBERED - 1);
+        self.departures.push_front(departure.clone());
     }
 
     fn table_differs(&mut self, difference: &TableDifference) {
@@ -39,10 +62,22 @@ impl Sink for Differences {
 }
 
 impl Differences {
+    /// Why the router sent something else than Linux, where what left is what Linux would have sent.
+    fn why(&self, difference: &Difference) -> Option<String> {
+        let is_it = |departure: &&Departure| match difference.arrived {
+            Some(arrived) => departure.frame == arrived,
+            None => departure.theirs.contains(&difference.theirs),
+        };
+        self.departures.iter().find(is_it).map(ToString::to_string)
+    }
+
     pub(crate) fn tell(&self, input: &Input, summary: &Summary, output: &mut Output) {
         let style = Style::standard();
-        for (difference, interface) in &self.packets {
+        for Shown { difference, interface, why } in &self.packets {
             show_packet(difference, interface, style, output);
+            if let Some(why) = why {
+                output.line(format_args!("  {}", style.changed(why)));
+            }
             output.blank();
         }
         more(self.packets.len(), summary.differ, "packets", output);
@@ -55,6 +90,9 @@ impl Differences {
         }
         for line in notes(input, summary) {
             output.line(line);
+        }
+        if input.is_exact {
+            output.line(format_args!("Linux {}", departures(summary, style)));
         }
         output.line(summary);
     }
@@ -71,6 +109,11 @@ fn more(shown: usize, all: u64, what: &str, output: &mut Output) {
 /// What the numbers of the last line leave open.
 fn notes(input: &Input, summary: &Summary) -> Vec<String> {
     let mut notes = not_understood(summary);
+    notes.extend(lacking(summary));
+    if summary.older > 0 && !input.adopts && !summary.agrees() {
+        let count = plural(summary.older, "TCP connection");
+        notes.push(format!("older than the capture: {count}; --adopt takes them over"));
+    }
     if summary.bad_checksums > 0 {
         notes.push(format!(
             "{} packets arrived with a wrong transport checksum; that checksum is not compared",

@@ -3,7 +3,7 @@
 use ftp_conntrack::Instant;
 use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::event::Event;
-use ftp_conntrack::replay::{Difference, Seen, Sink, TableDifference};
+use ftp_conntrack::replay::{Departure, Difference, Lacking, Seen, Sink, TableDifference};
 use ftp_conntrack::router::{Router, Verdict};
 
 /// One listener, and others after it.
@@ -32,12 +32,20 @@ impl Sink for Fan<'_, '_> {
         self.each(|sink| sink.leaves(packet, router));
     }
 
+    fn departs(&mut self, departure: &Departure, router: &Router) {
+        self.each(|sink| sink.departs(departure, router));
+    }
+
     fn differs(&mut self, difference: &Difference, router: &Router) {
         self.each(|sink| sink.differs(difference, router));
     }
 
     fn table_differs(&mut self, difference: &TableDifference) {
         self.each(|sink| sink.table_differs(difference));
+    }
+
+    fn lacks(&mut self, frame: u64, time: Instant, lacking: Lacking) {
+        self.each(|sink| sink.lacks(frame, time, lacking));
     }
 
     fn broken(&mut self, error: &ReadError) {

@@ -20,8 +20,12 @@ pub(crate) struct Input {
     pub(crate) capture_name: String,
     pub(crate) capture: Reader<File>,
     pub(crate) replay: Replay,
+    /// Whether the router behaves as FTP needs it, and not as Linux.
+    pub(crate) is_exact: bool,
     /// Control ports that were asked for by number.
     pub(crate) ports: Vec<u16>,
+    /// Whether connections older than the capture are taken over.
+    pub(crate) adopts: bool,
 }
 
 impl Input {
@@ -62,13 +66,16 @@ impl Input {
             capture_path,
             capture,
             replay,
+            is_exact: arguments.behaviour == Some(Behaviour::Exact),
             ports: arguments.ports.clone(),
+            adopts: arguments.adopt,
         })
     }
 }
 
 fn options(arguments: &Arguments) -> Options {
     let mut options = Options::default();
+    options.adopt = arguments.adopt;
     // Also where nobody asks for the differences: what the router's own machine sent can only be told from what it
     // forwarded by comparing.
     options.verify = true;

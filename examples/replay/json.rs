@@ -11,6 +11,8 @@
 //! | `partial_announcement` | `frame` `time` `connection` `sender` `form` |
 //! | `denied` | `frame` `time` `connection` `sender` `form` `reason`: behaviour exact refuses an announcement |
 //! | `encrypted` | `frame` `time` `connection` `passive`: TLS begins, nothing more is read; the first and the last port that the client may dial, or null |
+//! | `intervened` | `frame` `time` `connection` `sender` `what` `text`: behaviour exact does something with a segment besides replacing what it announces |
+//! | `departs` | `frame` `time` `connection` `direction` `linux` `why` `here` `text` `leaves` `linux_sends`: behaviour exact sends something else than Linux would; once for a connection where all that follows differs for one reason |
 //! | `fulfilled` | `frame` `time` `connection` `master` `expected` |
 //! | `unfulfilled` | `frame` `time` `master` `expected` `reason` |
 //! | `balanced` | `frame` `time` `entry` `service` `client` `dialled` `real_server` `by` `template`: a load balancer chose a real server |
@@ -23,8 +25,10 @@
 //! | `undecided` | `frame` `time` `ipv6` `rule` `place` |
 //! | `packet_differs` | `frame` `time` `kind` `arrived` `left` `interface` `library` `capture` (only with `--verify`) |
 //! | `table_differs` | `kind` `line` `seconds` (only with `--verify`) |
+//! | `lacking` | `frame` `time` `own` `other`: bytes that the capture lacks before this frame, of its own stream and of the one it acknowledges; blanks were supplied |
+//! | `adopted` | `frame` `time` `original`: a connection whose beginning the capture lacks was taken over |
 //! | `damaged` | `error` |
-//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `tables_compared` `agrees` |
+//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `older` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees`, with behaviour exact `departures` `departures_alike`: packets of which something else leaves than Linux would send, and those of them not told by `departs` |
 //! | `other` | `frame` `time` `text`: an event this program does not know |
 //!
 //! | value | is |
@@ -47,6 +51,10 @@
 //! | `direction` | `original`, `reply` |
 //! | `place` | the undecided rule, `rules.v4:12` |
 //! | `kind` | `bytes`, `missing` (not in the capture), `unexpected` (not sent by the library); for tables `only_kernel`, `only_here`, `seconds`; of a warning `not_persistent`, `no_passive_ports`, `uncovered_port`, `pasv_address_set`, `real_address_announced`, `active_not_masqueraded`, `active_from_another_address` |
+//! | `what` `linux` `why` | in snake case: `held`, `emptied` ...; `drops`, `passes`, `writes` ...; `first_line_only`, `within_tls` ... |
+//! | `here` | an array of such words: what is done instead |
+//! | `text` | the same in a sentence |
+//! | `leaves` `linux_sends` | arrays of packets |
 //! | `library` `capture` | the packet in hexadecimal digits, from its IP header |
 //! | `seconds` | the seconds left here, for lines that differ in nothing else |
 
@@ -58,7 +66,7 @@ use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, BalancedBy, Event};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::packet::{Family, Protocol};
-use ftp_conntrack::replay::{Difference, Seen, Sink, Summary, TableDifference, Watch};
+use ftp_conntrack::replay::{Departure, Difference, Here, Lacking, Seen, Sink, Summary, TableDifference, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 use serde_json::{Value, json};
 
@@ -71,12 +79,14 @@ pub(crate) struct JsonLines<'o> {
     output: &'o mut Output,
     /// Whether differences are of interest.
     verify: bool,
+    /// Whether the router does not behave like Linux.
+    exact: bool,
     watch: Option<Watch>,
 }
 
 impl<'o> JsonLines<'o> {
-    pub(crate) fn new(output: &'o mut Output, verify: bool, watch: Option<Watch>) -> Self {
-        let mut lines = Self { output, verify, watch };
+    pub(crate) fn new(output: &'o mut Output, (verify, exact): (bool, bool), watch: Option<Watch>) -> Self {
+        let mut lines = Self { output, verify, exact, watch };
         lines.look(None, |_| {});
         lines
     }
@@ -102,15 +112,22 @@ impl<'o> JsonLines<'o> {
             .with("ignored", summary.ignored)
             .with("cut", summary.cut)
             .with("bad_checksums", summary.bad_checksums)
-            .with("events_lost", summary.events_lost);
+            .with("events_lost", summary.events_lost)
+            .with("older", summary.older)
+            .with("supplied", summary.supplied)
+            .with("adopted", summary.adopted);
         if self.verify {
             object = object
                 .with("differ", summary.differ)
                 .with("table_lines", summary.table_lines)
                 .with("choices", summary.choices)
                 .with("undecidable", summary.undecidable)
+                .with("lines_beyond", summary.lines_beyond)
                 .with("tables_compared", summary.tables_compared)
                 .with("agrees", summary.agrees());
+        }
+        if self.exact {
+            object = object.with("departures", summary.departures).with("departures_alike", summary.departures_alike);
         }
         self.write(object);
     }
@@ -166,6 +183,11 @@ impl Sink for JsonLines<'_> {
             Event::Encrypted { connection, passive } => begin("encrypted")
                 .with("connection", connection.to_string())
                 .with("passive", passive.as_ref().map(|ports| [*ports.start(), *ports.end()])),
+            Event::Intervened { connection, sender, intervention } => begin("intervened")
+                .with("connection", connection.to_string())
+                .with("sender", snake(sender))
+                .with("what", snake(intervention))
+                .with("text", intervention.to_string()),
             Event::Fulfilled { connection, master, expected } => begin("fulfilled")
                 .with("connection", connection.to_string())
                 .with("master", master.to_string())
@@ -211,6 +233,30 @@ impl Sink for JsonLines<'_> {
         self.write(object);
     }
 
+    fn departs(&mut self, departure: &Departure, _: &Router) {
+        if departure.alike {
+            return;
+        }
+        let Departure { frame, time, connection, direction, linux, why, here, ours, theirs, .. } = departure;
+        let done = |here: &Here| match here {
+            Here::Intervened(intervention) => snake(intervention),
+            other => snake(other),
+        };
+        let packets = |packets: &[Vec<u8>]| json!(packets.iter().map(|bytes| hex(bytes)).collect::<Vec<_>>());
+        let object = Object::new("departs")
+            .with("frame", *frame)
+            .with("time", time.to_string())
+            .with("connection", connection.map(|connection| connection.to_string()))
+            .with("direction", direction.as_ref().map(snake))
+            .with("linux", snake(linux))
+            .with("why", why.as_ref().map(snake))
+            .with("here", json!(here.iter().map(done).collect::<Vec<_>>()))
+            .with("text", departure.to_string())
+            .with("leaves", packets(ours))
+            .with("linux_sends", packets(theirs));
+        self.write(object);
+    }
+
     fn differs(&mut self, difference: &Difference, router: &Router) {
         if !self.verify {
             return;
@@ -240,6 +286,15 @@ impl Sink for JsonLines<'_> {
             other => ("other", other.to_string(), None),
         };
         self.write(Object::new("table_differs").with("kind", kind).with("line", line).with("seconds", seconds));
+    }
+
+    fn lacks(&mut self, frame: u64, time: Instant, lacking: Lacking) {
+        let begin = |name: &str| Object::new(name).with("frame", frame).with("time", time.to_string());
+        self.write(match lacking {
+            Lacking::Bytes { own, other } => begin("lacking").with("own", own).with("other", other),
+            Lacking::Beginning { original } => begin("adopted").with("original", tuple(&original)),
+            other => begin("other").with("text", format!("{other:?}")),
+        });
     }
 
     fn broken(&mut self, error: &ReadError) {

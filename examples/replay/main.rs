@@ -85,7 +85,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let mut output = Output::standard();
     let mut sinks: [&mut dyn Sink; 2] = [&mut recorder, &mut notices];
     let summary = if arguments.json {
-        let mut lines = JsonLines::new(&mut output, arguments.verify, watch);
+        let mut lines = JsonLines::new(&mut output, (arguments.verify, input.is_exact), watch);
         let summary = replay(&mut input, &mut lines, &mut sinks, Progress::beside_lines());
         lines.summary(&summary);
         summary

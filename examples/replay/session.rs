@@ -71,6 +71,8 @@ pub(crate) enum Step {
     Dropped { at: Moment, reason: DropReason, what: String },
     /// Something about the capture, or about what can be read.
     Noted { at: Moment, what: String, bad: bool },
+    /// Something else left of a packet than Linux would have sent.
+    Departs { at: Moment, why: String },
     /// So many more, which are not kept.
     More(u64),
 }

@@ -8,7 +8,7 @@ use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
 use ftp_conntrack::ftp::{Form, Sender};
 use ftp_conntrack::packet::{Family, Headers, Layer4, Segment, TcpFlags};
-use ftp_conntrack::replay::{Hole, Seen, Sink, Watch};
+use ftp_conntrack::replay::{Departure, Hole, Seen, Sink, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 
 use crate::balanced::Balanced;
@@ -18,6 +18,8 @@ use crate::talk::line_at;
 
 /// So many frames are named where many have the same fate.
 const NAMED: usize = 8;
+/// So many packets of no session are told of that Linux would have sent otherwise.
+const DEPARTURES: usize = 20;
 /// So much of a dropped packet is shown.
 const DROPPED: usize = 140;
 
@@ -29,6 +31,8 @@ pub(crate) struct Story {
     pub(crate) drops: BTreeMap<String, Tally>,
     /// Rules that nobody here understands, and who met them.
     pub(crate) undecided: BTreeMap<String, Tally>,
+    /// Packets of no session of which something else left than Linux would have sent, the first of them.
+    pub(crate) departures: Vec<(u64, String)>,
     /// Connections that are neither control nor data connections.
     pub(crate) others: u64,
     /// Where the load balancer leaves holes, and in which frame it was seen.
@@ -182,6 +186,19 @@ impl Sink for Story {
                 self.undecided.entry(place(router, family, *rule)).or_default().note(frame);
             }
             _ => {}
+        }
+    }
+
+    fn departs(&mut self, departure: &Departure, _: &Router) {
+        if departure.alike {
+            return;
+        }
+        let at = Moment { frame: departure.frame, time: departure.time };
+        let why = departure.to_string();
+        match departure.connection.and_then(|id| self.roles.get(&id)).map(|role| role.session()) {
+            Some(session) => self.sessions[session].steps.push(Step::Departs { at, why }),
+            None if self.departures.len() < DEPARTURES => self.departures.push((departure.frame, why)),
+            None => {}
         }
     }
 }

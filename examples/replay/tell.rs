@@ -12,8 +12,8 @@ use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Sessi
 use crate::story::Story;
 use crate::style::Style;
 use crate::words::{
-    announces, behind_nat, compared, expectation, frames, ftp_line, given_up, how_ended, last_frame, name,
-    not_understood, plural, ports, rules,
+    announces, behind_nat, compared, departures, expectation, frames, ftp_line, given_up, how_ended, lacking,
+    last_frame, name, not_understood, plural, ports, rules,
 };
 
 /// So many lines of a table are shown.
@@ -60,7 +60,10 @@ impl<'o> Teller<'o> {
             let ports = plural(summary.choices, "port");
             self.label("", &format!("{ports} that the kernel chose at random taken from the capture"));
         }
-        for line in not_understood(summary) {
+        if input.is_exact {
+            self.label("Linux", &departures(summary, self.style));
+        }
+        for line in not_understood(summary).into_iter().chain(lacking(summary)) {
             self.label("Note", &line);
         }
         for (hole, frame) in &story.holes {
@@ -141,6 +144,12 @@ impl<'o> Teller<'o> {
                 let what = if *bad { self.style.bad(what) } else { self.style.faint(what) };
                 self.at(*at, &what);
             }
+            Step::Departs { at, why } => match before.last() {
+                Some(Step::Said(said)) if said.at.frame == at.frame => {
+                    self.under(&self.style.changed(format!("  {why}")))
+                }
+                _ => self.at(*at, &self.style.changed(why)),
+            },
             Step::More(steps) => self.under(&self.style.faint(format!("and {steps} more; --all tells them"))),
         }
     }
@@ -259,7 +268,7 @@ impl<'o> Teller<'o> {
     }
 
     fn strays(&mut self, story: &Story) {
-        if story.drops.is_empty() && story.undecided.is_empty() && story.others == 0 {
+        if story.drops.is_empty() && story.undecided.is_empty() && story.departures.is_empty() && story.others == 0 {
             return;
         }
         self.output.blank();
@@ -270,6 +279,9 @@ impl<'o> Teller<'o> {
         for (reason, tally) in &story.drops {
             let count = plural(tally.count, "packet");
             self.output.line(format_args!("    {}: {count}, {}", self.style.bad(reason), frames(tally)));
+        }
+        for (frame, why) in &story.departures {
+            self.output.line(format_args!("    frame {frame}: {}", self.style.changed(why)));
         }
         for (place, tally) in &story.undecided {
             let rule = self.style.bad(format!("undecided: {place}"));

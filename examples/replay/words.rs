@@ -32,6 +32,31 @@ pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
     counts.into_iter().filter_map(told).collect()
 }
 
+/// What the capture lacks, and what was done about it.
+pub(crate) fn lacking(summary: &Summary) -> Option<String> {
+    let counts = [
+        (
+            summary.supplied,
+            "byte that what is there follows or acknowledges was supplied",
+            "bytes that what is there follows or acknowledges were supplied",
+        ),
+        (
+            summary.adopted,
+            "connection was taken over without its beginning",
+            "connections were taken over without their beginning",
+        ),
+        (
+            summary.lines_beyond,
+            "line of the tables that nothing in it leads to was not compared",
+            "lines of the tables that nothing in it leads to were not compared",
+        ),
+    ];
+    let told = counts.into_iter().filter(|(count, ..)| *count > 0);
+    let told: Vec<String> =
+        told.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
+    (!told.is_empty()).then(|| format!("the capture lacks packets: {}", told.join(", ")))
+}
+
 pub(crate) fn ftp_line(story: &Story) -> String {
     let (mut announced, mut came) = story.announcements().fold((0, 0), |(announced, came), announcement| {
         (
@@ -67,6 +92,21 @@ pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
             style.bad(format!("{packets} and {lines} differ from the kernel's; --verify shows them"))
         }
     })
+}
+
+/// How many packets Linux would have sent otherwise.
+pub(crate) fn departures(summary: &Summary, style: Style) -> String {
+    let (all, alike) = (summary.departures, summary.departures_alike);
+    let told = all.saturating_sub(alike);
+    let more = match (told, alike) {
+        (_, 0) => String::new(),
+        (_, alike) => format!(", {alike} of them for a reason told of their connection before"),
+    };
+    match all {
+        0 => style.good("would send the same packets"),
+        1 => style.changed("would send something else for 1 packet"),
+        _ => style.changed(format!("would send something else for {all} packets{more}")),
+    }
 }
 
 pub(crate) fn rules(v4: Option<&Ruleset>, v6: Option<&Ruleset>) -> String {

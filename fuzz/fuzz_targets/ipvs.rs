@@ -121,6 +121,8 @@ struct World {
     router: Router,
     outbox: Outbox,
     now: Instant,
+    /// The latest time that was: what began then ends after it.
+    latest: Instant,
     last: Vec<u8>,
 }
 
@@ -157,7 +159,13 @@ impl World {
         config.conntrack.limits.events = 8;
         config.fragments = 2;
         let router = Router::new(config, [1, 2, 3, 4]).expect("no chain is called");
-        Self { router, outbox: Outbox::new(8, 1 << 14), now: Instant::from_secs(100_000), last: Vec::new() }
+        Self {
+            router,
+            outbox: Outbox::new(8, 1 << 14),
+            now: Instant::from_secs(100_000),
+            latest: Instant::from_secs(100_000),
+            last: Vec::new(),
+        }
     }
 
     fn step(&mut self, step: &Step<'_>) {
@@ -189,6 +197,7 @@ impl World {
             Step::Error { inside, kind, code, quoted } => self.send_error(*inside, *kind, *code, *quoted),
             Step::Time { seconds, tell } => {
                 self.now = Instant::from_micros(self.now.micros() + i64::from(*seconds) * 1_000_000);
+                self.latest = self.latest.max(self.now);
                 if *tell {
                     let _ = self.router.poll_at();
                     self.router.handle_timeout(self.now, &mut self.outbox);
@@ -296,6 +305,8 @@ impl World {
         let mut text = String::new();
         ipvs.write_proc(&mut text).expect("a String takes all");
         ipvs.write_proc_conn(self.now, &mut text).expect("a String takes all");
+        self.now = self.latest;
+        self.router.handle_timeout(self.now, &mut self.outbox);
         let mut rounds = 0;
         while let Some(at) = self.router.poll_at() {
             self.now = self.now.max(at) + Duration::from_micros(1);

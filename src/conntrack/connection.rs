@@ -152,6 +152,24 @@ pub struct Connection {
     pub(super) counters: [Counters; 2],
     /// The interface its source was masqueraded for.
     pub(crate) masqueraded_on: Option<u32>,
+    routes: [NotedRoute; 2],
+}
+
+/// The number of the route that packets of a direction take, noted by who routes them: their destination does not change,
+/// nor do the routes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotedRoute(pub(crate) u16);
+
+impl NotedRoute {
+    /// None was noted.
+    pub(crate) const NONE: Self = Self(u16::MAX);
+}
+
+impl fmt::Debug for NotedRoute {
+    /// What is noted makes no difference.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// The end of a chain of expectations.
@@ -190,6 +208,7 @@ impl Connection {
             expectations: NO_EXPECTATION,
             counters: Default::default(),
             masqueraded_on: None,
+            routes: [NotedRoute::NONE; 2],
         }
     }
 
@@ -197,6 +216,12 @@ impl Connection {
     #[inline]
     pub const fn tuple(&self, direction: Direction) -> &Tuple {
         &self.tuples[direction as usize]
+    }
+
+    /// The route that its packets of a direction take.
+    #[inline(always)]
+    pub(crate) const fn route_mut(&mut self, direction: Direction) -> &mut NotedRoute {
+        &mut self.routes[direction as usize]
     }
 
     /// Its status bits.
@@ -284,6 +309,15 @@ impl Connection {
     #[inline]
     pub(crate) fn outlives(&self, now: Instant) -> bool {
         self.deadline > now
+    }
+
+    /// Sets until when it is remembered. True when the wheel would look at it too late: it is to be
+    /// [scheduled](super::table::Table::schedule) anew.
+    #[inline]
+    #[must_use]
+    pub(super) fn last_until(&mut self, deadline: Instant) -> bool {
+        self.deadline = deadline;
+        deadline < self.scheduled
     }
 
     /// Whether a packet leaves by another interface than the one whose address the connection bears.

@@ -9,7 +9,7 @@ use super::connection::{ConnectionId, Direction, NO_EXPECTATION as NONE};
 use super::tuple::Tuple;
 use crate::Instant;
 use crate::chains::Chains;
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::Side;
 use crate::wheel::Wheel;
 
@@ -49,7 +49,7 @@ impl Expectation {
     }
 
     /// What it is looked up by: a range by port 0.
-    fn hash(&self, key: Key) -> u64 {
+    fn hash(&self, key: &TableKey) -> u64 {
         match self.last_port {
             Some(_) => hash_of_range(&self.tuple, key),
             None => self.tuple.hash_expected(key),
@@ -121,7 +121,7 @@ pub struct ExpectationId {
     generation: u32,
 }
 
-fn hash_of_range(tuple: &Tuple, key: Key) -> u64 {
+fn hash_of_range(tuple: &Tuple, key: &TableKey) -> u64 {
     tuple.with_port(Side::Destination, 0).hash_expected(key)
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Table {
     ranges: u32,
     free: Vec<u32>,
     wheel: Wheel,
-    key: Key,
+    key: TableKey,
 }
 
 #[derive(Clone, Copy)]
@@ -147,7 +147,7 @@ struct Slot {
 }
 
 impl Table {
-    pub(super) fn new(capacity: u32, key: Key) -> Self {
+    pub(super) fn new(capacity: u32, key: TableKey) -> Self {
         let empty = Slot { generation: 0, next_of_master: NONE, expectation: None };
         Self {
             slots: vec![empty; capacity as usize].into(),
@@ -162,6 +162,11 @@ impl Table {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// The longest chains of tuples, and of hosts.
+    pub(super) fn longest_chains(&self) -> [usize; 2] {
+        [&self.by_tuple, &self.by_host].map(Chains::longest)
     }
 
     pub(super) const fn is_full(&self) -> bool {
@@ -184,14 +189,14 @@ impl Table {
     /// Expectations of this very connection, newest first.
     pub(super) fn matching(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
-        let candidates = self.by_tuple.with_hash(tuple.hash_expected(self.key));
+        let candidates = self.by_tuple.with_hash(tuple.hash_expected(&self.key));
         candidates.filter(move |slot| self.at(*slot).is_some_and(|e| e.last_port.is_none() && e.is_met_by(&tuple)))
     }
 
     /// Ranges that a connection with this tuple meets, newest first.
     pub(super) fn ranges_around(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
-        let candidates = (self.ranges > 0).then(|| self.by_tuple.with_hash(hash_of_range(&tuple, self.key)));
+        let candidates = (self.ranges > 0).then(|| self.by_tuple.with_hash(hash_of_range(&tuple, &self.key)));
         let candidates = candidates.into_iter().flatten();
         candidates.filter(move |slot| self.at(*slot).is_some_and(|e| e.last_port.is_some() && e.is_met_by(&tuple)))
     }
@@ -205,7 +210,7 @@ impl Table {
 
     /// Expectations that connections of this host announced.
     pub(super) fn of_host(&self, host: &Tuple) -> impl Iterator<Item = &Expectation> {
-        self.by_host.with_hash(host.hash_host(self.key)).filter_map(|slot| self.at(slot))
+        self.by_host.with_hash(host.hash_host(&self.key)).filter_map(|slot| self.at(slot))
     }
 
     /// Registers an expectation in front of those with the same destination; `host` opened its master, and `of_master` is
@@ -220,9 +225,9 @@ impl Table {
         let entry = &mut self.slots[slot as usize];
         entry.expectation = Some(expectation);
         entry.next_of_master = of_master;
-        self.by_tuple.link(slot, expectation.hash(self.key));
+        self.by_tuple.link(slot, expectation.hash(&self.key));
         self.ranges += u32::from(expectation.last_port.is_some());
-        self.by_host.link(slot, host.hash_host(self.key));
+        self.by_host.link(slot, host.hash_host(&self.key));
         self.wheel.insert(slot, expectation.deadline);
         Some((slot, ExpectationId { slot, generation: self.slots[slot as usize].generation }))
     }

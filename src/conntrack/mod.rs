@@ -24,9 +24,11 @@
 //! ```
 
 mod adjust;
+mod adopt;
 mod config;
 mod connection;
 mod expectation;
+mod longest_chains;
 pub(crate) mod proc;
 mod sctp;
 mod statistics;
@@ -35,9 +37,12 @@ mod tcp;
 mod track;
 mod tuple;
 
+pub use adopt::Adopted;
 pub use config::{Config, Limits};
+pub(crate) use connection::NotedRoute;
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
+pub use longest_chains::LongestChains;
 pub use sctp::{SctpConfig, SctpState};
 pub use statistics::Statistics;
 pub use tcp::{TcpConfig, TcpInvalid, TcpState};
@@ -45,7 +50,7 @@ pub use track::{InvalidReason, PacketState, Template, Tracked};
 pub use tuple::Tuple;
 
 use connection::{NO_EXPECTATION as NONE, ProtocolState};
-pub(crate) use track::{ICMP_HEADER, Probe};
+pub(crate) use track::{ICMP_HEADER, Known, Probe};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -56,7 +61,7 @@ use core::time::Duration;
 
 use crate::Instant;
 use crate::event::{DestroyReason, DropReason, Event, Events};
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::Protocol;
 use crate::seqadj::Adjustment;
 
@@ -79,8 +84,8 @@ impl Conntrack {
     pub fn new(config: Config, key: [u64; 2]) -> Self {
         let limits = config.limits;
         Self {
-            table: table::Table::new(limits.connections, Key::new(key)),
-            expectations: expectation::Table::new(limits.expectations, Key::new(key)),
+            table: table::Table::new(limits.connections, TableKey::new(key)),
+            expectations: expectation::Table::new(limits.expectations, TableKey::new(key)),
             free_helped: (0..limits.helped).rev().collect(),
             adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
             statistics: Statistics::default(),

@@ -9,7 +9,7 @@ use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Stat
 use super::tuple::Tuple;
 use crate::Instant;
 use crate::chains::Chains;
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::wheel::Wheel;
 
 /// Connections in slots.
@@ -21,10 +21,12 @@ pub(super) struct Table {
     by_source: Chains,
     free: Vec<u32>,
     wheel: Wheel,
-    key: Key,
+    key: TableKey,
     epoch: u32,
 }
 
+// No more cache lines are touched than it fills.
+#[repr(align(64))]
 struct Slot {
     /// Odd while a connection lives here.
     generation: NonZeroU32,
@@ -40,7 +42,7 @@ fn next_generation(generation: NonZeroU32) -> NonZeroU32 {
 }
 
 impl Table {
-    pub(super) fn new(capacity: u32, key: Key) -> Self {
+    pub(super) fn new(capacity: u32, key: TableKey) -> Self {
         let nobody = Connection::new(Tuple::NOWHERE, Tuple::NOWHERE, ProtocolState::Generic, Instant::NEVER);
         let empty = || Slot { generation: FIRST, connection: nobody.clone() };
         Self {
@@ -63,6 +65,11 @@ impl Table {
     /// How many connections there are, confirmed or not.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// The longest chains of tuples, and of sources.
+    pub(super) fn longest_chains(&self) -> [usize; 2] {
+        [&self.by_tuple, &self.by_source].map(Chains::longest)
     }
 
     /// Makes an unconfirmed connection, not yet found by anything. `None` when there is no slot.
@@ -124,24 +131,42 @@ impl Table {
     }
 
     /// The confirmed connection with this tuple, expired or not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, tuple: &Tuple) -> Option<(u32, Direction)> {
-        self.by_tuple.with_hash(tuple.hash(self.key)).find_map(|node| {
-            let direction = if node & 1 == 0 { Direction::Original } else { Direction::Reply };
-            (self.at(node >> 1).tuple(direction) == tuple).then_some((node >> 1, direction))
-        })
+        let hash = tuple.hash(&self.key);
+        match self.by_tuple.newest(hash) {
+            Some(node) if self.tuple_of(node) == tuple => Some(place(node)),
+            _ => {
+                let [source, destination] = tuple.ends();
+                self.find_behind(hash, source, destination, tuple.rest())
+            }
+        }
+    }
+
+    /// The same where it is not the newest of its bucket.
+    // The tuple comes in pieces, so that it is not put together in memory where it is.
+    #[inline(never)]
+    fn find_behind(&self, hash: u64, source: [u64; 2], destination: [u64; 2], rest: u64) -> Option<(u32, Direction)> {
+        let tuple = Tuple::from_words([source, destination], rest);
+        self.by_tuple.with_hash(hash).find(|node| *self.tuple_of(*node) == tuple).map(place)
+    }
+
+    #[inline(always)]
+    fn tuple_of(&self, node: u32) -> &Tuple {
+        let (slot, direction) = place(node);
+        self.at(slot).tuple(direction)
     }
 
     /// Connections from the same source, of those that [`Table::link_source`] was told; newest first.
     pub(super) fn same_source(&self, tuple: &Tuple) -> impl Iterator<Item = u32> {
         let tuple = *tuple;
-        let candidates = self.by_source.with_hash(tuple.hash_source(self.key));
+        let candidates = self.by_source.with_hash(tuple.hash_source(&self.key));
         candidates.filter(move |slot| self.at(*slot).tuples[0].same_source(tuple))
     }
 
     /// Connections in the bucket `distance` buckets behind that of `tuple`.
     pub(super) fn near(&self, tuple: &Tuple, distance: usize) -> impl Iterator<Item = u32> {
-        self.by_tuple.near(tuple.hash(self.key), distance).map(|node| node >> 1)
+        self.by_tuple.near(tuple.hash(&self.key), distance).map(|node| node >> 1)
     }
 
     /// Makes a connection found by both its tuples: confirms it.
@@ -150,30 +175,30 @@ impl Table {
         let connection = &mut self.slots[slot as usize].connection;
         connection.status.set(Status::CONFIRMED);
         for (direction, tuple) in connection.tuples.iter().enumerate() {
-            self.by_tuple.link(slot << 1 | direction as u32, tuple.hash(self.key));
+            self.by_tuple.link(slot << 1 | direction as u32, tuple.hash(&self.key));
         }
     }
 
     /// Makes a connection found by its original source.
     pub(super) fn link_source(&mut self, slot: u32) {
-        let hash = self.at(slot).tuples[0].hash_source(self.key);
+        let hash = self.at(slot).tuples[0].hash_source(&self.key);
         self.by_source.link(slot, hash);
     }
 
     /// Sets until when a connection is remembered.
     #[inline]
     pub(super) fn set_deadline(&mut self, slot: u32, deadline: Instant) {
-        let connection = &mut self.slots[slot as usize].connection;
-        connection.deadline = deadline;
-        if deadline < connection.scheduled {
-            self.schedule(slot, deadline);
+        if self.at_mut(slot).last_until(deadline) {
+            self.schedule(slot);
         }
     }
 
-    /// Lets the wheel look at a connection earlier.
+    /// Lets the wheel look at a connection at its deadline.
     #[inline(never)]
-    fn schedule(&mut self, slot: u32, deadline: Instant) {
-        self.slots[slot as usize].connection.scheduled = deadline;
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let connection = self.at_mut(slot);
+        connection.scheduled = connection.deadline;
+        let deadline = connection.deadline;
         self.wheel.remove(slot);
         self.wheel.insert(slot, deadline);
     }
@@ -194,6 +219,12 @@ impl Table {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.wheel.next_due()
     }
+}
+
+/// What a node of the chains of tuples stands for.
+#[inline(always)]
+const fn place(node: u32) -> (u32, Direction) {
+    (node >> 1, if node & 1 == 0 { Direction::Original } else { Direction::Reply })
 }
 
 #[cfg(test)]
@@ -242,7 +273,7 @@ mod tests {
     proptest! {
         #[test]
         fn as_a_list_of_connections_has_it(steps in proptest::collection::vec(step(), 1..80)) {
-            let mut table = Table::new(CAPACITY, Key::new([1, 2]));
+            let mut table = Table::new(CAPACITY, TableKey::new([1, 2]));
             let mut now = Instant::from_secs(1000);
             let (mut model, mut ever) = (Vec::<Known>::new(), Vec::<ConnectionId>::new());
             for step in steps {

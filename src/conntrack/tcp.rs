@@ -80,6 +80,17 @@ impl TcpState {
         }
     }
 
+    /// Whether more than the state table counts for a step into it.
+    #[inline]
+    const fn depends_on_more(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynRecv | Self::TimeWait | Self::Close | Self::SynSent2)
+    }
+
+    /// Whether the connection is on its way in.
+    pub(super) const fn is_opening(self) -> bool {
+        matches!(self, Self::None | Self::SynSent | Self::SynRecv | Self::SynSent2)
+    }
+
     /// Whether the connection is on its way out, or gone.
     const fn closing(self) -> bool {
         matches!(self, Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close)
@@ -194,7 +205,7 @@ const MAX_WINDOW_SCALE: u8 = 14;
 
 /// What a segment is to the state table: the first of these flags that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Syn,
     SynAck,
     Fin,
@@ -204,8 +215,35 @@ enum Kind {
 }
 
 impl Kind {
+    /// What a segment with these flags is; `None` when they make no sense together.
     #[inline]
-    const fn of(flags: TcpFlags) -> Self {
+    pub(super) const fn of(flags: TcpFlags) -> Option<Self> {
+        if flags.0 & (TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK) == TcpFlags::ACK {
+            return Some(Self::Ack);
+        }
+        // Worked out once for all flags.
+        const KINDS: [Option<Kind>; 64] = {
+            let mut kinds = [None; 64];
+            let mut flags = 0;
+            while flags < 64 {
+                if flags_make_sense(TcpFlags(flags)) {
+                    kinds[flags as usize] = Some(Kind::first_of(TcpFlags(flags)));
+                }
+                flags += 1;
+            }
+            kinds
+        };
+        // ECE and CWR do not matter.
+        KINDS[flags.0 as usize % 64]
+    }
+
+    /// Whether it bears SYN.
+    #[inline]
+    const fn begins(self) -> bool {
+        matches!(self, Self::Syn | Self::SynAck)
+    }
+
+    const fn first_of(flags: TcpFlags) -> Self {
         if flags.has(TcpFlags::RST) {
             Self::Rst
         } else if flags.has(TcpFlags::SYN) {
@@ -231,51 +269,42 @@ enum Step {
     Invalid,
 }
 
-/// The state table: for each direction and state, what SYN, SYN/ACK, FIN, ACK and RST lead to.
+/// The state table: for each direction and state, what SYN, SYN/ACK, FIN, ACK, RST and other segments lead to.
 #[inline]
 const fn step(direction: Direction, state: TcpState, kind: Kind) -> Step {
     use Step::{Ignore, Invalid, To};
     use TcpState::*;
-    const ORIGINAL: [[Step; 5]; 10] = [
-        [To(SynSent), Invalid, Invalid, To(Established), Invalid], // None
-        [To(SynSent), Invalid, Invalid, Invalid, To(Close)],       // SynSent
-        [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close)], // SynRecv
-        [Ignore, Invalid, To(FinWait), To(Established), To(Close)], // Established
-        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],  // FinWait
-        [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close)],  // CloseWait
-        [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close)],   // LastAck
-        [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close)], // TimeWait
-        [To(SynSent), Invalid, To(Close), To(Close), To(Close)],   // Close
-        [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close)],  // SynSent2
+    const STEPS: [[[Step; 6]; 10]; 2] = [
+        [
+            [To(SynSent), Invalid, Invalid, To(Established), Invalid, Invalid], // None
+            [To(SynSent), Invalid, Invalid, Invalid, To(Close), Invalid],       // SynSent
+            [Ignore, To(SynRecv), To(FinWait), To(Established), To(Close), Invalid], // SynRecv
+            [Ignore, Invalid, To(FinWait), To(Established), To(Close), Invalid], // Established
+            [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close), Invalid],  // FinWait
+            [Ignore, Invalid, To(LastAck), To(CloseWait), To(Close), Invalid],  // CloseWait
+            [Ignore, Invalid, To(LastAck), To(TimeWait), To(Close), Invalid],   // LastAck
+            [To(SynSent), Invalid, To(TimeWait), To(TimeWait), To(Close), Invalid], // TimeWait
+            [To(SynSent), Invalid, To(Close), To(Close), To(Close), Invalid],   // Close
+            [To(SynSent2), To(SynRecv), Invalid, Invalid, To(Close), Invalid],  // SynSent2
+        ],
+        [
+            [Invalid, Invalid, Invalid, Invalid, Invalid, Invalid], // None
+            [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close), Invalid], // SynSent
+            [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close), Invalid], // SynRecv
+            [Invalid, Ignore, To(FinWait), To(Established), To(Close), Invalid], // Established
+            [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close), Invalid], // FinWait
+            [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close), Invalid], // CloseWait
+            [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close), Invalid], // LastAck
+            [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close), Invalid], // TimeWait
+            [Invalid, Ignore, To(Close), To(Close), To(Close), Invalid], // Close
+            [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close), Invalid], // SynSent2
+        ],
     ];
-    const REPLY: [[Step; 5]; 10] = [
-        [Invalid, Invalid, Invalid, Invalid, Invalid],                // None
-        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],      // SynSent
-        [Invalid, Ignore, To(FinWait), To(SynRecv), To(Close)],       // SynRecv
-        [Invalid, Ignore, To(FinWait), To(Established), To(Close)],   // Established
-        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],     // FinWait
-        [Invalid, Ignore, To(LastAck), To(CloseWait), To(Close)],     // CloseWait
-        [Invalid, Ignore, To(LastAck), To(TimeWait), To(Close)],      // LastAck
-        [To(SynSent), Ignore, To(TimeWait), To(TimeWait), To(Close)], // TimeWait
-        [Invalid, Ignore, To(Close), To(Close), To(Close)],           // Close
-        [To(SynSent2), To(SynRecv), Invalid, Ignore, To(Close)],      // SynSent2
-    ];
-    let column = match kind {
-        Kind::Syn => 0,
-        Kind::SynAck => 1,
-        Kind::Fin => 2,
-        Kind::Ack => 3,
-        Kind::Rst => 4,
-        Kind::Other => return Invalid,
-    };
-    match direction {
-        Direction::Original => ORIGINAL[state as usize][column],
-        Direction::Reply => REPLY[state as usize][column],
-    }
+    STEPS[direction as usize][state as usize][kind as usize]
 }
 
 /// Whether the flags make sense together. PSH, ECE and CWR do not matter.
-pub(super) const fn flags_make_sense(flags: TcpFlags) -> bool {
+const fn flags_make_sense(flags: TcpFlags) -> bool {
     const F: u8 = TcpFlags::FIN;
     const S: u8 = TcpFlags::SYN;
     const R: u8 = TcpFlags::RST;
@@ -312,7 +341,7 @@ pub enum TcpInvalid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TcpVerdict {
     /// It passes and belongs to the connection; the connection's time is renewed if there is one.
-    Accept { timeout: Option<Micros>, assured: bool },
+    Accept(Option<Lasting>),
     /// It is no part of the connection, which may have to be remembered for no longer than this.
     Invalid { why: TcpInvalid, shorten: Option<Micros> },
     /// The connection is over and the segment begins another one.
@@ -323,7 +352,16 @@ pub(super) enum TcpVerdict {
 
 impl TcpVerdict {
     /// It passes and changes nothing.
-    const PASSES: Self = Self::Accept { timeout: None, assured: false };
+    const PASSES: Self = Self::Accept(None);
+}
+
+/// What follows from a segment that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lasting {
+    /// How long the connection is remembered from now on.
+    pub(super) timeout: Micros,
+    /// It is not to be given up for want of space any more.
+    pub(super) assured: bool,
 }
 
 /// What is known of one side.
@@ -372,8 +410,10 @@ pub(crate) struct TcpTracker {
 }
 
 /// A segment with what surrounds it.
+#[derive(Clone, Copy)]
 pub(super) struct Arrived<'p> {
     pub(super) segment: &'p Segment,
+    pub(super) kind: Kind,
     pub(super) headers: &'p Headers,
     pub(super) bytes: &'p [u8],
     pub(super) direction: Direction,
@@ -390,6 +430,11 @@ impl Arrived<'_> {
     }
 
     #[inline]
+    const fn has_options(&self) -> bool {
+        self.segment.payload > self.headers.transport + 20
+    }
+
+    #[inline]
     const fn seen_reply(&self) -> bool {
         self.status.has(Status::SEEN_REPLY)
     }
@@ -399,21 +444,28 @@ impl Arrived<'_> {
         self.status.has(Status::ASSURED)
     }
 
+    /// Whether its acknowledgement counts.
+    #[inline]
+    const fn acknowledges(&self) -> bool {
+        match self.kind {
+            Kind::SynAck | Kind::Fin | Kind::Ack => true,
+            Kind::Syn | Kind::Other => false,
+            Kind::Rst => self.segment.flags.has(TcpFlags::ACK),
+        }
+    }
+
     #[inline]
     fn end(&self) -> SequenceNumber {
-        let flags = self.segment.flags;
-        self.segment.sequence
-            + self.headers.end.saturating_sub(self.segment.payload) as u32
-            + u32::from(flags.has(TcpFlags::SYN))
-            + u32::from(flags.has(TcpFlags::FIN))
+        let text = self.headers.end.wrapping_sub(self.segment.payload) as u32;
+        self.segment.sequence + text + u32::from(self.kind.begins()) + u32::from(self.kind == Kind::Fin)
     }
 
     /// Its numbers, towards this receiver.
-    #[inline]
+    #[inline(always)]
     fn numbers(&self, receiver: &Peer) -> Numbers {
         let ack = self.segment.acknowledgement;
-        let selective = receiver.flags & SACK_PERMITTED != 0 && !self.options().is_empty();
-        let sack = if selective { self.sack() } else { ack };
+        let selective = receiver.flags & SACK_PERMITTED != 0 && self.has_options();
+        let sack = if selective { Self::sack(ack, self.options()) } else { ack };
         let unshifted = self.shift.wrapping_neg();
         Numbers {
             sequence: self.segment.sequence,
@@ -429,9 +481,9 @@ impl Arrived<'_> {
 
     /// The highest right edge of a SACK block, or the acknowledgement where it is higher.
     #[inline(never)]
-    fn sack(&self) -> SequenceNumber {
-        let mut highest = self.segment.acknowledgement;
-        for (kind, _, value) in self.options().iter().map_while(Result::ok) {
+    fn sack(acknowledgement: SequenceNumber, options: TcpOptions<'_>) -> SequenceNumber {
+        let mut highest = acknowledgement;
+        for (kind, _, value) in options.iter().map_while(Result::ok) {
             if kind == TcpOptions::SACK && !value.is_empty() && value.len() % 8 == 0 {
                 for block in value.as_chunks::<8>().0 {
                     let [.., a, b, c, d] = *block;
@@ -453,6 +505,21 @@ struct Numbers {
     sack: SequenceNumber,
 }
 
+impl Numbers {
+    /// Which bounds they break.
+    // Each bound is compared one byte further: half-way round the circle that is not the same.
+    #[inline(always)]
+    fn bounds(self, sender: &Peer, receiver: &Peer) -> Bounds {
+        let below = receiver.max_window != 0 && !self.end.after(sender.end - receiver.max_window - 1);
+        let old_ack = !self.sack.after(receiver.end - sender.max_window.max(MAX_ACK_WINDOW) - 1);
+        Bounds {
+            above: !self.sequence.before(sender.max_end + 1),
+            unsent: !self.sack.before(receiver.end + 1),
+            old: below | old_ack,
+        }
+    }
+}
+
 /// The bounds that a segment breaks.
 struct Bounds {
     /// The first of the four.
@@ -461,6 +528,13 @@ struct Bounds {
     unsent: bool,
     /// The second or the fourth.
     old: bool,
+}
+
+impl Bounds {
+    #[inline(always)]
+    const fn are_broken(&self) -> bool {
+        self.above | self.unsent | self.old
+    }
 }
 
 /// How a segment lies in the windows.
@@ -495,8 +569,8 @@ impl TcpTracker {
     }
 
     /// The tracker for a connection that begins with this segment.
-    pub(super) fn open(tuning: &Tuning, arrived: &Arrived<'_>) -> Result<Self, TcpInvalid> {
-        let kind = Kind::of(arrived.segment.flags);
+    pub(super) fn open(tuning: &Tuning, arrived: Arrived<'_>) -> Result<Self, TcpInvalid> {
+        let kind = arrived.kind;
         let mut sender = Peer { end: arrived.end(), max_window: arrived.window_at_least_one(), ..Peer::default() };
         let mut receiver = Peer::default();
         match step(Direction::Original, TcpState::None, kind) {
@@ -513,7 +587,12 @@ impl TcpTracker {
             Step::To(_) => return Err(TcpInvalid::Pickup),
             Step::Ignore | Step::Invalid => return Err(TcpInvalid::State),
         }
-        Ok(Self {
+        Ok(Self::of(sender, receiver))
+    }
+
+    /// Before any segment was judged.
+    const fn of(sender: Peer, receiver: Peer) -> Self {
+        Self {
             peers: [sender, receiver],
             last: Last {
                 kind: Kind::Other,
@@ -527,80 +606,125 @@ impl TcpTracker {
             },
             state: TcpState::None,
             retransmissions: 0,
-        })
+        }
+    }
+
+    /// The tracker for a connection that is taken over with this segment: it begins with it, or is established and may do
+    /// as it likes.
+    pub(super) fn take_up(tuning: &Tuning, arrived: Arrived<'_>) -> Self {
+        let begins = arrived.kind == Kind::Syn;
+        let loose = Tuning { loose: true, ..tuning.clone() };
+        let state = if begins { TcpState::SynSent } else { TcpState::Established };
+        match Self::open(&loose, arrived) {
+            Ok(tracker) => Self { state, ..tracker },
+            Err(_) => Self { state, ..Self::of(Peer::default(), Peer::default()) },
+        }
+    }
+
+    /// Lets an acknowledgement pass, with text or without, that lies within the windows of a connection that is open and
+    /// stays so: what nearly every segment is. `None` for any other: nothing was changed, and [`TcpTracker::track`] judges
+    /// it.
+    // Once it is inlined, nothing of what depends on kind and state is asked here any more.
+    #[inline(always)]
+    pub(super) fn pass(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Option<Lasting> {
+        const OPEN: TcpState = TcpState::Established;
+        let arrived = match arrived.kind {
+            Kind::Ack => Arrived { kind: Kind::Ack, ..arrived },
+            _ => return None,
+        };
+        let stays = match arrived.direction {
+            Direction::Original => matches!(step(Direction::Original, OPEN, Kind::Ack), Step::To(OPEN)),
+            Direction::Reply => matches!(step(Direction::Reply, OPEN, Kind::Ack), Step::To(OPEN)),
+        };
+        let (state, (sender, receiver)) = (self.state, self.pair(arrived.direction));
+        if state != OPEN || !stays || OPEN.depends_on_more() || sender.max_window == 0 {
+            return None;
+        }
+        let numbers = arrived.numbers(receiver);
+        if numbers.bounds(sender, receiver).are_broken() {
+            return None;
+        }
+        self.slide(arrived, numbers);
+        Some(self.enter(tuning, arrived, OPEN, OPEN))
     }
 
     /// Judges a segment of the connection, the first one included.
-    // Inlined, with what nearly every segment meets, and the rest kept out of it: to pass what it is told and what it
-    // says through memory takes about as long as the judgement.
-    #[inline(always)]
-    pub(super) fn track(&mut self, tuning: &Tuning, arrived: &Arrived<'_>) -> TcpVerdict {
-        let kind = Kind::of(arrived.segment.flags);
-        let direction = arrived.direction;
+    pub(super) fn track(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> TcpVerdict {
+        let Arrived { kind, direction, .. } = arrived;
         let mut old = self.state;
-        let mut check_window = true;
-        let mut state = match step(direction, old, kind) {
+        let state = match step(direction, old, kind) {
             Step::To(state) => state,
-            Step::Ignore if self.resynchronises(arrived, kind) => {
+            Step::Ignore if self.resynchronises(arrived) => {
                 old = TcpState::SynSent;
                 TcpState::SynRecv
             }
-            Step::Ignore => return self.ignore(arrived, kind, old),
+            Step::Ignore => return self.ignore(arrived, old),
             Step::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::State, shorten: None },
         };
+        let (state, anywhere) = match self.reconsider(tuning, arrived, old, state) {
+            Reconsidered::Steps { to, anywhere } => (to, anywhere),
+            Reconsidered::Is(verdict) => return verdict,
+        };
+        if !anywhere {
+            match self.fit(tuning, arrived) {
+                Fit::Fits => {}
+                Fit::Ignored => return TcpVerdict::PASSES,
+                Fit::Outside(why) => return TcpVerdict::Invalid { why, shorten: self.doubt(tuning, arrived) },
+            }
+        }
+        let lasting = self.enter(tuning, arrived, old, state);
+        match kind {
+            Kind::Rst if !arrived.seen_reply() => TcpVerdict::Kill,
+            // The SYN again: a sender that never gives up must not keep the entry alive.
+            Kind::Syn if !arrived.seen_reply() && old == TcpState::SynSent => TcpVerdict::PASSES,
+            _ => TcpVerdict::Accept(Some(lasting)),
+        }
+    }
+
+    /// Where a step leads for which more counts than the state and the flags.
+    fn reconsider(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Reconsidered {
+        let Arrived { kind, direction, .. } = arrived;
+        let (mut to, mut anywhere) = (state, false);
         match state {
             TcpState::SynSent if old >= TcpState::TimeWait && old <= TcpState::Close => {
                 let was_reset = self.last.direction == direction && self.last.kind == Kind::Rst;
                 if (self.peers[0].flags | self.peers[1].flags) & CLOSE_INIT != 0 || was_reset {
-                    return TcpVerdict::Reopen;
+                    return Reconsidered::Is(TcpVerdict::Reopen);
                 }
                 // The same as a SYN that is out of place: let the other side answer it.
-                return self.ignore(arrived, kind, old);
+                return Reconsidered::Is(self.ignore(arrived, old));
             }
             TcpState::TimeWait if self.is_challenge_ack(kind, direction, old) => {
                 self.last.flags &= !EXPECT_CHALLENGE_ACK;
-                return TcpVerdict::PASSES;
+                return Reconsidered::Is(TcpVerdict::PASSES);
             }
             TcpState::SynSent2 => self.last.flags |= SIMULTANEOUS_OPEN,
             TcpState::SynRecv
                 if direction == Direction::Reply && kind == Kind::Ack && self.last.flags & SIMULTANEOUS_OPEN != 0 =>
             {
-                state = TcpState::Established;
+                to = TcpState::Established;
             }
             TcpState::Close if kind == Kind::Rst => match self.reset(tuning, arrived, old) {
                 Reset::Closes => {}
-                Reset::ClosesUnchecked => check_window = false,
-                Reset::Doubtful => state = old,
-                Reset::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None },
+                Reset::ClosesUnchecked => anywhere = true,
+                Reset::Doubtful => to = old,
+                Reset::Invalid => {
+                    return Reconsidered::Is(TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None });
+                }
             },
             _ => {}
         }
-        if check_window {
-            match self.fit(tuning, arrived, kind) {
-                Fit::Fits => {}
-                Fit::Ignored => return TcpVerdict::PASSES,
-                Fit::Outside(why) => {
-                    let shorten = self.doubt(tuning, arrived, kind);
-                    return TcpVerdict::Invalid { why, shorten };
-                }
-            }
-        }
-        self.enter(tuning, arrived, kind, old, state)
+        Reconsidered::Steps { to, anywhere }
     }
 
     /// The segment counts: takes the state over and says how long it lasts.
     #[inline(always)]
-    fn enter(
-        &mut self,
-        tuning: &Tuning,
-        arrived: &Arrived<'_>,
-        kind: Kind,
-        old: TcpState,
-        state: TcpState,
-    ) -> TcpVerdict {
+    fn enter(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Lasting {
+        let kind = arrived.kind;
         self.last.kind = kind;
         self.last.direction = arrived.direction;
-        if old != state && state == TcpState::FinWait {
+        // Only a FIN leads there.
+        if kind == Kind::Fin && old != state && state == TcpState::FinWait {
             self.peers[arrived.direction as usize].flags |= CLOSE_INIT;
         }
         self.state = state;
@@ -616,30 +740,21 @@ impl TcpTracker {
         } else if self.last.window == 0 && timeout > tuning.retransmission {
             timeout = tuning.retransmission;
         }
-        if !arrived.seen_reply() {
-            if kind == Kind::Rst {
-                return TcpVerdict::Kill;
-            }
-            if kind == Kind::Syn && old == TcpState::SynSent {
-                // The SYN again: a sender that never gives up must not keep the entry alive.
-                return TcpVerdict::PASSES;
-            }
-            if state == TcpState::Established {
-                timeout = timeout.min(tuning.unacknowledged);
-            }
+        if !arrived.seen_reply() && state == TcpState::Established {
+            timeout = timeout.min(tuning.unacknowledged);
         }
         let assured = arrived.seen_reply()
             && !arrived.assured()
             && matches!(old, TcpState::SynRecv | TcpState::Established)
             && state == TcpState::Established;
-        TcpVerdict::Accept { timeout: Some(timeout), assured }
+        Lasting { timeout, assured }
     }
 
     /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
     /// with the same tuple after all, and is taken for its first segment.
     #[inline(never)]
-    fn resynchronises(&mut self, arrived: &Arrived<'_>, kind: Kind) -> bool {
-        let direction = arrived.direction;
+    fn resynchronises(&mut self, arrived: Arrived<'_>) -> bool {
+        let Arrived { kind, direction, .. } = arrived;
         let answers = kind == Kind::SynAck
             && self.last.kind == Kind::Syn
             && self.last.direction != direction
@@ -661,9 +776,8 @@ impl TcpTracker {
 
     /// Lets a segment pass that is out of place but harmless, and remembers it: the answer may show what it was.
     #[inline(never)]
-    fn ignore(&mut self, arrived: &Arrived<'_>, kind: Kind, old: TcpState) -> TcpVerdict {
-        let direction = arrived.direction;
-        let segment = arrived.segment;
+    fn ignore(&mut self, arrived: Arrived<'_>, old: TcpState) -> TcpVerdict {
+        let Arrived { segment, kind, direction, .. } = arrived;
         self.last.kind = kind;
         self.last.direction = direction;
         self.last.sequence = segment.sequence;
@@ -687,7 +801,8 @@ impl TcpTracker {
     /// A FIN or RST outside the window: if both sides send one, the tracker is what is wrong, and the connection is
     /// not to be kept for days. Gives the time it has left at most.
     #[inline(never)]
-    fn doubt(&mut self, tuning: &Tuning, arrived: &Arrived<'_>, kind: Kind) -> Option<Micros> {
+    fn doubt(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Option<Micros> {
+        let kind = arrived.kind;
         if !arrived.assured() || !matches!(kind, Kind::Fin | Kind::Rst) {
             return None;
         }
@@ -709,7 +824,7 @@ impl TcpTracker {
 
     /// Whether a reset is to be believed.
     #[inline(never)]
-    fn reset(&self, tuning: &Tuning, arrived: &Arrived<'_>, old: TcpState) -> Reset {
+    fn reset(&self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState) -> Reset {
         if old.closing() {
             return Reset::ClosesUnchecked;
         }
@@ -748,39 +863,39 @@ impl TcpTracker {
     }
 
     /// Lays a segment into the windows, and moves them if it fits.
-    #[inline(always)]
-    fn fit(&mut self, tuning: &Tuning, arrived: &Arrived<'_>, kind: Kind) -> Fit {
-        let segment = arrived.segment;
-        let flags = segment.flags;
-        let direction = arrived.direction;
-        let (sender, receiver) = self.pair(direction);
-        let mut numbers = arrived.numbers(receiver);
-        if sender.max_window == 0 || flags.has(TcpFlags::SYN | TcpFlags::RST) || !flags.has(TcpFlags::ACK) {
+    fn fit(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Fit {
+        let (sender, receiver) = self.pair(arrived.direction);
+        let numbers = if sender.max_window == 0 || !matches!(arrived.kind, Kind::Ack | Kind::Fin) {
             match self.interpret(arrived) {
-                Some(meant) => numbers = meant,
+                Some(meant) => meant,
                 None => return Fit::Fits,
             }
+        } else {
+            arrived.numbers(receiver)
+        };
+        let (sender, receiver) = self.pair(arrived.direction);
+        let bounds = numbers.bounds(sender, receiver);
+        if bounds.are_broken() {
+            return self.misfit(tuning, arrived.direction, numbers.end, bounds);
         }
+        self.slide(arrived, numbers);
+        Fit::Fits
+    }
+
+    /// Moves the windows as a segment says that fits.
+    #[inline(always)]
+    fn slide(&mut self, arrived: Arrived<'_>, numbers: Numbers) {
+        let Arrived { segment, kind, direction, .. } = arrived;
         let Numbers { sequence, end, ack, sack } = numbers;
         let (sender, receiver) = self.pair(direction);
-
-        // Each bound is compared one byte further: half-way round the circle that is not the same.
-        let above = !sequence.before(sender.max_end + 1);
-        let unsent = !sack.before(receiver.end + 1);
-        let below = receiver.max_window != 0 && !end.after(sender.end - receiver.max_window - 1);
-        let old_ack = !sack.after(receiver.end - sender.max_window.max(MAX_ACK_WINDOW) - 1);
-        if above || unsent || below || old_ack {
-            return self.misfit(tuning, direction, end, Bounds { above, unsent, old: below || old_ack });
-        }
-
-        let scale = if flags.has(TcpFlags::SYN) { 0 } else { sender.scale };
+        let scale = if kind.begins() { 0 } else { sender.scale };
         let window = u32::from(segment.window) << scale;
         sender.max_window = sender.max_window.max(window.wrapping_add(sack.since(ack) as u32));
         if end.after(sender.end) {
             sender.end = end;
             sender.flags |= DATA_UNACKNOWLEDGED;
         }
-        if flags.has(TcpFlags::ACK) {
+        if arrived.acknowledges() {
             let known = sender.flags & MAX_ACK_SET != 0;
             sender.max_ack = if known { sender.max_ack.later(ack) } else { ack };
             sender.flags |= MAX_ACK_SET;
@@ -798,13 +913,12 @@ impl TcpTracker {
         if kind == Kind::Ack {
             self.count_repeats(direction, sequence, ack, end, segment.window);
         }
-        Fit::Fits
     }
 
     /// What the numbers mean of a segment that begins its side's stream or is the first seen of it, that resets, or that
     /// acknowledges nothing; the windows begin with it where it begins a stream. `None` when it fits as it is.
     #[inline(never)]
-    fn interpret(&mut self, arrived: &Arrived<'_>) -> Option<Numbers> {
+    fn interpret(&mut self, arrived: Arrived<'_>) -> Option<Numbers> {
         let state = self.state;
         let segment = arrived.segment;
         let flags = segment.flags;
@@ -912,6 +1026,14 @@ impl TcpTracker {
     }
 }
 
+/// What becomes of a step for which more counts than the state and the flags.
+enum Reconsidered {
+    /// It leads to this state; `anywhere`: wherever the segment lies.
+    Steps { to: TcpState, anywhere: bool },
+    /// There is no step.
+    Is(TcpVerdict),
+}
+
 /// What a reset does.
 enum Reset {
     /// It closes the connection if it lies in the window.
@@ -926,7 +1048,7 @@ enum Reset {
 impl Peer {
     /// This side sends its SYN.
     #[inline(never)]
-    fn begin(&mut self, other: &mut Self, arrived: &Arrived<'_>) {
+    fn begin(&mut self, other: &mut Self, arrived: Arrived<'_>) {
         self.end = arrived.end();
         self.max_end = self.end;
         self.max_window = arrived.window_at_least_one();

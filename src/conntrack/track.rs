@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::sctp::{Chunks, SctpTracker};
-use super::tcp::{Arrived, TcpInvalid, TcpTracker, TcpVerdict, Tuning, flags_make_sense};
+use super::tcp::{Arrived, Kind, Lasting, TcpInvalid, TcpTracker, TcpVerdict, Tuning};
 use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
@@ -99,7 +99,7 @@ impl Template {
 /// What a protocol's tracker says.
 enum Judgement {
     /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
-    Accept { timeout: Option<Micros>, assured: bool },
+    Accept(Option<Lasting>),
     /// No part of it; the connection may have to end earlier.
     Invalid { reason: InvalidReason, shorten: Option<Micros> },
     /// The connection is over, and this packet begins another.
@@ -130,6 +130,24 @@ impl Probe {
     #[inline]
     pub(crate) const fn finds_nobody(&self) -> bool {
         self.is_over || self.found.is_none()
+    }
+}
+
+/// A connection that a packet belongs to.
+pub(crate) struct Known<'c> {
+    pub(crate) id: ConnectionId,
+    pub(crate) connection: &'c mut Connection,
+    pub(crate) direction: Direction,
+    tuning: &'c Tuning,
+}
+
+impl Known<'_> {
+    /// Lets the packet pass and counts it, if it is a segment of an open connection that was answered; true when the
+    /// connection is to be [scheduled](Conntrack::schedule) anew. `None` when more is to be said: nothing was changed, and
+    /// the packet is to be [tracked](Conntrack::track_probed).
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<bool> {
+        self.connection.pass(self.tuning, now, self.direction, bytes, headers, 0)
     }
 }
 
@@ -168,6 +186,23 @@ impl Conntrack {
     pub(crate) fn probed(&self, probe: &Probe) -> Option<&Connection> {
         debug_assert_eq!(probe.epoch, self.table.epoch(), "the table changed since");
         probe.found.map(|(slot, _)| self.table.at(slot))
+    }
+
+    /// The connection that a probe found, if its time is not over and its numbers are not adjusted.
+    #[inline(always)]
+    pub(crate) fn known(&mut self, probe: &Probe) -> Option<Known<'_>> {
+        let (slot, direction) = probe.known()?;
+        let id = self.table.id(slot);
+        let connection = self.table.at_mut(slot);
+        let is_adjusted = connection.status.has(Status::SEQ_ADJUST);
+        (!is_adjusted).then_some(Known { id, connection, direction, tuning: &self.tuning })
+    }
+
+    /// Lets the wheel look earlier at a connection whose time has become shorter.
+    pub(crate) fn schedule(&mut self, probe: &Probe) {
+        if let Some((slot, _)) = probe.known() {
+            self.table.schedule(slot);
+        }
     }
 
     /// As [`Conntrack::track`], for a packet whose tuple was looked up already; `tracked` is what it is made of it.
@@ -238,31 +273,39 @@ impl Conntrack {
         headers: &Headers,
     ) -> Option<PacketState> {
         let shift = self.acknowledged_shift(slot, direction, headers);
+        match self.table.at_mut(slot).pass(&self.tuning, now, direction, bytes, headers, shift) {
+            Some(is_early) => {
+                if is_early {
+                    self.table.schedule(slot);
+                }
+                Some(PacketState::Established)
+            }
+            None => self.track_judged(now, slot, direction, bytes, headers, shift),
+        }
+    }
+
+    /// The same of a packet on which there is more to be said than that it counts.
+    #[inline(never)]
+    fn track_judged(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+        shift: i32,
+    ) -> Option<PacketState> {
         let connection = self.table.at_mut(slot);
-        let status = connection.status;
-        let state = if direction == Direction::Reply || status.has(Status::SEEN_REPLY) {
-            PacketState::Established
-        } else if status.has(Status::EXPECTED) {
-            PacketState::Related
-        } else {
-            PacketState::New
-        };
+        let state = connection.status.of_packet(direction);
         let judgement = judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift);
+        if direction == Direction::Reply && matches!(judgement, Judgement::Accept(_)) {
+            connection.status.set(Status::SEEN_REPLY);
+        }
         match judgement {
-            Judgement::Accept { timeout, assured } => {
-                if direction == Direction::Reply {
-                    connection.status.set(Status::SEEN_REPLY);
-                }
-                if timeout.is_some() {
-                    connection.count(direction, headers);
-                }
-                if assured {
-                    connection.status.set(Status::ASSURED);
-                }
-                if let Some(timeout) = timeout
-                    && !status.has(Status::FIXED_TIMEOUT)
-                {
-                    self.table.set_deadline(slot, now + timeout);
+            Judgement::Accept(None) => {}
+            Judgement::Accept(Some(lasting)) => {
+                if connection.counts(now, direction, headers, lasting) {
+                    self.table.schedule(slot);
                 }
             }
             Judgement::Invalid { reason, shorten } => {
@@ -329,10 +372,10 @@ impl Conntrack {
         }
         let connection = self.table.at_mut(slot);
         match judge_first((&self.config, &self.tuning), connection, now, bytes, headers) {
-            Judgement::Accept { timeout, .. } => {
+            Judgement::Accept(lasting) => {
                 connection.count(Direction::Original, headers);
-                if let Some(timeout) = timeout {
-                    self.table.set_deadline(slot, now + timeout);
+                if let Some(lasting) = lasting {
+                    self.table.set_deadline(slot, now + lasting.timeout);
                 }
             }
             Judgement::Invalid { reason, .. } => {
@@ -388,7 +431,7 @@ impl Conntrack {
 
     /// Forgets connections whose time is over; or else gives up those that are not assured, in the first of eight
     /// buckets that has any, as Linux does.
-    fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
+    pub(super) fn make_room(&mut self, now: Instant, tuple: &Tuple) -> Result<(), DropReason> {
         if let Some(slot) = self.table.next_expired(now) {
             self.destroy(now, slot, DestroyReason::Timeout);
             return Ok(());
@@ -459,7 +502,53 @@ impl Conntrack {
     }
 }
 
+impl Status {
+    /// How a packet relates to a connection of which this is known.
+    #[inline]
+    const fn of_packet(self, direction: Direction) -> PacketState {
+        if matches!(direction, Direction::Reply) || self.has(Self::SEEN_REPLY) {
+            PacketState::Established
+        } else if self.has(Self::EXPECTED) {
+            PacketState::Related
+        } else {
+            PacketState::New
+        }
+    }
+}
+
 impl Connection {
+    /// Lets a segment of an open connection that was answered pass, and counts it; true when the connection is to be
+    /// [scheduled](super::table::Table::schedule) anew. `None` when it is no such segment, or more is to be said about it:
+    /// nothing was changed.
+    #[inline(always)]
+    fn pass(
+        &mut self,
+        tuning: &Tuning,
+        now: Instant,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+        shift: i32,
+    ) -> Option<bool> {
+        let status = self.status;
+        let ProtocolState::Tcp(tracker) = &mut self.protocol else { return None };
+        if !status.has(Status::SEEN_REPLY) {
+            return None;
+        }
+        let lasting = tracker.pass(tuning, arrived(headers, bytes, direction, status, shift).ok()?)?;
+        Some(self.counts(now, direction, headers, lasting))
+    }
+
+    /// A packet counts. True when the connection is to be [scheduled](super::table::Table::schedule) anew.
+    #[inline(always)]
+    fn counts(&mut self, now: Instant, direction: Direction, headers: &Headers, lasting: Lasting) -> bool {
+        if lasting.assured {
+            self.status.set(Status::ASSURED);
+        }
+        self.count(direction, headers);
+        !self.status.has(Status::FIXED_TIMEOUT) && self.last_until(now + lasting.timeout)
+    }
+
     #[inline]
     fn count(&mut self, direction: Direction, headers: &Headers) {
         let counters = &mut self.counters[direction as usize];
@@ -481,11 +570,16 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
 }
 
 /// What the protocol keeps of a connection that begins with this packet.
-fn begin(tuning: &Tuning, now: Instant, bytes: &[u8], headers: &Headers) -> Result<ProtocolState, InvalidReason> {
+pub(super) fn begin(
+    tuning: &Tuning,
+    now: Instant,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Result<ProtocolState, InvalidReason> {
     match headers.layer4 {
         Layer4::Tcp(_) => {
             let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
-            TcpTracker::open(tuning, &arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
+            TcpTracker::open(tuning, arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
         Layer4::Udp if headers.protocol == Protocol::UDPLITE => Ok(ProtocolState::UdpLite),
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
@@ -519,7 +613,6 @@ fn judge_first(
 }
 
 /// Lets the protocol's tracker judge a packet.
-#[inline(always)]
 fn judge(
     (config, tuning): (&Config, &Tuning),
     connection: &mut Connection,
@@ -530,26 +623,40 @@ fn judge(
     shift: i32,
 ) -> Judgement {
     let status = connection.status;
+    let ProtocolState::Tcp(tracker) = &mut connection.protocol else {
+        return judge_other(config, connection, now, direction, bytes, headers);
+    };
+    let arrived = match arrived(headers, bytes, direction, status, shift) {
+        Ok(arrived) => arrived,
+        Err(reason) => return Judgement::Invalid { reason, shorten: None },
+    };
+    match tracker.track(tuning, arrived) {
+        TcpVerdict::Accept(lasting) => Judgement::Accept(lasting),
+        TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
+        TcpVerdict::Reopen => Judgement::Reopen,
+        TcpVerdict::Kill => Judgement::Kill,
+    }
+}
+
+/// Judges a packet of another protocol than TCP.
+#[inline(never)]
+fn judge_other(
+    config: &Config,
+    connection: &mut Connection,
+    now: Instant,
+    direction: Direction,
+    bytes: &[u8],
+    headers: &Headers,
+) -> Judgement {
+    let status = connection.status;
     match &mut connection.protocol {
-        ProtocolState::Tcp(tracker) => {
-            let arrived = match arrived(headers, bytes, direction, status, shift) {
-                Ok(arrived) => arrived,
-                Err(reason) => return Judgement::Invalid { reason, shorten: None },
-            };
-            match tracker.track(tuning, &arrived) {
-                TcpVerdict::Accept { timeout, assured } => Judgement::Accept { timeout, assured },
-                TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
-                TcpVerdict::Reopen => Judgement::Reopen,
-                TcpVerdict::Kill => Judgement::Kill,
-            }
-        }
         ProtocolState::Udp { stream_from } => {
             if !udp_length_fits(headers, bytes) {
                 return Judgement::Invalid { reason: InvalidReason::Header, shorten: None };
             }
             let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
-            Judgement::Accept { timeout: Some(timeout.into()), assured: stream }
+            Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: stream }))
         }
         ProtocolState::UdpLite if !udp_lite_is_sound(headers, bytes) => {
             Judgement::Invalid { reason: InvalidReason::Header, shorten: None }
@@ -561,16 +668,19 @@ fn judge(
         }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
-            Judgement::Accept { timeout: Some(timeout.into()), assured: false }
+            Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: false }))
         }
-        ProtocolState::Generic => Judgement::Accept { timeout: Some(config.generic.into()), assured: false },
+        ProtocolState::Tcp(_) | ProtocolState::Generic => {
+            Judgement::Accept(Some(Lasting { timeout: config.generic.into(), assured: false }))
+        }
     }
 }
 
 /// What is a stream as soon as it was answered.
 fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> Judgement {
     let is_stream = status.has(Status::SEEN_REPLY);
-    Judgement::Accept { timeout: Some(if is_stream { stream } else { timeout }.into()), assured: is_stream }
+    let timeout = if is_stream { stream } else { timeout };
+    Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: is_stream }))
 }
 
 #[inline(never)]
@@ -584,14 +694,14 @@ fn judge_sctp(
     let invalid = |reason| Judgement::Invalid { reason, shorten: None };
     let Some(chunks) = Chunks::of(headers, bytes) else { return invalid(InvalidReason::Header) };
     match tracker.track(&config.sctp, direction, &chunks, || status.set(Status::ASSURED)) {
-        Ok(timeout) => Judgement::Accept { timeout: timeout.map(Micros::from), assured: false },
+        Ok(timeout) => Judgement::Accept(timeout.map(|timeout| Lasting { timeout: timeout.into(), assured: false })),
         Err(_) => invalid(InvalidReason::Protocol),
     }
 }
 
 /// A TCP segment as the tracker wants it.
 #[inline]
-fn arrived<'p>(
+pub(super) fn arrived<'p>(
     headers: &'p Headers,
     bytes: &'p [u8],
     direction: Direction,
@@ -599,10 +709,8 @@ fn arrived<'p>(
     shift: i32,
 ) -> Result<Arrived<'p>, InvalidReason> {
     let Layer4::Tcp(segment) = &headers.layer4 else { return Err(InvalidReason::Header) };
-    if !flags_make_sense(segment.flags) {
-        return Err(InvalidReason::Tcp(TcpInvalid::Flags));
-    }
-    Ok(Arrived { segment, headers, bytes, direction, status, shift })
+    let kind = Kind::of(segment.flags).ok_or(InvalidReason::Tcp(TcpInvalid::Flags))?;
+    Ok(Arrived { segment, kind, headers, bytes, direction, status, shift })
 }
 
 /// Whether a UDP packet's own length lies between its header's and the packet's.

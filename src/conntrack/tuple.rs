@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 
 /// One direction of a connection: addresses, ports, protocol and zone (`nf_conntrack_tuple`).
@@ -20,7 +20,8 @@ use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 /// assert_eq!((reply.source_port(), reply.destination_port()), (21, 40000));
 /// assert_eq!(reply.reversed(), Some(control));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq, reason = "it compares the same fields")]
 pub struct Tuple {
     source: [u64; 2],
     destination: [u64; 2],
@@ -50,7 +51,7 @@ impl Tuple {
     }
 
     /// The tuple of a packet; `None` when its transport header does not even show the ports.
-    #[inline]
+    #[inline(always)]
     pub fn of(headers: &Headers, bytes: &[u8]) -> Option<Self> {
         let ports = match headers.protocol {
             Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
@@ -202,10 +203,25 @@ impl Tuple {
         self.source == other.source && self.family() == other.family()
     }
 
+    /// Its words: source and destination, and then all else.
+    #[inline(always)]
+    pub(super) const fn ends(&self) -> [[u64; 2]; 2] {
+        [self.source, self.destination]
+    }
+
+    #[inline(always)]
+    pub(super) const fn rest(&self) -> u64 {
+        (self.ports as u64) << 32 | self.kind as u64
+    }
+
+    pub(super) const fn from_words([source, destination]: [[u64; 2]; 2], rest: u64) -> Self {
+        Self { source, destination, ports: (rest >> 32) as u32, kind: rest as u32 }
+    }
+
     /// The hash of the whole tuple.
-    #[inline]
-    pub(super) fn hash(self, key: Key) -> u64 {
-        let rest = u64::from(self.ports) << 32 | u64::from(self.kind);
+    #[inline(always)]
+    pub(super) fn hash(self, key: &TableKey) -> u64 {
+        let rest = self.rest();
         match self.family() {
             Family::V4 => key.hash([self.source[0] << 32 | self.destination[0], rest]),
             Family::V6 => {
@@ -216,18 +232,18 @@ impl Tuple {
     }
 
     /// The hash of what an expectation is looked up by: everything but the source port.
-    pub(super) fn hash_expected(self, key: Key) -> u64 {
+    pub(super) fn hash_expected(self, key: &TableKey) -> u64 {
         let ([a, b], [c, d]) = (self.source, self.destination);
         key.hash([a, b, c, d, u64::from(self.ports & 0xffff) << 32 | u64::from(self.kind)])
     }
 
     /// The hash of the address that it comes from.
-    pub(super) fn hash_host(self, key: Key) -> u64 {
+    pub(super) fn hash_host(self, key: &TableKey) -> u64 {
         key.hash(self.source)
     }
 
     /// The hash of what NAT remembers mappings by: the source and the protocol.
-    pub(super) fn hash_source(self, key: Key) -> u64 {
+    pub(super) fn hash_source(self, key: &TableKey) -> u64 {
         let [a, b] = self.source;
         key.hash([a, b, u64::from(self.ports >> 16) << 32 | u64::from(self.kind)])
     }
@@ -240,6 +256,17 @@ impl Tuple {
     /// Whether both go to the same address and port, by the same protocol, in the same zone.
     pub(crate) fn same_destination(self, other: Self) -> bool {
         self.destination == other.destination && self.ports & 0xffff == other.ports & 0xffff && self.kind == other.kind
+    }
+}
+
+impl PartialEq for Tuple {
+    /// Word by word: arrays are compared in memory, to which the words would have to be written first.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b], [c, d]) = (self.source, self.destination);
+        let ([e, f], [g, h]) = (other.source, other.destination);
+        let differ = (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h);
+        differ == 0 && self.ports == other.ports && self.kind == other.kind
     }
 }
 

@@ -18,7 +18,7 @@
 
 mod exact;
 
-pub use exact::{Denied, Policy};
+pub use exact::{Denied, Intervention, Policy};
 pub(crate) use exact::{Leaving, Passage};
 
 use alloc::boxed::Box;
@@ -52,7 +52,7 @@ pub struct HelperConfig {
     /// What may be announced, under [`Behaviour::Exact`].
     pub policy: Policy,
     /// How many streams may have an unfinished line, or segments that came early, at once, 8 KiB each, under
-    /// [`Behaviour::Exact`].
+    /// [`Behaviour::Exact`]. Of more, the client that has most gives up its oldest: an unfinished line then does not leave.
     pub windows: usize,
 }
 
@@ -131,14 +131,15 @@ impl FtpHelper {
 
     /// Whether a packet of this connection may grow, so that it must have room before anything is changed: how much
     /// it wants, if it has less.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
-        if !connection.has_helper() || !connection.is_altered() {
+        if !connection.has_helper() {
             return Ok(());
         }
         let padding = packet.bytes().len().saturating_sub(headers.end);
-        let may_grow = packet.tail_room() + padding < ftp::MAX_TEXT
-            && matches!(headers.layer4, Layer4::Tcp(segment) if segment.payload < headers.end);
+        let is_short = packet.tail_room() + padding < ftp::MAX_TEXT;
+        let has_text = || matches!(headers.layer4, Layer4::Tcp(segment) if segment.payload < headers.end);
+        let may_grow = is_short && has_text() && connection.is_altered();
         if may_grow { Err(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT)) } else { Ok(()) }
     }
 
@@ -166,7 +167,7 @@ impl FtpHelper {
 
     /// What is said of a packet in which a line begins or ends.
     #[inline]
-    pub(crate) fn spoken(
+    fn spoken(
         &self,
         conntrack: &Conntrack,
         tracked: &Tracked,
@@ -179,12 +180,26 @@ impl FtpHelper {
         let Layer4::Tcp(segment) = headers.layer4 else { return None };
         let connection = conntrack.get(id).filter(|c| c.has_helper())?;
         let helped = connection.helped()?;
-        let ends_line = *headers.payload(packet.bytes()).last()? == b'\n';
-        let sender = Sender::from(tracked.direction);
-        let state = self.states.get(helped.index())?.filter(|state| state.connection == id);
-        let begins_line = state.is_some_and(|state| state.line_starts.begins_line(sender, segment.sequence));
-        let spoken = Spoken { id, helped, direction: tracked.direction, segment, begins_line, ends_line };
-        (begins_line || ends_line).then_some(spoken)
+        let lines = self.lines(id, connection, tracked.direction, packet.bytes(), headers)?;
+        Some(Spoken { id, helped, direction: tracked.direction, segment, lines })
+    }
+
+    /// Whether a line begins or ends in a packet of a helped connection that was answered; `None` when neither.
+    #[inline(always)]
+    pub(crate) fn lines(
+        &self,
+        id: ConnectionId,
+        connection: &Connection,
+        direction: Direction,
+        bytes: &[u8],
+        headers: &Headers,
+    ) -> Option<Lines> {
+        let Layer4::Tcp(segment) = &headers.layer4 else { return None };
+        let ends = *headers.payload(bytes).last()? == b'\n';
+        let state = self.states.get(connection.helped()?.index())?.as_ref().filter(|state| state.connection == id);
+        let sender = Sender::from(direction);
+        let begins = state.is_some_and(|state| state.line_starts.begins_line(sender, segment.sequence));
+        (begins || ends).then_some(Lines { begins, ends })
     }
 
     /// Reads a packet in which a line begins or ends.
@@ -198,14 +213,14 @@ impl FtpHelper {
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<bool, DropReason> {
-        let Spoken { id, helped, direction, segment, begins_line, ends_line } = spoken;
+        let Spoken { id, helped, direction, segment, lines } = spoken;
         let sender = Sender::from(direction);
         let Some(connection) = conntrack.get(id) else { return Ok(false) };
         let payload = headers.payload(packet.bytes());
         let next = segment.sequence + payload.len() as u32;
         let zone = connection.tuple(Direction::Original).zone();
         let mut result = Ok(false);
-        if begins_line {
+        if lines.begins {
             let ends = endpoints(connection);
             let reading = ftp::read_segment(sender, ends.own(sender), payload);
             match ftp::decide(reading, sender, &ends, self.config.loose) {
@@ -228,7 +243,9 @@ impl FtpHelper {
                 _ => {}
             }
         }
-        if ends_line && let Some(state) = self.state(id, helped) {
+        if lines.ends
+            && let Some(state) = self.state(id, helped)
+        {
             state.line_starts.note(sender, next);
         }
         result
@@ -261,7 +278,7 @@ impl FtpHelper {
     }
 
     /// Sends again what was held back, then sent, and did not arrive, under [`Behaviour::Exact`].
-    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &Conntrack, leaving: &mut dyn Leaving) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
         if let Some(exact) = &mut self.exact {
             exact.handle_timeout(now, conntrack, leaving);
         }
@@ -284,13 +301,21 @@ impl FtpHelper {
 }
 
 /// A packet of a control connection in which a line begins or ends.
-pub(crate) struct Spoken {
+struct Spoken {
     id: ConnectionId,
     helped: HelpedSlot,
     direction: Direction,
     segment: Segment,
-    begins_line: bool,
-    ends_line: bool,
+    lines: Lines,
+}
+
+/// Which of both is true of a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Lines {
+    /// A line begins with its first byte.
+    begins: bool,
+    /// A line ends with its last.
+    ends: bool,
 }
 
 /// One announcement on its way.

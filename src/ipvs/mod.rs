@@ -103,7 +103,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::Instant;
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::{Family, Protocol};
 use service::Services;
 use table::Table;
@@ -124,7 +124,7 @@ impl Ipvs {
     pub fn new(config: Config, key: [u64; 2]) -> Self {
         Self {
             services: Services::new(&config),
-            table: Table::new(config.settings.entries, Key::new(key)),
+            table: Table::new(config.settings.entries, TableKey::new(key)),
             settings: config.settings,
             ftp_ports: config.ftp_ports,
             follows: false,

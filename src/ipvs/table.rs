@@ -9,7 +9,7 @@ use core::num::NonZeroU32;
 use super::entry::{Entry, EntryId};
 use crate::Instant;
 use crate::chains::Chains;
-use crate::hash::Key;
+use crate::hash::TableKey;
 use crate::packet::Protocol;
 use crate::wheel::Wheel;
 
@@ -21,7 +21,7 @@ pub(super) struct Table {
     chains: Chains,
     free: Vec<u32>,
     wheel: Wheel,
-    key: Key,
+    key: TableKey,
     /// How many entries wait for a client whose port is not known.
     waiting: u32,
 }
@@ -44,7 +44,7 @@ enum Index {
 }
 
 impl Table {
-    pub(super) fn new(capacity: u32, key: Key) -> Self {
+    pub(super) fn new(capacity: u32, key: TableKey) -> Self {
         Self {
             slots: (0..capacity).map(|_| Slot { generation: FIRST, entry: Entry::EMPTY }).collect(),
             chains: Chains::new(capacity.saturating_mul(2)),

@@ -272,6 +272,16 @@ impl Rules {
         self.silent[StateSet::of_state(state).0.trailing_zeros() as usize]
     }
 
+    /// Whether no table has anything to say of packets of an answered connection that arrive and are sent on.
+    pub(crate) fn let_pass_what_is_sent_on(&self) -> bool {
+        use {Hook::*, TableName::*};
+        let silent = self.silent(PacketState::Established);
+        let mut asked = [(Mangle, Prerouting), (Mangle, Forward), (Filter, Forward), (Mangle, Postrouting)].into_iter();
+        self.asks_raw(Prerouting) != Asks::Everybody
+            && !self.may_grow_packets()
+            && asked.all(|(table, hook)| silent.includes(table, hook))
+    }
+
     /// Asks a table at a hook.
     pub fn evaluate(
         &self,

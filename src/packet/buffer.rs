@@ -33,7 +33,7 @@ impl<'b> Packet<'b> {
     }
 
     /// The packet, from its IP header to its end.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }

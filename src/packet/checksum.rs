@@ -48,11 +48,15 @@ pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
 
 /// Whether the checksum of an IPv4 header without options is right. Words may be summed in any byte order (RFC 1071
 /// section 2): here in the machine's own.
-#[inline]
+#[inline(always)]
 pub(super) fn is_right(header: &[u8; 20]) -> bool {
-    let words = header.as_chunks::<4>().0;
-    let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    fold(add(total as u32, (total >> 32) as u32)) == 0
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
+    let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let (sum, carry) = first.overflowing_add(u64::from_ne_bytes([i, j, k, l, m, n, o, p]));
+    let (sum, more) = sum.overflowing_add(u64::from(u32::from_ne_bytes([q, r, s, t])) + u64::from(carry));
+    let sum = sum.wrapping_add(u64::from(more));
+    // Folding to 16 bits leaves what division by 0xffff leaves, and 0xffff for a zero that is not all zeros.
+    sum % 0xffff == 0 && sum != 0
 }
 
 /// The checksum field that belongs to a partial sum.
@@ -60,6 +64,25 @@ pub(super) fn is_right(header: &[u8; 20]) -> bool {
 pub const fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     !(((once & 0xffff) + (once >> 16)) as u16)
+}
+
+/// What is added to a partial sum when 32 bits under it change: less than 2^18, so that some may be added up.
+#[inline]
+pub(super) const fn change_u32(old: u32, new: u32) -> u32 {
+    let (old, new) = (!old, new);
+    (old >> 16) + (old & 0xffff) + (new >> 16) + (new & 0xffff)
+}
+
+/// The same for 16 bits.
+#[inline]
+pub(super) const fn change_u16(old: u16, new: u16) -> u32 {
+    !old as u32 + new as u32
+}
+
+/// The checksum field after changes under it, as [`replace_u32`] has it.
+#[inline]
+pub(super) const fn follow(field: u16, change: u32) -> u16 {
+    fold(!field as u32 + change)
 }
 
 /// The checksum field after 32 bits under it changed from `old` to `new`.
@@ -111,6 +134,22 @@ mod tests {
         for words in [[0, 0], [u64::MAX, u64::MAX], [0xffff_ffff_0000_0001, 0xffff_fffe], [0x2001_0db8 << 32, 9]] {
             let [high, low] = words.map(u64::to_be_bytes);
             assert_eq!(sum_words(words), sum(&[high, low].concat(), 0), "{words:x?}");
+        }
+    }
+
+    /// Of the two zeros the same one comes out, in either byte order.
+    #[test]
+    fn changes_are_followed_as_replaced() {
+        for field in [0, 1, 0xfffe, 0xffff, 0x1234] {
+            for (old, new) in [(0, 0), (u32::MAX, 0), (0, u32::MAX), (7, 7), (0x0a01_0203, 0xc633_6409), (1, 0x1_0000)]
+            {
+                let expected = replace_u32(field, old, new);
+                assert_eq!(follow(field, change_u32(old, new)), expected);
+                let swapped = follow(field.swap_bytes(), change_u32(old.swap_bytes(), new.swap_bytes()));
+                assert_eq!(swapped.swap_bytes(), expected);
+                let halves = change_u16((old >> 16) as u16, (new >> 16) as u16) + change_u16(old as u16, new as u16);
+                assert_eq!(follow(field, halves), expected);
+            }
         }
     }
 

@@ -73,19 +73,21 @@ impl Headers {
     fn set_end_v4_tcp(&self, bytes: &mut [u8], side: Side, address: u32, port: u16) {
         let Some((ip, tcp)) = self.ip_and_tcp::<20>(bytes) else { return };
         let (address_at, port_at) = if side == Side::Source { (12, 0) } else { (16, 2) };
-        let old_address = u32::from_be_bytes(read_array(ip, address_at).unwrap_or_default());
-        let old_port = u16::from_be_bytes(read_array(tcp, port_at).unwrap_or_default());
-        if (old_address, old_port) == (address, port) {
+        // As they stand in the packet: words may be summed in any byte order (RFC 1071 section 2), if all are.
+        let (address, port) = (address.to_be_bytes(), port.to_be_bytes());
+        let old_address: [u8; 4] = read_array(ip, address_at).unwrap_or_default();
+        let old_port: [u8; 2] = read_array(tcp, port_at).unwrap_or_default();
+        if old_address == address && old_port == port {
             return;
         }
-        write(ip, address_at, &address.to_be_bytes());
-        write(tcp, port_at, &port.to_be_bytes());
+        write(ip, address_at, &address);
+        write(tcp, port_at, &port);
+        let change = checksum::change_u32(u32::from_ne_bytes(old_address), u32::from_ne_bytes(address));
         if old_address != address {
-            update(ip, 10, |sum| checksum::replace_u32(sum, old_address, address));
+            change_sum(ip, 10, change);
         }
-        let old = checksum::add(!old_address, !u32::from(old_port));
-        let new = checksum::add(address, u32::from(port));
-        update(tcp, 16, |sum| checksum::fold(checksum::add(!sum as u32 & 0xffff, checksum::add(old, new))));
+        let ports = checksum::change_u16(u16::from_ne_bytes(old_port), u16::from_ne_bytes(port));
+        change_sum(tcp, 16, change + ports);
     }
 
     /// The same for IPv6.
@@ -294,6 +296,15 @@ impl Headers {
         self.fill_transport_checksum(bytes);
     }
 
+    /// Calls what stands before this place of a TCP packet's stream, from its sequence number on, urgent; or nothing.
+    pub fn set_urgent_pointer(&mut self, bytes: &mut [u8], pointer: Option<u16>) {
+        match pointer {
+            Some(_) => self.set_flags(bytes, TcpFlags::URG, 0),
+            None => self.set_flags(bytes, 0, TcpFlags::URG),
+        }
+        self.map_urgent_pointer(bytes, |_| pointer.unwrap_or(0));
+    }
+
     /// Changes the urgent pointer of a TCP packet, which counts from its sequence number (RFC 6093 section 2).
     pub fn map_urgent_pointer(&self, bytes: &mut [u8], map: impl Fn(u16) -> u16) {
         let (Layer4::Tcp(_), at) = (self.layer4, self.transport + 18) else { return };
@@ -312,7 +323,7 @@ impl Headers {
     }
 
     /// Takes one from the time to live or hop limit, if there is one left.
-    #[inline]
+    #[inline(always)]
     pub fn decrement_hop_limit(&self, bytes: &mut [u8]) {
         match self.family {
             Family::V4 => {
@@ -421,6 +432,13 @@ pub(super) fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(to) = bytes.get_mut(at..at + value.len()) {
         to.copy_from_slice(value);
     }
+}
+
+/// Lets a checksum follow a [change](checksum::change_u32) that was reckoned in the machine's byte order.
+#[inline(always)]
+fn change_sum(bytes: &mut [u8], at: usize, change: u32) {
+    let Some(field) = read_array(bytes, at).map(u16::from_ne_bytes) else { return };
+    write(bytes, at, &checksum::follow(field, change).to_ne_bytes());
 }
 
 /// Changes the 16 bits at `at`, if they are there.

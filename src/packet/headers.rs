@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::address::Address;
 use super::{Family, Protocol, Side};
@@ -177,6 +177,23 @@ impl Headers {
         Self::locate(bytes, true)
     }
 
+    /// The headers of a whole IPv4 packet without options in which there is a segment of TCP: nearly every packet.
+    #[cfg(feature = "alloc")]
+    #[inline(always)]
+    pub(crate) fn plain_v4(bytes: &[u8]) -> Option<Self> {
+        let is_plain = *bytes.first()? == 0x45;
+        let ip = if is_plain { IpHeader::v4(bytes).ok()? } else { return None };
+        if ip.end <= bytes.len() { ip.plain(bytes) } else { None }
+    }
+
+    /// The headers of a whole IPv6 packet without extensions in which there is a segment of TCP.
+    #[cfg(feature = "alloc")]
+    #[inline(always)]
+    pub(crate) fn plain_v6(bytes: &[u8]) -> Option<Self> {
+        let ip = IpHeader::v6(bytes).ok()?;
+        if ip.end <= bytes.len() { ip.plain(bytes) } else { None }
+    }
+
     /// Finds the headers of a packet of which the end may be missing: one inside an ICMP error, or one that a capture
     /// cut. `end` may then lie beyond the bytes.
     ///
@@ -190,23 +207,12 @@ impl Headers {
     /// Each outcome is written where it is wanted as soon as it is known: a result this large is not copied for nothing.
     #[inline(always)]
     fn locate(bytes: &[u8], must_be_whole: bool) -> Result<Self, Malformed> {
-        let ip = match bytes.first().map(|b| b >> 4) {
-            Some(4) => IpHeader::v4(bytes)?,
-            Some(6) => IpHeader::v6(bytes)?,
-            Some(_) => return Err(Malformed::Version),
-            None => return Err(Malformed::Header),
-        };
-        if must_be_whole && ip.end > bytes.len() {
-            return Err(Malformed::Length);
+        match bytes.first().map(|b| b >> 4) {
+            Some(4) => IpHeader::v4(bytes)?.locate(bytes, must_be_whole),
+            Some(6) => IpHeader::v6(bytes)?.locate(bytes, must_be_whole),
+            Some(_) => Err(Malformed::Version),
+            None => Err(Malformed::Header),
         }
-        let IpHeader { family, protocol, transport, end, is_part } = ip;
-        if protocol == Protocol::TCP
-            && !is_part
-            && let Some(segment) = segment(bytes, transport, end)
-        {
-            return Ok(Self { family, protocol, transport, end, fragment: None, layer4: Layer4::Tcp(segment) });
-        }
-        Ok(ip.read_on(bytes))
     }
 
     /// Finds the headers of a packet that an ICMP error quotes, as Linux does. Its family is that of the error; the
@@ -227,7 +233,7 @@ impl Headers {
             Family::V4 => IpHeader::v4_quoted(shown)?,
             Family::V6 => IpHeader::v6(shown)?,
         };
-        Ok(ip.read_on(shown))
+        Ok(IpHeader::read_on(family, ip.protocol, (ip.transport, ip.end), ip.is_part, shown))
     }
 
     /// The source address.
@@ -243,7 +249,7 @@ impl Headers {
     }
 
     /// The address of one end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn address(&self, bytes: &[u8], side: Side) -> Address {
         match self.family {
             Family::V4 => {
@@ -252,14 +258,15 @@ impl Headers {
             }
             Family::V6 => {
                 let at = if side == Side::Source { 8 } else { 24 };
-                let words = [at, at + 8].map(|at| read_array(bytes, at).map_or(0, u64::from_be_bytes));
-                Address { family: Family::V6, words }
+                let high = read_array(bytes, at).map_or(0, u64::from_be_bytes);
+                let low = read_array(bytes, at + 8).map_or(0, u64::from_be_bytes);
+                Address { family: Family::V6, words: [high, low] }
             }
         }
     }
 
     /// Source and destination port, of a TCP, UDP or SCTP packet whose transport header shows at least these.
-    #[inline]
+    #[inline(always)]
     pub fn ports(&self, bytes: &[u8]) -> Option<(u16, u16)> {
         if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP)
             || self.fragment.is_some_and(|f| f.offset != 0)
@@ -288,6 +295,18 @@ impl Headers {
         })
     }
 
+    /// The urgent pointer of a TCP packet, if it counts: from the sequence number to the end of what is urgent
+    /// (RFC 6093 section 2).
+    #[inline]
+    pub fn urgent_pointer(&self, bytes: &[u8]) -> Option<u16> {
+        match self.layer4 {
+            Layer4::Tcp(segment) if segment.flags.has(TcpFlags::URG) => {
+                read_array(bytes, self.transport + 18).map(u16::from_be_bytes)
+            }
+            _ => None,
+        }
+    }
+
     /// The time to live (IPv4) or hop limit (IPv6).
     #[inline]
     pub fn hop_limit(&self, bytes: &[u8]) -> u8 {
@@ -296,11 +315,11 @@ impl Headers {
     }
 
     /// Whether the IPv4 header's checksum is right; IPv6 has none, and that is right.
-    #[inline]
+    #[inline(always)]
     pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
         match self.family {
             Family::V4 => {
-                let len = bytes.first().map_or(0, |b| usize::from(b & 15) * 4);
+                let len = self.transport;
                 match bytes.first_chunk() {
                     Some(header) if len == 20 => super::checksum::is_right(header),
                     _ => super::checksum::fold(super::checksum::sum(bytes.get(..len).unwrap_or_default(), 0)) == 0,
@@ -361,16 +380,22 @@ struct IpHeader {
 }
 
 impl IpHeader {
-    #[inline]
+    /// Whoever calls this has looked at the version.
+    #[inline(always)]
     fn v4(bytes: &[u8]) -> Result<Self, Malformed> {
-        let ip = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
-        let transport = ip.slice().len();
-        let end = usize::from(ip.total_len());
+        let header = bytes.first_chunk::<20>().ok_or(Malformed::Header)?;
+        let &[first, _, l0, l1, _, _, f0, f1, _, protocol, ..] = header;
+        let transport = usize::from(first & 15) * 4;
+        if transport < 20 || transport > bytes.len() {
+            return Err(Malformed::Header);
+        }
+        let end = usize::from(u16::from_be_bytes([l0, l1]));
         if end < transport {
             return Err(Malformed::Length);
         }
-        let is_part = ip.is_fragmenting_payload();
-        Ok(Self { family: Family::V4, protocol: Protocol(ip.protocol().0), transport, end, is_part })
+        // An offset, or the bit that says that others follow (RFC 791 section 3.1).
+        let is_part = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
+        Ok(Self { family: Family::V4, protocol: Protocol(protocol), transport, end, is_part })
     }
 
     /// The same where Linux does not ask whether the header is as long as it has to be (seen on 6.18).
@@ -388,7 +413,7 @@ impl IpHeader {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn v6(bytes: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| Malformed::Header)?;
         let transport = ip.slice().len();
@@ -396,10 +421,42 @@ impl IpHeader {
         Ok(Self { family: Family::V6, protocol: Protocol(ip.next_header().0), transport, end, is_part: false })
     }
 
-    /// The rest of the headers, whatever they are.
-    #[inline(never)]
-    fn read_on(self, bytes: &[u8]) -> Headers {
+    /// What stands behind it.
+    // Inlined into each family's branch, where nothing has to be asked about the family.
+    #[inline(always)]
+    fn locate(self, bytes: &[u8], must_be_whole: bool) -> Result<Headers, Malformed> {
         let Self { family, protocol, transport, end, is_part } = self;
+        if must_be_whole && end > bytes.len() {
+            return Err(Malformed::Length);
+        }
+        match self.plain(bytes) {
+            Some(headers) => Ok(headers),
+            None => Ok(Self::read_on(family, protocol, (transport, end), is_part, bytes)),
+        }
+    }
+
+    /// If a segment of TCP stands behind it, and this is no part of a packet.
+    #[inline(always)]
+    fn plain(&self, bytes: &[u8]) -> Option<Headers> {
+        let Self { family, protocol, transport, end, is_part } = *self;
+        if protocol != Protocol::TCP || is_part {
+            return None;
+        }
+        let layer4 = Layer4::Tcp(segment(bytes, transport, end)?);
+        Some(Headers { family, protocol: Protocol::TCP, transport, end, fragment: None, layer4 })
+    }
+
+    /// The rest of the headers, whatever they are.
+    // What is known of the first one comes piece by piece, so that it need not be put together in memory for those that
+    // do not come here.
+    #[inline(never)]
+    fn read_on(
+        family: Family,
+        protocol: Protocol,
+        (transport, end): (usize, usize),
+        is_part: bool,
+        bytes: &[u8],
+    ) -> Headers {
         let Extensions { protocol, end: transport, fragment, is_cut } = match family {
             Family::V4 => {
                 let fragment = if is_part { fragment_v4(bytes, transport) } else { None };
@@ -494,14 +551,15 @@ impl Extensions {
 /// The TCP header at `at` of a packet that ends at `end`; `None` unless it is all there.
 #[inline]
 fn segment(bytes: &[u8], at: usize, end: usize) -> Option<Segment> {
-    let tcp = TcpHeaderSlice::from_slice(bytes.get(at..end.min(bytes.len()))?).ok()?;
-    let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, ..] = *tcp.slice() else { return None };
-    Some(Segment {
-        sequence: SequenceNumber(tcp.sequence_number()),
-        acknowledgement: SequenceNumber(tcp.acknowledgment_number()),
+    let header = bytes.get(at..end.min(bytes.len()))?;
+    let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = header.first_chunk::<20>()?;
+    let len = usize::from(offset >> 4) * 4;
+    (len >= 20 && len <= header.len()).then_some(Segment {
+        sequence: SequenceNumber(u32::from_be_bytes([s0, s1, s2, s3])),
+        acknowledgement: SequenceNumber(u32::from_be_bytes([a0, a1, a2, a3])),
         flags: TcpFlags(flags),
-        window: tcp.window_size(),
-        payload: at + tcp.slice().len(),
+        window: u16::from_be_bytes([w0, w1]),
+        payload: at + len,
     })
 }
 

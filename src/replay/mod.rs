@@ -4,6 +4,9 @@
 //! to a [`Router`] made from the same router's files; with [`Options::verify`] it compares what that router sends with
 //! what the capture shows leaving, packet for packet, and in the end its tables with those the kernel printed.
 //!
+//! Under [`Behaviour::Exact`] a second router does what Linux does with the same packets; where something else leaves, a
+//! [`Departure`] says why.
+//!
 //! ```no_run
 //! use ftp_conntrack::capture::Reader;
 //! use ftp_conntrack::config::Directory;
@@ -20,17 +23,27 @@
 //! ```
 
 mod anywhere;
+mod beside;
+mod beyond;
+mod departure;
 mod frames;
 mod holes;
+mod lacking;
+mod pair;
+mod passage;
+mod streams;
 mod suggest;
 mod tables;
 mod verify;
 
+pub use departure::{Departure, Here, LinuxDoes, Quirk};
 pub use holes::{Hole, Watch, holes};
 pub use tables::TableDifference;
 pub use verify::{Difference, DifferenceKind};
 
 use core::fmt;
+use core::ops::Range;
+use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::string::String;
@@ -38,12 +51,15 @@ use std::vec::Vec;
 
 use crate::capture::{Direction, ReadError, Reader};
 use crate::config::{self, Directory};
+use crate::conntrack::Tuple;
 use crate::event::Event;
 use crate::netfilter::RulesError;
 use crate::packet::{Headers, Packet};
 use crate::router::{Outbox, Router, Verdict, Way};
 use crate::{Behaviour, Instant};
+use beside::{Beside, Sending};
 use frames::{Frame, Frames};
+use streams::Streams;
 use verify::Verifier;
 
 /// What a replay is to do.
@@ -56,6 +72,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Whom the router's helper behaves like.
     pub behaviour: Behaviour,
+    /// Whether connections that are older than the capture are taken over, translated as the packets that leave show.
+    pub adopt: bool,
 }
 
 /// Why a replay cannot begin.
@@ -101,12 +119,36 @@ pub trait Sink {
     fn event(&mut self, _frame: u64, _time: Instant, _event: &Event, _router: &Router) {}
     /// The router sends a packet.
     fn leaves(&mut self, _packet: Seen<'_>, _router: &Router) {}
+    /// Something else leaves of a packet than Linux would send (only under [`Behaviour::Exact`]). It follows the packet's
+    /// events and what leaves of it.
+    fn departs(&mut self, _departure: &Departure, _router: &Router) {}
     /// A packet differs.
     fn differs(&mut self, _difference: &Difference, _router: &Router) {}
     /// A line of the tables differs.
     fn table_differs(&mut self, _difference: &TableDifference) {}
+    /// The capture lacks something that must have passed before this frame, and it was made good.
+    fn lacks(&mut self, _frame: u64, _time: Instant, _lacking: Lacking) {}
     /// The capture is damaged, or ends, here.
     fn broken(&mut self, _error: &ReadError) {}
+}
+
+/// What a capture lacks, by the evidence of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lacking {
+    /// Bytes of a TCP stream that were never seen, and that what was seen follows or acknowledges. They were supplied as
+    /// blanks.
+    Bytes {
+        /// Of the stream that the frame belongs to.
+        own: u32,
+        /// Of the stream that it acknowledges.
+        other: u32,
+    },
+    /// The beginning of a connection, which was taken over.
+    Beginning {
+        /// What its first packet would have looked like.
+        original: Tuple,
+    },
 }
 
 /// Whoever wants only the summary.
@@ -144,8 +186,20 @@ pub struct Summary {
     pub bad_checksums: u64,
     /// Events that were not told, because too many came at once.
     pub events_lost: u64,
+    /// Bytes of TCP streams that the capture lacks though they passed, and that were supplied.
+    pub supplied: u64,
+    /// TCP connections that are older than the capture; counted where packets are compared.
+    pub older: u64,
+    /// Connections whose beginning the capture lacks, and that were taken over.
+    pub adopted: u64,
+    /// Lines of the kernel's tables that nothing in the capture leads to, since it lacks packets: not compared.
+    pub lines_beyond: u64,
     /// Whether the tables were compared.
     pub tables_compared: bool,
+    /// Packets of which something else leaves than Linux would send, under [`Behaviour::Exact`].
+    pub departures: u64,
+    /// Those of them whose reason was told of their connection before ([`Departure::alike`]).
+    pub departures_alike: u64,
 }
 
 impl Summary {
@@ -172,6 +226,13 @@ pub struct Replay {
     router: Router,
     frames: Frames,
     verifier: Option<Verifier>,
+    /// What the capture shows of each stream, where what it lacks is to be made good.
+    streams: Option<Streams>,
+    adopts: bool,
+    /// Whether the library is to do what the capture shows: otherwise it may do something else for reasons of its own.
+    imitates: bool,
+    /// What Linux would do, where that may be something else.
+    beside: Option<Box<Beside>>,
     outbox: Outbox,
     buffer: Vec<u8>,
     summary: Summary,
@@ -185,6 +246,25 @@ const LOOK_AHEAD: usize = 64;
 const EVENTS: usize = 1 << 14;
 /// The seeds do not matter: what they decide is taken from the capture, or differs.
 const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
+
+/// What became of a packet that was handed to the router, and where in the buffer it is.
+struct Passed {
+    verdict: Verdict,
+    range: Range<usize>,
+}
+
+/// The packets that leave because of one: itself, and what is in the outbox.
+fn sent<'s>(verdict: Verdict, bytes: &'s [u8], outbox: &'s Outbox) -> impl Iterator<Item = (usize, &'s [u8])> {
+    let itself = match verdict {
+        Verdict::Forward { interface, .. } => Some((interface, bytes)),
+        _ => None,
+    };
+    let others = outbox.iter().filter_map(|outgoing| match outgoing.way {
+        Way::Forward { interface, .. } => Some((interface, outgoing.bytes)),
+        _ => None,
+    });
+    itself.into_iter().chain(others)
+}
 
 impl Replay {
     /// The router that a directory describes, before the first packet.
@@ -201,17 +281,31 @@ impl Replay {
         options: Options,
         header_checksum: bool,
     ) -> Result<Self, ReplayError> {
+        let imitates = options.behaviour == Behaviour::Linux;
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
         config.header_checksum = header_checksum;
         config.helper_ports.extend(&options.ports);
         config.helper = config.helper.behaving(options.behaviour);
         config.conntrack.limits.events = EVENTS;
+        let beside = match options.behaviour {
+            Behaviour::Linux => None,
+            Behaviour::Exact => {
+                let mut config = config.clone();
+                config.helper = config.helper.behaving(Behaviour::Linux);
+                let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
+                Some(Box::new(Beside::new(router)))
+            }
+        };
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
         Ok(Self {
             router,
             frames: Frames::new(indexes),
             verifier: options.verify.then(Verifier::default),
+            streams: (options.verify && imitates || options.adopt).then(Streams::default),
+            adopts: options.adopt,
+            imitates,
+            beside,
             outbox: Outbox::new(64, 1 << 17),
             buffer: Vec::new(),
             summary: Summary::default(),
@@ -252,64 +346,93 @@ impl Replay {
 
     fn step(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, sink: &mut dyn Sink) {
         self.router.handle_timeout(frame.time, &mut self.outbox);
+        if let Some(beside) = &mut self.beside {
+            beside.handle_timeout(frame.time, frame.number);
+        }
         self.tell(frame, sink);
         if frame.direction == Direction::Out {
-            self.left(frame, sink);
+            self.left(frame, ahead, sink);
         } else {
             self.summary.arrived += 1;
             if self.verifier.is_some() {
-                self.router.nat_mut().choices.suggest(suggest::choice(frame, ahead));
+                let choice = suggest::choice(frame, ahead);
+                if let Some(beside) = &mut self.beside {
+                    beside.router_mut().nat_mut().choices.suggest(choice);
+                }
+                self.router.nat_mut().choices.suggest(choice);
             }
-            self.feed(frame, false, sink);
+            self.feed(frame, ahead, false, sink);
+        }
+        if let Some(streams) = &mut self.streams {
+            let is_older = streams.note(frame) && frame.direction != Direction::Out;
+            self.summary.older += u64::from(is_older);
         }
     }
 
-    /// Hands a packet to the router, as arriving or as the machine's own.
-    fn feed(&mut self, frame: &Frame, own: bool, sink: &mut dyn Sink) {
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&frame.bytes);
-        self.buffer.resize(frame.bytes.len() + Packet::ROOM, 0);
+    /// Hands a packet to the router, as arriving or as the machine's own, and tells what becomes of it.
+    fn feed(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, own: bool, sink: &mut dyn Sink) {
         let bad_checksum = Headers::find(&frame.bytes).is_ok_and(|h| !h.transport_checksum_ok(&frame.bytes));
         self.summary.bad_checksums += u64::from(bad_checksum);
-        let Ok(mut packet) = Packet::new(&mut self.buffer, 0..frame.bytes.len()) else { return };
-        let verdict = if own {
-            self.router.output(frame.time, &mut packet, &mut self.outbox)
-        } else {
-            self.router.process(frame.time, frame.interface, &mut packet, &mut self.outbox)
-        };
+        let mut passed = self.hand_over(frame.time, (!own).then_some(frame.interface), &frame.bytes);
+        if !own && self.streams.is_some() {
+            self.make_good(frame, ahead, &mut passed, sink);
+        }
+        let Some(Passed { verdict, range }) = passed else { return };
         let seen = Seen { frame: frame.number, time: frame.time, interface: frame.interface, bytes: &frame.bytes };
         sink.packet(seen, verdict, &self.router);
         let mut unseen = Vec::new();
-        let mut send = |interface: usize, bytes: &[u8]| {
+        let packet = self.buffer.get(range).unwrap_or_default();
+        for (interface, bytes) in sent(verdict, packet, &self.outbox) {
             sink.leaves(Seen { interface, bytes, ..seen }, &self.router);
             if let Some(verifier) = &mut self.verifier {
                 unseen.extend(verifier.predict(frame, interface, bytes, bad_checksum));
             }
-        };
-        if let Verdict::Forward { interface, .. } = verdict {
-            send(interface, packet.bytes());
         }
-        for outgoing in self.outbox.iter() {
-            if let Way::Forward { interface, .. } = outgoing.way {
-                send(interface, outgoing.bytes);
-            }
-        }
+        let sent = self.beside.as_ref().map(|_| Sending::of(verdict, packet, &self.outbox));
         for difference in &unseen {
             self.differs(difference, sink);
         }
         self.outbox.clear();
         self.tell(frame, sink);
+        if let Some(sent) = sent {
+            self.compare(frame, own, &sent, sink);
+        }
+    }
+
+    /// What leaves of a packet is compared with what Linux sends.
+    fn compare(&mut self, frame: &Frame, own: bool, sent: &Sending, sink: &mut dyn Sink) {
+        let Some(beside) = &mut self.beside else { return };
+        if let Some(departure) = beside.compare(frame, own, sent, &self.router) {
+            self.summary.departures += 1;
+            self.summary.departures_alike += u64::from(departure.alike);
+            sink.departs(&departure, &self.router);
+        }
+    }
+
+    /// Hands a packet to the router: it arrived on an interface, or is the machine's own. What leaves is in the buffer and
+    /// in the outbox.
+    fn hand_over(&mut self, time: Instant, arrived: Option<usize>, bytes: &[u8]) -> Option<Passed> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.resize(bytes.len() + Packet::ROOM, 0);
+        let mut packet = Packet::new(&mut self.buffer, 0..bytes.len()).ok()?;
+        let verdict = match arrived {
+            Some(interface) => self.router.process(time, interface, &mut packet, &mut self.outbox),
+            None => self.router.output(time, &mut packet, &mut self.outbox),
+        };
+        let range = packet.range();
+        Some(Passed { verdict, range })
     }
 
     /// The capture shows a packet leaving.
-    fn left(&mut self, frame: &Frame, sink: &mut dyn Sink) {
+    fn left(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, sink: &mut dyn Sink) {
         self.summary.left += 1;
         if self.was_predicted(frame, sink) {
             return;
         }
         if Headers::find(&frame.bytes).is_ok_and(|h| self.router.is_local(h.source(&frame.bytes))) {
             self.summary.own += 1;
-            self.feed(frame, true, sink);
+            self.feed(frame, ahead, true, sink);
             if self.was_predicted(frame, sink) {
                 return;
             }
@@ -341,6 +464,9 @@ impl Replay {
             if matches!(event, Event::Undecided { .. }) {
                 self.summary.undecidable += 1;
             }
+            if let Some(beside) = &mut self.beside {
+                beside.note(frame.number, &event);
+            }
             sink.event(frame.number, time, &event, &self.router);
         }
     }
@@ -369,9 +495,15 @@ impl Replay {
         for (kernel, ours) in self.kernel_tables.iter().zip(&ours) {
             let Some(kernel) = kernel else { continue };
             self.summary.tables_compared = true;
-            for difference in tables::compare(kernel, ours) {
-                self.summary.table_lines += 1;
-                sink.table_differs(&difference);
+            let differences = tables::compare(kernel, ours);
+            let beyond = self.streams.as_ref().map_or_else(Vec::new, |streams| beyond::of(streams, &differences));
+            for (difference, is_beyond) in differences.iter().zip(beyond) {
+                if is_beyond {
+                    self.summary.lines_beyond += 1;
+                } else {
+                    self.summary.table_lines += 1;
+                    sink.table_differs(difference);
+                }
             }
         }
     }

@@ -170,6 +170,13 @@ fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     compared
 }
 
+/// Whether two packets are the same, what is never compared aside.
+pub(super) fn agree(ours: &[u8], theirs: &[u8]) -> bool {
+    let is_good = |bytes: &[u8]| Headers::find(bytes).is_ok_and(|h| h.transport_checksum_ok(bytes));
+    let bad_checksum = !is_good(ours) && !is_good(theirs);
+    comparable(ours, bad_checksum) == comparable(theirs, bad_checksum)
+}
+
 /// Whether two packets that differ are meant to be the same one.
 fn is_meant(ours: &[u8], theirs: &[u8]) -> bool {
     let (Ok(a), Ok(b)) = (Headers::find(ours), Headers::find(theirs)) else { return false };

@@ -55,7 +55,7 @@ impl Router {
     /// What the helper held back, sent, and nobody acknowledged leaves again.
     pub(super) fn send_again(&mut self, now: Instant, outbox: &mut Outbox) {
         let mut leaving = Routed { network: &mut self.network, outbox };
-        self.helper.handle_timeout(now, &self.conntrack, &mut leaving);
+        self.helper.handle_timeout(now, &mut self.conntrack, &mut leaving);
     }
 
     /// A packet of a control connection, or an error about one, leaves.

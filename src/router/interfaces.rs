@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
+use crate::conntrack::NotedRoute;
 use crate::netfilter::{AddressTypes, Cidr, Surroundings};
 use crate::packet::{Address, Family};
 
@@ -134,6 +135,26 @@ pub(crate) struct Resolved {
     pub(crate) mtu: usize,
 }
 
+/// A route by which packets are sent on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Onward {
+    pub(crate) interface: usize,
+    gateway: Option<IpAddr>,
+    /// The longest packet that the link takes.
+    pub(crate) mtu: usize,
+}
+
+impl Onward {
+    /// Who is next on the way to an address.
+    #[inline(always)]
+    pub(crate) fn next_hop(&self, address: Address) -> IpAddr {
+        match self.gateway {
+            Some(gateway) => gateway,
+            None => address.into(),
+        }
+    }
+}
+
 /// Interfaces and routes, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
@@ -146,6 +167,8 @@ pub(crate) struct Network {
     local_bits: u64,
     /// Longest prefix first; of equals, lowest metric first.
     routes: Box<[Route]>,
+    /// For each route.
+    onwards: Box<[Onward]>,
 }
 
 impl Network {
@@ -167,7 +190,10 @@ impl Network {
             mtu: usize::MAX,
         };
         let cache = Box::new([nobody; CACHED]);
-        Self { cache, interfaces: interfaces.into(), local: local.into(), local_bits, routes: routes.into() }
+        let mtu = |route: &Route| interfaces.get(route.interface).map_or(usize::MAX, |interface| interface.mtu);
+        let onward = |r: &Route| Onward { interface: r.interface, gateway: r.gateway, mtu: mtu(r) };
+        let onwards = routes.iter().map(onward).collect();
+        Self { cache, onwards, interfaces: interfaces.into(), local: local.into(), local_bits, routes: routes.into() }
     }
 
     /// Whether a packet to this address is for this machine.
@@ -180,7 +206,7 @@ impl Network {
     }
 
     /// Whether it is an IPv4 address of this machine: asked for the source of every packet, of which hardly any is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_own_v4(&self, address: Address) -> bool {
         address.family == Family::V4 && self.local_bits & low_bit(address) != 0 && self.is_local(address.into())
     }
@@ -200,13 +226,15 @@ impl Network {
         let bits = (high >> 32 ^ high ^ low) as u32;
         let index = (bits.wrapping_mul(0x9e37_79b1) >> 24) as usize;
         if self.cache[index].address != address {
-            self.find_out(address, index);
+            self.find_out(address.family, address.words, index);
         }
         &self.cache[index]
     }
 
+    // The address comes in pieces, so that it is not put together in memory where it is known.
     #[cold]
-    fn find_out(&mut self, address: Address, index: usize) {
+    fn find_out(&mut self, family: Family, words: [u64; 2], index: usize) {
+        let address = Address { family, words };
         let ip = address.into();
         let is_for_many = self.address_type(ip).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
         let destination = self.route(ip);
@@ -215,6 +243,30 @@ impl Network {
             Destination::Local | Destination::Nowhere(_) => usize::MAX,
         };
         self.cache[index] = Resolved { address, destination, is_for_many, mtu };
+    }
+
+    /// By which route packets to an address are sent on; `None` where they are not. Which one it is is noted where many
+    /// packets to this address meet, and not looked for again.
+    #[inline(always)]
+    pub(crate) fn onward(&self, noted: &mut NotedRoute, address: Address) -> Option<&Onward> {
+        if *noted == NotedRoute::NONE {
+            let [high, low] = address.words;
+            *noted = self.find_onward(address.family, high, low)?;
+        }
+        self.onwards.get(usize::from(noted.0))
+    }
+
+    #[cold]
+    fn find_onward(&self, family: Family, high: u64, low: u64) -> Option<NotedRoute> {
+        let address = Address { family, words: [high, low] };
+        let ip = address.into();
+        let for_many = AddressTypes::MULTICAST.and(AddressTypes::BROADCAST);
+        if self.is_local(ip) || address.is_host_internal() || self.address_type(ip).0 & for_many.0 != 0 {
+            return None;
+        }
+        let number = self.routes.iter().position(|route| route.destination.contains(ip))?;
+        let is_followed = self.routes.get(number).is_some_and(|route| matches!(route.kind, RouteKind::Unicast));
+        u16::try_from(number).ok().map(NotedRoute).filter(|noted| is_followed && *noted != NotedRoute::NONE)
     }
 
     /// Where a packet to this address goes.
@@ -252,12 +304,11 @@ impl Network {
         route.source.or_else(|| self.source_for(route.interface, route.gateway.unwrap_or(address)))
     }
 
-    /// Whether a packet from or to this address is no business of a router's (RFC 1812 sections 4.2.2.11 and 5.3.7): it
-    /// is dropped without a word.
-    #[inline]
-    pub(crate) const fn is_martian(source: Address, destination: Address) -> bool {
-        let from_many = source.is_multicast() || source.is_broadcast();
-        from_many || source.is_host_internal() || destination.is_host_internal()
+    /// Whether a packet from this address is no business of a router's (RFC 1812 sections 4.2.2.11 and 5.3.7): it is dropped
+    /// without a word.
+    #[inline(always)]
+    pub(crate) const fn is_martian(source: Address) -> bool {
+        source.is_multicast() || source.is_broadcast() || source.is_host_internal()
     }
 
     /// The address of an interface for packets to `next_hop`: one of the same network, else the first.

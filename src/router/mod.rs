@@ -35,12 +35,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adopt;
 mod answer;
 mod balance;
 mod exact;
 mod fragments;
 mod interfaces;
 mod outbox;
+mod pass;
 mod walk;
 
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
@@ -144,6 +146,9 @@ pub struct Router {
     ipvs: Option<Ipvs>,
     /// Whether connections are tracked, by family: where a rule, a helper or a service wants it.
     tracks: [bool; 2],
+    /// Whether nothing but its connection and routes decides about a packet of an open connection that is sent on, by
+    /// family.
+    lets_pass: [bool; 2],
     header_checksum: bool,
     checksum: bool,
     fragments: Fragments,
@@ -176,9 +181,12 @@ impl Router {
             ipvs.follow_helped();
         }
         let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
+        let is_plain = ipvs.is_none() && !config.checksum;
+        let lets_pass = [0, 1].map(|family| is_plain && tracks[family] && rules[family].let_pass_what_is_sent_on());
         Ok(Self {
             ipvs,
             tracks,
+            lets_pass,
             network: Network::new(config.interfaces, config.routes),
             rules,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
@@ -197,6 +205,14 @@ impl Router {
     /// A packet arrived on an interface. Change it as the verdict says it goes on; what else leaves is put into the
     /// outbox.
     pub fn process(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
+        let passed = match packet.bytes().first().map(|first| first >> 4) {
+            Some(4) => self.pass_v4(now, packet),
+            Some(6) => self.pass_v6(now, packet),
+            _ => None,
+        };
+        if let Some(verdict) = passed {
+            return verdict;
+        }
         let verdict = self.walk(now, Some(interface), packet, outbox);
         self.released.move_to(outbox);
         verdict

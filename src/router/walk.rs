@@ -101,6 +101,7 @@ impl Transit<'_, '_> {
 
 impl Router {
     /// The whole way of a packet that arrived on an interface, or, without one, that this machine made.
+    #[inline(never)]
     pub(super) fn walk(
         &mut self,
         now: Instant,
@@ -283,7 +284,8 @@ impl Router {
         let bytes = transit.packet.bytes();
         let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
         // Linux drops what comes from one of its own IPv4 addresses as from nobody (seen on 6.18), known connection or not.
-        if Network::is_martian(source, destination) || self.network.is_own_v4(source) {
+        let is_martian = Network::is_martian(source) || destination.is_host_internal();
+        if is_martian || self.network.is_own_v4(source) {
             return Err(DropReason::NotForwardable.into());
         }
         if transit.headers.transport != 20 && transit.headers.family == Family::V4 {
@@ -430,9 +432,10 @@ impl Router {
         if connection.has_helper() && self.helper.is_exact() {
             return self.finish_exactly(id, transit);
         }
-        let is_spoken = connection.has_helper() && {
-            let Transit { packet, headers, tracked, .. } = transit;
-            self.helper.spoken(&self.conntrack, tracked, packet, headers).is_some()
+        let Tracked { state, is_error, direction, .. } = transit.tracked;
+        let is_spoken = connection.has_helper() && state == PacketState::Established && !is_error && {
+            let bytes = transit.packet.bytes();
+            self.helper.lines(id, connection, direction, bytes, transit.headers).is_some()
         };
         if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !is_spoken {
             return Ok(());
@@ -512,7 +515,7 @@ impl Router {
 
     /// What table raw says about tracking a packet.
     #[inline(never)]
-    fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
+    pub(super) fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
         let mut tracking = Tracking::default();
         let rules = &self.rules[family_index(transit.headers.family)];
         let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
@@ -525,7 +528,7 @@ impl Router {
 
     /// The helper by port, for routers that have it so.
     #[inline]
-    fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
+    pub(super) fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
         let gets_helper = !self.helper_ports.is_empty() && self.is_control(transit);
         if gets_helper { Template::FTP } else { Template::default() }
     }

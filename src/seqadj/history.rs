@@ -168,6 +168,11 @@ impl<T: AsRef<[u8]>> History<T> {
         }
     }
 
+    /// Whether nothing is remembered.
+    pub fn is_unchanged(&self) -> bool {
+        self.edits.is_empty()
+    }
+
     /// What is remembered, in the order of the stream.
     pub fn edits(&self) -> impl DoubleEndedIterator<Item = &Edit<T>> {
         self.edits.iter()

@@ -64,6 +64,11 @@ impl Shift {
         }
     }
 
+    /// A stream that has shifted by so many bytes before anybody looked.
+    pub const fn by(growth: i32) -> Self {
+        Self { correction_position: SequenceNumber(0), offset_before: growth, offset_after: growth }
+    }
+
     /// By how much the byte at `sequence` (in its sender's numbers) moves.
     #[inline]
     pub const fn offset_at(&self, sequence: SequenceNumber) -> i32 {
@@ -116,6 +121,11 @@ impl Adjustment {
         if let Some(shift) = self.shifts.get_mut(direction) {
             shift.register(sequence, growth);
         }
+    }
+
+    /// Begins anew with streams that have grown by so much, by direction of the sender.
+    pub fn start_with(&mut self, growth: [i32; 2]) {
+        self.shifts = growth.map(Shift::by);
     }
 
     /// A sequence number of the sender of `direction`, as the other side is to read it.

@@ -103,7 +103,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: Config) -> Self {
-        let router = Router::new(config, [1, 2, 3, 4]).unwrap();
+        Self::keyed(config, [1, 2, 3, 4])
+    }
+
+    /// A router with other seeds.
+    pub(crate) fn keyed(config: Config, seeds: [u64; 4]) -> Self {
+        let router = Router::new(config, seeds).unwrap();
         Self { router, outbox: Outbox::new(64, 1 << 17), now: Instant::from_secs(1000) }
     }
 

@@ -73,8 +73,6 @@ pub(crate) struct Cutter {
     waiting: VecDeque<(Instant, Vec<u8>)>,
 }
 
-const CONTROL: u16 = 21;
-
 impl Cutter {
     pub(crate) const fn new(cuts: u32, merges: u32, mtu: usize, rng: Rng) -> Self {
         Self { cuts, merges, mtu, rng, waiting: VecDeque::new() }
@@ -83,8 +81,7 @@ impl Cutter {
     /// A packet comes; gives what goes on.
     pub(crate) fn pass(&mut self, now: Instant, packet: Vec<u8>) -> Vec<Vec<u8>> {
         let segment = Segment::read(&packet);
-        let text =
-            segment.as_ref().filter(|s| !s.payload.is_empty() && [s.from.port(), s.to.port()].contains(&CONTROL));
+        let text = segment.as_ref().filter(|segment| !segment.payload.is_empty() && segment.is_control());
         let Some(segment) = text else {
             let mut sent = self.release(Instant::NEVER);
             sent.push(packet);

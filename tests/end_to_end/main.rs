@@ -20,6 +20,7 @@ mod server;
 mod speech;
 mod text;
 mod trace;
+mod urgent;
 mod wire;
 mod world;
 
@@ -41,6 +42,7 @@ const WHOLE_LINES: Class = Class {
     pipelining: false,
     dresses: false,
     opaque: false,
+    urgent: false,
     open: false,
     director: false,
 };
@@ -54,6 +56,7 @@ const EVERYTHING: Class = Class {
     pipelining: true,
     dresses: true,
     opaque: true,
+    urgent: false,
     open: false,
     director: false,
 };
@@ -112,6 +115,22 @@ fn exact_opaque_weather() {
 #[test]
 fn exact_windows() {
     prove("exact_windows", Class { windows: true, ..WHOLE_LINES }, Behaviour::Exact, 100);
+}
+
+#[test]
+fn exact_urgent() {
+    prove("exact_urgent", Class { urgent: true, ..WHOLE_LINES }, Behaviour::Exact, 100);
+}
+
+#[test]
+fn exact_urgent_cuts() {
+    let class = Class { urgent: true, cuts: true, pipelining: true, dresses: true, ..WHOLE_LINES };
+    prove("exact_urgent_cuts", class, Behaviour::Exact, 200);
+}
+
+#[test]
+fn exact_urgent_everything() {
+    prove("exact_urgent_everything", Class { urgent: true, ..EVERYTHING }, Behaviour::Exact, 300);
 }
 
 #[test]

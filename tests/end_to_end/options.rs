@@ -25,6 +25,8 @@ pub(crate) struct Class {
     pub(crate) dresses: bool,
     /// The control connection may turn opaque.
     pub(crate) opaque: bool,
+    /// Some bytes of control connections are called urgent, and clients interrupt transfers with them.
+    pub(crate) urgent: bool,
     /// The router only routes: it shows what two stacks can do without anybody's help.
     pub(crate) open: bool,
     /// The router is a load balancer.

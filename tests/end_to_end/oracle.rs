@@ -8,10 +8,9 @@ use ftp_conntrack::router::Verdict;
 use crate::options::Options;
 use crate::speech::{Announced, Speech};
 use crate::text::{self, Form};
-use crate::wire::{ACK, RST, SYN, Segment, is_sound};
+use crate::urgent::{Flow, Urgent};
+use crate::wire::{ACK, CONTROL, RST, SYN, Segment, is_sound};
 use crate::world::{FAR, NEAR, World};
-
-const CONTROL: u16 = 21;
 
 /// What was seen of the packets so far.
 pub(crate) struct Watch {
@@ -29,6 +28,7 @@ pub(crate) struct Watch {
     pub(crate) drops: u64,
     /// Packets that left with an address in their text that must not be seen there.
     leaks: Vec<(usize, String)>,
+    pub(crate) urgent: Urgent,
 }
 
 impl Watch {
@@ -51,6 +51,7 @@ impl Watch {
             packets: 0,
             drops: 0,
             leaks: Vec::new(),
+            urgent: Urgent::default(),
         }
     }
 
@@ -58,6 +59,7 @@ impl Watch {
     pub(crate) fn arrives(&mut self, link: usize, packet: &[u8]) {
         self.packets += 1;
         let Some(segment) = Segment::read(packet) else { return };
+        self.urgent.arrives(link, &segment, packet);
         let opens = link == NEAR && segment.to.port() == CONTROL && segment.has(SYN);
         self.opening = opens.then_some(segment.from);
         let begun = (segment.seq, segment.end());
@@ -105,6 +107,7 @@ impl Watch {
         if !is_sound(packet, &segment) {
             return Err("a packet leaves with a wrong length or checksum".into());
         }
+        self.urgent.leaves(link, &segment, packet);
         for (address, spellings) in &self.hidden[link] {
             if segment.from.ip() == *address || segment.to.ip() == *address {
                 return Err(format!("the header of a packet shows {address} to those who must not see it"));
@@ -193,6 +196,9 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
         let local = world.watch.seen.iter().find(|(from, _)| from.ip() == own).map(|(from, _)| *from);
         let local = local.ok_or_else(|| of_client("its first packet was never seen".into()))?;
         every_packet_agrees(world, NEAR, (server_end, local), &client.speech.heard).map_err(of_client)?;
+        let urgent = |from, to, heard| urgent_bytes_agree(world, from, to, heard).map_err(of_client);
+        urgent((NEAR, local, server_end), (FAR, client_end, to_server), &session.speech.heard)?;
+        urgent((FAR, to_server, client_end), (NEAR, server_end, local), &client.speech.heard)?;
 
         for (transfer, data) in client.session.transfers.iter().zip(client.data()) {
             let arrived = if transfer.is_upload { session.uploads.get(&transfer.name) } else { Some(&data.received) };
@@ -303,6 +309,13 @@ fn same(expected: &[u8], heard: &[u8], at: &mut usize) -> Result<(), String> {
     }
     *at += expected.len();
     Ok(())
+}
+
+/// What was called urgent on one link must be so on the other.
+fn urgent_bytes_agree(world: &World, near: Flow, far: Flow, heard: &[u8]) -> Result<(), String> {
+    let (link, from, to) = far;
+    let first = world.trace.beginning(link, from, to).ok_or_else(|| format!("no stream from {from} to {to}"))?;
+    world.watch.urgent.check(near, far, first, heard).map_err(|why| format!("{from} > {to}: {why}"))
 }
 
 /// Every packet that left the router must be a piece of the one stream that was heard, whether or not it arrived.

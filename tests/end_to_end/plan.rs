@@ -61,6 +61,7 @@ impl Session {
             for _ in 0..writer.rng.range(1, 5) {
                 writer.chatter();
                 writer.transfers();
+                writer.interrupt();
                 writer.change_of_mind();
             }
             writer.quit();
@@ -88,6 +89,15 @@ impl Writer<'_> {
         let user = self.command("USER ftp", Meaning::Plain);
         let pass = self.command("PASS ftp@", Meaning::Plain);
         self.write(vec![user, pass]);
+    }
+
+    /// A client that changes its mind says so as Telnet has it (RFC 959 section 4.1.3): Interrupt Process, and the Data
+    /// Mark as urgent data.
+    fn interrupt(&mut self) {
+        if self.options.class.urgent && self.rng.percent(40) {
+            let line = Line::new(b"\xff\xf4\xff\xf2ABOR\r\n");
+            self.session.steps.push(vec![Command { line, meaning: Meaning::Plain }]);
+        }
     }
 
     /// Commands that move no file, some of which look as if they announced something.

@@ -158,7 +158,8 @@ impl Server {
         host: &mut Host,
         options: &Options,
     ) -> Result<(), String> {
-        let text = String::from_utf8_lossy(line).into_owned();
+        let command = line.strip_prefix(b"\xff\xf4\xff\xf2").unwrap_or(line);
+        let text = String::from_utf8_lossy(command).into_owned();
         let (verb, argument) =
             text.split_once(' ').map_or((text.as_str(), ""), |(v, a)| (v, a.trim_start_matches(' ')));
         match verb.to_ascii_uppercase().as_str() {
@@ -173,6 +174,7 @@ impl Server {
             }
             "USER" => self.plain(session, "331 and the password?", options),
             "PASS" => self.plain(session, "230 logged in", options),
+            "ABOR" => self.plain(session, "226 nothing to abort", options),
             "STAT" => {
                 let own = self.own(session, options);
                 session

@@ -8,6 +8,10 @@ pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;
+pub(crate) const URG: u8 = 32;
+
+/// The port of control connections.
+pub(crate) const CONTROL: u16 = 21;
 
 const TCP: u8 = 6;
 
@@ -49,6 +53,25 @@ impl Segment {
 
     pub(crate) fn payload<'p>(&self, packet: &'p [u8]) -> &'p [u8] {
         packet.get(self.payload.clone()).unwrap_or_default()
+    }
+
+    /// Whether it is one of a control connection.
+    pub(crate) const fn is_control(&self) -> bool {
+        self.from.port() == CONTROL || self.to.port() == CONTROL
+    }
+
+    /// The urgent pointer, if it counts.
+    pub(crate) fn urgent(&self, packet: &[u8]) -> Option<u16> {
+        self.has(URG).then(|| u16_at(packet, self.header + 18))
+    }
+
+    /// The same segment, calling what stands before this place urgent.
+    pub(crate) fn calling_urgent(&self, packet: &[u8], pointer: u16) -> Vec<u8> {
+        let mut bytes = packet.to_vec();
+        bytes[self.header + 13] |= URG;
+        bytes[self.header + 18..self.header + 20].copy_from_slice(&pointer.to_be_bytes());
+        finish(&mut bytes, self.header);
+        bytes
     }
 
     /// The number behind the last byte, SYN and FIN counted.

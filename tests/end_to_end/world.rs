@@ -293,6 +293,8 @@ impl World {
 
     /// Onto a link.
     fn put(&mut self, link: usize, towards: Towards, packet: Vec<u8>) {
+        let marks = self.options.class.urgent && towards == Towards::Router;
+        let packet = if marks { self.watch.urgent.mark(link, packet) } else { packet };
         let arrivals = self.links[link][towards as usize].arrivals(self.now);
         if arrivals.is_empty() {
             let place = [["lost by the clients", "lost to the clients"], ["lost by the server", "lost to the server"]];

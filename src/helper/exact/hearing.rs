@@ -1,10 +1,11 @@
 //! Hears one side of a control connection, and decides about what it announces.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use super::super::{Job, MAX_PORT_ATTEMPTS, announced};
 use super::dialogue::{Answer, Dialogue};
+use super::learnt::Learnt;
 use super::policy::{Denied, Policy};
 use super::stream::Listener;
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
@@ -19,8 +20,11 @@ use crate::nat::Nat;
 pub(super) struct Hearing<'h> {
     pub(super) job: Job,
     pub(super) ends: Endpoints,
+    /// The server's end of the control connection.
+    pub(super) server: SocketAddr,
     pub(super) policy: &'h Policy,
     pub(super) dialogue: &'h mut Dialogue,
+    pub(super) learnt: &'h mut Learnt,
     pub(super) conntrack: &'h mut Conntrack,
     pub(super) nat: &'h mut Nat,
     /// Whether what follows, on both sides, is TLS.
@@ -133,7 +137,8 @@ impl Hearing<'_> {
         let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
         // A server may know the address by which its clients know it.
         let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
-        if self.job.sender == Sender::Server && means_own {
+        let mends = self.job.sender == Sender::Server && self.mends(announcement.address);
+        if self.job.sender == Sender::Server && (means_own || mends) {
             announcement.address = own;
         }
         self.may_open(&announcement, own)?;
@@ -152,14 +157,24 @@ impl Hearing<'_> {
         };
         let before = line.get(announcement.range()).unwrap_or_default();
         // What stays true keeps its spelling.
-        let text = if translated && !foreign && said != (expect.announce, tuple.destination_port()) {
+        let writes = (translated && !foreign) || mends;
+        let text = if writes && said != (expect.announce, tuple.destination_port()) {
             write_like(announcement.form, before, expect.announce, tuple.destination_port())
         } else {
             Text::copy_of(before)
         };
-        self.tell(&announcement, tuple, before, text);
+        if self.job.sender == Sender::Server && !foreign {
+            self.learnt.note(self.job.now, self.server, said.1);
+        }
+        self.tell(&Announcement { address: said.0, ..announcement }, tuple, before, text);
         let replacement = (text.as_bytes() != before).then(|| (announcement.range(), text));
         Ok(Judgement::Accepted(id, replacement))
+    }
+
+    /// Whether a server that announces this address is taken to mean its own.
+    fn mends(&self, address: IpAddr) -> bool {
+        let is_of_family = address.is_ipv4() == self.ends.server.is_ipv4();
+        self.policy.mend_passive && is_of_family && !self.policy.allows_foreign(address)
     }
 
     /// The announced port, or, where another control connection announced it, any other.

@@ -7,16 +7,20 @@
 
 mod dialogue;
 mod hearing;
+mod intervention;
+mod learnt;
 mod policy;
 mod segments;
 mod stream;
 mod window;
 
+pub use intervention::Intervention;
 pub use policy::{Denied, Policy};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
+use core::net::SocketAddr;
 
 use super::{Job, endpoints};
 use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelpedSlot, Tracked};
@@ -27,10 +31,12 @@ use crate::packet::{Headers, Layer4, Packet, Segment, TcpFlags, TcpOptions};
 use crate::{Instant, SequenceNumber};
 use dialogue::Dialogue;
 use hearing::Hearing;
+use intervention::interventions;
+use learnt::Learnt;
 pub(crate) use segments::Leaving;
 use segments::{Answering, Bench, Takes, echoed};
 use stream::{Incoming, Stream};
-use window::Pool;
+use window::{Holder, Pool};
 
 /// The type of a TLS record that bears a handshake, and the version's first byte (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -75,6 +81,7 @@ struct Tools {
     policy: Policy,
     pool: Pool,
     bench: Bench,
+    learnt: Learnt,
     /// What a packet bore.
     came: Box<[u8]>,
 }
@@ -110,11 +117,31 @@ pub(crate) struct Passage<'p, 'b> {
     pub(crate) leaving: &'p mut dyn Leaving,
 }
 
+/// Whose segment is at hand, to tell what is done with it.
+#[derive(Clone, Copy)]
+struct Noted {
+    now: Instant,
+    connection: ConnectionId,
+    sender: Sender,
+}
+
+impl Noted {
+    fn note(self, conntrack: &mut Conntrack, intervention: Intervention) {
+        let event = Event::Intervened { connection: self.connection, sender: self.sender, intervention };
+        conntrack.events.push(self.now, event);
+    }
+
+    const fn other(self) -> Self {
+        Self { sender: self.sender.other(), ..self }
+    }
+}
+
 impl Exact {
     /// For at most `helped` connections, of which `windows` streams may have a line that is unfinished, or segments that
     /// came early, at once.
     pub(super) fn new(policy: Policy, helped: u32, windows: usize) -> Self {
         let tools = Tools {
+            learnt: Learnt::new(policy.learn_passive),
             policy,
             pool: Pool::new(windows),
             bench: Bench::new(),
@@ -144,7 +171,7 @@ impl Exact {
         let Some(slot) = conntrack.get(id).and_then(|connection| connection.helped()) else { return Ok(()) };
         self.sweep(conntrack);
         let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
-        state.belong_to(id, &mut self.tools.pool);
+        state.belong_to((slot, id), conntrack, &mut self.tools.pool);
         conntrack.be_liberal(id);
         state.windows[passage.tracked.direction as usize] = segment.window;
         if segment.flags.has(TcpFlags::SYN) {
@@ -161,7 +188,18 @@ impl Exact {
                 state.timed[direction as usize] = true;
             }
         }
+        self.make_room(passage.now, conntrack);
         result
+    }
+
+    /// Keeps a window free for whoever comes next.
+    fn make_room(&mut self, now: Instant, conntrack: &mut Conntrack) {
+        let Some(holder) = self.tools.pool.too_many() else { return };
+        let Some(state) = self.states.get_mut(holder.state) else { return };
+        state.streams[holder.direction as usize].give_up(&mut self.tools.pool);
+        if let Some(connection) = state.connection {
+            Noted { now, connection, sender: holder.direction.into() }.note(conntrack, Intervention::GivenUp);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to look at.
@@ -170,7 +208,7 @@ impl Exact {
     }
 
     /// Sends again what is ours to send and did not arrive.
-    pub(super) fn handle_timeout(&mut self, now: Instant, conntrack: &Conntrack, leaving: &mut dyn Leaving) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
         // Those that are set anew meanwhile are due later.
         for _ in 0..self.timers.len() {
             let Some(timer) = self.timers.front().copied().filter(|timer| timer.due <= now) else { return };
@@ -185,7 +223,10 @@ impl Exact {
             }
             let arrived = state.streams[direction as usize].outside();
             if arrived == outside {
-                state.repeat(&mut self.tools, id, direction, conntrack, leaving);
+                let noted = Noted { now, connection: id, sender: Sender::from(direction) };
+                if state.repeat(&mut self.tools, id, direction, conntrack, leaving) {
+                    noted.note(conntrack, Intervention::SentInItsName);
+                }
             }
             let times = if arrived == outside { times + 1 } else { 0 };
             if times < REPEATS {
@@ -228,9 +269,15 @@ impl State {
     }
 
     /// Forgets what it knew, if that was of another connection.
-    fn belong_to(&mut self, id: ConnectionId, pool: &mut Pool) {
-        if self.connection != Some(id) {
-            self.streams.iter_mut().for_each(|stream| stream.reset(pool));
+    fn belong_to(&mut self, (slot, id): (HelpedSlot, ConnectionId), conntrack: &Conntrack, pool: &mut Pool) {
+        if self.connection != Some(id)
+            && let Some(connection) = conntrack.get(id)
+        {
+            let client = connection.tuple(Direction::Original).source();
+            for direction in [Direction::Original, Direction::Reply] {
+                let holder = Holder { state: slot.index(), direction, client };
+                self.streams[direction as usize].belong_to(holder, pool);
+            }
             (self.connection, self.dialogue) = (Some(id), Dialogue::new());
             (self.longest, self.windows, self.scales) = ([0; 2], [0; 2], [None; 2]);
             (self.timestamps, self.timed) = ([None; 2], [false; 2]);
@@ -251,7 +298,9 @@ impl State {
         let [ours, theirs] = [direction, direction.other()].map(|direction| self.window(direction));
         let [own, others] = ends(&mut self.streams, direction);
         let answering = Answering::new(conntrack, id, passage, segment);
+        let noted = Noted { now: passage.now, connection: id, sender: Sender::from(direction) };
         if segment.flags.has(TcpFlags::ACK) {
+            others.misses(segment.acknowledgement).into_iter().for_each(|done| noted.note(conntrack, done));
             let acknowledgement = others.acknowledge(segment.acknowledgement, &mut tools.pool);
             let bytes = passage.packet.bytes_mut();
             passage.headers.set_acknowledgement(bytes, acknowledgement);
@@ -278,20 +327,32 @@ impl State {
             },
         };
         let ends = endpoints(connection);
-        let (policy, dialogue) = (&tools.policy, &mut self.dialogue);
-        let mut hearing = Hearing { job, ends, policy, dialogue, conntrack, nat, tls: false };
+        let reply = connection.tuple(Direction::Reply);
+        let server = SocketAddr::new(reply.source(), reply.source_port());
+        let (policy, dialogue, learnt) = (&tools.policy, &mut self.dialogue, &mut tools.learnt);
+        let mut hearing = Hearing { job, ends, server, policy, dialogue, learnt, conntrack, nat, tls: false };
 
         let mut came = core::mem::take(&mut tools.came);
         let payload = copy(passage.headers.payload(passage.packet.bytes()), &mut came);
-        let incoming = Incoming { start: segment.sequence, payload, fin: segment.flags.has(TcpFlags::FIN) };
+        let pointer = passage.headers.urgent_pointer(passage.packet.bytes());
+        let incoming = Incoming {
+            start: segment.sequence,
+            payload,
+            fin: segment.flags.has(TcpFlags::FIN),
+            urgent: pointer.map(|pointer| segment.sequence + u32::from(pointer)),
+        };
         if own.is_at_beginning() && matches!(payload, [HANDSHAKE, TLS, ..]) {
             own.stop_reading();
             hearing.tls = true;
         }
+        let before = own.standing();
         let taken = own.take(incoming, &mut tools.pool, &mut hearing);
         let Hearing { tls, job, .. } = hearing;
+        interventions(before, own, incoming, taken).for_each(|done| noted.note(conntrack, done));
+        own.withheld().into_iter().for_each(|done| noted.note(conntrack, done));
         let takes = Takes { longest: self.longest[direction.other() as usize], window: theirs };
-        tools.bench.write(own, incoming, taken, takes, passage);
+        let written = tools.bench.write(own, incoming, taken, takes, passage);
+        written.interventions().for_each(|done| noted.note(conntrack, done));
         own.keep(incoming, &mut tools.pool);
         own.trim(&mut tools.pool);
         let (has_text, had) = (!incoming.payload.is_empty(), own.had(incoming));
@@ -304,22 +365,27 @@ impl State {
         let window = self.windows[direction.other() as usize];
         if let Some(owed) = own.owed(has_text).or(had) {
             answering.acknowledge(owed, window, passage.leaving);
+            noted.note(conntrack, Intervention::Acknowledged(owed));
         }
         if segment.flags.has(TcpFlags::ACK) {
             let say = (own.told(), window);
             let takes = Takes { longest: self.longest[direction as usize], window: ours };
-            tools.bench.send_unsent(others, &answering, say, takes, passage.leaving);
+            if tools.bench.send_unsent(others, &answering, say, takes, passage.leaving) {
+                noted.other().note(conntrack, Intervention::SentInItsName);
+            }
         }
         if tls {
             self.streams.iter_mut().for_each(Stream::stop_reading);
-            let passive = tools.policy.encrypted_passive.clone().filter(|ports| job.expect_range(conntrack, ports));
+            let declared = tools.policy.encrypted_passive.clone();
+            let passive = declared.or_else(|| tools.learnt.ports(passage.now, server));
+            let passive = passive.filter(|ports| job.expect_range(conntrack, ports));
             conntrack.events.push(passage.now, Event::Encrypted { connection: id, passive });
         }
         Ok(())
     }
 
     /// Sends what the other side has not acknowledged of the stream of this direction, as far as its window goes, and a
-    /// byte even if that is closed.
+    /// byte even if that is closed. Whether there was any.
     fn repeat(
         &mut self,
         tools: &mut Tools,
@@ -327,14 +393,14 @@ impl State {
         direction: Direction,
         conntrack: &Conntrack,
         leaving: &mut dyn Leaving,
-    ) {
+    ) -> bool {
         let other = direction.other();
         let answering = Answering::to(conntrack, id, other, self.timestamps[other as usize]);
         let takes = Takes { longest: self.longest[other as usize], window: self.window(other).max(1) };
         let window = self.windows[direction as usize];
         let [own, others] = ends(&mut self.streams, direction);
         own.send_again();
-        tools.bench.send_unsent(own, &answering, (others.told(), window), takes, leaving);
+        tools.bench.send_unsent(own, &answering, (others.told(), window), takes, leaving)
     }
 
     /// A SYN: a stream begins, and with the client's the dialogue.

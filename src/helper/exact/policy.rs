@@ -21,6 +21,11 @@ pub struct Policy {
     /// Addresses that may be announced although they are not the speaker's: transfers from server to server (FXP). None by
     /// default (RFC 2577 section 3, the bounce attack).
     pub foreign: Vec<RangeInclusive<IpAddr>>,
+    /// Whether a server that announces another address than its own (one inside its own NAT, say) is taken to mean its own:
+    /// the client is told the address that it dialled, as for 0.0.0.0. That opens nothing that the server could not have
+    /// announced itself, and keeps clients from calling third hosts. Otherwise it is refused. Addresses among
+    /// [`foreign`](Self::foreign) stay as they are.
+    pub mend_passive: bool,
     /// How many data connections may be expected of one control connection at once; of more, the oldest are forgotten.
     pub pending: u8,
     /// How many may be expected at once of all the control connections that one client's address has; what is announced
@@ -30,18 +35,27 @@ pub struct Policy {
     /// (RFC 4217). As long as such a control connection lives, its client may dial any of them on its server. None by
     /// default: the firewall's own rules decide.
     pub encrypted_passive: Option<RangeInclusive<u16>>,
+    /// Whether those ports are learnt where they are not declared, and how many a range may have at most: 1000, say. As soon
+    /// as a control connection is within TLS, its client may then dial, on this server alone and for as long as the control
+    /// connection lives, any port from the lowest to the highest that the same server announced to anybody in sessions that
+    /// could be read, in announcements that were let through, within the last day. That includes ports in between that it
+    /// never announced: other services there are open to these clients. Of a server whose ports lie farther apart nothing
+    /// is opened. Nothing is learnt by default.
+    pub learn_passive: Option<u16>,
 }
 
 impl Default for Policy {
-    /// Ports from 1024, login first, nobody else's address, 8 at once, 64 a client.
+    /// Ports from 1024, login first, nobody else's address, wrong passive ones mended, 8 at once, 64 a client.
     fn default() -> Self {
         Self {
             lowest_port: 1024,
             login_first: true,
             foreign: Vec::new(),
+            mend_passive: true,
             pending: 8,
             pending_per_host: 64,
             encrypted_passive: None,
+            learn_passive: None,
         }
     }
 }

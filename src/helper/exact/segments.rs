@@ -6,10 +6,11 @@ use core::net::SocketAddr;
 use core::ops::Range;
 
 use super::Passage;
+use super::intervention::Intervention;
 use super::stream::{Emission, Incoming, Stream, Taken};
 use crate::SequenceNumber;
 use crate::conntrack::{ConnectionId, Conntrack, Direction};
-use crate::packet::{InName, Layer4, Segment, TcpFlags, TcpOptions};
+use crate::packet::{Headers, InName, Layer4, Segment, TcpFlags, TcpOptions};
 
 /// The longest payload that an IP packet can bear, and what may be put in front of it or grow in it.
 const MAX_PAYLOAD: usize = 1 << 17;
@@ -26,6 +27,21 @@ pub(crate) trait Leaving {
     fn along(&mut self, bytes: &[u8]);
     /// It goes back to the sender of the packet at hand.
     fn back(&mut self, bytes: &[u8]);
+}
+
+/// What became of a segment as it was written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    pieces: u16,
+    /// Whether the other side's window takes less than there is.
+    is_cut: bool,
+}
+
+impl Written {
+    pub(super) fn interventions(self) -> impl Iterator<Item = Intervention> {
+        let split = (self.pieces > 1).then_some(Intervention::Split(self.pieces));
+        [split, self.is_cut.then_some(Intervention::WindowFull)].into_iter().flatten()
+    }
 }
 
 /// Where payloads are put together, and packets made.
@@ -68,7 +84,7 @@ impl Answering {
     /// Tells the sender that everything up to `number` was received.
     pub(super) fn acknowledge(&self, number: SequenceNumber, window: u16, leaving: &mut dyn Leaving) {
         let mut room = [0; 128];
-        self.send(&mut room, (self.next, number), window, &[], leaving);
+        self.send(&mut room, (self.next, number), window, (&[], None), leaving);
     }
 
     fn send(
@@ -76,13 +92,17 @@ impl Answering {
         room: &mut [u8],
         (sequence, acknowledgement): (SequenceNumber, SequenceNumber),
         window: u16,
-        payload: &[u8],
+        (payload, urgent): (&[u8], Option<u16>),
         leaving: &mut dyn Leaving,
     ) {
         let written = self.name.and_then(|name| name.write(room, sequence, acknowledgement, window, payload));
-        if let Some(bytes) = written.and_then(|len| room.get(..len)) {
-            leaving.back(bytes);
+        let Some(bytes) = written.and_then(|len| room.get_mut(..len)) else { return };
+        if urgent.is_some()
+            && let Ok(mut headers) = Headers::find(bytes)
+        {
+            headers.set_urgent_pointer(bytes, urgent);
         }
+        leaving.back(bytes);
     }
 }
 
@@ -108,14 +128,15 @@ impl Bench {
         taken: Taken,
         takes: Takes,
         passage: &mut Passage<'_, '_>,
-    ) {
+    ) -> Written {
+        let mut written = Written::default();
         let number = match taken.emission {
             Emission::Same => stream.outgoing(incoming.start),
             Emission::Nothing { number } => number,
             Emission::Bytes { from, .. } => stream.outgoing(from),
         };
-        move_urgent_pointer(stream, incoming.start, number, passage);
         passage.headers.set_sequence(passage.packet.bytes_mut(), number);
+        let mut begins = number;
         match taken.emission {
             Emission::Same => stream.note_sent(number + incoming.payload.len() as u32),
             Emission::Nothing { .. } => self.put(0, 0, taken.fin, passage),
@@ -124,14 +145,22 @@ impl Bench {
                 // Of a replacement the other side may have a part.
                 let first = usize::try_from(stream.outside().since(number)).unwrap_or(0).min(len);
                 let end = len.min(first + takes.window.max(1));
-                passage.headers.set_sequence(passage.packet.bytes_mut(), number + first as u32);
-                self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, passage);
+                begins = number + first as u32;
+                passage.headers.set_sequence(passage.packet.bytes_mut(), begins);
+                written.is_cut = end < len;
+                written.pieces =
+                    self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, passage);
                 stream.note_sent_again(number + end as u32);
             }
         }
         if matches!(taken.emission, Emission::Same) && !taken.fin {
             clear(TcpFlags::FIN, passage);
         }
+        if incoming.urgent.is_some() || stream.is_urgent() {
+            let bytes = passage.packet.bytes_mut();
+            passage.headers.set_urgent_pointer(bytes, stream.urgent_behind(begins));
+        }
+        written
     }
 
     /// Puts the bytes of a stretch of the stream together, with what is replaced in it; how many they are.
@@ -152,7 +181,8 @@ impl Bench {
         len
     }
 
-    /// The first piece of these bytes leaves in the packet, the others in copies of it. `number` is that of byte 0.
+    /// The first piece of these bytes leaves in the packet, the others in copies of it. `number` is that of byte 0. How
+    /// many there are.
     fn put_in_pieces(
         &mut self,
         bytes: Range<usize>,
@@ -160,8 +190,8 @@ impl Bench {
         fin: bool,
         longest: u16,
         passage: &mut Passage<'_, '_>,
-    ) {
-        let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
+    ) -> u16 {
+        let Layer4::Tcp(segment) = passage.headers.layer4 else { return 0 };
         let header = segment.payload;
         let options = header - passage.headers.transport - 20;
         let bearable = match longest {
@@ -172,13 +202,16 @@ impl Bench {
         let had = passage.headers.end.saturating_sub(header);
         let first = bytes.end.min(bytes.start + most.min(had + passage.packet.tail_room()));
         let mut at = first;
+        let mut pieces = 1;
         while at < bytes.end {
+            pieces += 1;
             let piece = (bytes.end - at).min(most);
             let last = at + piece == bytes.end;
             self.send_copy(at..at + piece, number + at as u32, fin && last, header, passage);
             at += piece;
         }
         self.put(bytes.start, first, fin && first == bytes.end, passage);
+        pieces
     }
 
     /// A copy of the packet's headers with another piece.
@@ -221,7 +254,7 @@ impl Bench {
     }
 
     /// Sends to the sender of the packet at hand what it has not got of `stream`, and nobody else will send in time, as far
-    /// as its window goes.
+    /// as its window goes. Whether there was any.
     pub(super) fn send_unsent(
         &mut self,
         stream: &mut Stream,
@@ -229,20 +262,23 @@ impl Bench {
         (acknowledgement, window): (SequenceNumber, u16),
         takes: Takes,
         leaving: &mut dyn Leaving,
-    ) {
-        let Some((from, to, begin)) = stream.unsent() else { return };
-        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false });
+    ) -> bool {
+        let Some((from, to, begin)) = stream.unsent() else { return false };
+        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false, urgent: None });
         let number = stream.outgoing(from);
         let mut at = usize::try_from(begin.since(number)).unwrap_or(0);
         let room = usize::try_from((stream.outside() + takes.window as u32).since(number)).unwrap_or(0);
         let end = len.min(room);
+        let sends = at < end;
         while at < end {
             let piece = (end - at).min(bearable(takes.longest));
             let bytes = self.leaves.get(at..at + piece).unwrap_or_default();
-            answering.send(&mut self.packet, (number + at as u32, acknowledgement), window, bytes, leaving);
+            let numbers = (number + at as u32, acknowledgement);
+            answering.send(&mut self.packet, numbers, window, (bytes, stream.urgent_behind(numbers.0)), leaving);
             at += piece;
             stream.note_sent(number + at as u32);
         }
+        sends
     }
 }
 
@@ -263,15 +299,4 @@ fn bearable(longest: u16) -> usize {
 
 fn clear(flags: u8, passage: &mut Passage<'_, '_>) {
     passage.headers.set_flags(passage.packet.bytes_mut(), 0, flags);
-}
-
-/// Lets the urgent pointer of a segment that now begins with `number` name the same byte as before.
-fn move_urgent_pointer(stream: &Stream, start: SequenceNumber, number: SequenceNumber, passage: &mut Passage<'_, '_>) {
-    let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
-    if segment.flags.has(TcpFlags::URG) {
-        passage.headers.map_urgent_pointer(passage.packet.bytes_mut(), |pointer| {
-            let there = stream.outgoing(start + u32::from(pointer));
-            u16::try_from(there.since(number)).unwrap_or(pointer)
-        });
-    }
 }

@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use super::window::{Pool, Window};
+use super::intervention::Intervention;
+use super::window::{Holder, Pool, Window};
 use crate::SequenceNumber;
 use crate::ftp::Text;
 use crate::ftp::tls::{Cipher, Turn};
@@ -37,10 +38,12 @@ pub(super) struct Incoming<'a> {
     pub(super) start: SequenceNumber,
     pub(super) payload: &'a [u8],
     pub(super) fin: bool,
+    /// The number behind the last byte that it calls urgent.
+    pub(super) urgent: Option<SequenceNumber>,
 }
 
 impl Incoming<'_> {
-    fn end(&self) -> SequenceNumber {
+    pub(super) fn end(&self) -> SequenceNumber {
         self.start + self.payload.len() as u32
     }
 }
@@ -62,6 +65,14 @@ pub(super) struct Taken {
     pub(super) emission: Emission,
     /// Whether the last byte that leaves is the stream's last.
     pub(super) fin: bool,
+}
+
+/// How far a stream was read and may leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) released: SequenceNumber,
+    pub(super) next: SequenceNumber,
+    pub(super) is_opaque: bool,
 }
 
 /// The state of the line at the end of what was read.
@@ -109,10 +120,16 @@ pub(super) struct Stream {
     head: Head,
     /// Where the stream ends.
     fin: Option<SequenceNumber>,
+    /// The number behind the last byte that is urgent, until the other side has it.
+    urgent: Option<SequenceNumber>,
     /// Holds all from its start to `next`, and what came early.
     window: Option<Window>,
+    /// Who it is to the pool of windows.
+    holder: Holder,
     history: History<Text>,
     grown: Option<(SequenceNumber, i32)>,
+    /// Why a line of it does not leave, if that was found just now.
+    withheld: Option<Intervention>,
     /// Nobody reads it, unless it becomes text again.
     opaque: bool,
     /// Where its TLS records end.
@@ -154,9 +171,12 @@ impl Stream {
             line: Line::Held,
             head: Head::EMPTY,
             fin: None,
+            urgent: None,
             window: None,
+            holder: Holder::NOBODY,
             history: History::new(EDITS),
             grown: None,
+            withheld: None,
             opaque: false,
             cipher: Cipher::default(),
         }
@@ -164,10 +184,32 @@ impl Stream {
 
     /// As it was when it was made; its window is given back.
     pub(super) fn reset(&mut self, pool: &mut Pool) {
-        pool.give_back(self.window.take());
+        pool.give_back(self.window.take(), self.holder);
         self.history.clear();
         (self.begun, self.line, self.head, self.fin, self.opaque) = (false, Line::Held, Head::EMPTY, None, false);
-        (self.grown, self.cipher) = (None, Cipher::default());
+        (self.grown, self.withheld, self.cipher, self.urgent) = (None, None, Cipher::default(), None);
+    }
+
+    /// It is another's from here on, and forgets everything.
+    pub(super) fn belong_to(&mut self, holder: Holder, pool: &mut Pool) {
+        self.reset(pool);
+        self.holder = holder;
+    }
+
+    /// Gives its window up. Of an unfinished line nothing leaves: its sender sends it again, or, if it was told that it
+    /// arrived, the line is no more. What came early comes again. What left, was lost, and was to be sent again by us is
+    /// lost for good, and the connection with it.
+    pub(super) fn give_up(&mut self, pool: &mut Pool) {
+        pool.give_back(self.window.take(), self.holder);
+        let held = u32::try_from(self.next.since(self.released)).unwrap_or(0);
+        if held > 0 && self.answered.after(self.released) {
+            self.withhold(self.released, held, Intervention::GivenUp);
+            self.released = self.next;
+            self.line = Line::Swallowed;
+        } else {
+            self.next = self.released;
+        }
+        self.fin = self.fin.filter(|fin| !fin.after(self.next));
     }
 
     /// The stream begins, its first byte at `first`; false if it did so before.
@@ -183,6 +225,16 @@ impl Stream {
     /// Whether nothing of it was read.
     pub(super) fn is_at_beginning(&self) -> bool {
         self.begun && self.next == self.first
+    }
+
+    /// How far it was read and may leave.
+    pub(super) const fn standing(&self) -> Standing {
+        Standing { released: self.released, next: self.next, is_opaque: self.opaque }
+    }
+
+    /// Up to where the other side has it, in the sender's numbers.
+    pub(super) const fn acknowledged(&self) -> SequenceNumber {
+        self.acknowledged
     }
 
     /// Up to where the sender was told that it arrived, by the other side or by us.
@@ -229,6 +281,7 @@ impl Stream {
         if incoming.fin && self.fin.is_none() {
             self.fin = Some(incoming.end());
         }
+        self.hear_urgent(incoming.urgent);
         let (released, next) = (self.released, self.next);
         if self.opaque && !incoming.payload.is_empty() {
             self.pass(incoming);
@@ -243,6 +296,28 @@ impl Stream {
         }
         self.end_unfinished_line();
         self.emission(incoming, released, next)
+    }
+
+    /// The sender calls what stands before this number urgent. What waits waits all the same; it is called urgent again when
+    /// it leaves, since its sender, which may have been told that it arrived, will not say so again.
+    fn hear_urgent(&mut self, urgent: Option<SequenceNumber>) {
+        let later = |urgent: &SequenceNumber| {
+            urgent.after(self.acknowledged) && self.urgent.is_none_or(|known| urgent.after(known))
+        };
+        if let Some(urgent) = urgent.filter(later) {
+            self.urgent = Some(urgent);
+        }
+    }
+
+    /// How far behind `number`, in the other side's numbers, the last urgent byte ends of those that may leave.
+    pub(super) fn urgent_behind(&self, number: SequenceNumber) -> Option<u16> {
+        let urgent = self.urgent.filter(|urgent| !urgent.after(self.released))?;
+        u16::try_from(self.outgoing(urgent).since(number)).ok().filter(|pointer| *pointer > 0)
+    }
+
+    /// Whether anything is urgent.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.urgent.is_some()
     }
 
     /// A segment that nobody reads. After `CCC` (RFC 4217 section 12.3), which itself cannot be read, text follows the last
@@ -271,13 +346,13 @@ impl Stream {
 
     /// A segment after a gap: its bytes wait.
     fn take_early(&mut self, incoming: Incoming<'_>, pool: &mut Pool) -> Taken {
-        let mut window = self.window.take().or_else(|| pool.take(self.released));
+        let mut window = self.window.take().or_else(|| pool.take(self.released, self.holder));
         let kept = window.as_mut().is_some_and(|window| window.insert(incoming.start, incoming.payload));
         if !kept && incoming.fin && self.fin == Some(incoming.end()) {
             self.fin = None;
         }
         match window {
-            Some(window) if window.is_empty() => pool.give_back(Some(window)),
+            Some(window) if window.is_empty() => pool.give_back(Some(window), self.holder),
             window => self.window = window,
         }
         Taken { emission: Emission::Nothing { number: self.outgoing(self.released) }, fin: false }
@@ -316,7 +391,7 @@ impl Stream {
 
     /// Keeps the beginning of a line. Without a window for it, it was not read: its sender will send it again.
     fn hold(&mut self, held: &[u8], pool: &mut Pool) {
-        let window = pool.take(self.released);
+        let window = pool.take(self.released, self.holder);
         self.window = window.map(|mut window| {
             window.insert(self.released, held);
             window
@@ -341,7 +416,7 @@ impl Stream {
                     }
                 }
                 Line::Held if len > LONGEST => {
-                    self.replace(here, len as u32, Text::EMPTY);
+                    self.withhold(here, len as u32, Intervention::TooLong);
                     self.line = Line::Swallowed;
                 }
                 Line::Held if listener.may_leave(part) => {
@@ -362,6 +437,7 @@ impl Stream {
                 Line::Swallowed => {
                     let without_feed = len - usize::from(feed.is_some());
                     self.history.extend(here, without_feed as u32);
+                    self.withheld = Some(Intervention::TooLong);
                 }
             }
             if feed.is_some() {
@@ -385,6 +461,29 @@ impl Stream {
         }
     }
 
+    /// These bytes do not leave.
+    fn withhold(&mut self, start: SequenceNumber, len: u32, why: Intervention) {
+        self.replace(start, len, Text::EMPTY);
+        self.withheld = Some(why);
+    }
+
+    /// Why a line does not leave, if that was found since this was asked last.
+    pub(super) const fn withheld(&mut self) -> Option<Intervention> {
+        self.withheld.take()
+    }
+
+    /// What an acknowledgement of the other side's says that its sender cannot be told as it is.
+    pub(super) fn misses(&self, number: SequenceNumber) -> Option<Intervention> {
+        let said = self.history.returning(number);
+        let is_within = !self.history.is_unchanged() && self.outgoing(said) != number;
+        let is_late = self.begun && said.before(self.told());
+        match (is_late, is_within) {
+            (true, _) => Some(Intervention::KnowsMore),
+            (false, true) => Some(Intervention::WithinReplacement),
+            (false, false) => None,
+        }
+    }
+
     /// By how much the stream has grown since this was asked last, and from where on.
     pub(super) fn grown(&mut self) -> Option<(SequenceNumber, i32)> {
         self.grown.take()
@@ -394,7 +493,7 @@ impl Stream {
     fn swallow_if_full(&mut self) {
         let held = self.next.since(self.released);
         if self.line == Line::Held && held > LONGEST as i32 {
-            self.replace(self.released, held as u32, Text::EMPTY);
+            self.withhold(self.released, held as u32, Intervention::TooLong);
             self.released = self.next;
             self.line = Line::Swallowed;
         }
@@ -404,7 +503,7 @@ impl Stream {
     fn end_unfinished_line(&mut self) {
         if self.fin == Some(self.next) && self.released.before(self.next) {
             let held = self.next.since(self.released) as u32;
-            self.replace(self.released, held, Text::EMPTY);
+            self.withhold(self.released, held, Intervention::Unfinished);
             self.released = self.next;
         }
     }
@@ -493,6 +592,7 @@ impl Stream {
         if ours.after(self.acknowledged) {
             self.acknowledged = ours;
             self.history.forget(ours);
+            self.urgent = self.urgent.filter(|urgent| urgent.after(ours));
             self.trim(pool);
         }
         self.owed(false);
@@ -548,7 +648,7 @@ impl Stream {
     /// Keeps a segment that did not leave whole, for want of room on the other side.
     pub(super) fn keep(&mut self, incoming: Incoming<'_>, pool: &mut Pool) {
         if self.window.is_none() && self.is_unsent() {
-            self.window = pool.take(incoming.start);
+            self.window = pool.take(incoming.start, self.holder);
             if let Some(window) = &mut self.window {
                 window.insert(incoming.start, incoming.payload);
             }
@@ -591,7 +691,7 @@ impl Stream {
             window.advance(keep_from);
         }
         if window.is_empty() {
-            pool.give_back(self.window.take());
+            pool.give_back(self.window.take(), self.holder);
         }
     }
 }
@@ -646,7 +746,7 @@ mod tests {
 
         /// Sends a segment; gives what leaves.
         fn send(&mut self, at: usize, payload: &[u8], fin: bool) -> String {
-            let incoming = Incoming { start: FIRST + at as u32, payload, fin };
+            let incoming = Incoming { start: FIRST + at as u32, payload, fin, urgent: None };
             let taken = self.stream.take(incoming, &mut self.pool, &mut self.listener);
             let (number, bytes) = match taken.emission {
                 Emission::Same => (self.stream.outgoing(incoming.start), payload.to_vec()),
@@ -813,7 +913,47 @@ mod tests {
         (cuts, order)
     }
 
+    #[test]
+    fn what_is_urgent_is_called_so_when_it_leaves_and_until_it_arrives() {
+        let mut both = Both::new(1);
+        let mut send = |at: usize, payload: &[u8], urgent: usize| {
+            let urgent = Some(FIRST + urgent as u32);
+            let incoming = Incoming { start: FIRST + at as u32, payload, fin: false, urgent };
+            both.stream.take(incoming, &mut both.pool, &mut both.listener);
+            [0, 20, 27].map(|number| both.stream.urgent_behind(FIRST + number))
+        };
+        // The last byte of the command's line, which becomes six bytes longer.
+        assert_eq!(send(0, b"PORT 10,0,0,5,4,2", 19), [None; 3], "what waits is not called urgent");
+        assert_eq!(send(17, b"\r\nNOOP\r\n", 19), [Some(25), Some(5), None]);
+        assert_eq!(send(27, b"ABOR\r\n", 19), [Some(25), Some(5), None], "nothing is less urgent for being repeated");
+        both.stream.acknowledge(FIRST + 25, &mut both.pool);
+        assert!(!both.stream.is_urgent());
+    }
+
     proptest! {
+        /// Whatever comes in whatever order, and whenever its window is given up: no digit of an announcement leaves, and
+        /// no byte leaves as another than before.
+        #[test]
+        fn what_is_given_up_does_not_leave(steps in proptest::collection::vec((0..52usize, 1..20usize, 0..6u8), 1..40)) {
+            let text = b"NOOP\r\nPORT 10,0,0,5,4,2\r\nTYPE I\r\nPORT 10,0,0,5,4,3\r\nQ\r\n";
+            let mut both = Both::new(1);
+            for (at, len, then) in steps {
+                let end = text.len().min(at + len);
+                both.send(at, &text[at..end], end == text.len() && then == 0);
+                let _ = both.stream.owed(true);
+                match then {
+                    1 => both.stream.give_up(&mut both.pool),
+                    2 => {
+                        let has = both.has().len();
+                        both.acknowledges(has);
+                    }
+                    _ => {}
+                }
+                let left = String::from_utf8_lossy(&both.has()).into_owned();
+                prop_assert!(!left.contains("10,") && !left.contains(",5,"), "{left}");
+            }
+        }
+
         #[test]
         fn any_segmentation_order_and_repetition_gives_the_same_far_stream(
             (mut cuts, order) in shuffled(),
@@ -849,7 +989,7 @@ mod tests {
             let all = both.has().len() + 1;
             prop_assert_eq!(both.acknowledges(all), near.len() as i32 + 1);
             prop_assert!(both.stream.window.is_none());
-            prop_assert_eq!(both.pool.take(FIRST).is_some(), windows > 0);
+            prop_assert_eq!(both.pool.take(FIRST, Holder::NOBODY).is_some(), windows > 0);
         }
     }
 }

@@ -3,8 +3,10 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::SequenceNumber;
+use crate::conntrack::Direction;
 
 /// How many bytes of a stream are kept at most, from the first that is kept.
 pub(super) const SIZE: usize = 8192;
@@ -114,27 +116,81 @@ impl Window {
     }
 }
 
+/// Whose window it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The place of the control connection's state, and the stream's direction.
+    pub(super) state: usize,
+    pub(super) direction: Direction,
+    /// The client of the control connection.
+    pub(super) client: IpAddr,
+}
+
+impl Holder {
+    pub(super) const NOBODY: Self =
+        Self { state: usize::MAX, direction: Direction::Original, client: IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+}
+
 /// All windows there are.
+///
+/// Who wants one gets one: when the last is taken, the client that has most gives up its oldest. So a client that begins
+/// lines on many connections takes none from another that has fewer.
 #[derive(Debug)]
 pub(super) struct Pool {
     free: Vec<Window>,
+    /// Who has one, the oldest first.
+    holders: Vec<Holder>,
+    /// How many each client has.
+    clients: Vec<(IpAddr, u32)>,
 }
 
 impl Pool {
+    /// So many windows, and one for whoever comes when they are taken.
     pub(super) fn new(count: usize) -> Self {
-        Self { free: (0..count).map(|_| Window::new()).collect() }
+        let spare = usize::from(count > 0);
+        Self {
+            free: (0..count + spare).map(|_| Window::new()).collect(),
+            holders: Vec::with_capacity(count + spare),
+            clients: Vec::with_capacity(count + spare),
+        }
     }
 
     /// A window that begins at `start`, if one is free.
-    pub(super) fn take(&mut self, start: SequenceNumber) -> Option<Window> {
+    pub(super) fn take(&mut self, start: SequenceNumber, holder: Holder) -> Option<Window> {
         let mut window = self.free.pop()?;
         window.start = start;
         window.stretches.clear();
+        self.holders.push(holder);
+        match self.clients.iter_mut().find(|(client, _)| *client == holder.client) {
+            Some((_, count)) => *count += 1,
+            None => self.clients.push((holder.client, 1)),
+        }
         Some(window)
     }
 
-    pub(super) fn give_back(&mut self, window: Option<Window>) {
-        self.free.extend(window);
+    pub(super) fn give_back(&mut self, window: Option<Window>, holder: Holder) {
+        let Some(window) = window else { return };
+        self.free.push(window);
+        if let Some(at) = self.holders.iter().position(|known| *known == holder) {
+            self.holders.remove(at);
+        }
+        if let Some(at) = self.clients.iter().position(|(client, _)| *client == holder.client) {
+            self.clients[at].1 -= 1;
+            if self.clients[at].1 == 0 {
+                self.clients.swap_remove(at);
+            }
+        }
+    }
+
+    /// Who has to give one up, if none is left for who comes next. It looks at no more clients than there are windows.
+    pub(super) fn too_many(&self) -> Option<Holder> {
+        if !self.free.is_empty() {
+            return None;
+        }
+        let most = self.clients.iter().map(|(_, count)| *count).max()?;
+        let has_most = |holder: &&Holder| self.clients.contains(&(holder.client, most));
+        // Nearly always the oldest has as many as anybody, where all have one.
+        if most == 1 { self.holders.first().copied() } else { self.holders.iter().find(has_most).copied() }
     }
 }
 
@@ -149,7 +205,7 @@ mod tests {
 
     #[test]
     fn bytes_come_in_any_order_and_stay_as_they_came_first() {
-        let mut window = Pool::new(1).take(n(u32::MAX - 1)).unwrap();
+        let mut window = Pool::new(1).take(n(u32::MAX - 1), Holder::NOBODY).unwrap();
         assert!(window.insert(n(4), b"ghi"));
         assert!(window.insert(n(1), b"dXX")); // to 4
         assert!(window.insert(n(u32::MAX), b"bcDEFGHIJ"));
@@ -167,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_whole() {
-        let mut window = Pool::new(1).take(n(0)).unwrap();
+        let mut window = Pool::new(1).take(n(0), Holder::NOBODY).unwrap();
         assert!(window.insert(n(SIZE as u32 - 1), b"x") && !window.insert(n(SIZE as u32 - 1), b"xy"));
         for i in 0..STRETCHES as u32 - 1 {
             assert!(window.insert(n(i * 2), b"x"));
@@ -179,18 +235,42 @@ mod tests {
     #[test]
     fn windows_are_counted_and_come_back_empty() {
         let mut pool = Pool::new(1);
-        let mut window = pool.take(n(7)).unwrap();
+        let mut window = pool.take(n(7), Holder::NOBODY).unwrap();
         window.insert(n(7), b"abc");
-        assert!(pool.take(n(8)).is_none());
-        pool.give_back(Some(window));
-        assert!(pool.take(n(9)).is_some_and(|window| window.is_empty() && window.start() == n(9)));
+        let other = pool.take(n(8), Holder::NOBODY).unwrap();
+        assert!(pool.take(n(8), Holder::NOBODY).is_none());
+        pool.give_back(Some(other), Holder::NOBODY);
+        pool.give_back(Some(window), Holder::NOBODY);
+        assert!(pool.holders.is_empty() && pool.clients.is_empty());
+        let window = pool.take(n(9), Holder::NOBODY);
+        assert!(window.is_some_and(|window| window.is_empty() && window.start() == n(9)));
+        assert!(Pool::new(0).take(n(9), Holder::NOBODY).is_none());
+    }
+
+    #[test]
+    fn the_client_that_has_most_gives_up_its_oldest() {
+        let holder =
+            |client: u8, state: usize| Holder { state, direction: Direction::Reply, client: [10, 0, 0, client].into() };
+        let mut pool = Pool::new(4);
+        let mut take = |client: u8, state: usize| {
+            pool.take(n(1), holder(client, state)).unwrap();
+            let gives_up = pool.too_many();
+            if let Some(holder) = gives_up {
+                pool.give_back(Some(Window::new()), holder);
+            }
+            gives_up.map(|holder| holder.state)
+        };
+        assert_eq!([(1, 1), (2, 2), (2, 3), (3, 4)].map(|(client, state)| take(client, state)), [None; 4]);
+        assert_eq!(take(4, 5), Some(2), "it had two");
+        assert_eq!(take(5, 6), Some(1), "all have one, this the longest");
+        assert_eq!(take(5, 7), Some(6), "its own");
     }
 
     proptest! {
         #[test]
         fn as_a_map_of_places_has_it(pieces in proptest::collection::vec((0..60u32, 1..20usize), 1..12)) {
             let first = n(u32::MAX - 20);
-            let mut window = Pool::new(1).take(first).unwrap();
+            let mut window = Pool::new(1).take(first, Holder::NOBODY).unwrap();
             let mut model = [None; 128];
             for (i, (at, len)) in pieces.into_iter().enumerate() {
                 let bytes: Vec<u8> = (0..len).map(|j| (i * 20 + j) as u8).collect();

@@ -1,0 +1,186 @@
+//! Connections that began elsewhere, or before anybody looked.
+
+use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
+use super::tcp::{TcpState, TcpTracker};
+use super::track::{arrived, begin};
+use super::{Conntrack, Template, Tuple};
+use crate::event::{DestroyReason, DropReason};
+use crate::packet::{Headers, Protocol, Side};
+use crate::{Instant, Micros};
+
+/// What is known of a connection that is taken over, beside one of its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Adopted {
+    /// What a packet of its reply direction looks like as it arrives: the translation of the connection, if it has one.
+    pub reply: Tuple,
+    /// By how many bytes each direction's stream has grown so far, by [`Direction`] of the sender: what was added to the
+    /// sequence numbers that left.
+    pub growth: [i32; 2],
+    /// Whether another connection announced it: until it is answered, its packets are related.
+    pub expected: bool,
+}
+
+impl Adopted {
+    /// A connection whose replies look like this, and whose streams have not grown.
+    pub const fn with_reply(reply: Tuple) -> Self {
+        Self { reply, growth: [0; 2], expected: false }
+    }
+
+    /// The same, announced by another connection.
+    #[must_use]
+    pub const fn expected(self) -> Self {
+        Self { expected: true, ..self }
+    }
+
+    /// The same, with streams that have grown.
+    #[must_use]
+    pub const fn grown(self, growth: [i32; 2]) -> Self {
+        Self { growth, ..self }
+    }
+}
+
+impl Conntrack {
+    /// Takes a connection over that began elsewhere, or before anybody looked: from a peer that fails, or in a capture
+    /// that begins later. `bytes` is a packet of its original direction as it arrives; it is not tracked by this, and may
+    /// be handed to [`Conntrack::track`] afterwards.
+    ///
+    /// What is there with one of its tuples makes way; what is there with both goes on, with the growth told here. Its
+    /// windows are not known: segments outside them pass, as Linux has it for connections whose beginning it did not see
+    /// and for those that `conntrackd` hands over. A connection whose packet is a SYN begins; any other is established
+    /// and answered.
+    ///
+    /// ```
+    /// use ftp_conntrack::Instant;
+    /// use ftp_conntrack::conntrack::{Adopted, Config, Conntrack, PacketState, Template, Tuple};
+    /// use ftp_conntrack::packet::{Headers, Protocol};
+    ///
+    /// let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+    /// // 198.51.100.9:21 > 203.0.113.1:40000, ACK: to a host behind a router that was started again.
+    /// let reply = [
+    ///     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 198, 51, 100, 9, 203, 0, 113, 1,
+    ///     0, 21, 0x9c, 0x40, 0, 0, 9, 0, 0, 0, 7, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
+    /// ];
+    /// // 10.77.1.2:40000 > 198.51.100.9:21, ACK: what the host sends, and the table that was saved says of it.
+    /// let mut original = reply;
+    /// original[12..24].copy_from_slice(&[10, 77, 1, 2, 198, 51, 100, 9, 0x9c, 0x40, 0, 21]);
+    /// let headers = Headers::find(&original).unwrap();
+    /// let (server, outside) = ("198.51.100.9:21".parse().unwrap(), "203.0.113.1:40000".parse().unwrap());
+    /// let adopted = Adopted::with_reply(Tuple::new(Protocol::TCP, server, outside).unwrap());
+    /// let now = Instant::from_secs(0);
+    /// let id = conntrack.adopt(now, &original, &headers, Template::FTP, adopted).unwrap();
+    ///
+    /// let tracked = conntrack.track(now, &reply, &Headers::find(&reply).unwrap(), Template::default()).unwrap();
+    /// assert_eq!((tracked.connection, tracked.state), (Some(id), PacketState::Established));
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no room, or the packet has no tuple.
+    pub fn adopt(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        template: Template,
+        adopted: Adopted,
+    ) -> Result<ConnectionId, DropReason> {
+        let original = Tuple::of(headers, bytes).ok_or(DropReason::Malformed)?.in_zone(template.zone);
+        let reply = adopted.reply.in_zone(template.zone);
+        let slot = match self.table.find(&original) {
+            Some((slot, Direction::Original)) if *self.table.at(slot).tuple(Direction::Reply) == reply => {
+                self.establish(now, slot, bytes, headers);
+                slot
+            }
+            _ => self.take_over(now, bytes, headers, [original, reply])?,
+        };
+        if template.helper {
+            self.attach_helper_slot(slot)?;
+        }
+        if adopted.expected {
+            self.table.at_mut(slot).status.set(Status::EXPECTED);
+        }
+        let id = self.table.id(slot);
+        self.be_liberal(id);
+        if adopted.growth != [0; 2] {
+            self.attach_adjustment_slot(slot)?;
+        }
+        if let Some(helped) = self.table.at(slot).helped {
+            self.adjustments[helped.index()].start_with(adopted.growth);
+            self.table.at_mut(slot).status.set(Status::SEQ_ADJUST);
+        }
+        Ok(id)
+    }
+
+    /// A connection in the table, in the place of those that have one of its tuples.
+    fn take_over(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        tuples: [Tuple; 2],
+    ) -> Result<u32, DropReason> {
+        for tuple in &tuples {
+            if let Some((slot, _)) = self.table.find(tuple) {
+                self.destroy(now, slot, DestroyReason::Reopened);
+            }
+        }
+        let [original, reply] = tuples;
+        let (protocol, timeout) = self.take_up(now, bytes, headers).ok_or(DropReason::Malformed)?;
+        let deadline = now + timeout;
+        let slot = match self.table.create(original, reply, protocol, deadline) {
+            Some(slot) => slot,
+            None => {
+                self.make_room(now, &original)?;
+                self.table.create(original, reply, protocol, deadline).ok_or(DropReason::TableFull)?
+            }
+        };
+        self.table.link_source(slot);
+        self.table.at_mut(slot).set_adopted();
+        self.confirm(now, self.table.id(slot))?;
+        Ok(slot)
+    }
+
+    /// A connection that is there, and whose beginning was not seen whole, is established if the packet says so.
+    fn establish(&mut self, now: Instant, slot: u32, bytes: &[u8], headers: &Headers) {
+        let connection = self.table.at(slot);
+        let is_opening = connection.tcp_state().is_some_and(TcpState::is_opening);
+        let is_established = connection.status.has(Status::SEEN_REPLY) && !is_opening;
+        if let Some((protocol, timeout)) = self.take_up(now, bytes, headers).filter(|_| !is_established) {
+            self.table.at_mut(slot).protocol = protocol;
+            self.table.at_mut(slot).set_adopted();
+            self.table.set_deadline(slot, now + timeout);
+        }
+    }
+
+    /// What its tracker keeps of a connection, and how long it is remembered if nothing comes.
+    fn take_up(&self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<(ProtocolState, Micros)> {
+        let config = &self.config;
+        if headers.protocol != Protocol::TCP {
+            let timeout = if headers.protocol == Protocol::UDP { config.udp_stream } else { config.generic };
+            return Some((begin(&self.tuning, now, bytes, headers).ok()?, timeout.into()));
+        }
+        let segment = arrived(headers, bytes, Direction::Original, Status::default(), 0).ok()?;
+        let tracker = TcpTracker::take_up(&self.tuning, segment);
+        let begins = tracker.state() == TcpState::SynSent;
+        let timeout = if begins { config.tcp.syn_sent } else { config.tcp.established };
+        Some((ProtocolState::Tcp(tracker), timeout.into()))
+    }
+}
+
+impl Connection {
+    /// The status bits of a connection whose translation is decided and, unless it begins, that was answered.
+    fn set_adopted(&mut self) {
+        let [original, reply] = self.tuples;
+        let mut bits = Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
+        if self.tcp_state() != Some(TcpState::SynSent) {
+            bits |= Status::SEEN_REPLY | Status::ASSURED;
+        }
+        let leaves_as = |side: Side| (reply.end(side.other()), reply.port(side.other()));
+        for (side, translated) in [(Side::Source, Status::SRC_NAT), (Side::Destination, Status::DST_NAT)] {
+            if leaves_as(side) != (original.end(side), original.port(side)) {
+                bits |= translated;
+            }
+        }
+        self.status.set(bits);
+    }
+}

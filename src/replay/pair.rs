@@ -1,0 +1,83 @@
+//! Which of the packets that leave is the one that arrived.
+
+use core::net::SocketAddr;
+use std::collections::VecDeque;
+use std::vec::Vec;
+
+use super::frames::Frame;
+use crate::SequenceNumber;
+use crate::capture::Direction;
+use crate::ftp::{Command, Reply};
+use crate::packet::{Headers, Layer4, Protocol};
+
+/// The frames that leave among those that follow, with their headers.
+pub(super) fn leaving(ahead: &VecDeque<Frame>) -> impl Iterator<Item = (&Frame, Headers)> {
+    let left = ahead.iter().filter(|frame| frame.direction == Direction::Out);
+    left.filter_map(|frame| Some((frame, Headers::find(&frame.bytes).ok()?)))
+}
+
+/// Whether one is the other, as far as it can be told after translation.
+pub(super) fn is_same(a: &Headers, a_bytes: &[u8], b: &Headers, b_bytes: &[u8]) -> bool {
+    let identification = |bytes: &[u8]| bytes.get(4..6).map(<[u8]>::to_vec);
+    if a.protocol != b.protocol || a.family != b.family {
+        return false;
+    }
+    if a_bytes.first().is_some_and(|b| b >> 4 == 4) && identification(a_bytes) != identification(b_bytes) {
+        return false;
+    }
+    match (a.layer4, b.layer4) {
+        (Layer4::Tcp(a), Layer4::Tcp(b)) => a.flags == b.flags && a.window == b.window,
+        _ => a.protocol != Protocol::TCP && a.end == b.end,
+    }
+}
+
+/// Numbers of a stream that has grown lie no further apart than this: a few hundred announcements grow it by less.
+const FAR: u32 = 1 << 13;
+
+/// The frame in which a TCP segment leaves: the first that is the same, still has one of its ends, and stands in the same
+/// place of its stream; with another text only if both announce something, and no other segment that arrived meanwhile
+/// had that text already.
+pub(super) fn leaves_as<'a>(arrived: &Frame, ahead: &'a VecDeque<Frame>) -> Option<&'a Frame> {
+    let headers = Headers::find(&arrived.bytes).ok()?;
+    let text = headers.payload(&arrived.bytes);
+    let (source, destination) = ends(&headers, &arrived.bytes)?;
+    let is_it = |frame: &Frame, other: &Headers| {
+        let has_an_end = ends(other, &frame.bytes).is_some_and(|(s, d)| s == source || d == destination);
+        has_an_end && is_same(&headers, &arrived.bytes, other, &frame.bytes) && is_near(&headers, other)
+    };
+    let mut arrivals = ahead.iter().filter(|frame| frame.direction != Direction::Out).peekable();
+    let mut texts: Vec<&[u8]> = Vec::new();
+    leaving(ahead).find_map(|(frame, left)| {
+        while let Some(earlier) = arrivals.next_if(|arrival| arrival.number < frame.number) {
+            texts.extend(Headers::find(&earlier.bytes).ok().map(|headers| headers.payload(&earlier.bytes)));
+        }
+        let leaves_with = left.payload(&frame.bytes);
+        let is_text = text == leaves_with
+            || announced(text).is_some() && announced(leaves_with).is_some() && !texts.contains(&leaves_with);
+        (is_text && is_it(frame, &left)).then_some(frame)
+    })
+}
+
+/// Both ends of a packet.
+fn ends(headers: &Headers, bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let (source, destination) = headers.ports(bytes)?;
+    Some((SocketAddr::new(headers.source(bytes), source), SocketAddr::new(headers.destination(bytes), destination)))
+}
+
+/// Whether two segments stand in the same place of their streams, as far as these may have grown.
+fn is_near(a: &Headers, b: &Headers) -> bool {
+    let (Layer4::Tcp(a), Layer4::Tcp(b)) = (a.layer4, b.layer4) else { return false };
+    let near = |a: SequenceNumber, b: SequenceNumber| a.since(b).unsigned_abs() < FAR;
+    near(a.sequence, b.sequence) && near(a.acknowledgement, b.acknowledgement)
+}
+
+/// The port that a text announces.
+pub(super) fn announced(payload: &[u8]) -> Option<u16> {
+    let line = payload.split_inclusive(|byte| *byte == b'\n').next()?;
+    match Command::parse(line) {
+        Some(Command::Port(Ok(at))) => return Some(at.port),
+        Some(Command::Eprt(Ok(at))) => return Some(at.port),
+        _ => {}
+    }
+    Reply::parse(line)?.endpoint().map(|endpoint| endpoint.port)
+}

@@ -1,0 +1,367 @@
+//! What each link of the router shows of each TCP stream, and so what a capture lacks of it.
+//!
+//! A capturing program that cannot keep up loses packets, arriving and leaving copies alike. What passed is told by
+//! what others say of it: an acknowledgement of bytes that were never seen, or a segment that follows them.
+
+use core::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
+
+use super::frames::Frame;
+use super::passage::Passage;
+use crate::SequenceNumber;
+use crate::packet::{Headers, Layer4, TcpFlags};
+
+/// One side of a TCP connection on one link: the interface, who sends, and to whom.
+type SideOf = (usize, SocketAddr, SocketAddr);
+
+/// A TCP segment, on a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) interface: usize,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) flags: TcpFlags,
+    pub(super) sequence: SequenceNumber,
+    /// Where the next one begins.
+    pub(super) end: SequenceNumber,
+    pub(super) acknowledgement: SequenceNumber,
+    pub(super) window: u16,
+}
+
+impl Segment {
+    /// The segment in a packet; a part of one is none.
+    pub(super) fn read(interface: usize, bytes: &[u8]) -> Option<Self> {
+        let headers = Headers::find(bytes).ok().filter(|headers| headers.fragment.is_none())?;
+        let Layer4::Tcp(segment) = headers.layer4 else { return None };
+        let (source_port, destination_port) = headers.ports(bytes)?;
+        let flags = segment.flags;
+        let length = headers.payload(bytes).len() as u32;
+        let numbered = u32::from(flags.has(TcpFlags::SYN)) + u32::from(flags.has(TcpFlags::FIN));
+        Some(Self {
+            interface,
+            source: SocketAddr::new(headers.source(bytes), source_port),
+            destination: SocketAddr::new(headers.destination(bytes), destination_port),
+            flags,
+            sequence: segment.sequence,
+            end: segment.sequence + length + numbered,
+            acknowledgement: segment.acknowledgement,
+            window: segment.window,
+        })
+    }
+
+    const fn own(&self) -> SideOf {
+        (self.interface, self.source, self.destination)
+    }
+
+    const fn other(&self) -> SideOf {
+        (self.interface, self.destination, self.source)
+    }
+
+    /// What passed unseen before it, by what was seen of its own side and of the other.
+    fn unseen(&self, own: Option<&Side>, other: Option<&Side>) -> Unseen {
+        let beginning = own.is_none() && !self.flags.has(TcpFlags::SYN);
+        let is_older = beginning && other.is_none_or(|other| other.lacks);
+        let before = own.filter(|_| !self.flags.has(TcpFlags::SYN)).map_or(0, |own| self.sequence.since(own.end));
+        let acknowledged = other.filter(|_| self.acknowledges());
+        let acknowledged = acknowledged.map_or(0, |other| self.acknowledgement.since(other.end));
+        let count = |bytes: i32| u32::try_from(bytes).unwrap_or(0);
+        Unseen { own: count(before), other: count(acknowledged), beginning, is_older }
+    }
+
+    const fn acknowledges(&self) -> bool {
+        self.flags.has(TcpFlags::ACK) && !self.flags.has(TcpFlags::RST)
+    }
+}
+
+/// A SYN whose number lies no further back belongs to the stream that was seen.
+const SAME_STREAM: i32 = 1 << 24;
+
+/// What was seen of one side.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    /// Where what was seen of its stream ends.
+    end: SequenceNumber,
+    /// The highest number that it acknowledged.
+    acknowledged: Option<SequenceNumber>,
+    window: u16,
+    /// Where its stream ends, if it was seen ending.
+    fin: Option<SequenceNumber>,
+    reset: bool,
+    /// Something of its stream was not seen, though it passed.
+    lacks: bool,
+}
+
+impl Side {
+    /// Before its first segment.
+    const fn beginning(segment: &Segment) -> Self {
+        let Segment { sequence, window, .. } = *segment;
+        Self { end: sequence, acknowledged: None, window, fin: None, reset: false, lacks: false }
+    }
+
+    /// Whether a SYN begins another stream: its number is none that was seen, nor near one.
+    fn is_over(&self, syn: &Segment) -> bool {
+        let back = self.end.since(syn.end);
+        !(0..=SAME_STREAM).contains(&back)
+    }
+
+    fn note(&mut self, segment: &Segment) {
+        if segment.flags.has(TcpFlags::SYN) && self.is_over(segment) {
+            *self = Self::beginning(segment);
+        }
+        self.end = self.end.later(segment.end);
+        self.window = segment.window;
+        self.reset |= segment.flags.has(TcpFlags::RST);
+        if segment.flags.has(TcpFlags::FIN) {
+            self.fin = Some(segment.end);
+        }
+        if segment.acknowledges() {
+            let acknowledged = self.acknowledged.map_or(segment.acknowledgement, |a| a.later(segment.acknowledgement));
+            self.acknowledged = Some(acknowledged);
+        }
+    }
+}
+
+/// What passed unseen, by the evidence of one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unseen {
+    /// Bytes of the segment's own stream before it.
+    pub(super) own: u32,
+    /// Bytes of the other side's stream that it acknowledges.
+    pub(super) other: u32,
+    /// The beginning of the segment's own stream.
+    pub(super) beginning: bool,
+    /// The other side's beginning passed unseen too: the connection may simply be older than the capture.
+    is_older: bool,
+}
+
+impl Unseen {
+    /// Whether the capture lost something.
+    const fn is_loss(self) -> bool {
+        self.own > 0 || self.other > 0 || self.beginning && !self.is_older
+    }
+}
+
+/// What was seen of all streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    sides: HashMap<SideOf, Side>,
+    /// Whether anything was found to be lost so far.
+    lacks: bool,
+}
+
+impl Streams {
+    /// What passed unseen before this segment.
+    pub(super) fn unseen(&self, segment: &Segment) -> Unseen {
+        segment.unseen(self.sides.get(&segment.own()), self.sides.get(&segment.other()))
+    }
+
+    /// Whether what led to this segment may be older than the capture: it is the first of its connection, which may have
+    /// been announced before, or the connection did not begin here.
+    pub(super) fn may_be_older(&self, segment: &Segment) -> bool {
+        self.is_first(segment) || self.has_lacked(segment)
+    }
+
+    fn is_first(&self, segment: &Segment) -> bool {
+        let sides = [segment.own(), segment.other()];
+        segment.flags.has(TcpFlags::SYN) || !sides.iter().any(|side| self.sides.contains_key(side))
+    }
+
+    /// Whether other segments of this one's connection are known to have passed unseen.
+    fn has_lacked(&self, segment: &Segment) -> bool {
+        let sides = [segment.own(), segment.other()];
+        sides.iter().filter_map(|side| self.sides.get(side)).any(|side| side.lacks)
+    }
+
+    /// Whether the capture lost what led to this segment: others of its connection; or, if it is the first, any, which may
+    /// have announced it. What follows shows it as well as what came before.
+    pub(super) fn may_have_lost_beginning(&self, segment: &Segment, ahead: &VecDeque<Frame>) -> bool {
+        let sides = [segment.own(), segment.other()];
+        let is_first = self.is_first(segment);
+        if self.lacks && (is_first || self.has_lacked(segment)) {
+            return true;
+        }
+        let mut later = Later { streams: self, sides: HashMap::new() };
+        later.note(segment);
+        ahead.iter().filter_map(|frame| Segment::read(frame.interface, &frame.bytes)).any(|following| {
+            let is_lost = later.note(&following);
+            is_lost && (is_first || sides.contains(&following.own()) || sides.contains(&following.other()))
+        })
+    }
+
+    /// The window that the other side of this segment's connection announced last.
+    pub(super) fn other_window(&self, segment: &Segment) -> u16 {
+        self.sides.get(&segment.other()).map_or(u16::MAX, |side| side.window)
+    }
+
+    /// Notes a frame, whichever way it goes. Whether it is the first of a connection that is older than the capture.
+    pub(super) fn note(&mut self, frame: &Frame) -> bool {
+        let Some(segment) = Segment::read(frame.interface, &frame.bytes) else { return false };
+        let unseen = self.unseen(&segment);
+        let is_older = unseen.is_older && !self.sides.contains_key(&segment.other());
+        self.note_segment(&segment);
+        self.note_unseen(&segment, unseen);
+        is_older
+    }
+
+    /// Notes a segment that was seen, or made for one that was not.
+    pub(super) fn note_segment(&mut self, segment: &Segment) {
+        let side = self.sides.entry(segment.own()).or_insert_with(|| Side::beginning(segment));
+        side.note(segment);
+    }
+
+    /// Notes that a segment, as it arrived and as it left, shows that others passed unseen.
+    pub(super) fn note_lacking(&mut self, passage: &Passage, unseen: Unseen) {
+        self.note_unseen(&passage.arrived, unseen);
+        self.note_unseen(&passage.left, unseen);
+    }
+
+    fn note_unseen(&mut self, segment: &Segment, unseen: Unseen) {
+        for (side, is_missing) in
+            [(segment.own(), unseen.own > 0 || unseen.beginning), (segment.other(), unseen.other > 0)]
+        {
+            if is_missing {
+                self.lacks |= unseen.is_loss();
+                if let Some(side) = self.sides.get_mut(&side) {
+                    side.lacks = true;
+                }
+            }
+        }
+    }
+
+    /// Whether the capture lacks packets of the connection between two ends: its streams have holes, or nothing in it
+    /// shows what would have brought the connection into this state.
+    pub(super) fn lacks_of(&self, ends: [SocketAddr; 2], state: &str) -> bool {
+        let [a, b] = ends;
+        let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
+        !links.any(|((interface, ..), side)| {
+            let other = self.sides.get(&(*interface, b, a));
+            let has_holes = side.lacks || other.is_some_and(|other| other.lacks);
+            !has_holes && Self::shows(side, other, state)
+        })
+    }
+
+    /// Whether the streams between two ends have holes, on every link that shows them.
+    pub(super) fn has_holes(&self, ends: [SocketAddr; 2]) -> bool {
+        let [a, b] = ends;
+        let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
+        let has_hole = |((interface, ..), side): (&SideOf, &Side)| {
+            side.lacks || self.sides.get(&(*interface, b, a)).is_some_and(|other| other.lacks)
+        };
+        links.next().is_some_and(has_hole) && links.all(has_hole)
+    }
+
+    /// Whether the capture lacks packets of any connection between two addresses.
+    pub(super) fn lacks_between(&self, a: core::net::IpAddr, b: core::net::IpAddr) -> bool {
+        let between = |side: &SideOf| [side.1.ip(), side.2.ip()] == [a, b] || [side.2.ip(), side.1.ip()] == [a, b];
+        self.sides.iter().any(|(key, side)| between(key) && side.lacks)
+    }
+
+    /// Whether what was seen of a connection brings it into a state.
+    fn shows(side: &Side, other: Option<&Side>, state: &str) -> bool {
+        let ends = |side: &Side| side.fin.is_some();
+        let is_acknowledged = |side: &Side, by: &Side| {
+            side.fin.is_some_and(|end| by.acknowledged.is_some_and(|acknowledged| !acknowledged.before(end)))
+        };
+        match (state, other) {
+            ("CLOSE", _) => side.reset || other.is_some_and(|other| other.reset),
+            ("FIN_WAIT" | "CLOSE_WAIT", _) => ends(side) || other.is_some_and(ends),
+            ("LAST_ACK", Some(other)) => ends(side) && ends(other),
+            ("TIME_WAIT", Some(other)) => is_acknowledged(side, other) && is_acknowledged(other, side),
+            ("LAST_ACK" | "TIME_WAIT", None) => false,
+            _ => true,
+        }
+    }
+}
+
+/// What the frames that follow will have shown.
+struct Later<'s> {
+    streams: &'s Streams,
+    sides: HashMap<SideOf, Side>,
+}
+
+impl Later<'_> {
+    fn side(&self, side: &SideOf) -> Option<&Side> {
+        self.sides.get(side).or_else(|| self.streams.sides.get(side))
+    }
+
+    /// Notes a segment; whether it shows that others were lost.
+    fn note(&mut self, segment: &Segment) -> bool {
+        let (own, other) = (self.side(&segment.own()), self.side(&segment.other()));
+        let is_lost = segment.unseen(own, other).is_loss();
+        let mut side = own.copied().unwrap_or_else(|| Side::beginning(segment));
+        side.note(segment);
+        self.sides.insert(segment.own(), side);
+        is_lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: &str = "10.77.1.2:40000";
+    const SERVER: &str = "198.51.100.9:21";
+
+    fn segment(from_client: bool, flags: u8, sequence: u32, length: u32, acknowledgement: u32) -> Segment {
+        let [client, server] = [CLIENT, SERVER].map(|end| end.parse().unwrap());
+        let (source, destination) = if from_client { (client, server) } else { (server, client) };
+        let numbered = u32::from(flags & (TcpFlags::SYN | TcpFlags::FIN) != 0);
+        Segment {
+            interface: 0,
+            source,
+            destination,
+            flags: TcpFlags(flags),
+            sequence: SequenceNumber(sequence),
+            end: SequenceNumber(sequence.wrapping_add(length + numbered)),
+            acknowledgement: SequenceNumber(acknowledgement),
+            window: 1000,
+        }
+    }
+
+    fn open() -> Streams {
+        let mut streams = Streams::default();
+        streams.note_segment(&segment(true, TcpFlags::SYN, 99, 0, 0));
+        streams.note_segment(&segment(false, TcpFlags::SYN | TcpFlags::ACK, 999, 0, 100));
+        streams.note_segment(&segment(true, TcpFlags::ACK, 100, 0, 1000));
+        streams
+    }
+
+    #[test]
+    fn what_others_acknowledge_has_passed() {
+        let streams = open();
+        let reply = segment(false, TcpFlags::ACK, 1000, 20, 116);
+        assert_eq!(streams.unseen(&reply), Unseen { other: 16, ..Unseen::default() });
+    }
+
+    #[test]
+    fn what_is_followed_has_passed() {
+        let streams = open();
+        let command = segment(true, TcpFlags::ACK, 130, 6, 1020);
+        assert_eq!(streams.unseen(&command), Unseen { own: 30, other: 20, ..Unseen::default() });
+        let again = segment(true, TcpFlags::ACK, 90, 6, 900);
+        assert_eq!(streams.unseen(&again), Unseen::default());
+    }
+
+    #[test]
+    fn a_connection_begins_with_a_syn() {
+        let streams = Streams::default();
+        assert!(streams.unseen(&segment(true, TcpFlags::ACK, 1, 0, 1)).beginning);
+        assert!(!streams.unseen(&segment(true, TcpFlags::SYN, 1, 0, 0)).beginning);
+    }
+
+    #[test]
+    fn states_are_reached_by_what_was_seen() {
+        let ends = [CLIENT, SERVER].map(|end| end.parse().unwrap());
+        let mut streams = open();
+        assert!(!streams.lacks_of(ends, "ESTABLISHED"));
+        assert!(streams.lacks_of(ends, "CLOSE"));
+        streams.note_segment(&segment(true, TcpFlags::ACK | TcpFlags::FIN, 100, 0, 1000));
+        assert!(!streams.lacks_of(ends, "FIN_WAIT"));
+        streams.note_segment(&segment(false, TcpFlags::ACK | TcpFlags::FIN, 1000, 0, 101));
+        assert!(streams.lacks_of(ends, "TIME_WAIT"), "the last acknowledgement was not seen");
+        streams.note_segment(&segment(true, TcpFlags::ACK, 101, 0, 1001));
+        assert!(!streams.lacks_of(ends, "TIME_WAIT"));
+        let elsewhere = ["10.77.1.2:40001", SERVER].map(|end| end.parse().unwrap());
+        assert!(streams.lacks_of(elsewhere, "ESTABLISHED"), "nothing of it was seen");
+    }
+}
