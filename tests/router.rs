@@ -184,6 +184,31 @@ fn the_senders_of_dropped_packets_are_told() {
 }
 
 #[test]
+fn what_a_sender_is_told_passes_the_rules_for_what_the_router_sends() {
+    let rejects = |with| {
+        format!(
+            "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m state --state RELATED -j ACCEPT\n\
+             -A INPUT -p tcp -j REJECT --reject-with {with}\nCOMMIT\n"
+        )
+    };
+    let syn = tcp(CLIENT, "203.0.113.1:21", SYN, 1, 0, "");
+    // It is related to a connection that never begins.
+    for (with, protocol) in [("icmp-port-unreachable", 1), ("tcp-reset", 6)] {
+        let mut world = World::new(config(&rejects(with)));
+        assert_eq!(world.send(LAN, &syn).0, Verdict::Drop(DropReason::Rejected));
+        let told: Vec<u8> = world.outbox.iter().map(|sent| sent.bytes[9]).collect();
+        assert_eq!(told, [protocol], "{with}");
+        assert!(world.router.conntrack().is_empty());
+
+        // Table raw is asked about it as about anything else.
+        let raw = format!("*raw\n-A OUTPUT -p {protocol} -j DROP\nCOMMIT\n{}", rejects(with));
+        let mut world = World::new(config(&raw));
+        assert_eq!(world.send(LAN, &syn).0, Verdict::Drop(DropReason::Rejected));
+        assert_eq!(world.outbox.iter().count(), 0, "{with}");
+    }
+}
+
+#[test]
 fn a_packet_that_is_too_long_leaves_in_parts_or_not_at_all() {
     let mut config = config("");
     config.interfaces[WAN].mtu = 576;

@@ -366,7 +366,10 @@ impl Router {
             transit.out_interface = Some(interface);
         }
         match in_its_name {
-            Some(tracked) => transit.tracked = tracked,
+            Some(tracked) => {
+                self.ask_raw(Hook::Output, transit)?;
+                transit.tracked = tracked;
+            }
             None => self.track(Hook::Output, transit)?,
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
