@@ -45,6 +45,8 @@ pub(super) struct Transit<'t, 'b> {
     longest_part: Option<usize>,
     /// The load balancer has had it (`ipvs_property`).
     pub(super) balanced: bool,
+    /// This machine sent it to itself, and it arrived.
+    came_back: bool,
     /// The IPv4 options it bears, once they were read.
     pub(super) ip_options: Option<IpOptions>,
     /// Its text was rewritten before the helper's turn.
@@ -74,6 +76,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             mtu: usize::MAX,
             longest_part: None,
             balanced: false,
+            came_back: false,
             ip_options: None,
             rewritten: false,
         }
@@ -344,11 +347,24 @@ impl Router {
         let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         let Resolved { destination, mtu, .. } = self.network.resolve(destination);
         match destination {
-            Destination::Local => return self.input(transit),
+            Destination::Local => return self.come_back(transit),
             Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
         self.postrouting(transit)
+    }
+
+    /// What this machine sends to itself leaves by the loopback device and arrives there again; its connection, which has
+    /// begun when it left, is the one it was.
+    fn come_back(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        transit.out_interface = self.network.loopback;
+        self.postrouting(transit)?;
+        transit.in_interface = transit.out_interface.take();
+        transit.came_back = true;
+        self.ask_raw(Hook::Prerouting, transit)?;
+        self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
+        self.translate(Hook::Prerouting, Side::Destination, transit)?;
+        self.input(transit)
     }
 
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
@@ -362,9 +378,11 @@ impl Router {
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
     fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<bool, Refusal> {
         let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
-        if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
-            transit.out_interface = Some(interface);
-        }
+        transit.out_interface = match self.network.resolve(destination).destination {
+            Destination::Via { interface, .. } => Some(interface),
+            Destination::Local => self.network.loopback,
+            Destination::Nowhere(_) => None,
+        };
         match in_its_name {
             Some(tracked) => {
                 self.ask_raw(Hook::Output, transit)?;
@@ -464,7 +482,9 @@ impl Router {
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
+        // What came back was adjusted when it left, and is only read again (seen on 6.18).
         if status.has(Status::SEQ_ADJUST)
+            && !transit.came_back
             && let Some(connection) = self.conntrack.get(id)
         {
             let Transit { packet, headers, tracked, .. } = transit;

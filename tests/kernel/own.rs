@@ -22,7 +22,8 @@ impl Own {
         let v4 = [ipproto::TCP, ipproto::UDP, ipproto::ICMP].map(|protocol| raw(AddressFamily::INET, protocol));
         let mut v6 = Vec::new();
         let addresses = interfaces.iter().flat_map(|(_, addresses, _)| *addresses);
-        for address in addresses.filter_map(|text| text.split('/').next()?.parse::<Ipv6Addr>().ok()) {
+        let addresses = addresses.filter_map(|text| text.split('/').next()?.parse::<Ipv6Addr>().ok());
+        for address in addresses.chain([Ipv6Addr::LOCALHOST]) {
             for (protocol, number) in [(ipproto::TCP, 6), (ipproto::UDP, 17), (ipproto::ICMPV6, 58)] {
                 let socket = raw(AddressFamily::INET6, protocol)?;
                 let at = SocketAddr::new(address.into(), 0);

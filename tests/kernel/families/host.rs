@@ -102,7 +102,7 @@ fn nat(rng: &mut Rng, net: &Net, way: Way) -> String {
             net.spare,
             rng.pick(&[net.router_in, net.router_out]),
             net.stranger,
-            rng.pick(&[net.server, net.dmz]),
+            rng.pick(&[net.server, net.dmz, net.router_in]),
         ),
     };
     let source = match rng.range(0, 6) {
@@ -177,7 +177,8 @@ fn ends(w: &mut World<'_>, net: &Net, way: Way) -> Ends {
     let outside = [(OUT, net.server), (OUT, net.stranger), (DMZ, net.dmz), (IN, net.client)];
     match w.rng.range(0, 9) {
         0 => net.outward(),
-        1..5 => {
+        1 => to_itself(net, way),
+        2..5 => {
             let client = w.rng.pick(&outside);
             let own = w.rng.pick(&[net.router_out, net.router_out, net.router_in]);
             let plain = Ends::new(client, (SELF, own), own);
@@ -208,6 +209,12 @@ fn ends(w: &mut World<'_>, net: &Net, way: Way) -> Ends {
             }
         }
     }
+}
+
+/// The machine is both.
+fn to_itself(net: &Net, way: Way) -> Ends {
+    let (client, server) = ((SELF, net.router_out), (SELF, net.router_in));
+    Ends::new(client, server, if matches!(way, Way::Address) { net.stranger } else { net.router_in })
 }
 
 /// The machine's address on an interface.
