@@ -237,6 +237,48 @@ fn the_senders_of_dropped_packets_are_told() {
 }
 
 #[test]
+fn what_a_sender_is_told_passes_the_rules_for_what_the_router_sends() {
+    let rejects = |with| {
+        format!(
+            "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m state --state RELATED -j ACCEPT\n\
+             -A INPUT -p tcp -j REJECT --reject-with {with}\nCOMMIT\n"
+        )
+    };
+    let syn = tcp(CLIENT, "203.0.113.1:21", SYN, 1, 0, "");
+    // It is related to a connection that never begins.
+    for (with, protocol) in [("icmp-port-unreachable", 1), ("tcp-reset", 6)] {
+        let mut world = World::new(config(&rejects(with)));
+        assert_eq!(world.send(LAN, &syn).0, Verdict::Drop(DropReason::Rejected));
+        let told: Vec<u8> = world.outbox.iter().map(|sent| sent.bytes[9]).collect();
+        assert_eq!(told, [protocol], "{with}");
+        assert!(world.router.conntrack().is_empty());
+
+        // Table raw is asked about it as about anything else.
+        let raw = format!("*raw\n-A OUTPUT -p {protocol} -j DROP\nCOMMIT\n{}", rejects(with));
+        let mut world = World::new(config(&raw));
+        assert_eq!(world.send(LAN, &syn).0, Verdict::Drop(DropReason::Rejected));
+        assert_eq!(world.outbox.iter().count(), 0, "{with}");
+    }
+}
+
+#[test]
+fn what_the_router_sends_to_itself_leaves_and_arrives() {
+    let rules = "*mangle\n-A POSTROUTING -p tcp --dport 22 -j DROP\n-A PREROUTING -p tcp --dport 23 -j DROP\nCOMMIT\n";
+    // Its connection has begun when it left.
+    for (port, verdict, begun) in
+        [(22, Verdict::Drop(DropReason::Rule), 0), (23, Verdict::Drop(DropReason::Rule), 1), (24, Verdict::Local, 1)]
+    {
+        let mut world = World::new(config(rules));
+        let mut bytes = tcp("203.0.113.1:40000", &format!("10.77.1.1:{port}"), SYN, 1, 0, "");
+        let end = bytes.len();
+        bytes.resize(end + Packet::ROOM, 0);
+        let mut packet = Packet::new(&mut bytes, 0..end).unwrap();
+        assert_eq!(world.router.output(world.now, &mut packet, &mut world.outbox), verdict, "{port}");
+        assert_eq!(world.router.conntrack().len(), begun, "{port}");
+    }
+}
+
+#[test]
 fn a_packet_that_is_too_long_leaves_in_parts_or_not_at_all() {
     let mut config = config("");
     config.interfaces[WAN].mtu = 576;

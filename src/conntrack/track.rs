@@ -61,7 +61,7 @@ impl Tracked {
     pub(crate) const UNTRACKED: Self = Self::without(PacketState::Untracked);
     pub(crate) const BAD_CHECKSUM: Self = Self::invalid(InvalidReason::Checksum);
 
-    /// A reset that this machine sends in a connection's name, in answer to a packet of it.
+    /// What this machine itself sends in a connection's name, in answer to a packet of it: a reset, or an ICMP error.
     pub(crate) const fn answering(self) -> Self {
         Self {
             direction: self.direction.other(),

@@ -65,8 +65,8 @@ impl Router {
             }),
         };
         let tracked = transit.tracked;
-        let in_its_name = (answer == Answer::Reset && tracked.connection.is_some()).then(|| tracked.answering());
-        if let (Some(_), Some(id)) = (in_its_name, tracked.connection) {
+        let in_its_name = tracked.connection.map(|_| tracked.answering());
+        if let (Answer::Reset, Some(id)) = (answer, tracked.connection) {
             self.conntrack.close(transit.now, id);
         }
         if let Some(len) = written

@@ -163,6 +163,8 @@ pub(crate) struct Network {
     /// The last destination of each kind of low bits; routes do not change.
     cache: Box<[Resolved; CACHED]>,
     pub(crate) interfaces: Box<[Interface]>,
+    /// The interface by which this machine sends to itself: the one with the loopback address.
+    pub(crate) loopback: Option<usize>,
     /// Every address of this machine, sorted, with its interface.
     local: Box<[(IpAddr, usize)]>,
     /// A bit for each IPv4 address of this machine, by [`low_bit`]: what is not among them need not be looked for.
@@ -184,6 +186,8 @@ impl Network {
         local.dedup_by_key(|(address, _)| *address);
         let v4 = local.iter().filter(|(address, _)| address.is_ipv4());
         let local_bits = v4.fold(0, |bits, (address, _)| bits | low_bit(Address::from(*address)));
+        let is_loopback = |interface: &Interface| interface.addresses.iter().any(|own| own.address.is_loopback());
+        let loopback = interfaces.iter().position(is_loopback);
         routes.sort_by_key(|route| (core::cmp::Reverse(route.destination.prefix()), route.metric));
         let nobody = Resolved {
             address: Address::v4(0),
@@ -196,7 +200,15 @@ impl Network {
         let mtu = |route: &Route| interfaces.get(route.interface).map_or(usize::MAX, |interface| interface.mtu);
         let onward = |r: &Route| Onward { interface: r.interface, gateway: r.gateway, mtu: mtu(r) };
         let onwards = routes.iter().take(usize::from(NotedRoute::ELSEWHERE.0)).map(onward).collect();
-        Self { cache, onwards, interfaces: interfaces.into(), local: local.into(), local_bits, routes: routes.into() }
+        Self {
+            cache,
+            onwards,
+            interfaces: interfaces.into(),
+            loopback,
+            local: local.into(),
+            local_bits,
+            routes: routes.into(),
+        }
     }
 
     /// Whether a packet to this address is for this machine.

@@ -45,6 +45,8 @@ pub(super) struct Transit<'t, 'b> {
     longest_part: Option<usize>,
     /// The load balancer has had it (`ipvs_property`).
     pub(super) balanced: bool,
+    /// This machine sent it to itself, and it arrived.
+    came_back: bool,
     /// The IPv4 options it bears, once they were read.
     pub(super) ip_options: Option<IpOptions>,
     /// Its text was rewritten before the helper's turn.
@@ -74,6 +76,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             mtu: usize::MAX,
             longest_part: None,
             balanced: false,
+            came_back: false,
             ip_options: None,
             rewritten: false,
         }
@@ -317,22 +320,17 @@ impl Router {
         if let Err(problem) = read.arrive(header, &entry) {
             return Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem(problem.0)));
         }
-        if read.has_source_route() {
-            return Err(DropReason::IpOptions.into());
-        }
-        if read.is_changed() {
-            transit.headers.fill_header_checksum(transit.packet.bytes_mut());
-        }
-        Ok(())
+        if read.has_source_route() { Err(DropReason::IpOptions.into()) } else { Ok(()) }
     }
 
     /// The packet leaves with the address of this side in its IPv4 options.
     #[inline(never)]
     fn write_options(&mut self, read: IpOptions, transit: &mut Transit<'_, '_>) {
         let destination = transit.headers.destination(transit.packet.bytes());
-        let Some(IpAddr::V4(own)) = self.network.source_towards(destination) else { return };
         let transport = transit.headers.transport;
-        read.leave(transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
+        if let Some(IpAddr::V4(own)) = self.network.source_towards(destination) {
+            read.leave(transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
+        }
         transit.headers.fill_header_checksum(transit.packet.bytes_mut());
     }
 
@@ -350,11 +348,24 @@ impl Router {
         let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
         let Resolved { destination, mtu, .. } = self.network.resolve(destination);
         match destination {
-            Destination::Local => return self.input(transit),
+            Destination::Local => return self.come_back(transit),
             Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
         self.postrouting(transit)
+    }
+
+    /// What this machine sends to itself leaves by the loopback device and arrives there again; its connection, which has
+    /// begun when it left, is the one it was.
+    fn come_back(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
+        transit.out_interface = self.network.loopback;
+        self.postrouting(transit)?;
+        transit.in_interface = transit.out_interface.take();
+        transit.came_back = true;
+        self.ask_raw(Hook::Prerouting, transit)?;
+        self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
+        self.translate(Hook::Prerouting, Side::Destination, transit)?;
+        self.input(transit)
     }
 
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
@@ -368,11 +379,16 @@ impl Router {
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
     fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<bool, Refusal> {
         let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
-        if let Destination::Via { interface, .. } = self.network.resolve(destination).destination {
-            transit.out_interface = Some(interface);
-        }
+        transit.out_interface = match self.network.resolve(destination).destination {
+            Destination::Via { interface, .. } => Some(interface),
+            Destination::Local => self.network.loopback,
+            Destination::Nowhere(_) => None,
+        };
         match in_its_name {
-            Some(tracked) => transit.tracked = tracked,
+            Some(tracked) => {
+                self.ask_raw(Hook::Output, transit)?;
+                transit.tracked = tracked;
+            }
             None => self.track(Hook::Output, transit)?,
         }
         self.filter(TableName::Mangle, Hook::Output, transit)?;
@@ -389,6 +405,10 @@ impl Router {
     fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, transit)?;
         self.filter(TableName::Filter, Hook::Input, transit)?;
+        if transit.ip_options.is_some_and(|read| read.is_changed()) {
+            // Not before: an ICMP error quotes the header with the checksum that it came with.
+            transit.headers.fill_header_checksum(transit.packet.bytes_mut());
+        }
         if self.ipvs.is_some() && self.balance(transit)? {
             return Ok(());
         }
@@ -467,7 +487,9 @@ impl Router {
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
+        // What came back was adjusted when it left, and is only read again (seen on 6.18).
         if status.has(Status::SEQ_ADJUST)
+            && !transit.came_back
             && let Some(connection) = self.conntrack.get(id)
         {
             let Transit { packet, headers, tracked, .. } = transit;

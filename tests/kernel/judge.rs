@@ -7,7 +7,7 @@ use ftp_conntrack::config::{self, Directory};
 use ftp_conntrack::nat::Suggestion;
 use ftp_conntrack::router::Config;
 
-use crate::kernel::{Kernel, OnWire};
+use crate::kernel::{Kernel, OnWire, SELF};
 use crate::library::{self, Library};
 use crate::setup::Setup;
 use crate::{choice, compare, wire};
@@ -99,11 +99,11 @@ impl Judge {
         }
         self.kernel.flush()?;
         self.kernel.drain();
-        let library = Library::new(config)?;
+        let library = Library::new(config, setup.is_host)?;
         Ok(Trial { library, steps: Vec::new(), seen: Vec::new(), difference: None, chance: false, tables: None })
     }
 
-    /// A packet arrives. Returns what the kernel sends; nothing after the first difference.
+    /// A packet arrives, or, with [`SELF`], is sent by the machine. Returns what the kernel sends; nothing after the first difference.
     pub(crate) fn ask(&mut self, trial: &mut Trial, interface: usize, bytes: &[u8]) -> Vec<OnWire> {
         if trial.difference.is_some() || trial.chance {
             return Vec::new();
@@ -172,10 +172,11 @@ impl Trial {
     fn compare(&mut self, now: Instant, interface: usize, bytes: &[u8], left: &[OnWire]) -> Option<Difference> {
         let arrived = wire::read(bytes);
         let bad_checksum = arrived.as_ref().is_some_and(|read| !read.checksum_ok);
-        let made = match self.library.process(now, Some(interface), bytes, suggestion(bytes, left)) {
-            Ok(made) => made,
-            Err(panic) => return Some(Difference { kind: format!("panic: {panic}"), text: panic }),
-        };
+        let made =
+            match self.library.process(now, (interface != SELF).then_some(interface), bytes, suggestion(bytes, left)) {
+                Ok(made) => made,
+                Err(panic) => return Some(Difference { kind: format!("panic: {panic}"), text: panic }),
+            };
         let (mut theirs, mut ours) = (left.to_vec(), made.sent.clone());
         compare::cancel(&mut theirs, &mut ours, bad_checksum);
         if made.is_local {
@@ -230,8 +231,7 @@ fn swapped(addresses: &[u8]) -> Vec<u8> {
 }
 
 fn describe(arrived: &[u8], theirs: &[OnWire], ours: &[OnWire], made: &library::Made) -> Difference {
-    let name =
-        |packet: &OnWire| format!("{:<4} {}", crate::kernel::INTERFACES[packet.interface].0, wire::show(&packet.bytes));
+    let name = |packet: &OnWire| format!("{:<4} {}", crate::kernel::name(packet.interface), wire::show(&packet.bytes));
     let mut text = format!("arrived:          {}\n", wire::show(arrived));
     for packet in theirs {
         text += &format!("kernel sends:     {}\n", name(packet));

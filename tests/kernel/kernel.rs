@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use smoltcp::phy::{Device as _, Medium, RxToken as _, TunTapInterface, TxToken as _};
 use smoltcp::time::Instant;
 
+use crate::own::Own;
 use crate::setup::{Rules, Setup};
 
 /// The interfaces by number, with their addresses and MTU.
@@ -52,6 +53,14 @@ const QUIET_DEVICE: [(&str, &str); 4] = [
     ("mldv1_unsolicited_report_interval", "0"),
 ];
 
+/// The place of the machine itself, beside the interfaces: what is delivered to it, and what it sends.
+pub(crate) const SELF: usize = INTERFACES.len();
+
+/// An interface's name.
+pub(crate) fn name(interface: usize) -> &'static str {
+    INTERFACES.get(interface).map_or("self", |(name, ..)| name)
+}
+
 /// A packet on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OnWire {
@@ -62,6 +71,8 @@ pub(crate) struct OnWire {
 pub(crate) struct Kernel {
     devices: Vec<TunTapInterface>,
     netlink: OwnedFd,
+    /// Only while the machine takes part: by its sockets the kernel believes more of what ICMP errors say.
+    own: Option<Own>,
     /// What a setting was before a setup changed it.
     defaults: BTreeMap<String, String>,
     loaded: Setup,
@@ -92,7 +103,7 @@ impl Kernel {
         let family = Some(netlink::NETFILTER);
         let netlink = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, family)
             .map_err(|error| format!("netlink: {error}"))?;
-        let mut kernel = Self { devices, netlink, defaults: BTreeMap::new(), loaded: Setup::default() };
+        let mut kernel = Self { devices, netlink, own: None, defaults: BTreeMap::new(), loaded: Setup::default() };
         let helped = Setup::new(false, &Rules::nat(""));
         kernel.restore("iptables", &helped.rules4).map_err(|error| format!("no FTP helper, or no rules: {error}"))?;
         kernel.restore("iptables", &Setup::default().rules4)?;
@@ -127,6 +138,11 @@ impl Kernel {
         if self.loaded.rules6 != setup.rules6 {
             self.restore("ip6tables", &setup.rules6)?;
         }
+        self.own = match (self.own.take(), setup.is_host) {
+            (None, true) => Some(Own::open(&INTERFACES)?),
+            (own, true) => own,
+            (_, false) => None,
+        };
         self.loaded = setup.clone();
         Ok(())
     }
@@ -155,9 +171,11 @@ impl Kernel {
         }
     }
 
-    /// Hands a packet over as if it had arrived, and returns what left.
+    /// Hands a packet over as if it had arrived, or sends it from this machine, and returns what left.
     pub(crate) fn ask(&mut self, interface: usize, packet: &[u8]) -> Vec<OnWire> {
-        if let Some(token) = self.devices[interface].transmit(Instant::ZERO) {
+        if interface == SELF {
+            self.own.iter().for_each(|own| own.send(packet));
+        } else if let Some(token) = self.devices[interface].transmit(Instant::ZERO) {
             token.consume(packet.len(), |buffer| buffer.copy_from_slice(packet));
         }
         self.drain()
@@ -173,6 +191,10 @@ impl Kernel {
                     left.push(OnWire { interface, bytes });
                 }
             }
+        }
+        if let Some(own) = &self.own {
+            let delivered = own.delivered().into_iter().filter(|bytes| !is_about_neighbours(bytes));
+            left.extend(delivered.map(|bytes| OnWire { interface: SELF, bytes }));
         }
         left
     }

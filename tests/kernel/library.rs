@@ -11,7 +11,8 @@ use ftp_conntrack::packet::Packet;
 
 use ftp_conntrack::router::{Config, Outbox, Router, Verdict, Way};
 
-use crate::kernel::{INTERFACES, OnWire};
+use crate::kernel::{INTERFACES, OnWire, SELF};
+use crate::own;
 use crate::setup::Setup;
 
 /// A router of one's own; a dialogue begins with a new one.
@@ -21,6 +22,8 @@ pub(crate) struct Library {
     buffer: Vec<u8>,
     /// The router's number of each interface.
     numbers: [usize; 3],
+    /// Whether what is delivered is told as sent to the machine.
+    is_host: bool,
 }
 
 /// What the library made of a packet.
@@ -61,14 +64,14 @@ pub(crate) fn sysctl_text(setup: &Setup) -> String {
 }
 
 impl Library {
-    pub(crate) fn new(config: Config) -> Result<Self, String> {
+    pub(crate) fn new(config: Config, is_host: bool) -> Result<Self, String> {
         let place = |name: &str| config.interfaces.iter().position(|interface| interface.name == name);
         let mut numbers = [0; 3];
         for (number, (name, ..)) in numbers.iter_mut().zip(INTERFACES) {
             *number = place(name).ok_or("an interface is missing")?;
         }
         let router = Router::new(config, [11, 12, 13, 14]).map_err(|error| error.to_string())?;
-        Ok(Self { router, outbox: Outbox::new(256, 1 << 18), buffer: Vec::new(), numbers })
+        Ok(Self { router, outbox: Outbox::new(256, 1 << 18), buffer: Vec::new(), numbers, is_host })
     }
 
     /// A packet arrives on an interface, or, without one, this machine sends it. `choice` is what the kernel
@@ -108,14 +111,24 @@ impl Library {
         if let Verdict::Forward { interface, .. } = verdict {
             sent.push(OnWire { interface: wire(interface), bytes: packet.bytes().to_vec() });
         }
+        let mut delivered = Vec::new();
         let mut is_local = verdict == Verdict::Local;
         for outgoing in self.outbox.iter() {
             match outgoing.way {
                 Way::Forward { interface, .. } => {
                     sent.push(OnWire { interface: wire(interface), bytes: outgoing.bytes.to_vec() });
                 }
-                _ => is_local = true,
+                _ => {
+                    is_local = true;
+                    delivered.push(outgoing.bytes.to_vec());
+                }
             }
+        }
+        if verdict == Verdict::Local {
+            delivered.push(packet.bytes().to_vec());
+        }
+        if self.is_host {
+            sent.extend(delivered.iter().map(|bytes| OnWire { interface: SELF, bytes: own::as_delivered(bytes) }));
         }
         let packet = packet.bytes().to_vec();
         self.outbox.clear();

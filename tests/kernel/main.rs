@@ -20,6 +20,7 @@ mod families;
 mod judge;
 mod kernel;
 mod library;
+mod own;
 mod rng;
 mod save;
 mod session;

@@ -8,7 +8,7 @@ use ftp_conntrack::capture::{Direction, Interface, Writer};
 use ftp_conntrack::packet::link::LinkType;
 
 use crate::judge::{Step, Trial};
-use crate::kernel::INTERFACES;
+use crate::kernel::{self, INTERFACES, SELF};
 use crate::library::sysctl_text;
 use crate::setup::Setup;
 use crate::wire;
@@ -33,7 +33,8 @@ pub(crate) fn save(path: &Path, setup: &Setup, trial: &Trial, files: &(String, S
     }
     let interfaces = INTERFACES.map(|(name, ..)| Interface::named(name, LinkType::RAW));
     let mut writer = Writer::new(fs::File::create(path.join("router.pcapng"))?, &interfaces).map_err(Error::other)?;
-    for seen in &trial.seen {
+    // A capture shows what the machine sends where it leaves, and what is delivered where it arrived.
+    for seen in trial.seen.iter().filter(|seen| seen.packet.interface != SELF) {
         let direction = if seen.arrived { Direction::In } else { Direction::Out };
         writer.write(seen.packet.interface, seen.time, direction, &seen.packet.bytes).map_err(Error::other)?;
     }
@@ -56,7 +57,7 @@ pub(crate) fn story(name: &str, setup: &Setup, trial: &Trial) -> String {
     }
     for seen in &trial.seen {
         let arrow = if seen.arrived { "->" } else { "   <-" };
-        out += &format!("  {arrow} {:<4} {}\n", INTERFACES[seen.packet.interface].0, wire::show(&seen.packet.bytes));
+        out += &format!("  {arrow} {:<4} {}\n", kernel::name(seen.packet.interface), wire::show(&seen.packet.bytes));
     }
     for step in &trial.steps {
         if let Step::Wait(time) = step {

@@ -6,11 +6,13 @@ pub(crate) struct Setup {
     pub(crate) rules4: String,
     pub(crate) rules6: String,
     pub(crate) sysctl: Vec<(String, String)>,
+    /// Whether what is delivered to the machine is compared too.
+    pub(crate) is_host: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { rules4: Rules::empty().text(), rules6: Rules::empty().text(), sysctl: Vec::new() }
+        Self { rules4: Rules::empty().text(), rules6: Rules::empty().text(), sysctl: Vec::new(), is_host: false }
     }
 }
 
@@ -20,6 +22,13 @@ impl Setup {
         let mut setup = Self::default();
         *(if v6 { &mut setup.rules6 } else { &mut setup.rules4 }) = rules.text();
         setup
+    }
+
+    /// The same where the machine takes part in the dialogue.
+    #[must_use]
+    pub(crate) fn with_host(mut self) -> Self {
+        self.is_host = true;
+        self
     }
 
     /// The same with a setting of connection tracking.
@@ -41,12 +50,19 @@ pub(crate) struct Rules {
     pub(crate) mangle: String,
     pub(crate) nat: String,
     pub(crate) filter: String,
-    pub(crate) forward: &'static str,
+    /// The policies of filter's INPUT, FORWARD and OUTPUT.
+    pub(crate) policies: [&'static str; 3],
 }
 
 impl Rules {
     pub(crate) const fn empty() -> Self {
-        Self { raw: String::new(), mangle: String::new(), nat: String::new(), filter: String::new(), forward: "ACCEPT" }
+        Self {
+            raw: String::new(),
+            mangle: String::new(),
+            nat: String::new(),
+            filter: String::new(),
+            policies: ["ACCEPT"; 3],
+        }
     }
 
     /// The helper on port 21, this translation, and invalid packets dropped.
@@ -64,8 +80,8 @@ impl Rules {
         let mut out = String::new();
         for (table, chains, rules) in tables {
             out += &format!("*{table}\n");
-            for chain in chains.split(' ') {
-                let policy = if (table, chain) == ("filter", "FORWARD") { self.forward } else { "ACCEPT" };
+            for (chain, policy) in chains.split(' ').zip(self.policies.into_iter().chain(["ACCEPT"; 2])) {
+                let policy = if table == "filter" { policy } else { "ACCEPT" };
                 out += &format!(":{chain} {policy} [0:0]\n");
             }
             for chain in rules.lines().filter(|line| line.starts_with(':')) {

@@ -186,6 +186,16 @@ pub(crate) fn sum_covered(body: &mut [u8], at: usize, covered: usize, ends: (IpA
     body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Sums up a TCP segment of which only the pseudo header was summed, as the kernel leaves it to the device; or, where the
+/// segment is delivered here, to nobody.
+pub(crate) fn finish_sum(packet: &mut [u8]) {
+    let Some(read) = read(packet).filter(|read| read.protocol == 6 && !read.is_fragment) else { return };
+    let Some(body) = packet.get_mut(read.at..) else { return };
+    if word(body, 16) == Some(fold(pseudo(read.from, read.to, 6, body.len()))) {
+        sum_into(body, 16, read.from, read.to, 6);
+    }
+}
+
 /// A packet as its receiver reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {

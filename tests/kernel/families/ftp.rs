@@ -126,7 +126,7 @@ pub(super) fn firewall(rng: &mut Rng) -> (Setup, Play) {
     let net = Net::any(rng);
     let state = rng.pick(&["state --state", "conntrack --ctstate"]);
     let mut rules = Rules::nat("");
-    rules.forward = "DROP";
+    rules.policies[1] = "DROP";
     rules.filter += &format!(
         "\n-A FORWARD -p tcp -m tcp --dport 21 -j ACCEPT\n-A FORWARD -p tcp -m {state} RELATED,ESTABLISHED -j ACCEPT"
     );
@@ -488,7 +488,7 @@ pub(super) fn chains(rng: &mut Rng) -> (Setup, Play) {
              -A FORWARD -j REJECT --reject-with {unreachable}\n-A lan ! -s {inside} -j DROP\n\
              -A lan -p tcp -m tcp ! --dport 25 -j ACCEPT\n-A lan -m comment --comment \"no mail\" -j DROP"
         ),
-        forward: "ACCEPT",
+        ..Rules::empty()
     };
     (
         settings(rng, Setup::new(net.v6, &rules)),

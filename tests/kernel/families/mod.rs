@@ -2,6 +2,7 @@
 
 mod expectations;
 mod ftp;
+mod host;
 mod packets;
 mod streams;
 mod transports;
@@ -61,6 +62,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("headers", packets::headers),
     family("fragments", packets::fragments),
     family("local", packets::local),
+    family("host", host::host),
     family("rejects", packets::rejects),
     family("sctp", transports::sctp),
     Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },

@@ -48,7 +48,7 @@ const ERRORS6: &[(u8, u8, u32)] = &[
     (1, 200, 0),
 ];
 
-const fn ping_kinds(v6: bool) -> (u8, u8) {
+pub(super) const fn ping_kinds(v6: bool) -> (u8, u8) {
     if v6 { (128, 129) } else { (8, 0) }
 }
 
