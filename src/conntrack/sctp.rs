@@ -294,8 +294,12 @@ impl SctpTracker {
         }
         let mut renews = true;
         for chunk in chunks.iter() {
-            if chunk.kind == HEARTBEAT && self.is_foreign(direction, chunks.tag) {
-                if chunks.has(DATA) || !renews {
+            let is_foreign = self.is_foreign(direction, chunks.tag);
+            if matches!(chunk.kind, HEARTBEAT | HEARTBEAT_ACK) && is_foreign && chunks.has(DATA) {
+                return Err(Invalid);
+            }
+            if chunk.kind == HEARTBEAT && is_foreign {
+                if !renews {
                     return Err(Invalid);
                 }
                 self.foreign_heartbeat = Some(direction);
