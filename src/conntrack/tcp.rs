@@ -1060,8 +1060,11 @@ impl Peer {
         }
     }
 
-    /// The options of a SYN.
+    /// The options of a SYN; where it has none, all stays as it was (seen on 6.18).
     fn read_options(&mut self, options: TcpOptions<'_>) {
+        if options.is_empty() {
+            return;
+        }
         self.scale = 0;
         self.flags &= BE_LIBERAL;
         for (kind, _, value) in options.iter().map_while(Result::ok) {
