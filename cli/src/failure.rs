@@ -1,6 +1,6 @@
 //! Why the tool cannot do what it was asked.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
@@ -16,14 +16,15 @@ impl Failure {
     pub(crate) fn of_file(path: &Path, wrong: impl Display) -> Self {
         Self(format!("{}: {wrong}", path.display()))
     }
+}
 
-    /// Says it on standard error, on one line whatever is in it.
-    pub(crate) fn tell(&self) {
-        warn(format_args!("replay: {}", self.0));
+impl Display for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-/// A line on standard error. If nobody can read it, nobody can be told that either.
+/// Writes a line on standard error, on one line whatever is in it.
 pub(crate) fn warn(line: impl Display) {
     let mut stderr = std::io::stderr();
     // A count of packets may stand there.

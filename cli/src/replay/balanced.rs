@@ -11,9 +11,9 @@ use ftp_conntrack::packet::{Headers, Layer4, Protocol};
 use ftp_conntrack::replay::Seen;
 use ftp_conntrack::router::{Router, Verdict};
 
-use crate::session::{Data, DataStep, Ending, Moment, Said, Session, Step};
-use crate::story::{Current, Role, Story, Tracked};
-use crate::talk::line_at;
+use crate::replay::session::{Data, DataStep, Ending, Moment, Said, Session, Step};
+use crate::replay::story::{Current, Role, Story, Tracked};
+use crate::replay::talk::line_at;
 
 /// The port that control connections go to, beside those that `ip_vs_ftp` reads.
 const FTP_PORT: u16 = 21;

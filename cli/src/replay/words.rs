@@ -9,8 +9,8 @@ use ftp_conntrack::inspect::How;
 use ftp_conntrack::netfilter::{Policy, Ruleset, TableName};
 use ftp_conntrack::replay::Summary;
 
-use crate::session::{Ending, Outcome};
-use crate::story::{Story, Tally};
+use crate::replay::session::{Ending, Outcome};
+use crate::replay::story::{Story, Tally};
 use crate::style::Style;
 
 /// What of the capture was not understood.

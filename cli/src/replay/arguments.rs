@@ -2,13 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use ftp_conntrack::netfilter::Cidr;
 
-use crate::WRONG_INPUT;
-use crate::failure::{Failure, warn};
+use crate::failure::Failure;
 
 /// Tells the FTP story of a capture; with the files of the router that it was taken on, what that router makes of it.
 ///
@@ -16,7 +14,7 @@ use crate::failure::{Failure, warn};
 /// whether Linux's helper would act on that and if not why, and which data connections came.
 #[derive(Debug, Parser)]
 #[command(name = "replay", version, after_long_help = JSON)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// The capture, pcap or pcapng [default: DIR's router.pcapng or router.pcap; without DIR the bundled recording]
     pub(crate) capture: Option<PathBuf>,
 
@@ -38,7 +36,7 @@ pub(crate) struct Arguments {
     pub(crate) write: Option<PathBuf>,
 
     /// Whom to behave like [default: linux]; exact says for each packet that Linux would have sent otherwise, why
-    #[arg(long, value_enum)]
+    #[arg(long, alias = "behavior", value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
     /// Control ports: of servers to watch, or to attach the helper to by number [default: 21 without --router; none with
@@ -112,19 +110,6 @@ pub(crate) enum Behaviour {
 }
 
 impl Arguments {
-    /// The arguments of this process; help, and what is wrong with them, is told here.
-    pub(crate) fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| {
-            if error.use_stderr() {
-                warn(format_args!("replay: {}; replay --help tells more", one_line(&error.to_string())));
-                return ExitCode::from(WRONG_INPUT);
-            }
-            // Help or version; nobody reads it if this fails.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        })
-    }
-
     /// Refuses what is understood and cannot be done.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let translates = self.masquerade.is_some() || self.unmasquerade.is_some();
@@ -167,12 +152,4 @@ fn cidr(text: &str) -> Result<Cidr, String> {
     };
     let address: IpAddr = address.parse().map_err(|_| wanted())?;
     prefix.map_or(Some(Cidr::host(address)), |prefix| Cidr::new(address, prefix)).ok_or_else(wanted)
-}
-
-/// What is wrong, without the paragraphs and tips that follow it.
-fn one_line(error: &str) -> String {
-    let lines = error.lines().map(str::trim);
-    let about = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-    let words: Vec<&str> = about.filter(|line| !line.is_empty() && !line.starts_with("tip:")).collect();
-    words.join("; ").trim_start_matches("error: ").to_owned()
 }

@@ -6,15 +6,15 @@ use ftp_conntrack::capture::{Interface, ReadError};
 use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, Sink, Summary};
 use ftp_conntrack::packet::link::LinkType;
 
-use crate::arguments::Arguments;
-use crate::facts::JsonFacts;
 use crate::failure::Failure;
-use crate::input;
-use crate::notices::Notices;
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::record::Recorder;
-use crate::seen::Watched;
+use crate::replay::arguments::Arguments;
+use crate::replay::facts::JsonFacts;
+use crate::replay::input;
+use crate::replay::notices::Notices;
+use crate::replay::progress::Progress;
+use crate::replay::record::Recorder;
+use crate::replay::seen::Watched;
 
 /// Tells it.
 pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<(), Failure> {

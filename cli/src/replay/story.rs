@@ -11,10 +11,10 @@ use ftp_conntrack::packet::{Family, Headers, Layer4, Segment, TcpFlags};
 use ftp_conntrack::replay::{Departure, Hole, Seen, Sink, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 
-use crate::balanced::Balanced;
-use crate::decode::{describe, short};
-use crate::session::{Announced, Data, Ending, Moment, Moved, Outcome, Said, Session, Step};
-use crate::talk::line_at;
+use crate::replay::balanced::Balanced;
+use crate::replay::decode::{describe, short};
+use crate::replay::session::{Announced, Data, Ending, Moment, Moved, Outcome, Said, Session, Step};
+use crate::replay::talk::line_at;
 
 /// So many frames are named where many have the same fate.
 const NAMED: usize = 8;
@@ -220,7 +220,7 @@ impl Story {
         let heard = session.talk.hear(direction, segment, payload);
         self.current.again = session.talk.was_heard();
         let balanced = session.balance.is_some();
-        let said = |line: crate::talk::Line| {
+        let said = |line: crate::replay::talk::Line| {
             let sender = Sender::from(direction);
             Step::Said(Said { at, sender, line: line.text, sent_on: None, index: line.index, again: false, balanced })
         };

@@ -7,8 +7,8 @@ use ftp_conntrack::capture::Reader;
 use ftp_conntrack::config::Directory;
 use ftp_conntrack::replay::{Options, Replay, Watch};
 
-use crate::arguments::{Arguments, Behaviour};
 use crate::failure::{Failure, warn};
+use crate::replay::arguments::{Arguments, Behaviour};
 
 /// A capture on its way through a router, before the first packet.
 pub(crate) struct Input {
@@ -89,7 +89,7 @@ fn options(arguments: &Arguments) -> Options {
 
 /// The recording that comes with the sources.
 fn bundled() -> Result<PathBuf, Failure> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/netfilter/masquerade-1");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/netfilter/masquerade-1");
     if path.is_dir() {
         return Ok(path);
     }

@@ -6,15 +6,15 @@ use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::inspect::{Helper, Unfulfilled};
 use ftp_conntrack::replay::Summary;
 
-use crate::input::Input;
 use crate::output::Output;
-use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
-use crate::story::Story;
-use crate::style::Style;
-use crate::words::{
+use crate::replay::input::Input;
+use crate::replay::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
+use crate::replay::story::Story;
+use crate::replay::words::{
     announces, behind_nat, compared, departures, expectation, frames, ftp_line, given_up, how_ended, lacking,
     last_frame, name, not_understood, plural, ports, rules,
 };
+use crate::style::Style;
 
 /// So many lines of a table are shown.
 const MOST: usize = 40;

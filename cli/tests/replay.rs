@@ -1,7 +1,7 @@
 //! The tool `replay`, run as people run it.
-#![cfg(all(feature = "config", feature = "capture"))]
 #![allow(missing_docs)]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -120,7 +120,7 @@ impl Drop for Scratch {
 }
 
 fn bundled() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/netfilter/masquerade-1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/netfilter/masquerade-1")
 }
 
 /// What the tool said.
@@ -154,13 +154,10 @@ fn run(arguments: &[&str]) -> Told {
     tool().args(arguments).output().unwrap().into()
 }
 
-/// The example beside this test: cargo builds all examples before it runs all tests.
 fn tool() -> Command {
-    let own = env::current_exe().unwrap();
-    let folder = own.ancestors().nth(2).unwrap();
-    let tool = folder.join("examples").join(format!("replay{}", env::consts::EXE_SUFFIX));
-    assert!(tool.is_file(), "{} is not there; cargo build --example replay makes it", tool.display());
-    Command::new(tool)
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_ftp-conntrack"));
+    tool.arg("replay");
+    tool
 }
 
 const AGREES: &str = "verified: 63 arrived, 0 own, 63 left, 0 differ, 0 table lines differ, 0 choices taken, \
@@ -189,7 +186,7 @@ fn without_arguments_it_tells_of_the_bundled_recording() {
 
 #[test]
 fn connections_through_a_load_balancer_are_told() {
-    let directory = |name: &str| format!("{}/testdata/lvs/{name}", env!("CARGO_MANIFEST_DIR"));
+    let directory = |name: &str| format!("{}/../testdata/lvs/{name}", env!("CARGO_MANIFEST_DIR"));
     // As the LVS documents have it: a mark, persistence, MASQUERADE for active data.
     let told = run(&["--router", &directory("lvs_classic-3")]);
     assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
@@ -234,7 +231,7 @@ fn connections_through_a_load_balancer_are_told() {
 #[test]
 fn a_session_that_a_helper_reads_is_told_once_with_its_real_server() {
     let scratch = Scratch::new("balanced");
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/lvs/lvs_port21-4");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/lvs/lvs_port21-4");
     for name in ["addr.json", "route.json", "ipvs.rules", "rules.v4", "router.pcapng"] {
         fs::copy(directory.join(name), scratch.0.join(name)).unwrap();
     }
@@ -251,7 +248,7 @@ fn a_session_that_a_helper_reads_is_told_once_with_its_real_server() {
 
 #[test]
 fn where_exact_differs_from_linux_it_is_said_why() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/netfilter/ugly-5");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/netfilter/ugly-5");
     let run = |more: &[&str]| {
         let arguments = ["--router", directory.to_str().unwrap(), "--behaviour", "exact"];
         run(&[&arguments, more].concat())
@@ -570,7 +567,7 @@ fn a_wrong_use_is_told_on_one_line() {
         let told = run(arguments);
         assert_eq!((told.status, told.stdout.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(
-            told.stderr.starts_with("replay: ") && told.stderr.contains(expected),
+            told.stderr.starts_with("ftp-conntrack replay: ") && told.stderr.contains(expected),
             "{arguments:?}: {}",
             told.stderr
         );

@@ -44,9 +44,9 @@ use ftp_conntrack::inspect::{Announced, Data, Ended, Ending, Fact, Helper, Momen
 use ftp_conntrack::packet::Protocol;
 use serde_json::{Value, json};
 
-use crate::decode::escaped;
-use crate::json::{Object, snake, tuple};
 use crate::output::Output;
+use crate::replay::decode::escaped;
+use crate::replay::json::{Object, snake, tuple};
 
 /// Writes a line for each fact.
 pub(crate) struct JsonFacts<'o> {

@@ -11,8 +11,8 @@ use ftp_conntrack::ftp::{ReplyLines, Sender};
 use ftp_conntrack::inspect::{Helper, How, Unfulfilled, Wrong};
 use ftp_conntrack::packet::TcpFlags;
 
-use crate::balanced::Balance;
-use crate::talk::Talk;
+use crate::replay::balanced::Balance;
+use crate::replay::talk::Talk;
 
 /// A frame, and when it was.
 #[derive(Clone, Copy)]

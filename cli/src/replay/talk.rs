@@ -6,7 +6,7 @@ use ftp_conntrack::ftp::{Command, Reply};
 use ftp_conntrack::inspect::Dialogue;
 use ftp_conntrack::packet::Segment;
 
-use crate::decode::{escaped, short};
+use crate::replay::decode::{escaped, short};
 
 /// No more than this is shown of a line.
 const WIDTH: usize = 100;

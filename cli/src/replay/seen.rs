@@ -15,10 +15,10 @@ use ftp_conntrack::inspect::{
 use ftp_conntrack::packet::Protocol;
 
 use crate::output::Output;
-use crate::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
-use crate::talk::text;
-use crate::tell::Teller;
-use crate::words::{plural, ports};
+use crate::replay::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
+use crate::replay::talk::text;
+use crate::replay::tell::Teller;
+use crate::replay::words::{plural, ports};
 
 /// So many sessions are told in full, unless all are asked for.
 const SHOWN: usize = 20;
@@ -485,7 +485,7 @@ fn ending_of(ending: &inspect::Ending) -> Ending {
 }
 
 const fn name(sender: Sender) -> &'static str {
-    crate::words::name(sender)
+    crate::replay::words::name(sender)
 }
 
 /// Why the helper does nothing, in words that many announcements share.

@@ -6,11 +6,11 @@ use std::ops::Range;
 use ftp_conntrack::replay::{Departure, Difference, DifferenceKind, Sink, Summary, TableDifference};
 use ftp_conntrack::router::Router;
 
-use crate::decode::{describe, fields, hex};
-use crate::input::Input;
 use crate::output::Output;
+use crate::replay::decode::{describe, fields, hex};
+use crate::replay::input::Input;
+use crate::replay::words::{departures, lacking, not_understood, plural};
 use crate::style::Style;
-use crate::words::{departures, lacking, not_understood, plural};
 
 /// So many packets, and so many lines of tables, are shown.
 const MOST: usize = 20;

@@ -70,9 +70,9 @@ use ftp_conntrack::replay::{Departure, Difference, Here, Lacking, Seen, Sink, Su
 use ftp_conntrack::router::{Router, Verdict};
 use serde_json::{Value, json};
 
-use crate::decode::hex;
 use crate::output::Output;
-use crate::story::place;
+use crate::replay::decode::hex;
+use crate::replay::story::place;
 
 /// Writes a line for whatever it is told.
 pub(crate) struct JsonLines<'o> {

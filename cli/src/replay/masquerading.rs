@@ -9,18 +9,18 @@ use ftp_conntrack::masquerade::{Frames, Known, Line, Masquerade, Outcome, Rewrit
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::Side;
 
-use crate::arguments::Arguments;
-use crate::decode::{describe, escaped, short};
 use crate::failure::Failure;
-use crate::input;
-use crate::json::Object;
-use crate::notices::Notices;
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::record::Recorder;
-use crate::story::Tally;
+use crate::replay::arguments::Arguments;
+use crate::replay::decode::{describe, escaped, short};
+use crate::replay::input;
+use crate::replay::json::Object;
+use crate::replay::notices::Notices;
+use crate::replay::progress::Progress;
+use crate::replay::record::Recorder;
+use crate::replay::story::Tally;
+use crate::replay::words::{frames, plural};
 use crate::style::Style;
-use crate::words::{frames, plural};
 
 /// The private ranges (RFC 1918, RFC 4193).
 const PRIVATE: [(IpAddr, u8); 4] = [

@@ -10,7 +10,7 @@ use ftp_conntrack::replay::{Seen, Sink};
 use ftp_conntrack::router::Router;
 
 use crate::failure::Failure;
-use crate::input::Input;
+use crate::replay::input::Input;
 
 /// Writes what leaves, if it was asked to.
 pub(crate) struct Recorder {

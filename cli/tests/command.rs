@@ -1,0 +1,46 @@
+//! The binary `ftp-conntrack`, run as people run it.
+#![allow(missing_docs)]
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ftp-conntrack")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_wrong_command_is_one_line_on_stderr_and_status_2() {
+    for (arguments, expected) in [
+        (
+            &[][..],
+            "ftp-conntrack: name a command, as in ftp-conntrack replay CAPTURE; ftp-conntrack --help tells more\n",
+        ),
+        (&["replya"], "ftp-conntrack: unrecognized subcommand 'replya'; ftp-conntrack --help tells more\n"),
+        (
+            &["replay", "--verfiy"],
+            "ftp-conntrack replay: unexpected argument '--verfiy' found; ftp-conntrack replay --help tells more\n",
+        ),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), expected, "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_lists_the_commands_and_each_has_its_own() {
+    let tool = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    assert!(tool.contains("Usage: ftp-conntrack <COMMAND>") && tool.contains("\n  replay "), "{tool}");
+    let replay = String::from_utf8(run(&["replay", "--help"]).stdout).unwrap();
+    assert!(replay.contains("Usage: ftp-conntrack replay [OPTIONS] [CAPTURE]"), "{replay}");
+    assert!(replay.contains("With --json, one object a line"), "{replay}");
+}
+
+#[test]
+fn behavior_is_behaviour() {
+    let router = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/netfilter/ugly-5");
+    let [us, gb] =
+        ["--behavior", "--behaviour"].map(|word| run(&["replay", "--router", router, word, "exact", "--json"]));
+    assert_eq!(us.status.code(), Some(0));
+    assert!(!us.stdout.is_empty() && us.stdout == gb.stdout);
+}
