@@ -11,7 +11,7 @@ use std::fmt::Write;
 use common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::packet::{Headers, Layer4, TcpFlags};
-use ftp_conntrack::router::{Verdict, Way};
+use ftp_conntrack::router::{Egress, Verdict};
 
 const DNAT: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
                     *nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n";
@@ -234,7 +234,7 @@ impl Dialogue {
         let (verdict, left) = self.world.send(interface, &packet);
         let mut leaving = Vec::from([left]);
         for outgoing in self.world.outbox.iter() {
-            if matches!(outgoing.way, Way::Forward { interface: out, .. } if out != interface) {
+            if matches!(outgoing.egress, Egress::Forward { interface: out, .. } if out != interface) {
                 leaving.push(outgoing.bytes.to_vec());
             }
         }

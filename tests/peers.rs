@@ -8,7 +8,7 @@ use common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::event::Event;
 use ftp_conntrack::packet::Headers;
-use ftp_conntrack::router::{Config, Verdict, Way};
+use ftp_conntrack::router::{Config, Egress, Verdict};
 
 /// The server stands behind the router, which the outside knows.
 const DNAT: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
@@ -83,7 +83,7 @@ impl Session {
         for outgoing in self.world.outbox.iter() {
             let headers = Headers::find(outgoing.bytes).unwrap();
             assert!(headers.transport_checksum_ok(outgoing.bytes));
-            if matches!(outgoing.way, Way::Forward { interface: out, .. } if out != interface) {
+            if matches!(outgoing.egress, Egress::Forward { interface: out, .. } if out != interface) {
                 assert_eq!(numbers(outgoing.bytes).0, number + all.len() as u32);
                 all += &text(outgoing.bytes);
             }
@@ -93,7 +93,7 @@ impl Session {
 
     /// The packets that the router sent back to the sender of the last one.
     fn answers(&self, interface: usize) -> Vec<(u32, u32)> {
-        let back = |outgoing: &ftp_conntrack::router::Outgoing<'_>| matches!(outgoing.way, Way::Forward { interface: out, .. } if out == interface);
+        let back = |outgoing: &ftp_conntrack::router::Outgoing<'_>| matches!(outgoing.egress, Egress::Forward { interface: out, .. } if out == interface);
         self.world.outbox.iter().filter(back).map(|outgoing| numbers(outgoing.bytes)).collect()
     }
 

@@ -9,7 +9,7 @@ use ftp_conntrack::config::parse_ipvs_rules;
 use ftp_conntrack::event::{DestroyReason, DropReason, Event};
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Headers, Packet, checksum};
-use ftp_conntrack::router::{Interface, Route, Verdict, Way};
+use ftp_conntrack::router::{Egress, Interface, Route, Verdict};
 
 #[test]
 fn a_packet_that_may_grow_asks_for_room_and_changes_nothing() {
@@ -224,8 +224,8 @@ fn the_senders_of_dropped_packets_are_told() {
     let mut dying = tcp(CLIENT, SERVER, SYN, 1, 0, "");
     dying[8] = 1;
     assert_eq!(world.send(LAN, &finish(dying)).0, Verdict::Drop(DropReason::HopLimit));
-    let sent: Vec<_> = world.outbox.iter().map(|sent| (sent.way, sent.bytes.to_vec())).collect();
-    let [(Way::Forward { interface: LAN, .. }, error)] = sent.as_slice() else { panic!("{sent:?}") };
+    let sent: Vec<_> = world.outbox.iter().map(|sent| (sent.egress, sent.bytes.to_vec())).collect();
+    let [(Egress::Forward { interface: LAN, .. }, error)] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!((&error[12..16], &error[20..22]), (&[10, 77, 1, 1][..], &[11, 0][..]));
 
     world.outbox.clear();

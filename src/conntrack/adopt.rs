@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::tcp::{TcpState, TcpTracker};
-use super::track::{arrived, begin};
+use super::track::{begin, segment_context};
 use super::{Conntrack, Template, Tuple};
 use crate::event::{DestroyReason, DropReason};
 use crate::packet::{Headers, Protocol, Side};
@@ -169,10 +169,10 @@ impl Conntrack {
         let config = &self.config;
         if headers.protocol != Protocol::TCP {
             let timeout = if headers.protocol == Protocol::UDP { config.udp_stream } else { config.generic };
-            return Some((begin(&self.tuning, now, bytes, headers).ok()?, timeout.into()));
+            return Some((begin(&self.tcp, now, bytes, headers).ok()?, timeout.into()));
         }
-        let segment = arrived(headers, bytes, Direction::Original, Status::default(), 0).ok()?;
-        let tracker = TcpTracker::take_up(&self.tuning, segment);
+        let segment = segment_context(headers, bytes, Direction::Original, Status::default(), 0).ok()?;
+        let tracker = TcpTracker::take_up(&self.tcp, segment);
         let begins = tracker.state() == TcpState::SynSent;
         let timeout = if begins { config.tcp.syn_sent } else { config.tcp.established };
         Some((ProtocolState::Tcp(tracker), timeout.into()))

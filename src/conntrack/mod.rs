@@ -68,7 +68,7 @@ use crate::seqadj::Adjustment;
 /// The connection tracker: all connections and expectations, in memory taken when it is made.
 pub struct Conntrack {
     config: Config,
-    tuning: tcp::Tuning,
+    tcp: tcp::CompiledTcpConfig,
     table: table::Table,
     expectations: expectation::Table,
     free_helped: Vec<u32>,
@@ -90,7 +90,7 @@ impl Conntrack {
             adjustments: vec![Adjustment::default(); limits.helped as usize].into(),
             statistics: Statistics::default(),
             events: Events::new(limits.events),
-            tuning: (&config.tcp).into(),
+            tcp: (&config.tcp).into(),
             config,
         }
     }

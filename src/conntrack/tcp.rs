@@ -171,7 +171,7 @@ impl TcpConfig {
 
 /// A [`TcpConfig`] as each segment asks it.
 #[derive(Clone, Debug)]
-pub(super) struct Tuning {
+pub(super) struct CompiledTcpConfig {
     /// By [`TcpState`].
     timeouts: [Micros; TcpState::ALL.len()],
     close: Micros,
@@ -183,7 +183,7 @@ pub(super) struct Tuning {
     ignore_invalid_rst: bool,
 }
 
-impl From<&TcpConfig> for Tuning {
+impl From<&TcpConfig> for CompiledTcpConfig {
     fn from(config: &TcpConfig) -> Self {
         Self {
             timeouts: TcpState::ALL.map(|state| config.timeout(state).into()),
@@ -341,7 +341,7 @@ pub enum TcpInvalid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TcpVerdict {
     /// It passes and belongs to the connection; the connection's time is renewed if there is one.
-    Accept(Option<Lasting>),
+    Accept(Option<Renewal>),
     /// It is no part of the connection, which may have to be remembered for no longer than this.
     Invalid { why: TcpInvalid, shorten: Option<Micros> },
     /// The connection is over and the segment begins another one.
@@ -357,7 +357,7 @@ impl TcpVerdict {
 
 /// What follows from a segment that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lasting {
+pub(super) struct Renewal {
     /// How long the connection is remembered from now on.
     pub(super) timeout: Micros,
     /// It is not to be given up for want of space any more.
@@ -411,7 +411,7 @@ pub(crate) struct TcpTracker {
 
 /// A segment with what surrounds it.
 #[derive(Clone, Copy)]
-pub(super) struct Arrived<'p> {
+pub(super) struct SegmentContext<'p> {
     pub(super) segment: &'p Segment,
     pub(super) kind: Kind,
     pub(super) headers: &'p Headers,
@@ -423,7 +423,7 @@ pub(super) struct Arrived<'p> {
     pub(super) shift: i32,
 }
 
-impl Arrived<'_> {
+impl SegmentContext<'_> {
     #[inline]
     fn options(&self) -> TcpOptions<'_> {
         self.headers.tcp_options(self.bytes)
@@ -569,16 +569,16 @@ impl TcpTracker {
     }
 
     /// The tracker for a connection that begins with this segment.
-    pub(super) fn open(tuning: &Tuning, arrived: Arrived<'_>) -> Result<Self, TcpInvalid> {
-        let kind = arrived.kind;
-        let mut sender = Peer { end: arrived.end(), max_window: arrived.window_at_least_one(), ..Peer::default() };
+    pub(super) fn open(tcp: &CompiledTcpConfig, context: SegmentContext<'_>) -> Result<Self, TcpInvalid> {
+        let kind = context.kind;
+        let mut sender = Peer { end: context.end(), max_window: context.window_at_least_one(), ..Peer::default() };
         let mut receiver = Peer::default();
         match step(Direction::Original, TcpState::None, kind) {
             Step::To(TcpState::SynSent) => {
                 sender.max_end = sender.end;
-                sender.read_options(arrived.options());
+                sender.read_options(context.options());
             }
-            Step::To(_) if tuning.loose => {
+            Step::To(_) if tcp.loose => {
                 // Nobody knows the window scale: let both sides do as they like.
                 sender.max_end = sender.end + sender.max_window;
                 sender.flags = SACK_PERMITTED | BE_LIBERAL;
@@ -611,11 +611,11 @@ impl TcpTracker {
 
     /// The tracker for a connection that is taken over with this segment: it begins with it, or is established and may do
     /// as it likes.
-    pub(super) fn take_up(tuning: &Tuning, arrived: Arrived<'_>) -> Self {
-        let begins = arrived.kind == Kind::Syn;
-        let loose = Tuning { loose: true, ..tuning.clone() };
+    pub(super) fn take_up(tcp: &CompiledTcpConfig, context: SegmentContext<'_>) -> Self {
+        let begins = context.kind == Kind::Syn;
+        let loose = CompiledTcpConfig { loose: true, ..tcp.clone() };
         let state = if begins { TcpState::SynSent } else { TcpState::Established };
-        match Self::open(&loose, arrived) {
+        match Self::open(&loose, context) {
             Ok(tracker) => Self { state, ..tracker },
             Err(_) => Self { state, ..Self::of(Peer::default(), Peer::default()) },
         }
@@ -626,77 +626,89 @@ impl TcpTracker {
     /// it.
     // Once it is inlined, nothing of what depends on kind and state is asked here any more.
     #[inline(always)]
-    pub(super) fn pass(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Option<Lasting> {
+    pub(super) fn accept_established(
+        &mut self,
+        tcp: &CompiledTcpConfig,
+        context: SegmentContext<'_>,
+    ) -> Option<Renewal> {
         const OPEN: TcpState = TcpState::Established;
-        let arrived = match arrived.kind {
-            Kind::Ack => Arrived { kind: Kind::Ack, ..arrived },
+        let context = match context.kind {
+            Kind::Ack => SegmentContext { kind: Kind::Ack, ..context },
             _ => return None,
         };
-        let stays = match arrived.direction {
+        let stays = match context.direction {
             Direction::Original => matches!(step(Direction::Original, OPEN, Kind::Ack), Step::To(OPEN)),
             Direction::Reply => matches!(step(Direction::Reply, OPEN, Kind::Ack), Step::To(OPEN)),
         };
-        let (state, (sender, receiver)) = (self.state, self.pair(arrived.direction));
+        let (state, (sender, receiver)) = (self.state, self.pair(context.direction));
         if state != OPEN || !stays || OPEN.depends_on_more() || sender.max_window == 0 {
             return None;
         }
-        let numbers = arrived.numbers(receiver);
+        let numbers = context.numbers(receiver);
         if numbers.bounds(sender, receiver).are_broken() {
             return None;
         }
-        self.slide(arrived, numbers);
-        Some(self.enter(tuning, arrived, OPEN, OPEN))
+        self.update_windows(context, numbers);
+        Some(self.enter(tcp, context, OPEN, OPEN))
     }
 
     /// Judges a segment of the connection, the first one included.
-    pub(super) fn track(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> TcpVerdict {
-        let Arrived { kind, direction, .. } = arrived;
+    pub(super) fn track(&mut self, tcp: &CompiledTcpConfig, context: SegmentContext<'_>) -> TcpVerdict {
+        let SegmentContext { kind, direction, .. } = context;
         let mut old = self.state;
         let state = match step(direction, old, kind) {
             Step::To(state) => state,
-            Step::Ignore if self.resynchronises(arrived) => {
+            Step::Ignore if self.resynchronises(context) => {
                 old = TcpState::SynSent;
                 TcpState::SynRecv
             }
-            Step::Ignore => return self.ignore(arrived, old),
+            Step::Ignore => return self.ignore(context, old),
             Step::Invalid => return TcpVerdict::Invalid { why: TcpInvalid::State, shorten: None },
         };
-        let (state, anywhere) = match self.reconsider(tuning, arrived, old, state) {
-            Reconsidered::Steps { to, anywhere } => (to, anywhere),
-            Reconsidered::Is(verdict) => return verdict,
+        let (state, anywhere) = match self.special_cases(tcp, context, old, state) {
+            SpecialCase::Steps { to, anywhere } => (to, anywhere),
+            SpecialCase::Is(verdict) => return verdict,
         };
         if !anywhere {
-            match self.fit(tuning, arrived) {
+            match self.fit(tcp, context) {
                 Fit::Fits => {}
                 Fit::Ignored => return TcpVerdict::PASSES,
-                Fit::Outside(why) => return TcpVerdict::Invalid { why, shorten: self.doubt(tuning, arrived) },
+                Fit::Outside(why) => {
+                    return TcpVerdict::Invalid { why, shorten: self.shorten_on_bad_fin_rst(tcp, context) };
+                }
             }
         }
-        let lasting = self.enter(tuning, arrived, old, state);
+        let renewal = self.enter(tcp, context, old, state);
         match kind {
-            Kind::Rst if !arrived.seen_reply() => TcpVerdict::Kill,
+            Kind::Rst if !context.seen_reply() => TcpVerdict::Kill,
             // The SYN again: a sender that never gives up must not keep the entry alive.
-            Kind::Syn if !arrived.seen_reply() && old == TcpState::SynSent => TcpVerdict::PASSES,
-            _ => TcpVerdict::Accept(Some(lasting)),
+            Kind::Syn if !context.seen_reply() && old == TcpState::SynSent => TcpVerdict::PASSES,
+            _ => TcpVerdict::Accept(Some(renewal)),
         }
     }
 
     /// Where a step leads for which more counts than the state and the flags.
-    fn reconsider(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Reconsidered {
-        let Arrived { kind, direction, .. } = arrived;
+    fn special_cases(
+        &mut self,
+        tcp: &CompiledTcpConfig,
+        context: SegmentContext<'_>,
+        old: TcpState,
+        state: TcpState,
+    ) -> SpecialCase {
+        let SegmentContext { kind, direction, .. } = context;
         let (mut to, mut anywhere) = (state, false);
         match state {
             TcpState::SynSent if old >= TcpState::TimeWait && old <= TcpState::Close => {
                 let was_reset = self.last.direction == direction && self.last.kind == Kind::Rst;
                 if (self.peers[0].flags | self.peers[1].flags) & CLOSE_INIT != 0 || was_reset {
-                    return Reconsidered::Is(TcpVerdict::Reopen);
+                    return SpecialCase::Is(TcpVerdict::Reopen);
                 }
                 // The same as a SYN that is out of place: let the other side answer it.
-                return Reconsidered::Is(self.ignore(arrived, old));
+                return SpecialCase::Is(self.ignore(context, old));
             }
             TcpState::TimeWait if self.is_challenge_ack(kind, direction, old) => {
                 self.last.flags &= !EXPECT_CHALLENGE_ACK;
-                return Reconsidered::Is(TcpVerdict::PASSES);
+                return SpecialCase::Is(TcpVerdict::PASSES);
             }
             TcpState::SynSent2 => self.last.flags |= SIMULTANEOUS_OPEN,
             TcpState::SynRecv
@@ -704,66 +716,72 @@ impl TcpTracker {
             {
                 to = TcpState::Established;
             }
-            TcpState::Close if kind == Kind::Rst => match self.reset(tuning, arrived, old) {
+            TcpState::Close if kind == Kind::Rst => match self.reset(tcp, context, old) {
                 Reset::Closes => {}
                 Reset::ClosesUnchecked => anywhere = true,
                 Reset::Doubtful => to = old,
                 Reset::Invalid => {
-                    return Reconsidered::Is(TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None });
+                    return SpecialCase::Is(TcpVerdict::Invalid { why: TcpInvalid::OldReset, shorten: None });
                 }
             },
             _ => {}
         }
-        Reconsidered::Steps { to, anywhere }
+        SpecialCase::Steps { to, anywhere }
     }
 
     /// The segment counts: takes the state over and says how long it lasts.
     #[inline(always)]
-    fn enter(&mut self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState, state: TcpState) -> Lasting {
-        let kind = arrived.kind;
+    fn enter(
+        &mut self,
+        tcp: &CompiledTcpConfig,
+        context: SegmentContext<'_>,
+        old: TcpState,
+        state: TcpState,
+    ) -> Renewal {
+        let kind = context.kind;
         self.last.kind = kind;
-        self.last.direction = arrived.direction;
+        self.last.direction = context.direction;
         // Only a FIN leads there.
         if kind == Kind::Fin && old != state && state == TcpState::FinWait {
-            self.peers[arrived.direction as usize].flags |= CLOSE_INIT;
+            self.peers[context.direction as usize].flags |= CLOSE_INIT;
         }
         self.state = state;
 
-        let mut timeout = tuning.timeouts[state as usize];
+        let mut timeout = tcp.timeouts[state as usize];
         let unacknowledged = (self.peers[0].flags | self.peers[1].flags) & DATA_UNACKNOWLEDGED != 0;
-        if self.retransmissions >= tuning.max_retransmissions && timeout > tuning.retransmission {
-            timeout = tuning.retransmission;
+        if self.retransmissions >= tcp.max_retransmissions && timeout > tcp.retransmission {
+            timeout = tcp.retransmission;
         } else if kind == Kind::Rst {
-            timeout = tuning.close;
-        } else if unacknowledged && timeout > tuning.unacknowledged {
-            timeout = tuning.unacknowledged;
-        } else if self.last.window == 0 && timeout > tuning.retransmission {
-            timeout = tuning.retransmission;
+            timeout = tcp.close;
+        } else if unacknowledged && timeout > tcp.unacknowledged {
+            timeout = tcp.unacknowledged;
+        } else if self.last.window == 0 && timeout > tcp.retransmission {
+            timeout = tcp.retransmission;
         }
-        if !arrived.seen_reply() && state == TcpState::Established {
-            timeout = timeout.min(tuning.unacknowledged);
+        if !context.seen_reply() && state == TcpState::Established {
+            timeout = timeout.min(tcp.unacknowledged);
         }
-        let assured = arrived.seen_reply()
-            && !arrived.assured()
+        let assured = context.seen_reply()
+            && !context.assured()
             && matches!(old, TcpState::SynRecv | TcpState::Established)
             && state == TcpState::Established;
-        Lasting { timeout, assured }
+        Renewal { timeout, assured }
     }
 
     /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
     /// with the same tuple after all, and is taken for its first segment.
     #[inline(never)]
-    fn resynchronises(&mut self, arrived: Arrived<'_>) -> bool {
-        let Arrived { kind, direction, .. } = arrived;
+    fn resynchronises(&mut self, context: SegmentContext<'_>) -> bool {
+        let SegmentContext { kind, direction, .. } = context;
         let answers = kind == Kind::SynAck
             && self.last.kind == Kind::Syn
             && self.last.direction != direction
-            && self.last.end == arrived.segment.acknowledgement;
+            && self.last.end == context.segment.acknowledgement;
         if answers {
             self.last.flags &= !EXPECT_CHALLENGE_ACK;
             self.peers[direction.other() as usize] = Peer {
-                end: arrived.segment.acknowledgement,
-                max_end: arrived.segment.acknowledgement,
+                end: context.segment.acknowledgement,
+                max_end: context.segment.acknowledgement,
                 max_window: u32::from(self.last.window).max(1),
                 max_ack: self.peers[direction.other() as usize].max_ack,
                 scale: self.last.scale,
@@ -776,16 +794,16 @@ impl TcpTracker {
 
     /// Lets a segment pass that is out of place but harmless, and remembers it: the answer may show what it was.
     #[inline(never)]
-    fn ignore(&mut self, arrived: Arrived<'_>, old: TcpState) -> TcpVerdict {
-        let Arrived { segment, kind, direction, .. } = arrived;
+    fn ignore(&mut self, context: SegmentContext<'_>, old: TcpState) -> TcpVerdict {
+        let SegmentContext { segment, kind, direction, .. } = context;
         self.last.kind = kind;
         self.last.direction = direction;
         self.last.sequence = segment.sequence;
-        self.last.end = arrived.end();
+        self.last.end = context.end();
         self.last.window = segment.window;
         if kind == Kind::Syn && direction == Direction::Original {
             let mut peer = Peer::default();
-            peer.read_options(arrived.options());
+            peer.read_options(context.options());
             self.last.scale = peer.scale;
             self.last.flags = peer.flags & (WINDOW_SCALE | SACK_PERMITTED);
             if old == TcpState::LastAck {
@@ -801,16 +819,16 @@ impl TcpTracker {
     /// A FIN or RST outside the window: if both sides send one, the tracker is what is wrong, and the connection is
     /// not to be kept for days. Gives the time it has left at most.
     #[inline(never)]
-    fn doubt(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Option<Micros> {
-        let kind = arrived.kind;
-        if !arrived.assured() || !matches!(kind, Kind::Fin | Kind::Rst) {
+    fn shorten_on_bad_fin_rst(&mut self, tcp: &CompiledTcpConfig, context: SegmentContext<'_>) -> Option<Micros> {
+        let kind = context.kind;
+        if !context.assured() || !matches!(kind, Kind::Fin | Kind::Rst) {
             return None;
         }
-        if self.last.direction != arrived.direction && matches!(self.last.kind, Kind::Fin | Kind::Rst) {
-            return Some(tuning.unacknowledged);
+        if self.last.direction != context.direction && matches!(self.last.kind, Kind::Fin | Kind::Rst) {
+            return Some(tcp.unacknowledged);
         }
         self.last.kind = kind;
-        self.last.direction = arrived.direction;
+        self.last.direction = context.direction;
         None
     }
 
@@ -824,32 +842,32 @@ impl TcpTracker {
 
     /// Whether a reset is to be believed.
     #[inline(never)]
-    fn reset(&self, tuning: &Tuning, arrived: Arrived<'_>, old: TcpState) -> Reset {
+    fn reset(&self, tcp: &CompiledTcpConfig, context: SegmentContext<'_>, old: TcpState) -> Reset {
         if old.closing() {
             return Reset::ClosesUnchecked;
         }
-        let receiver = &self.peers[arrived.direction.other() as usize];
-        let segment = arrived.segment;
-        let established = old == TcpState::Established && arrived.assured();
+        let receiver = &self.peers[context.direction.other() as usize];
+        let segment = context.segment;
+        let established = old == TcpState::Established && context.assured();
         let mut doubtful = false;
         if receiver.flags & MAX_ACK_SET != 0 && self.last.kind != Kind::Syn {
             if segment.sequence.0 == 0 && !established {
                 return Reset::Closes;
             }
-            if segment.sequence.before(receiver.max_ack) && !tuning.ignore_invalid_rst {
+            if segment.sequence.before(receiver.max_ack) && !tcp.ignore_invalid_rst {
                 return Reset::Invalid;
             }
             let follows_its_data = self.last.kind == Kind::Ack
-                && self.last.direction == arrived.direction
+                && self.last.direction == context.direction
                 && self.last.end == segment.sequence;
             if !established || segment.sequence == receiver.max_ack || follows_its_data {
                 return Reset::Closes;
             }
             doubtful = true;
         }
-        let answers_syn = self.last.kind == Kind::Syn && self.last.direction != arrived.direction;
-        let answers_ignored = (arrived.seen_reply() && answers_syn
-            || !arrived.assured() && self.last.kind == Kind::Ack)
+        let answers_syn = self.last.kind == Kind::Syn && self.last.direction != context.direction;
+        let answers_ignored = (context.seen_reply() && answers_syn
+            || !context.assured() && self.last.kind == Kind::Ack)
             && self.last.end == segment.acknowledgement;
         let answers_challenge = old == TcpState::SynSent
             && self.last.kind == Kind::Ack
@@ -863,29 +881,29 @@ impl TcpTracker {
     }
 
     /// Lays a segment into the windows, and moves them if it fits.
-    fn fit(&mut self, tuning: &Tuning, arrived: Arrived<'_>) -> Fit {
-        let (sender, receiver) = self.pair(arrived.direction);
-        let numbers = if sender.max_window == 0 || !matches!(arrived.kind, Kind::Ack | Kind::Fin) {
-            match self.interpret(arrived) {
+    fn fit(&mut self, tcp: &CompiledTcpConfig, context: SegmentContext<'_>) -> Fit {
+        let (sender, receiver) = self.pair(context.direction);
+        let numbers = if sender.max_window == 0 || !matches!(context.kind, Kind::Ack | Kind::Fin) {
+            match self.interpret(context) {
                 Some(meant) => meant,
                 None => return Fit::Fits,
             }
         } else {
-            arrived.numbers(receiver)
+            context.numbers(receiver)
         };
-        let (sender, receiver) = self.pair(arrived.direction);
+        let (sender, receiver) = self.pair(context.direction);
         let bounds = numbers.bounds(sender, receiver);
         if bounds.are_broken() {
-            return self.misfit(tuning, arrived.direction, numbers.end, bounds);
+            return self.out_of_window(tcp, context.direction, numbers.end, bounds);
         }
-        self.slide(arrived, numbers);
+        self.update_windows(context, numbers);
         Fit::Fits
     }
 
     /// Moves the windows as a segment says that fits.
     #[inline(always)]
-    fn slide(&mut self, arrived: Arrived<'_>, numbers: Numbers) {
-        let Arrived { segment, kind, direction, .. } = arrived;
+    fn update_windows(&mut self, context: SegmentContext<'_>, numbers: Numbers) {
+        let SegmentContext { segment, kind, direction, .. } = context;
         let Numbers { sequence, end, ack, sack } = numbers;
         let (sender, receiver) = self.pair(direction);
         let scale = if kind.begins() { 0 } else { sender.scale };
@@ -895,7 +913,7 @@ impl TcpTracker {
             sender.end = end;
             sender.flags |= DATA_UNACKNOWLEDGED;
         }
-        if arrived.acknowledges() {
+        if context.acknowledges() {
             let known = sender.flags & MAX_ACK_SET != 0;
             sender.max_ack = if known { sender.max_ack.later(ack) } else { ack };
             sender.flags |= MAX_ACK_SET;
@@ -918,16 +936,16 @@ impl TcpTracker {
     /// What the numbers mean of a segment that begins its side's stream or is the first seen of it, that resets, or that
     /// acknowledges nothing; the windows begin with it where it begins a stream. `None` when it fits as it is.
     #[inline(never)]
-    fn interpret(&mut self, arrived: Arrived<'_>) -> Option<Numbers> {
+    fn interpret(&mut self, context: SegmentContext<'_>) -> Option<Numbers> {
         let state = self.state;
-        let segment = arrived.segment;
+        let segment = context.segment;
         let flags = segment.flags;
-        let direction = arrived.direction;
+        let direction = context.direction;
         let (sender, receiver) = self.pair(direction);
-        let Numbers { mut sequence, mut end, mut ack, mut sack } = arrived.numbers(receiver);
+        let Numbers { mut sequence, mut end, mut ack, mut sack } = context.numbers(receiver);
         if sender.max_window == 0 {
             if flags.has(TcpFlags::SYN) {
-                sender.begin(receiver, arrived);
+                sender.begin(receiver, context);
                 if !flags.has(TcpFlags::ACK) {
                     // Simultaneous open.
                     return None;
@@ -950,7 +968,7 @@ impl TcpTracker {
             && matches!(state, TcpState::SynSent | TcpState::SynRecv)
         {
             // The sender begins anew, with other numbers.
-            sender.begin(receiver, arrived);
+            sender.begin(receiver, context);
             if direction == Direction::Reply && !flags.has(TcpFlags::ACK) {
                 return None;
             }
@@ -970,10 +988,16 @@ impl TcpTracker {
 
     /// What becomes of a segment that does not lie within the bounds.
     #[inline(never)]
-    fn misfit(&mut self, tuning: &Tuning, direction: Direction, end: SequenceNumber, broken: Bounds) -> Fit {
+    fn out_of_window(
+        &mut self,
+        tcp: &CompiledTcpConfig,
+        direction: Direction,
+        end: SequenceNumber,
+        broken: Bounds,
+    ) -> Fit {
         let (sender, receiver) = self.pair(direction);
         let Bounds { above, unsent, old } = broken;
-        let liberal = tuning.be_liberal || sender.flags & BE_LIBERAL != 0;
+        let liberal = tcp.be_liberal || sender.flags & BE_LIBERAL != 0;
         let overshoot = end.since(sender.max_end).wrapping_add(1) as u32;
         let little = above && !unsent && !old && overshoot <= receiver.max_window;
         if little {
@@ -1027,7 +1051,7 @@ impl TcpTracker {
 }
 
 /// What becomes of a step for which more counts than the state and the flags.
-enum Reconsidered {
+enum SpecialCase {
     /// It leads to this state; `anywhere`: wherever the segment lies.
     Steps { to: TcpState, anywhere: bool },
     /// There is no step.
@@ -1048,12 +1072,12 @@ enum Reset {
 impl Peer {
     /// This side sends its SYN.
     #[inline(never)]
-    fn begin(&mut self, other: &mut Self, arrived: Arrived<'_>) {
-        self.end = arrived.end();
+    fn begin(&mut self, other: &mut Self, context: SegmentContext<'_>) {
+        self.end = context.end();
         self.max_end = self.end;
-        self.max_window = arrived.window_at_least_one();
-        self.read_options(arrived.options());
-        if arrived.direction == Direction::Reply && self.flags & other.flags & WINDOW_SCALE == 0 {
+        self.max_window = context.window_at_least_one();
+        self.read_options(context.options());
+        if context.direction == Direction::Reply && self.flags & other.flags & WINDOW_SCALE == 0 {
             // Scaling counts only when both offer it (RFC 7323 section 2.2).
             self.scale = 0;
             other.scale = 0;

@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::sctp::{Chunks, SctpTracker};
-use super::tcp::{Arrived, Kind, Lasting, TcpInvalid, TcpTracker, TcpVerdict, Tuning};
+use super::tcp::{CompiledTcpConfig, Kind, Renewal, SegmentContext, TcpInvalid, TcpTracker, TcpVerdict};
 use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
@@ -97,9 +97,9 @@ impl Template {
 }
 
 /// What a protocol's tracker says.
-enum Judgement {
+enum TrackVerdict {
     /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
-    Accept(Option<Lasting>),
+    Accept(Option<Renewal>),
     /// No part of it; the connection may have to end earlier.
     Invalid { reason: InvalidReason, shorten: Option<Micros> },
     /// The connection is over, and this packet begins another.
@@ -138,7 +138,7 @@ pub(crate) struct Known<'c> {
     pub(crate) id: ConnectionId,
     pub(crate) connection: &'c mut Connection,
     pub(crate) direction: Direction,
-    tuning: &'c Tuning,
+    tcp: &'c CompiledTcpConfig,
 }
 
 impl Known<'_> {
@@ -146,8 +146,8 @@ impl Known<'_> {
     /// connection is to be [scheduled](Conntrack::schedule) anew. `None` when more is to be said: nothing was changed, and
     /// the packet is to be [tracked](Conntrack::track_probed).
     #[inline(always)]
-    pub(crate) fn pass(&mut self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<bool> {
-        self.connection.pass(self.tuning, now, self.direction, bytes, headers, 0)
+    pub(crate) fn accept_established(&mut self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<bool> {
+        self.connection.accept_established(self.tcp, now, self.direction, bytes, headers, 0)
     }
 }
 
@@ -195,7 +195,7 @@ impl Conntrack {
         let id = self.table.id(slot);
         let connection = self.table.at_mut(slot);
         let is_adjusted = connection.status.has(Status::SEQ_ADJUST);
-        (!is_adjusted).then_some(Known { id, connection, direction, tuning: &self.tuning })
+        (!is_adjusted).then_some(Known { id, connection, direction, tcp: &self.tcp })
     }
 
     /// Lets the wheel look earlier at a connection whose time has become shorter.
@@ -273,7 +273,7 @@ impl Conntrack {
         headers: &Headers,
     ) -> Option<PacketState> {
         let shift = self.acknowledged_shift(slot, direction, headers);
-        match self.table.at_mut(slot).pass(&self.tuning, now, direction, bytes, headers, shift) {
+        match self.table.at_mut(slot).accept_established(&self.tcp, now, direction, bytes, headers, shift) {
             Some(is_early) => {
                 if is_early {
                     self.table.schedule(slot);
@@ -297,18 +297,18 @@ impl Conntrack {
     ) -> Option<PacketState> {
         let connection = self.table.at_mut(slot);
         let state = connection.status.of_packet(direction);
-        let judgement = judge((&self.config, &self.tuning), connection, now, direction, bytes, headers, shift);
-        if direction == Direction::Reply && matches!(judgement, Judgement::Accept(_)) {
+        let verdict = judge((&self.config, &self.tcp), connection, now, direction, bytes, headers, shift);
+        if direction == Direction::Reply && matches!(verdict, TrackVerdict::Accept(_)) {
             connection.status.set(Status::SEEN_REPLY);
         }
-        match judgement {
-            Judgement::Accept(None) => {}
-            Judgement::Accept(Some(lasting)) => {
-                if connection.counts(now, direction, headers, lasting) {
+        match verdict {
+            TrackVerdict::Accept(None) => {}
+            TrackVerdict::Accept(Some(renewal)) => {
+                if connection.counts(now, direction, headers, renewal) {
                     self.table.schedule(slot);
                 }
             }
-            Judgement::Invalid { reason, shorten } => {
+            TrackVerdict::Invalid { reason, shorten } => {
                 if let Some(timeout) = shorten
                     && connection.outlives(now + timeout)
                 {
@@ -316,8 +316,8 @@ impl Conntrack {
                 }
                 return Some(self.invalid(reason).state);
             }
-            Judgement::Reopen => return None,
-            Judgement::Kill => {
+            TrackVerdict::Reopen => return None,
+            TrackVerdict::Kill => {
                 // It is no longer found, but this packet still goes its way.
                 connection.count(direction, headers);
                 connection.status.set(Status::DYING);
@@ -345,14 +345,14 @@ impl Conntrack {
         };
         let tuple = &tuple;
         let Some(reply) = tuple.reversed() else { return Ok(self.invalid(InvalidReason::Protocol)) };
-        let protocol = match begin(&self.tuning, now, bytes, headers) {
+        let protocol = match begin(&self.tcp, now, bytes, headers) {
             Ok(protocol) => protocol,
             Err(reason) => {
                 self.consume_expectation(now, tuple);
                 return Ok(self.invalid(reason));
             }
         };
-        // The judgement will set it.
+        // The verdict will set it.
         let deadline = Instant::NEVER;
         let slot = match self.table.create(*tuple, reply, protocol, deadline) {
             Some(slot) => slot,
@@ -371,18 +371,18 @@ impl Conntrack {
             return Err(reason);
         }
         let connection = self.table.at_mut(slot);
-        match judge_first((&self.config, &self.tuning), connection, now, bytes, headers) {
-            Judgement::Accept(lasting) => {
+        match judge_first((&self.config, &self.tcp), connection, now, bytes, headers) {
+            TrackVerdict::Accept(renewal) => {
                 connection.count(Direction::Original, headers);
-                if let Some(lasting) = lasting {
-                    self.table.set_deadline(slot, now + lasting.timeout);
+                if let Some(renewal) = renewal {
+                    self.table.set_deadline(slot, now + renewal.timeout);
                 }
             }
-            Judgement::Invalid { reason, .. } => {
+            TrackVerdict::Invalid { reason, .. } => {
                 self.release(slot);
                 return Ok(self.invalid(reason));
             }
-            Judgement::Reopen | Judgement::Kill => {
+            TrackVerdict::Reopen | TrackVerdict::Kill => {
                 self.release(slot);
                 return Ok(self.invalid(InvalidReason::Protocol));
             }
@@ -521,9 +521,9 @@ impl Connection {
     /// [scheduled](super::table::Table::schedule) anew. `None` when it is no such segment, or more is to be said about it:
     /// nothing was changed.
     #[inline(always)]
-    fn pass(
+    fn accept_established(
         &mut self,
-        tuning: &Tuning,
+        tcp: &CompiledTcpConfig,
         now: Instant,
         direction: Direction,
         bytes: &[u8],
@@ -535,18 +535,19 @@ impl Connection {
         if !status.has(Status::SEEN_REPLY) {
             return None;
         }
-        let lasting = tracker.pass(tuning, arrived(headers, bytes, direction, status, shift).ok()?)?;
-        Some(self.counts(now, direction, headers, lasting))
+        let renewal =
+            tracker.accept_established(tcp, segment_context(headers, bytes, direction, status, shift).ok()?)?;
+        Some(self.counts(now, direction, headers, renewal))
     }
 
     /// A packet counts. True when the connection is to be [scheduled](super::table::Table::schedule) anew.
     #[inline(always)]
-    fn counts(&mut self, now: Instant, direction: Direction, headers: &Headers, lasting: Lasting) -> bool {
-        if lasting.assured {
+    fn counts(&mut self, now: Instant, direction: Direction, headers: &Headers, renewal: Renewal) -> bool {
+        if renewal.assured {
             self.status.set(Status::ASSURED);
         }
         self.count(direction, headers);
-        !self.status.has(Status::FIXED_TIMEOUT) && self.last_until(now + lasting.timeout)
+        !self.status.has(Status::FIXED_TIMEOUT) && self.last_until(now + renewal.timeout)
     }
 
     #[inline]
@@ -571,15 +572,15 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
 
 /// What the protocol keeps of a connection that begins with this packet.
 pub(super) fn begin(
-    tuning: &Tuning,
+    tcp: &CompiledTcpConfig,
     now: Instant,
     bytes: &[u8],
     headers: &Headers,
 ) -> Result<ProtocolState, InvalidReason> {
     match headers.layer4 {
         Layer4::Tcp(_) => {
-            let arrived = arrived(headers, bytes, Direction::Original, Status::default(), 0)?;
-            TcpTracker::open(tuning, arrived).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
+            let context = segment_context(headers, bytes, Direction::Original, Status::default(), 0)?;
+            TcpTracker::open(tcp, context).map(ProtocolState::Tcp).map_err(InvalidReason::Tcp)
         }
         Layer4::Udp if headers.protocol == Protocol::UDPLITE => Ok(ProtocolState::UdpLite),
         Layer4::Udp => Ok(ProtocolState::Udp { stream_from: now + UDP_STREAM_AFTER }),
@@ -603,38 +604,38 @@ pub(super) fn begin(
 /// Lets the protocol's tracker judge the first packet of a connection.
 #[inline(never)]
 fn judge_first(
-    (config, tuning): (&Config, &Tuning),
+    (config, tcp): (&Config, &CompiledTcpConfig),
     connection: &mut Connection,
     now: Instant,
     bytes: &[u8],
     headers: &Headers,
-) -> Judgement {
-    judge((config, tuning), connection, now, Direction::Original, bytes, headers, 0)
+) -> TrackVerdict {
+    judge((config, tcp), connection, now, Direction::Original, bytes, headers, 0)
 }
 
 /// Lets the protocol's tracker judge a packet.
 fn judge(
-    (config, tuning): (&Config, &Tuning),
+    (config, tcp): (&Config, &CompiledTcpConfig),
     connection: &mut Connection,
     now: Instant,
     direction: Direction,
     bytes: &[u8],
     headers: &Headers,
     shift: i32,
-) -> Judgement {
+) -> TrackVerdict {
     let status = connection.status;
     let ProtocolState::Tcp(tracker) = &mut connection.protocol else {
         return judge_other(config, connection, now, direction, bytes, headers);
     };
-    let arrived = match arrived(headers, bytes, direction, status, shift) {
-        Ok(arrived) => arrived,
-        Err(reason) => return Judgement::Invalid { reason, shorten: None },
+    let context = match segment_context(headers, bytes, direction, status, shift) {
+        Ok(context) => context,
+        Err(reason) => return TrackVerdict::Invalid { reason, shorten: None },
     };
-    match tracker.track(tuning, arrived) {
-        TcpVerdict::Accept(lasting) => Judgement::Accept(lasting),
-        TcpVerdict::Invalid { why, shorten } => Judgement::Invalid { reason: InvalidReason::Tcp(why), shorten },
-        TcpVerdict::Reopen => Judgement::Reopen,
-        TcpVerdict::Kill => Judgement::Kill,
+    match tracker.track(tcp, context) {
+        TcpVerdict::Accept(renewal) => TrackVerdict::Accept(renewal),
+        TcpVerdict::Invalid { why, shorten } => TrackVerdict::Invalid { reason: InvalidReason::Tcp(why), shorten },
+        TcpVerdict::Reopen => TrackVerdict::Reopen,
+        TcpVerdict::Kill => TrackVerdict::Kill,
     }
 }
 
@@ -647,19 +648,19 @@ fn judge_other(
     direction: Direction,
     bytes: &[u8],
     headers: &Headers,
-) -> Judgement {
+) -> TrackVerdict {
     let status = connection.status;
     match &mut connection.protocol {
         ProtocolState::Udp { stream_from } => {
             if !udp_length_fits(headers, bytes) {
-                return Judgement::Invalid { reason: InvalidReason::Header, shorten: None };
+                return TrackVerdict::Invalid { reason: InvalidReason::Header, shorten: None };
             }
             let stream = status.has(Status::SEEN_REPLY) && now > *stream_from;
             let timeout = if stream { config.udp_stream } else { config.udp };
-            Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: stream }))
+            TrackVerdict::Accept(Some(Renewal { timeout: timeout.into(), assured: stream }))
         }
         ProtocolState::UdpLite if !udp_lite_is_sound(headers, bytes) => {
-            Judgement::Invalid { reason: InvalidReason::Header, shorten: None }
+            TrackVerdict::Invalid { reason: InvalidReason::Header, shorten: None }
         }
         ProtocolState::UdpLite => answered_or_not(status, config.udp, config.udp_stream),
         ProtocolState::Gre => answered_or_not(status, config.gre, config.gre_stream),
@@ -668,19 +669,19 @@ fn judge_other(
         }
         ProtocolState::Icmp => {
             let timeout = if headers.protocol == Protocol::ICMP { config.icmp } else { config.icmpv6 };
-            Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: false }))
+            TrackVerdict::Accept(Some(Renewal { timeout: timeout.into(), assured: false }))
         }
         ProtocolState::Tcp(_) | ProtocolState::Generic => {
-            Judgement::Accept(Some(Lasting { timeout: config.generic.into(), assured: false }))
+            TrackVerdict::Accept(Some(Renewal { timeout: config.generic.into(), assured: false }))
         }
     }
 }
 
 /// What is a stream as soon as it was answered.
-fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> Judgement {
+fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> TrackVerdict {
     let is_stream = status.has(Status::SEEN_REPLY);
     let timeout = if is_stream { stream } else { timeout };
-    Judgement::Accept(Some(Lasting { timeout: timeout.into(), assured: is_stream }))
+    TrackVerdict::Accept(Some(Renewal { timeout: timeout.into(), assured: is_stream }))
 }
 
 #[inline(never)]
@@ -690,27 +691,27 @@ fn judge_sctp(
     direction: Direction,
     bytes: &[u8],
     headers: &Headers,
-) -> Judgement {
-    let invalid = |reason| Judgement::Invalid { reason, shorten: None };
+) -> TrackVerdict {
+    let invalid = |reason| TrackVerdict::Invalid { reason, shorten: None };
     let Some(chunks) = Chunks::of(headers, bytes) else { return invalid(InvalidReason::Header) };
     match tracker.track(&config.sctp, direction, &chunks, || status.set(Status::ASSURED)) {
-        Ok(timeout) => Judgement::Accept(timeout.map(|timeout| Lasting { timeout: timeout.into(), assured: false })),
+        Ok(timeout) => TrackVerdict::Accept(timeout.map(|timeout| Renewal { timeout: timeout.into(), assured: false })),
         Err(_) => invalid(InvalidReason::Protocol),
     }
 }
 
 /// A TCP segment as the tracker wants it.
 #[inline]
-pub(super) fn arrived<'p>(
+pub(super) fn segment_context<'p>(
     headers: &'p Headers,
     bytes: &'p [u8],
     direction: Direction,
     status: Status,
     shift: i32,
-) -> Result<Arrived<'p>, InvalidReason> {
+) -> Result<SegmentContext<'p>, InvalidReason> {
     let Layer4::Tcp(segment) = &headers.layer4 else { return Err(InvalidReason::Header) };
     let kind = Kind::of(segment.flags).ok_or(InvalidReason::Tcp(TcpInvalid::Flags))?;
-    Ok(Arrived { segment, kind, headers, bytes, direction, status, shift })
+    Ok(SegmentContext { segment, kind, headers, bytes, direction, status, shift })
 }
 
 /// Whether a UDP packet's own length lies between its header's and the packet's.

@@ -14,7 +14,7 @@ use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{Form, Reading, Sender, Text, read_segment};
 use crate::helper::{Denied, Intervention};
 use crate::packet::{Headers, Layer4, Packet, TcpOptions};
-use crate::router::{Outbox, Router, Verdict, Way};
+use crate::router::{Egress, Outbox, Router, Verdict};
 use crate::{Instant, SequenceNumber};
 
 /// So many announcements are remembered, to name the frames they came in.
@@ -518,9 +518,9 @@ pub(super) struct Sending {
 
 impl Sending {
     pub(super) fn of(verdict: Verdict, packet: &[u8], outbox: &Outbox) -> Self {
-        let way = |way: Way| match way {
-            Way::Forward { interface, .. } => Some(interface),
-            Way::Local => None,
+        let way = |way: Egress| match way {
+            Egress::Forward { interface, .. } => Some(interface),
+            Egress::Local => None,
         };
         let (itself, dropped) = match verdict {
             Verdict::Forward { interface, .. } => (Some((Some(interface), packet.to_vec())), None),
@@ -528,7 +528,7 @@ impl Sending {
             Verdict::Drop(reason) => (None, Some(reason)),
             _ => (None, None),
         };
-        let others = outbox.iter().map(|outgoing| (way(outgoing.way), outgoing.bytes.to_vec()));
+        let others = outbox.iter().map(|outgoing| (way(outgoing.egress), outgoing.bytes.to_vec()));
         Self { sent: itself.into_iter().chain(others).collect(), dropped }
     }
 }

@@ -55,7 +55,7 @@ use crate::conntrack::Tuple;
 use crate::event::Event;
 use crate::netfilter::RulesError;
 use crate::packet::{Headers, Packet};
-use crate::router::{Outbox, Router, Verdict, Way};
+use crate::router::{Egress, Outbox, Router, Verdict};
 use crate::{Behaviour, Instant};
 use beside::{Beside, Sending};
 use frames::{Frame, Frames};
@@ -259,8 +259,8 @@ fn sent<'s>(verdict: Verdict, bytes: &'s [u8], outbox: &'s Outbox) -> impl Itera
         Verdict::Forward { interface, .. } => Some((interface, bytes)),
         _ => None,
     };
-    let others = outbox.iter().filter_map(|outgoing| match outgoing.way {
-        Way::Forward { interface, .. } => Some((interface, outgoing.bytes)),
+    let others = outbox.iter().filter_map(|outgoing| match outgoing.egress {
+        Egress::Forward { interface, .. } => Some((interface, outgoing.bytes)),
         _ => None,
     });
     itself.into_iter().chain(others)

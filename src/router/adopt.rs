@@ -1,6 +1,6 @@
 //! Connections that began before this router saw them.
 
-use super::walk::Transit;
+use super::slow_path::PacketContext;
 use super::{Router, family_index};
 use crate::Instant;
 use crate::conntrack::{Adopted, ConnectionId};
@@ -30,18 +30,18 @@ impl Router {
         let mut headers = Headers::find(packet.bytes()).map_err(|_| DropReason::Malformed)?;
         let family = family_index(headers.family);
         let mut probe = None;
-        let mut transit = Transit::new(now, packet, &mut headers, &mut probe, Some(interface));
-        let tracking = match self.ask_raw(Hook::Prerouting, &mut transit) {
+        let mut context = PacketContext::new(now, packet, &mut headers, &mut probe, Some(interface));
+        let tracking = match self.ask_raw(Hook::Prerouting, &mut context) {
             Ok(tracking) if self.tracks[family] => tracking,
             Ok(_) => return Err(DropReason::NotTracked),
             Err(refusal) => return Err(refusal.reason),
         };
         let template = match tracking {
             Tracking::Template(template) => template,
-            Tracking::Usual => self.automatic_helper(&transit),
+            Tracking::Usual => self.automatic_helper(&context),
             Tracking::None => return Err(DropReason::NotTracked),
         };
         let adopted = if self.helper.is_exact() { adopted.grown([0; 2]) } else { adopted };
-        self.conntrack.adopt(now, transit.packet.bytes(), transit.headers, template, adopted)
+        self.conntrack.adopt(now, context.packet.bytes(), context.headers, template, adopted)
     }
 }

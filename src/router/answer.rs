@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::walk::Transit;
+use super::slow_path::PacketContext;
 use super::{Outbox, Router};
 use crate::Instant;
 use crate::event::DropReason;
@@ -49,37 +49,37 @@ const MILLISECONDS_A_DAY: i64 = 24 * 60 * 60 * 1000;
 
 impl Router {
     /// Tells the sender of a packet, if something is to be told.
-    pub(super) fn answer(&mut self, transit: &Transit<'_, '_>, answer: Answer, outbox: &mut Outbox) {
-        let mut workbench = core::mem::take(&mut self.workbench);
-        let original = transit.packet.bytes();
+    pub(super) fn answer(&mut self, context: &PacketContext<'_, '_>, answer: Answer, outbox: &mut Outbox) {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let original = context.packet.bytes();
         let written = match answer {
-            Answer::Reset => write_reset(&mut workbench, original),
-            Answer::Icmp(error) => self.answering_address(transit).and_then(|source| {
+            Answer::Reset => write_reset(&mut scratch, original),
+            Answer::Icmp(error) => self.answering_address(context).and_then(|source| {
                 let identification = self.identifications.below(1 << 16) as u16;
                 let mut options = [0; MAX_OPTIONS];
-                let length = match transit.ip_options {
-                    Some(read) => read.echo(&mut options, original, &self.entry(transit.now, source))?,
+                let length = match context.ip_options {
+                    Some(read) => read.echo(&mut options, original, &self.entry(context.now, source))?,
                     None => 0,
                 };
-                error.write(&mut workbench, original, source, identification, options.get(..length)?)
+                error.write(&mut scratch, original, source, identification, options.get(..length)?)
             }),
         };
-        let tracked = transit.tracked;
+        let tracked = context.tracked;
         let in_its_name = tracked.connection.map(|_| tracked.answering());
         if let (Answer::Reset, Some(id)) = (answer, tracked.connection) {
-            self.conntrack.close(transit.now, id);
+            self.conntrack.close(context.now, id);
         }
         if let Some(len) = written
-            && let Ok(mut packet) = Packet::new(&mut workbench, 0..len)
+            && let Ok(mut packet) = Packet::new(&mut scratch, 0..len)
             && let Ok(mut headers) = Headers::find(packet.bytes())
         {
-            let mut probe = self.conntrack.probe(transit.now, packet.bytes(), &headers, 0);
-            let mut sent = Transit::new(transit.now, &mut packet, &mut headers, &mut probe, None);
+            let mut probe = self.conntrack.probe(context.now, packet.bytes(), &headers, 0);
+            let mut sent = PacketContext::new(context.now, &mut packet, &mut headers, &mut probe, None);
             if self.send_own(&mut sent, in_its_name).is_ok() {
-                outbox.send_copy(sent.packet.bytes(), sent.way, sent.packet.mark);
+                outbox.send_copy(sent.packet.bytes(), sent.egress, sent.packet.mark);
             }
         }
-        self.workbench = workbench;
+        self.scratch = scratch;
     }
 
     /// What this machine enters into IPv4 options, under an address of its own.
@@ -96,12 +96,12 @@ impl Router {
 
     /// The address that an ICMP error comes from: where the packet was for this machine, the address it was for; else
     /// the one that this machine uses towards its sender.
-    fn answering_address(&mut self, transit: &Transit<'_, '_>) -> Option<IpAddr> {
-        let bytes = transit.packet.bytes();
-        let destination = transit.headers.destination(bytes);
+    fn answering_address(&mut self, context: &PacketContext<'_, '_>) -> Option<IpAddr> {
+        let bytes = context.packet.bytes();
+        let destination = context.headers.destination(bytes);
         if self.network.is_local(destination) {
             return Some(destination);
         }
-        self.network.source_towards(transit.headers.source(bytes))
+        self.network.source_towards(context.headers.source(bytes))
     }
 }

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::Router;
 use super::answer::Refusal;
 use super::interfaces::{Destination, Resolved};
-use super::walk::Transit;
+use super::slow_path::PacketContext;
 use crate::conntrack::{PacketState, Tracked};
 use crate::event::DropReason;
 use crate::ipvs::{Answered, Arrival, Forwarding, Refused, encapsulate};
@@ -29,58 +29,58 @@ const fn outer_header(real: IpAddr) -> usize {
 impl Router {
     /// A packet for this machine, or made by it: one from a real server gets its virtual address; one for a virtual service
     /// leaves for a real server, and never reaches this machine: true.
-    pub(super) fn balance(&mut self, transit: &mut Transit<'_, '_>) -> Result<bool, Refusal> {
-        if transit.balanced {
+    pub(super) fn balance(&mut self, context: &mut PacketContext<'_, '_>) -> Result<bool, Refusal> {
+        if context.balanced {
             return Ok(false);
         }
-        self.answer_for_service(transit)?;
-        let (Some(ipvs), false) = (&mut self.ipvs, transit.balanced) else { return Ok(false) };
-        ipvs.handle_timeout(transit.now, &mut self.conntrack);
-        let is_error = transit.headers.is_icmp_error();
+        self.answer_for_service(context)?;
+        let (Some(ipvs), false) = (&mut self.ipvs, context.balanced) else { return Ok(false) };
+        ipvs.handle_timeout(context.now, &mut self.conntrack);
+        let is_error = context.headers.is_icmp_error();
         let arrival = if is_error {
-            Ok(ipvs.arrive_error(transit.now, transit.packet.bytes(), transit.headers))
+            Ok(ipvs.arrive_error(context.now, context.packet.bytes(), context.headers))
         } else {
-            let marked = (transit.packet.mark, transit.in_interface.is_none());
-            let arrived = (transit.packet.bytes(), &*transit.headers);
-            ipvs.arrive(transit.now, &mut self.conntrack, &transit.tracked, arrived, marked)
+            let marked = (context.packet.mark, context.in_interface.is_none());
+            let arrived = (context.packet.bytes(), &*context.headers);
+            ipvs.arrive(context.now, &mut self.conntrack, &context.tracked, arrived, marked)
         };
         match arrival {
             Ok(None) => Ok(false),
-            Ok(Some(arrival)) => self.send_to_server(transit, &arrival, is_error).map(|()| true),
+            Ok(Some(arrival)) => self.send_to_server(context, &arrival, is_error).map(|()| true),
             Err(Refused::Dropped(reason)) => Err(reason.into()),
             Err(Refused::Unreachable) => {
-                Err(Refusal::with_error(DropReason::NoRealServer, port_unreachable(transit.headers.family)))
+                Err(Refusal::with_error(DropReason::NoRealServer, port_unreachable(context.headers.family)))
             }
         }
     }
 
     /// A packet from a real server gets its virtual address.
-    pub(super) fn answer_for_service(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let (Some(ipvs), false) = (&mut self.ipvs, transit.balanced) else { return Ok(()) };
-        let Transit { now, packet, headers, tracked, .. } = transit;
+    pub(super) fn answer_for_service(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        let (Some(ipvs), false) = (&mut self.ipvs, context.balanced) else { return Ok(()) };
+        let PacketContext { now, packet, headers, tracked, .. } = context;
         let answered = if headers.is_icmp_error() {
             let done = ipvs.answer_error(*now, &mut self.conntrack, tracked, packet.bytes_mut(), headers);
             if done { Answered::Yes } else { Answered::No }
         } else {
             ipvs.answer(*now, &mut self.conntrack, tracked, (packet, headers), self.checksum)?
         };
-        transit.balanced = answered != Answered::No;
-        transit.rewritten = answered == Answered::Rewritten;
+        context.balanced = answered != Answered::No;
+        context.rewritten = answered == Answered::Rewritten;
         Ok(())
     }
 
     /// A packet leaves for a real server, as if this machine had sent it.
     fn send_to_server(
         &mut self,
-        transit: &mut Transit<'_, '_>,
+        context: &mut PacketContext<'_, '_>,
         arrival: &Arrival,
         is_error: bool,
     ) -> Result<(), Refusal> {
-        transit.balanced = true;
+        context.balanced = true;
         let Resolved { destination, mtu, .. } = *self.network.resolve(arrival.real.ip().into());
-        self.pass_on(transit, arrival, destination)?;
+        self.pass_on(context, arrival, destination)?;
         let Some(ipvs) = &mut self.ipvs else { return Ok(()) };
-        let Transit { now, packet, headers, tracked, .. } = transit;
+        let PacketContext { now, packet, headers, tracked, .. } = context;
         if is_error {
             ipvs.forward_error(arrival, &mut self.conntrack, tracked, packet.bytes_mut(), headers);
         } else {
@@ -88,33 +88,33 @@ impl Router {
         }
         let Destination::Via { interface, next_hop } = destination else {
             // The real server is this machine, to which it comes as rewritten, or as it came.
-            self.translate(Hook::Input, Side::Source, transit)?;
-            return Ok(self.finish(transit)?);
+            self.translate(Hook::Input, Side::Source, context)?;
+            return Ok(self.finish(context)?);
         };
         if arrival.forwarding == Forwarding::Tunnel {
-            return self.send_through_tunnel(transit, arrival);
+            return self.send_through_tunnel(context, arrival);
         }
-        transit.leaves_by(interface, &next_hop, mtu);
-        if matches!(transit.tracked.state, PacketState::Invalid(_)) {
+        context.leaves_by(interface, &next_hop, mtu);
+        if matches!(context.tracked.state, PacketState::Invalid(_)) {
             // What the tracker made nothing of as it arrived, it looks at again as it leaves for the real server.
-            *transit.probe = self.conntrack.probe(transit.now, transit.packet.bytes(), transit.headers, 0);
-            self.track(Hook::Output, transit)?;
+            *context.probe = self.conntrack.probe(context.now, context.packet.bytes(), context.headers, 0);
+            self.track(Hook::Output, context)?;
         }
-        self.filter(TableName::Mangle, Hook::Output, transit)?;
-        self.translate(Hook::Output, Side::Destination, transit)?;
-        self.filter(TableName::Filter, Hook::Output, transit)?;
-        self.postrouting(transit)
+        self.filter(TableName::Mangle, Hook::Output, context)?;
+        self.translate(Hook::Output, Side::Destination, context)?;
+        self.filter(TableName::Filter, Hook::Output, context)?;
+        self.postrouting(context)
     }
 
     /// Takes one from a packet's time to live, and looks whether it can go to its real server.
     fn pass_on(
         &self,
-        transit: &mut Transit<'_, '_>,
+        context: &mut PacketContext<'_, '_>,
         arrival: &Arrival,
         destination: Destination,
     ) -> Result<(), Refusal> {
-        let family = transit.headers.family;
-        let arrived = transit.in_interface.is_some();
+        let family = context.headers.family;
+        let arrived = context.in_interface.is_some();
         let interface = match destination {
             Destination::Via { interface, .. } => interface,
             // Nobody outside reaches a server that only this machine itself knows.
@@ -124,14 +124,14 @@ impl Router {
             Destination::Local => return Ok(()),
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         };
-        let bytes = transit.packet.bytes();
-        if arrived && transit.headers.hop_limit(bytes) <= 1 {
+        let bytes = context.packet.bytes();
+        if arrived && context.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }
         if arrived {
-            transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
+            context.headers.decrement_hop_limit(context.packet.bytes_mut());
         }
-        let bytes = transit.packet.bytes();
+        let bytes = context.packet.bytes();
         let outer = if arrival.forwarding == Forwarding::Tunnel { outer_header(arrival.real.ip()) } else { 0 };
         let mtu = self.mtu(interface).saturating_sub(outer);
         if bytes.len() > mtu && (family == Family::V6 || must_not_be_cut(bytes)) {
@@ -141,17 +141,17 @@ impl Router {
     }
 
     /// A packet leaves in an outer one, which this machine sends.
-    fn send_through_tunnel(&mut self, transit: &mut Transit<'_, '_>, arrival: &Arrival) -> Result<(), Refusal> {
-        if let Some(id) = transit.tracked.connection {
-            self.conntrack.confirm(transit.now, id)?;
+    fn send_through_tunnel(&mut self, context: &mut PacketContext<'_, '_>, arrival: &Arrival) -> Result<(), Refusal> {
+        if let Some(id) = context.tracked.connection {
+            self.conntrack.confirm(context.now, id)?;
         }
         let source = self.network.source_towards(arrival.real.ip()).ok_or(DropReason::NoAddress)?;
         let identification = self.identifications.below(1 << 16) as u16;
         let ends = (source, arrival.real);
-        let outer = encapsulate(transit.packet, transit.headers, ends, identification).ok_or(DropReason::TooBig)?;
-        *transit.headers = outer;
-        transit.tracked = Tracked::UNTRACKED;
-        *transit.probe = self.conntrack.probe(transit.now, transit.packet.bytes(), transit.headers, 0);
-        self.send_own(transit, None)
+        let outer = encapsulate(context.packet, context.headers, ends, identification).ok_or(DropReason::TooBig)?;
+        *context.headers = outer;
+        context.tracked = Tracked::UNTRACKED;
+        *context.probe = self.conntrack.probe(context.now, context.packet.bytes(), context.headers, 0);
+        self.send_own(context, None)
     }
 }

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 
 use super::interfaces::{Destination, Network};
-use super::walk::Transit;
-use super::{Outbox, Router, Way};
+use super::slow_path::PacketContext;
+use super::{Egress, Outbox, Router};
 use crate::Instant;
 use crate::conntrack::{ConnectionId, ICMP_HEADER, Status};
 use crate::event::DropReason;
@@ -14,9 +14,9 @@ use crate::packet::{Headers, Protocol};
 /// Where packets go that leave because of another.
 struct Ways<'w> {
     outbox: &'w mut Outbox,
-    along: Way,
+    along: Egress,
     /// Nowhere, if no route leads back.
-    back: Option<Way>,
+    back: Option<Egress>,
     mark: u32,
 }
 
@@ -45,8 +45,8 @@ impl Leaving for Routed<'_> {
 
     fn back(&mut self, bytes: &[u8]) {
         let destination = Headers::find(bytes).map(|headers| headers.destination(bytes));
-        if let Some(way) = destination.ok().and_then(|destination| way_to(self.network, destination)) {
-            self.outbox.send_copy(bytes, way, 0);
+        if let Some(egress) = destination.ok().and_then(|destination| way_to(self.network, destination)) {
+            self.outbox.send_copy(bytes, egress, 0);
         }
     }
 }
@@ -60,38 +60,42 @@ impl Router {
 
     /// A packet of a control connection, or an error about one, leaves.
     #[inline(never)]
-    pub(super) fn finish_exactly(&mut self, id: ConnectionId, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
-        if transit.tracked.is_error {
-            self.adjust_quoted(transit, id);
+    pub(super) fn finish_exactly(
+        &mut self,
+        id: ConnectionId,
+        context: &mut PacketContext<'_, '_>,
+    ) -> Result<(), DropReason> {
+        if context.tracked.is_error {
+            self.adjust_quoted(context, id);
             return Ok(());
         }
         // What it announces is expected of a connection that is there.
         if self.conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED)) {
-            self.conntrack.confirm(transit.now, id)?;
+            self.conntrack.confirm(context.now, id)?;
         }
-        self.pass_exactly(transit, id)
+        self.pass_exactly(context, id)
     }
 
     /// The helper reads a packet and adjusts its numbers.
-    fn pass_exactly(&mut self, transit: &mut Transit<'_, '_>, id: ConnectionId) -> Result<(), DropReason> {
+    fn pass_exactly(&mut self, context: &mut PacketContext<'_, '_>, id: ConnectionId) -> Result<(), DropReason> {
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
-        let source = connection.tuple(transit.tracked.direction).source();
+        let source = connection.tuple(context.tracked.direction).source();
         let back = way_to(&mut self.network, source);
-        let mut leaving = Ways { outbox: &mut self.released, along: transit.way, back, mark: transit.packet.mark };
+        let mut leaving = Ways { outbox: &mut self.released, along: context.egress, back, mark: context.packet.mark };
         let mut passage = Passage {
-            now: transit.now,
-            tracked: &transit.tracked,
-            packet: &mut *transit.packet,
-            headers: &mut *transit.headers,
-            mtu: transit.mtu,
+            now: context.now,
+            tracked: &context.tracked,
+            packet: &mut *context.packet,
+            headers: &mut *context.headers,
+            mtu: context.mtu,
             leaving: &mut leaving,
         };
         self.helper.pass_exactly(&mut self.conntrack, &mut self.nat, &mut passage)
     }
 
     /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.
-    fn adjust_quoted(&self, transit: &mut Transit<'_, '_>, id: ConnectionId) {
-        let Transit { packet, headers, tracked, .. } = transit;
+    fn adjust_quoted(&self, context: &mut PacketContext<'_, '_>, id: ConnectionId) {
+        let PacketContext { packet, headers, tracked, .. } = context;
         let Some(slot) = self.conntrack.get(id).and_then(|connection| connection.helped()) else { return };
         let was_right = headers.transport_checksum_ok(packet.bytes());
         let bytes = packet.bytes_mut();
@@ -108,10 +112,10 @@ impl Router {
     }
 }
 
-fn way_to(network: &mut Network, address: IpAddr) -> Option<Way> {
+fn way_to(network: &mut Network, address: IpAddr) -> Option<Egress> {
     match network.resolve(address.into()).destination {
-        Destination::Local => Some(Way::Local),
-        Destination::Via { interface, next_hop } => Some(Way::Forward { interface, next_hop }),
+        Destination::Local => Some(Egress::Local),
+        Destination::Via { interface, next_hop } => Some(Egress::Forward { interface, next_hop }),
         Destination::Nowhere(_) => None,
     }
 }

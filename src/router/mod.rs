@@ -39,16 +39,16 @@ mod adopt;
 mod answer;
 mod balance;
 mod exact;
+mod fast_path;
 mod fragments;
 mod interfaces;
 mod outbox;
-mod pass;
-mod walk;
+mod slow_path;
 
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
 pub(crate) use fragments::{Fragments, Gathered};
 pub use interfaces::{Interface, InterfaceAddress, Route, RouteKind, Scope};
-pub use outbox::{Outbox, Outgoing, Way};
+pub use outbox::{Egress, Outbox, Outgoing};
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -148,12 +148,12 @@ pub struct Router {
     tracks: [bool; 2],
     /// Whether nothing but its connection and routes decides about a packet of an open connection that is sent on, by
     /// family.
-    lets_pass: [bool; 2],
+    has_fast_path: [bool; 2],
     header_checksum: bool,
     checksum: bool,
     fragments: Fragments,
     /// Where packets are made that the router sends itself.
-    workbench: Box<[u8]>,
+    scratch: Box<[u8]>,
     /// Identifications of ICMP errors.
     identifications: Choices,
     /// What leaves because of the packet at hand, under behaviour Exact.
@@ -182,11 +182,11 @@ impl Router {
         }
         let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
         let is_plain = ipvs.is_none() && !config.checksum;
-        let lets_pass = [0, 1].map(|family| is_plain && tracks[family] && rules[family].let_pass_what_is_sent_on());
+        let has_fast_path = [0, 1].map(|family| is_plain && tracks[family] && rules[family].let_pass_what_is_sent_on());
         Ok(Self {
             ipvs,
             tracks,
-            lets_pass,
+            has_fast_path,
             network: Network::new(config.interfaces, config.routes),
             rules,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
@@ -196,7 +196,7 @@ impl Router {
             header_checksum: config.header_checksum,
             checksum: config.checksum,
             fragments: Fragments::new(config.fragments),
-            workbench: vec![0; MAX_BUILT + Packet::ROOM].into(),
+            scratch: vec![0; MAX_BUILT + Packet::ROOM].into(),
             identifications: Choices::new([d, c]),
             released,
         })
@@ -206,21 +206,21 @@ impl Router {
     /// outbox.
     pub fn process(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
         let passed = match packet.bytes().first().map(|first| first >> 4) {
-            Some(4) => self.pass_v4(now, packet),
-            Some(6) => self.pass_v6(now, packet),
+            Some(4) => self.fast_path_v4(now, packet),
+            Some(6) => self.fast_path_v6(now, packet),
             _ => None,
         };
         if let Some(verdict) = passed {
             return verdict;
         }
-        let verdict = self.walk(now, Some(interface), packet, outbox);
+        let verdict = self.process_slow_path(now, Some(interface), packet, outbox);
         self.released.move_to(outbox);
         verdict
     }
 
     /// This machine sends a packet itself.
     pub fn output(&mut self, now: Instant, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
-        let verdict = self.walk(now, None, packet, outbox);
+        let verdict = self.process_slow_path(now, None, packet, outbox);
         self.released.move_to(outbox);
         verdict
     }

@@ -19,14 +19,14 @@ pub struct Outbox {
 struct Entry {
     start: usize,
     end: usize,
-    way: Way,
+    egress: Egress,
     mark: u32,
 }
 
 /// Where a packet of the outbox goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Way {
+pub enum Egress {
     /// It leaves.
     Forward {
         /// The number of the interface it leaves by.
@@ -45,7 +45,7 @@ pub struct Outgoing<'o> {
     /// The packet, from its IP header.
     pub bytes: &'o [u8],
     /// Where it goes.
-    pub way: Way,
+    pub egress: Egress,
     /// Its firewall mark.
     pub mark: u32,
 }
@@ -61,7 +61,7 @@ impl Outbox {
     pub fn iter(&self) -> impl Iterator<Item = Outgoing<'_>> {
         self.entries.iter().map(|entry| Outgoing {
             bytes: self.buffer.get(entry.start..entry.end).unwrap_or_default(),
-            way: entry.way,
+            egress: entry.egress,
             mark: entry.mark,
         })
     }
@@ -92,8 +92,8 @@ impl Outbox {
     }
 
     /// What was made in [`Outbox::room`] leaves.
-    pub(crate) fn send(&mut self, len: usize, way: Way, mark: u32) {
-        self.entries.push(Entry { start: self.used, end: self.used + len, way, mark });
+    pub(crate) fn send(&mut self, len: usize, egress: Egress, mark: u32) {
+        self.entries.push(Entry { start: self.used, end: self.used + len, egress, mark });
         self.used += len;
     }
 
@@ -102,17 +102,17 @@ impl Outbox {
     pub(crate) fn move_to(&mut self, other: &mut Self) {
         if !self.is_empty() {
             for outgoing in self.iter() {
-                other.send_copy(outgoing.bytes, outgoing.way, outgoing.mark);
+                other.send_copy(outgoing.bytes, outgoing.egress, outgoing.mark);
             }
             self.clear();
         }
     }
 
     /// Takes a copy of a packet.
-    pub(crate) fn send_copy(&mut self, bytes: &[u8], way: Way, mark: u32) {
+    pub(crate) fn send_copy(&mut self, bytes: &[u8], egress: Egress, mark: u32) {
         if let Some(room) = self.room(bytes.len()) {
             room.copy_from_slice(bytes);
-            self.send(bytes.len(), way, mark);
+            self.send(bytes.len(), egress, mark);
         }
     }
 }

@@ -11,7 +11,7 @@ use ftp_conntrack::event::Event;
 use ftp_conntrack::helper::HelperConfig;
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Packet};
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict, Way};
+use ftp_conntrack::router::{Config, Egress, Interface, Outbox, Route, Router, Verdict};
 
 use smoltcp::socket::tcp::State;
 
@@ -373,14 +373,14 @@ impl World {
 
     /// What the router sends besides.
     fn empty_outbox(&mut self) -> Result<(), String> {
-        let sent: Vec<_> = self.outbox.iter().map(|sent| (sent.way, sent.bytes.to_vec())).collect();
+        let sent: Vec<_> = self.outbox.iter().map(|sent| (sent.egress, sent.bytes.to_vec())).collect();
         if self.outbox.refused() > 0 {
             return Err("the outbox was too small".into());
         }
         self.outbox.clear();
         for (way, bytes) in sent {
             match way {
-                Way::Forward { interface, .. } => self.leaves(interface, bytes)?,
+                Egress::Forward { interface, .. } => self.leaves(interface, bytes)?,
                 way => return Err(format!("the router has a packet for {way:?}")),
             }
         }

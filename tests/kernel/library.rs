@@ -9,7 +9,7 @@ use ftp_conntrack::event::Event;
 use ftp_conntrack::nat::Suggestion;
 use ftp_conntrack::packet::Packet;
 
-use ftp_conntrack::router::{Config, Outbox, Router, Verdict, Way};
+use ftp_conntrack::router::{Config, Egress, Outbox, Router, Verdict};
 
 use crate::kernel::{INTERFACES, OnWire, SELF};
 use crate::own;
@@ -114,8 +114,8 @@ impl Library {
         let mut delivered = Vec::new();
         let mut is_local = verdict == Verdict::Local;
         for outgoing in self.outbox.iter() {
-            match outgoing.way {
-                Way::Forward { interface, .. } => {
+            match outgoing.egress {
+                Egress::Forward { interface, .. } => {
                     sent.push(OnWire { interface: wire(interface), bytes: outgoing.bytes.to_vec() });
                 }
                 _ => {

@@ -6,7 +6,7 @@
 //! 3. *apply*: the hooks, in Netfilter's order. From here on tables and packet change.
 //!
 //! What few packets meet stands in functions of its own that are never inlined, so that the way that nearly every packet
-//! goes stays short. What a step finds out is written once, into [`Transit`] or beside it, and asked for there: values that
+//! goes stays short. What a step finds out is written once, into [`PacketContext`] or beside it, and asked for there: values that
 //! are put together from small fields and then copied whole cost more than most steps.
 
 use core::net::IpAddr;
@@ -14,7 +14,7 @@ use core::net::IpAddr;
 use super::answer::Refusal;
 use super::fragments::{Gathered, Whole};
 use super::interfaces::{Destination, Network, Resolved};
-use super::{Outbox, RouteKind, Router, Verdict, Way, family_index};
+use super::{Egress, Outbox, RouteKind, Router, Verdict, family_index};
 use crate::Instant;
 use crate::conntrack::{ConnectionId, Conntrack, Direction, OnMatch, PacketState, Probe, Status, Template, Tracked};
 use crate::event::{DestroyReason, DropReason, Event};
@@ -27,7 +27,7 @@ use crate::packet::{
 };
 
 /// A packet on its way.
-pub(super) struct Transit<'t, 'b> {
+pub(super) struct PacketContext<'t, 'b> {
     pub(super) now: Instant,
     pub(super) packet: &'t mut Packet<'b>,
     pub(super) headers: &'t mut Headers,
@@ -38,7 +38,7 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) in_interface: Option<usize>,
     pub(super) out_interface: Option<usize>,
     /// Where it goes, once it was routed.
-    pub(super) way: Way,
+    pub(super) egress: Egress,
     /// The longest packet that the link takes by which it leaves.
     pub(super) mtu: usize,
     /// The longest part it came in, if it came in parts.
@@ -53,7 +53,7 @@ pub(super) struct Transit<'t, 'b> {
     pub(super) rewritten: bool,
 }
 
-impl<'t, 'b> Transit<'t, 'b> {
+impl<'t, 'b> PacketContext<'t, 'b> {
     /// A packet before its first hook; without an interface, one that this machine makes.
     #[inline]
     pub(super) const fn new(
@@ -72,7 +72,7 @@ impl<'t, 'b> Transit<'t, 'b> {
             silent: Silent::NONE,
             in_interface,
             out_interface: None,
-            way: Way::Local,
+            egress: Egress::Local,
             mtu: usize::MAX,
             longest_part: None,
             balanced: false,
@@ -83,7 +83,7 @@ impl<'t, 'b> Transit<'t, 'b> {
     }
 }
 
-impl Transit<'_, '_> {
+impl PacketContext<'_, '_> {
     /// Whether it may begin a connection.
     #[inline]
     fn may_begin(&self) -> bool {
@@ -98,14 +98,14 @@ impl Transit<'_, '_> {
     pub(super) const fn leaves_by(&mut self, interface: usize, next_hop: &IpAddr, mtu: usize) {
         self.mtu = mtu;
         self.out_interface = Some(interface);
-        self.way = Way::Forward { interface, next_hop: *next_hop };
+        self.egress = Egress::Forward { interface, next_hop: *next_hop };
     }
 }
 
 impl Router {
     /// The whole way of a packet that arrived on an interface, or, without one, that this machine made.
     #[inline(never)]
-    pub(super) fn walk(
+    pub(super) fn process_slow_path(
         &mut self,
         now: Instant,
         in_interface: Option<usize>,
@@ -142,32 +142,32 @@ impl Router {
             }
         }
         packet.truncate(headers.end);
-        self.go(&mut Transit::new(now, packet, headers, &mut probe, in_interface), outbox)
+        self.run(&mut PacketContext::new(now, packet, headers, &mut probe, in_interface), outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.
     #[inline]
-    fn go(&mut self, transit: &mut Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
-        if let Err(refusal) = self.apply(transit) {
-            return self.refuse(transit, refusal, outbox);
+    fn run(&mut self, context: &mut PacketContext<'_, '_>, outbox: &mut Outbox) -> Verdict {
+        if let Err(refusal) = self.run_hooks(context) {
+            return self.refuse(context, refusal, outbox);
         }
-        let Way::Forward { interface, next_hop } = transit.way else { return Verdict::Local };
-        if transit.packet.bytes().len() > transit.mtu {
-            return self.cut_for_link(transit, outbox);
+        let Egress::Forward { interface, next_hop } = context.egress else { return Verdict::Local };
+        if context.packet.bytes().len() > context.mtu {
+            return self.cut_for_link(context, outbox);
         }
         Verdict::Forward { interface, next_hop }
     }
 
     /// The packet ends here: its sender is told if need be, and a connection that it would have begun does not begin.
     #[inline(never)]
-    fn refuse(&mut self, transit: &Transit<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
+    fn refuse(&mut self, context: &PacketContext<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
         if let Some(answer) = refusal.answer {
-            self.answer(transit, answer, outbox);
+            self.answer(context, answer, outbox);
         }
-        if let Some(id) = transit.tracked.connection {
+        if let Some(id) = context.tracked.connection {
             self.conntrack.discard(id);
         }
-        self.dropped(transit.now, refusal.reason, Some(transit.tracked))
+        self.dropped(context.now, refusal.reason, Some(context.tracked))
     }
 
     #[inline(never)]
@@ -198,7 +198,7 @@ impl Router {
         let verdict = match Packet::new(&mut buffer, whole.range.clone()) {
             Ok(mut gathered) => {
                 gathered.mark = packet.mark;
-                self.go_on_in_parts(now, in_interface, &mut gathered, &whole, outbox)
+                self.run_in_fragments(now, in_interface, &mut gathered, &whole, outbox)
             }
             Err(_) => Verdict::Drop(DropReason::Fragment),
         };
@@ -208,7 +208,7 @@ impl Router {
     }
 
     /// A packet that came in parts goes on in parts.
-    fn go_on_in_parts(
+    fn run_in_fragments(
         &mut self,
         now: Instant,
         in_interface: Option<usize>,
@@ -220,58 +220,58 @@ impl Router {
             return self.dropped(now, DropReason::Malformed, None);
         };
         let mut probe = self.conntrack.probe(now, packet.bytes(), &headers, 0);
-        let mut transit = Transit::new(now, packet, &mut headers, &mut probe, in_interface);
-        transit.longest_part = Some(whole.longest);
-        match self.apply(&mut transit) {
+        let mut context = PacketContext::new(now, packet, &mut headers, &mut probe, in_interface);
+        context.longest_part = Some(whole.longest);
+        match self.run_hooks(&mut context) {
             Ok(()) => {
-                match transit.way {
-                    Way::Forward { .. } => self.send_in_parts(&transit, whole, outbox),
-                    Way::Local => outbox.send_copy(transit.packet.bytes(), Way::Local, transit.packet.mark),
+                match context.egress {
+                    Egress::Forward { .. } => self.send_in_fragments(&context, whole, outbox),
+                    Egress::Local => outbox.send_copy(context.packet.bytes(), Egress::Local, context.packet.mark),
                 }
                 Verdict::Held
             }
-            Err(refusal) => self.refuse(&transit, refusal, outbox),
+            Err(refusal) => self.refuse(&context, refusal, outbox),
         }
     }
 
     /// Parts leave in the sizes they came, if these fit; if a helper read the packet, as Linux has it, in the size of the
     /// longest. IPv6 parts bear another identification, and one that is not longer than the longest part leaves whole.
-    fn send_in_parts(&mut self, transit: &Transit<'_, '_>, whole: &Whole, outbox: &mut Outbox) {
-        let (bytes, mark, way) = (transit.packet.bytes(), transit.packet.mark, transit.way);
-        let (cut, longest) = match transit.headers.family {
+    fn send_in_fragments(&mut self, context: &PacketContext<'_, '_>, whole: &Whole, outbox: &mut Outbox) {
+        let (bytes, mark, egress) = (context.packet.bytes(), context.packet.mark, context.egress);
+        let (cut, longest) = match context.headers.family {
             Family::V4 => (Cut::v4(bytes), whole.longest),
-            Family::V6 if bytes.len() <= whole.longest => return outbox.send_copy(bytes, way, mark),
+            Family::V6 if bytes.len() <= whole.longest => return outbox.send_copy(bytes, egress, mark),
             Family::V6 => {
                 let identification = self.identifications.below(u32::MAX);
                 (Cut::v6(whole.header.0, whole.header.1, identification), whole.longest.max(MIN_MTU_V6))
             }
         };
-        let mtu = transit.mtu.min(longest);
-        let connection = transit.tracked.connection.and_then(|id| self.conntrack.get(id));
-        let was_read = transit.tracked.state == PacketState::Established && connection.is_some_and(|c| c.has_helper());
+        let mtu = context.mtu.min(longest);
+        let connection = context.tracked.connection.and_then(|id| self.conntrack.get(id));
+        let was_read = context.tracked.state == PacketState::Established && connection.is_some_and(|c| c.has_helper());
         let fits = |(i, (_, len)): (usize, &(u16, u16))| {
             let last = i + 1 == whole.parts.len();
             usize::from(*len) + cut.overhead() <= mtu && (last || len % 8 == 0)
         };
         let gathered: usize = whole.parts.iter().map(|(_, len)| usize::from(*len)).sum();
         if was_read || gathered != cut.body(bytes) || !whole.parts.iter().enumerate().all(fits) {
-            return send_cut(&cut, bytes, mtu, way, mark, outbox);
+            return send_cut(&cut, bytes, mtu, egress, mark, outbox);
         }
         for (offset, len) in &whole.parts {
-            send_part(&cut, bytes, usize::from(*offset), usize::from(*len), way, mark, outbox);
+            send_part(&cut, bytes, usize::from(*offset), usize::from(*len), egress, mark, outbox);
         }
     }
 
     /// A packet that is longer than the link takes leaves in parts, or not at all.
     #[inline(never)]
-    fn cut_for_link(&mut self, transit: &Transit<'_, '_>, outbox: &mut Outbox) -> Verdict {
-        let (bytes, mtu) = (transit.packet.bytes(), transit.mtu);
-        if transit.headers.family == Family::V4 && !must_not_be_cut(bytes) {
-            send_cut(&Cut::v4(bytes), bytes, mtu, transit.way, transit.packet.mark, outbox);
+    fn cut_for_link(&mut self, context: &PacketContext<'_, '_>, outbox: &mut Outbox) -> Verdict {
+        let (bytes, mtu) = (context.packet.bytes(), context.mtu);
+        if context.headers.family == Family::V4 && !must_not_be_cut(bytes) {
+            send_cut(&Cut::v4(bytes), bytes, mtu, context.egress, context.packet.mark, outbox);
             return Verdict::Held;
         }
-        let error = IcmpError::too_big(transit.headers.family, mtu as u32);
-        self.refuse(transit, Refusal::with_error(DropReason::TooBig, error), outbox)
+        let error = IcmpError::too_big(context.headers.family, mtu as u32);
+        self.refuse(context, Refusal::with_error(DropReason::TooBig, error), outbox)
     }
 
     pub(super) fn mtu(&self, interface: usize) -> usize {
@@ -279,44 +279,44 @@ impl Router {
     }
 
     /// The hooks.
-    fn apply(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        if transit.in_interface.is_none() {
-            return self.send_own(transit, None);
+    fn run_hooks(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        if context.in_interface.is_none() {
+            return self.send_own(context, None);
         }
-        self.prerouting(transit)?;
-        let bytes = transit.packet.bytes();
-        let [source, destination] = [Side::Source, Side::Destination].map(|side| transit.headers.address(bytes, side));
+        self.prerouting(context)?;
+        let bytes = context.packet.bytes();
+        let [source, destination] = [Side::Source, Side::Destination].map(|side| context.headers.address(bytes, side));
         // Linux drops what comes from one of its own IPv4 addresses as from nobody (seen on 6.18), known connection or not.
         let is_martian = Network::is_martian(source) || destination.is_host_internal();
         if is_martian || self.network.is_own_v4(source) {
             return Err(DropReason::NotForwardable.into());
         }
-        if transit.headers.transport != 20 && transit.headers.family == Family::V4 {
-            self.read_options(transit)?;
+        if context.headers.transport != 20 && context.headers.family == Family::V4 {
+            self.read_options(context)?;
         }
         let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
         match destination {
-            Destination::Local => return self.input(transit),
+            Destination::Local => return self.input(context),
             Destination::Via { .. } if *is_for_many => return Err(DropReason::NotForwardable.into()),
-            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
-            Destination::Nowhere(kind) => return Err(nowhere(transit.headers.family, *kind)),
+            Destination::Via { interface, next_hop } => context.leaves_by(*interface, next_hop, *mtu),
+            Destination::Nowhere(kind) => return Err(nowhere(context.headers.family, *kind)),
         }
-        self.forward(transit)?;
-        self.postrouting(transit)
+        self.forward(context)?;
+        self.postrouting(context)
     }
 
     /// IPv4 options are read, and this router's entries made: behind PREROUTING, before anything else is done with the
     /// packet. One with a source route goes nowhere.
     #[inline(never)]
-    fn read_options(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let bytes = transit.packet.bytes();
-        let [source, destination] = [transit.headers.source(bytes), transit.headers.destination(bytes)];
+    fn read_options(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        let bytes = context.packet.bytes();
+        let [source, destination] = [context.headers.source(bytes), context.headers.destination(bytes)];
         let known_as =
             if self.network.is_local(destination) { Some(destination) } else { self.network.source_towards(source) };
-        let entry = self.entry(transit.now, known_as.unwrap_or(core::net::Ipv4Addr::UNSPECIFIED.into()));
-        let transport = transit.headers.transport;
-        let read = transit.ip_options.insert(IpOptions::default());
-        let header = transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default();
+        let entry = self.entry(context.now, known_as.unwrap_or(core::net::Ipv4Addr::UNSPECIFIED.into()));
+        let transport = context.headers.transport;
+        let read = context.ip_options.insert(IpOptions::default());
+        let header = context.packet.bytes_mut().get_mut(..transport).unwrap_or_default();
         if let Err(problem) = read.arrive(header, &entry) {
             return Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem(problem.0)));
         }
@@ -325,13 +325,13 @@ impl Router {
 
     /// The packet leaves with the address of this side in its IPv4 options.
     #[inline(never)]
-    fn write_options(&mut self, read: IpOptions, transit: &mut Transit<'_, '_>) {
-        let destination = transit.headers.destination(transit.packet.bytes());
-        let transport = transit.headers.transport;
+    fn write_options(&mut self, read: IpOptions, context: &mut PacketContext<'_, '_>) {
+        let destination = context.headers.destination(context.packet.bytes());
+        let transport = context.headers.transport;
         if let Some(IpAddr::V4(own)) = self.network.source_towards(destination) {
-            read.leave(transit.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
+            read.leave(context.packet.bytes_mut().get_mut(..transport).unwrap_or_default(), own.octets());
         }
-        transit.headers.fill_header_checksum(transit.packet.bytes_mut());
+        context.headers.fill_header_checksum(context.packet.bytes_mut());
     }
 
     /// A packet of this machine's own leaves. `in_its_name`: it is sent in the name of a connection, without being
@@ -339,187 +339,191 @@ impl Router {
     #[inline(never)]
     pub(super) fn send_own(
         &mut self,
-        transit: &mut Transit<'_, '_>,
+        context: &mut PacketContext<'_, '_>,
         in_its_name: Option<Tracked>,
     ) -> Result<(), Refusal> {
-        if self.local_output(transit, in_its_name)? {
+        if self.local_output(context, in_its_name)? {
             return Ok(());
         }
-        let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
+        let destination = context.headers.address(context.packet.bytes(), Side::Destination);
         let Resolved { destination, mtu, .. } = self.network.resolve(destination);
         match destination {
-            Destination::Local => return self.come_back(transit),
-            Destination::Via { interface, next_hop } => transit.leaves_by(*interface, next_hop, *mtu),
+            Destination::Local => return self.come_back(context),
+            Destination::Via { interface, next_hop } => context.leaves_by(*interface, next_hop, *mtu),
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
-        self.postrouting(transit)
+        self.postrouting(context)
     }
 
     /// What this machine sends to itself leaves by the loopback device and arrives there again; its connection, which has
     /// begun when it left, is the one it was.
-    fn come_back(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        transit.out_interface = self.network.loopback;
-        self.postrouting(transit)?;
-        transit.in_interface = transit.out_interface.take();
-        transit.came_back = true;
-        self.ask_raw(Hook::Prerouting, transit)?;
-        self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
-        self.translate(Hook::Prerouting, Side::Destination, transit)?;
-        self.input(transit)
+    fn come_back(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        context.out_interface = self.network.loopback;
+        self.postrouting(context)?;
+        context.in_interface = context.out_interface.take();
+        context.came_back = true;
+        self.ask_raw(Hook::Prerouting, context)?;
+        self.filter(TableName::Mangle, Hook::Prerouting, context)?;
+        self.translate(Hook::Prerouting, Side::Destination, context)?;
+        self.input(context)
     }
 
     /// It arrived: raw, conntrack, mangle, and translation of its destination.
     #[inline]
-    fn prerouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        self.track(Hook::Prerouting, transit)?;
-        self.filter(TableName::Mangle, Hook::Prerouting, transit)?;
-        Ok(self.translate(Hook::Prerouting, Side::Destination, transit)?)
+    fn prerouting(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        self.track(Hook::Prerouting, context)?;
+        self.filter(TableName::Mangle, Hook::Prerouting, context)?;
+        Ok(self.translate(Hook::Prerouting, Side::Destination, context)?)
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
-    fn local_output(&mut self, transit: &mut Transit<'_, '_>, in_its_name: Option<Tracked>) -> Result<bool, Refusal> {
-        let destination = transit.headers.address(transit.packet.bytes(), Side::Destination);
-        transit.out_interface = match self.network.resolve(destination).destination {
+    fn local_output(
+        &mut self,
+        context: &mut PacketContext<'_, '_>,
+        in_its_name: Option<Tracked>,
+    ) -> Result<bool, Refusal> {
+        let destination = context.headers.address(context.packet.bytes(), Side::Destination);
+        context.out_interface = match self.network.resolve(destination).destination {
             Destination::Via { interface, .. } => Some(interface),
             Destination::Local => self.network.loopback,
             Destination::Nowhere(_) => None,
         };
         match in_its_name {
             Some(tracked) => {
-                self.ask_raw(Hook::Output, transit)?;
-                transit.tracked = tracked;
+                self.ask_raw(Hook::Output, context)?;
+                context.tracked = tracked;
             }
-            None => self.track(Hook::Output, transit)?,
+            None => self.track(Hook::Output, context)?,
         }
-        self.filter(TableName::Mangle, Hook::Output, transit)?;
-        self.translate(Hook::Output, Side::Destination, transit)?;
-        if self.ipvs.is_some() && self.balance(transit)? {
+        self.filter(TableName::Mangle, Hook::Output, context)?;
+        self.translate(Hook::Output, Side::Destination, context)?;
+        if self.ipvs.is_some() && self.balance(context)? {
             return Ok(true);
         }
-        self.filter(TableName::Filter, Hook::Output, transit)?;
+        self.filter(TableName::Filter, Hook::Output, context)?;
         Ok(false)
     }
 
     /// It is for this machine, or for a virtual service.
     #[inline(never)]
-    fn input(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        self.filter(TableName::Mangle, Hook::Input, transit)?;
-        self.filter(TableName::Filter, Hook::Input, transit)?;
-        if transit.ip_options.is_some_and(|read| read.is_changed()) {
+    fn input(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        self.filter(TableName::Mangle, Hook::Input, context)?;
+        self.filter(TableName::Filter, Hook::Input, context)?;
+        if context.ip_options.is_some_and(|read| read.is_changed()) {
             // Not before: an ICMP error quotes the header with the checksum that it came with.
-            transit.headers.fill_header_checksum(transit.packet.bytes_mut());
+            context.headers.fill_header_checksum(context.packet.bytes_mut());
         }
-        if self.ipvs.is_some() && self.balance(transit)? {
+        if self.ipvs.is_some() && self.balance(context)? {
             return Ok(());
         }
-        self.translate(Hook::Input, Side::Source, transit)?;
-        Ok(self.finish(transit)?)
+        self.translate(Hook::Input, Side::Source, context)?;
+        Ok(self.finish(context)?)
     }
 
     /// It is to be sent on.
     #[inline]
-    fn forward(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let family = transit.headers.family;
-        let bytes = transit.packet.bytes();
-        if transit.headers.hop_limit(bytes) <= 1 {
+    fn forward(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        let family = context.headers.family;
+        let bytes = context.packet.bytes();
+        if context.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
         }
-        let mtu = transit.mtu;
-        let fitted = transit.longest_part.is_some_and(|longest| longest <= mtu);
+        let mtu = context.mtu;
+        let fitted = context.longest_part.is_some_and(|longest| longest <= mtu);
         if bytes.len() > mtu && !fitted && (family == Family::V6 || must_not_be_cut(bytes)) {
             return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
         }
-        transit.headers.decrement_hop_limit(transit.packet.bytes_mut());
-        self.filter(TableName::Mangle, Hook::Forward, transit)?;
-        self.filter(TableName::Filter, Hook::Forward, transit)?;
+        context.headers.decrement_hop_limit(context.packet.bytes_mut());
+        self.filter(TableName::Mangle, Hook::Forward, context)?;
+        self.filter(TableName::Filter, Hook::Forward, context)?;
         if self.ipvs.is_some() {
-            self.answer_for_service(transit)?;
+            self.answer_for_service(context)?;
         }
-        if let Some(read) = transit.ip_options.filter(IpOptions::is_changed) {
-            self.write_options(read, transit);
+        if let Some(read) = context.ip_options.filter(IpOptions::is_changed) {
+            self.write_options(read, context);
         }
         Ok(())
     }
 
     /// It leaves: mangle, translation of its source, and what comes last.
     #[inline(always)]
-    pub(super) fn postrouting(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        self.filter(TableName::Mangle, Hook::Postrouting, transit)?;
-        self.translate(Hook::Postrouting, Side::Source, transit)?;
-        Ok(self.finish(transit)?)
+    pub(super) fn postrouting(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        self.filter(TableName::Mangle, Hook::Postrouting, context)?;
+        self.translate(Hook::Postrouting, Side::Source, context)?;
+        Ok(self.finish(context)?)
     }
 
     /// The helper reads it, its numbers are adjusted, and its connection is confirmed.
     #[inline(always)]
-    pub(super) fn finish(&mut self, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
-        let Some(id) = transit.tracked.connection else { return Ok(()) };
+    pub(super) fn finish(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), DropReason> {
+        let Some(id) = context.tracked.connection else { return Ok(()) };
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
         if connection.has_helper() && self.helper.is_exact() {
-            return self.finish_exactly(id, transit);
+            return self.finish_exactly(id, context);
         }
-        let Tracked { state, is_error, direction, .. } = transit.tracked;
+        let Tracked { state, is_error, direction, .. } = context.tracked;
         let is_spoken = connection.has_helper() && state == PacketState::Established && !is_error && {
-            let bytes = transit.packet.bytes();
-            self.helper.lines(id, connection, direction, bytes, transit.headers).is_some()
+            let bytes = context.packet.bytes();
+            self.helper.lines(id, connection, direction, bytes, context.headers).is_some()
         };
         if status.has(Status::CONFIRMED) && !status.has(Status::SEQ_ADJUST) && !is_spoken {
             return Ok(());
         }
-        self.finish_connection(id, transit)
+        self.finish_connection(id, context)
     }
 
     #[inline(never)]
-    fn finish_connection(&mut self, id: ConnectionId, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
+    fn finish_connection(&mut self, id: ConnectionId, context: &mut PacketContext<'_, '_>) -> Result<(), DropReason> {
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let status = connection.status();
-        if transit.tracked.is_error {
-            if status.has(Status::SEQ_ADJUST) && transit.tracked.direction == Direction::Original {
-                let Transit { packet, headers, tracked, .. } = transit;
+        if context.tracked.is_error {
+            if status.has(Status::SEQ_ADJUST) && context.tracked.direction == Direction::Original {
+                let PacketContext { packet, headers, tracked, .. } = context;
                 self.conntrack.adjust(connection, tracked.direction, packet.bytes_mut(), headers)?;
             }
             return Ok(());
         }
-        let mut rewritten = transit.rewritten;
+        let mut rewritten = context.rewritten;
         if connection.has_helper() {
-            let Transit { now, packet, headers, tracked, .. } = transit;
+            let PacketContext { now, packet, headers, tracked, .. } = context;
             rewritten |= self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
         // What came back was adjusted when it left, and is only read again (seen on 6.18).
         if status.has(Status::SEQ_ADJUST)
-            && !transit.came_back
+            && !context.came_back
             && let Some(connection) = self.conntrack.get(id)
         {
-            let Transit { packet, headers, tracked, .. } = transit;
+            let PacketContext { packet, headers, tracked, .. } = context;
             self.conntrack.adjust(connection, tracked.direction, packet.bytes_mut(), headers)?;
             if rewritten {
                 // Linux sums a rewritten packet when all is done: of the two zeros its checksum is the other one.
                 headers.fill_transport_checksum(packet.bytes_mut());
             }
         }
-        if status.has(Status::CONFIRMED) { Ok(()) } else { self.conntrack.confirm(transit.now, id) }
+        if status.has(Status::CONFIRMED) { Ok(()) } else { self.conntrack.confirm(context.now, id) }
     }
 
     /// Table raw, then the tracker.
     #[inline(always)]
-    pub(super) fn track(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let asks = match self.rules[family_index(transit.headers.family)].asks_raw(hook) {
+    pub(super) fn track(&mut self, hook: Hook, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        let asks = match self.rules[family_index(context.headers.family)].asks_raw(hook) {
             Asks::Nobody => false,
-            Asks::WhoBegins => transit.may_begin(),
+            Asks::WhoBegins => context.may_begin(),
             Asks::Everybody => true,
         };
-        let tracking = if asks { self.ask_raw(hook, transit)? } else { Tracking::Usual };
-        if !self.tracks[family_index(transit.headers.family)] {
+        let tracking = if asks { self.ask_raw(hook, context)? } else { Tracking::Usual };
+        if !self.tracks[family_index(context.headers.family)] {
             return Ok(());
         }
         let template = match tracking {
             Tracking::None => return Ok(()),
             Tracking::Template(template) => template,
-            Tracking::Usual => self.automatic_helper(transit),
+            Tracking::Usual => self.automatic_helper(context),
         };
-        let Transit { now, packet, headers, probe, tracked, .. } = transit;
+        let PacketContext { now, packet, headers, probe, tracked, .. } = context;
         let bytes = packet.bytes();
         if self.checksum && hook == Hook::Prerouting && !headers.transport_checksum_ok(bytes) {
             *tracked = Tracked::BAD_CHECKSUM;
@@ -529,12 +533,12 @@ impl Router {
             **probe = self.conntrack.probe(*now, bytes, headers, template.zone);
         }
         self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref(), tracked)?;
-        transit.silent = self.rules[family_index(headers.family)].silent(tracked.state);
+        context.silent = self.rules[family_index(headers.family)].silent(tracked.state);
         if let (Some(id), OnMatch::FollowMaster { .. }) = (tracked.connection, tracked.on_match) {
             self.nat.carry_out(*now, &mut self.conntrack, id, tracked.on_match)?;
         }
         if let (Some(ipvs), Some(id), OnMatch::Balance) =
-            (&self.ipvs, transit.tracked.connection, transit.tracked.on_match)
+            (&self.ipvs, context.tracked.connection, context.tracked.on_match)
         {
             ipvs.met_expectation(*now, &mut self.conntrack, id);
         }
@@ -543,11 +547,11 @@ impl Router {
 
     /// What table raw says about tracking a packet.
     #[inline(never)]
-    pub(super) fn ask_raw(&mut self, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<Tracking, Refusal> {
+    pub(super) fn ask_raw(&mut self, hook: Hook, context: &mut PacketContext<'_, '_>) -> Result<Tracking, Refusal> {
         let mut tracking = Tracking::default();
-        let rules = &self.rules[family_index(transit.headers.family)];
-        let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), transit, &mut tracking);
-        pass(transit.headers.family, verdict)?;
+        let rules = &self.rules[family_index(context.headers.family)];
+        let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), context, &mut tracking);
+        into_result(context.headers.family, verdict)?;
         if let Tracking::Template(template) = &mut tracking {
             template.helper &= self.helper.config().enabled;
         }
@@ -556,16 +560,16 @@ impl Router {
 
     /// The helper by port, for routers that have it so.
     #[inline]
-    pub(super) fn automatic_helper(&self, transit: &Transit<'_, '_>) -> Template {
-        let gets_helper = !self.helper_ports.is_empty() && self.is_control(transit);
+    pub(super) fn automatic_helper(&self, context: &PacketContext<'_, '_>) -> Template {
+        let gets_helper = !self.helper_ports.is_empty() && self.is_control(context);
         if gets_helper { Template::FTP } else { Template::default() }
     }
 
     #[inline(never)]
-    fn is_control(&self, transit: &Transit<'_, '_>) -> bool {
-        let ports = transit.headers.ports(transit.packet.bytes());
+    fn is_control(&self, context: &PacketContext<'_, '_>) -> bool {
+        let ports = context.headers.ports(context.packet.bytes());
         self.helper.config().enabled
-            && transit.headers.protocol == Protocol::TCP
+            && context.headers.protocol == Protocol::TCP
             && ports.is_some_and(|(_, destination)| self.helper_ports.contains(&destination))
     }
 
@@ -575,20 +579,20 @@ impl Router {
         &mut self,
         table: TableName,
         hook: Hook,
-        transit: &mut Transit<'_, '_>,
+        context: &mut PacketContext<'_, '_>,
     ) -> Result<(), Refusal> {
-        if transit.silent.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, transit) }
+        if context.silent.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, context) }
     }
 
     #[inline(never)]
-    fn ask_filter(&mut self, table: TableName, hook: Hook, transit: &mut Transit<'_, '_>) -> Result<(), Refusal> {
-        let rules = &self.rules[family_index(transit.headers.family)];
+    fn ask_filter(&mut self, table: TableName, hook: Hook, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
+        let rules = &self.rules[family_index(context.headers.family)];
         if !rules.asks_at(table, hook) {
             return Ok(());
         }
         let mut tracking = Tracking::None;
-        let verdict = ask(rules, &self.network, &mut self.conntrack, (table, hook), transit, &mut tracking);
-        pass(transit.headers.family, verdict)
+        let verdict = ask(rules, &self.network, &mut self.conntrack, (table, hook), context, &mut tracking);
+        into_result(context.headers.family, verdict)
     }
 
     /// Translates one end: decided by rules for the first packet of a connection, and then for all.
@@ -598,23 +602,23 @@ impl Router {
         &mut self,
         hook: Hook,
         side: Side,
-        transit: &mut Transit<'_, '_>,
+        context: &mut PacketContext<'_, '_>,
     ) -> Result<(), DropReason> {
-        let Some(id) = transit.tracked.connection else { return Ok(()) };
-        if transit.tracked.state != PacketState::Established {
-            if transit.tracked.is_error && transit.headers.protocol.is_icmp() {
-                return self.translate_error(id, side, transit);
+        let Some(id) = context.tracked.connection else { return Ok(()) };
+        if context.tracked.state != PacketState::Established {
+            if context.tracked.is_error && context.headers.protocol.is_icmp() {
+                return self.translate_error(id, side, context);
             }
-            self.decide_translation(id, hook, side, transit)?;
+            self.decide_translation(id, hook, side, context)?;
         }
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         if !connection.is_translated() {
             return Ok(());
         }
-        let Transit { packet, headers, tracked, .. } = transit;
-        if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, transit.out_interface) {
-            self.conntrack.destroy_for(transit.now, id, DestroyReason::Rerouted);
-            transit.tracked.connection = None;
+        let PacketContext { packet, headers, tracked, .. } = context;
+        if hook == Hook::Postrouting && connection.left_masquerade(tracked.direction, context.out_interface) {
+            self.conntrack.destroy_for(context.now, id, DestroyReason::Rerouted);
+            context.tracked.connection = None;
             return Err(DropReason::Rerouted);
         }
         if !moves(connection, tracked.direction, side) {
@@ -634,8 +638,13 @@ impl Router {
 
     /// Translates an ICMP error about a connection.
     #[inline(never)]
-    fn translate_error(&self, id: ConnectionId, side: Side, transit: &mut Transit<'_, '_>) -> Result<(), DropReason> {
-        let Transit { packet, headers, tracked, .. } = transit;
+    fn translate_error(
+        &self,
+        id: ConnectionId,
+        side: Side,
+        context: &mut PacketContext<'_, '_>,
+    ) -> Result<(), DropReason> {
+        let PacketContext { packet, headers, tracked, .. } = context;
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let passes = translate_error(connection, tracked.direction, side, packet.bytes_mut(), headers);
         if passes { Ok(()) } else { Err(DropReason::NotForwardable) }
@@ -649,13 +658,13 @@ impl Router {
         id: ConnectionId,
         hook: Hook,
         side: Side,
-        transit: &mut Transit<'_, '_>,
+        context: &mut PacketContext<'_, '_>,
     ) -> Result<(), DropReason> {
-        let now = transit.now;
-        let rules = &self.rules[family_index(transit.headers.family)];
+        let now = context.now;
+        let rules = &self.rules[family_index(context.headers.family)];
         let done = if side == Side::Source { Status::SRC_NAT_DONE } else { Status::DST_NAT_DONE };
-        let begins = matches!(transit.tracked.state, PacketState::New | PacketState::Related);
-        if !begins || transit.tracked.is_error {
+        let begins = matches!(context.tracked.state, PacketState::New | PacketState::Related);
+        if !begins || context.tracked.is_error {
             return Ok(());
         }
         if !rules.is_loaded(TableName::Nat) || self.conntrack.get(id).is_none_or(|c| c.status().has(done)) {
@@ -663,7 +672,7 @@ impl Router {
         }
         let mut tracking = Tracking::None;
         let verdict = if rules.asks_at(TableName::Nat, hook) {
-            ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), transit, &mut tracking)
+            ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), context, &mut tracking)
         } else {
             netfilter::Verdict::Accept
         };
@@ -671,15 +680,15 @@ impl Router {
             netfilter::Verdict::Map(range) => *range,
             netfilter::Verdict::Masquerade(range) => {
                 let range = *range;
-                let address = self.masquerade_address(transit)?;
+                let address = self.masquerade_address(context)?;
                 if let Some(connection) = self.conntrack.get_mut(id) {
-                    connection.masqueraded_on = transit.out_interface.map(|i| i as u32);
+                    connection.masqueraded_on = context.out_interface.map(|i| i as u32);
                 }
                 NatRange { addresses: Some((address, address)), ..range }
             }
             netfilter::Verdict::Redirect(range) => {
                 let range = *range;
-                let address = self.redirect_address(hook, transit)?;
+                let address = self.redirect_address(hook, context)?;
                 NatRange { addresses: Some((address, address)), ..range }
             }
             netfilter::Verdict::Accept => return self.nat.setup_null(now, &mut self.conntrack, id, side),
@@ -688,15 +697,15 @@ impl Router {
         self.nat.setup(now, &mut self.conntrack, id, &range, side)
     }
 
-    fn masquerade_address(&self, transit: &Transit<'_, '_>) -> Result<IpAddr, DropReason> {
-        let Way::Forward { interface, next_hop } = transit.way else { return Err(DropReason::NoAddress) };
+    fn masquerade_address(&self, context: &PacketContext<'_, '_>) -> Result<IpAddr, DropReason> {
+        let Egress::Forward { interface, next_hop } = context.egress else { return Err(DropReason::NoAddress) };
         self.network.source_for(interface, next_hop).ok_or(DropReason::NoAddress)
     }
 
     /// This machine, as seen from where the packet came: the loopback address for its own.
-    fn redirect_address(&self, hook: Hook, transit: &Transit<'_, '_>) -> Result<IpAddr, DropReason> {
-        let source = transit.headers.source(transit.packet.bytes());
-        match transit.in_interface {
+    fn redirect_address(&self, hook: Hook, context: &PacketContext<'_, '_>) -> Result<IpAddr, DropReason> {
+        let source = context.headers.source(context.packet.bytes());
+        match context.in_interface {
             Some(interface) if hook == Hook::Prerouting => {
                 let addresses = self.network.interfaces.get(interface).into_iter().flat_map(|i| &i.addresses);
                 let first = addresses.map(|own| own.address).find(|own| own.is_ipv4() == source.is_ipv4());
@@ -746,16 +755,16 @@ fn ask<'r>(
     network: &Network,
     conntrack: &mut Conntrack,
     (table, hook): (TableName, Hook),
-    transit: &mut Transit<'_, '_>,
+    context: &mut PacketContext<'_, '_>,
     tracking: &mut Tracking,
 ) -> netfilter::Verdict<'r> {
     let before = matches!(table, TableName::Raw);
     let mut subject = Subject {
-        packet: &mut *transit.packet,
-        headers: &mut *transit.headers,
-        in_interface: transit.in_interface,
-        out_interface: if matches!(hook, Hook::Prerouting) { None } else { transit.out_interface },
-        tracked: if before { None } else { Some(&transit.tracked) },
+        packet: &mut *context.packet,
+        headers: &mut *context.headers,
+        in_interface: context.in_interface,
+        out_interface: if matches!(hook, Hook::Prerouting) { None } else { context.out_interface },
+        tracked: if before { None } else { Some(&context.tracked) },
         tracking,
         surroundings: network,
         hot_drop: false,
@@ -765,18 +774,18 @@ fn ask<'r>(
     let verdict = rules.evaluate(table, hook, conntrack, &mut subject);
     let (logged, not_understood) = (subject.logged, subject.not_understood);
     if let Some(rule) = logged {
-        let ipv6 = transit.headers.family == Family::V6;
-        conntrack.events.push(transit.now, Event::Log { ipv6, rule });
+        let ipv6 = context.headers.family == Family::V6;
+        conntrack.events.push(context.now, Event::Log { ipv6, rule });
     }
     if let Some(rule) = not_understood {
-        let ipv6 = transit.headers.family == Family::V6;
-        conntrack.events.push(transit.now, Event::Undecided { ipv6, rule });
+        let ipv6 = context.headers.family == Family::V6;
+        conntrack.events.push(context.now, Event::Undecided { ipv6, rule });
     }
     verdict
 }
 
 /// The verdict of a table that only passes or drops.
-const fn pass(family: Family, verdict: netfilter::Verdict<'_>) -> Result<(), Refusal> {
+const fn into_result(family: Family, verdict: netfilter::Verdict<'_>) -> Result<(), Refusal> {
     match verdict {
         netfilter::Verdict::Drop => Err(Refusal { reason: DropReason::Rule, answer: None }),
         netfilter::Verdict::Reject(with) => Err(Refusal::rejected(family, with)),
@@ -788,7 +797,7 @@ const fn pass(family: Family, verdict: netfilter::Verdict<'_>) -> Result<(), Ref
 const MIN_MTU_V6: usize = 1280;
 
 /// Sends a packet in parts that are no longer than `mtu`.
-fn send_cut(cut: &Cut, bytes: &[u8], mtu: usize, way: Way, mark: u32, outbox: &mut Outbox) {
+fn send_cut(cut: &Cut, bytes: &[u8], mtu: usize, egress: Egress, mark: u32, outbox: &mut Outbox) {
     let body = cut.body(bytes);
     let room = mtu.saturating_sub(cut.overhead());
     let mut offset = 0;
@@ -796,14 +805,14 @@ fn send_cut(cut: &Cut, bytes: &[u8], mtu: usize, way: Way, mark: u32, outbox: &m
         // The last part need not be a multiple of eight bytes long.
         let rest = body - offset;
         let len = if rest <= room { rest } else { room & !7 };
-        send_part(cut, bytes, offset, len, way, mark, outbox);
+        send_part(cut, bytes, offset, len, egress, mark, outbox);
         offset += len;
     }
 }
 
-fn send_part(cut: &Cut, bytes: &[u8], offset: usize, len: usize, way: Way, mark: u32, outbox: &mut Outbox) {
+fn send_part(cut: &Cut, bytes: &[u8], offset: usize, len: usize, egress: Egress, mark: u32, outbox: &mut Outbox) {
     let Some(room) = outbox.room(cut.overhead() + len) else { return };
     if let Some(written) = cut.write(room, bytes, offset, len) {
-        outbox.send(written, way, mark);
+        outbox.send(written, egress, mark);
     }
 }

@@ -1,7 +1,7 @@
 //! The way of nearly every packet: a segment of an open connection that was answered, sent on by a router whose tables have
 //! nothing to say of such packets.
 //!
-//! Tracker and translation are the functions that [`super::walk`] calls; what is left out is only what would be asked in
+//! Tracker and translation are the functions that [`super::slow_path`] calls; what is left out is only what would be asked in
 //! vain. Whatever is not as it nearly always is, is found out before anything is changed, and the packet goes from hook to
 //! hook.
 
@@ -14,26 +14,26 @@ use crate::nat::{moves, translate};
 use crate::packet::{Address, Headers, Packet, Side};
 
 impl Router {
-    /// Sends an IPv4 packet that arrived on its way, if there is nothing special about it. `None` if there is: nothing was
+    /// Sends an IPv4 packet that arrived on its egress, if there is nothing special about it. `None` if there is: nothing was
     /// changed.
     #[inline(always)]
-    pub(super) fn pass_v4(&mut self, now: Instant, packet: &mut Packet<'_>) -> Option<Verdict> {
+    pub(super) fn fast_path_v4(&mut self, now: Instant, packet: &mut Packet<'_>) -> Option<Verdict> {
         let headers = Headers::plain_v4(packet.bytes())?;
-        self.pass(now, packet, &headers)
+        self.fast_path(now, packet, &headers)
     }
 
     /// The same of an IPv6 packet.
     #[inline(always)]
-    pub(super) fn pass_v6(&mut self, now: Instant, packet: &mut Packet<'_>) -> Option<Verdict> {
+    pub(super) fn fast_path_v6(&mut self, now: Instant, packet: &mut Packet<'_>) -> Option<Verdict> {
         let headers = Headers::plain_v6(packet.bytes())?;
-        self.pass(now, packet, &headers)
+        self.fast_path(now, packet, &headers)
     }
 
     // Inlined with all that it calls, once for each family: what is known of a packet is not asked again.
     #[inline(always)]
-    fn pass(&mut self, now: Instant, packet: &mut Packet<'_>, headers: &Headers) -> Option<Verdict> {
+    fn fast_path(&mut self, now: Instant, packet: &mut Packet<'_>, headers: &Headers) -> Option<Verdict> {
         let bytes = packet.bytes();
-        if !self.lets_pass[family_index(headers.family)] || headers.hop_limit(bytes) <= 1 {
+        if !self.has_fast_path[family_index(headers.family)] || headers.hop_limit(bytes) <= 1 {
             return None;
         }
         if self.header_checksum && !headers.header_checksum_ok(bytes) {
@@ -55,7 +55,7 @@ impl Router {
         if is_special {
             return None;
         }
-        let is_early = known.pass(now, bytes, headers)?;
+        let is_early = known.accept_established(now, bytes, headers)?;
         if bytes.len() > headers.end {
             packet.truncate(headers.end);
         }
@@ -244,7 +244,7 @@ mod tests {
         let mut outbox = Outbox::new(16, 1 << 14);
         let verdict = router.process(now, interface, &mut packet, &mut outbox);
         let bytes = packet.bytes().to_vec();
-        let sent: Vec<_> = outbox.iter().map(|outgoing| (outgoing.bytes.to_vec(), outgoing.way)).collect();
+        let sent: Vec<_> = outbox.iter().map(|outgoing| (outgoing.bytes.to_vec(), outgoing.egress)).collect();
         (verdict, bytes, format!("{sent:?} {}", state(router, now)))
     }
 
@@ -329,7 +329,7 @@ mod tests {
                     let len = bytes.len();
                     Packet::new(&mut bytes, 0..len).unwrap()
                 };
-                let verdict = router.pass_v4(now, &mut packet).or_else(|| router.pass_v6(now, &mut packet));
+                let verdict = router.fast_path_v4(now, &mut packet).or_else(|| router.fast_path_v6(now, &mut packet));
                 let leaves_by = 1 - arrives_on(flow, reply);
                 assert!(
                     matches!(verdict, Some(Verdict::Forward { interface, .. }) if interface == leaves_by),
@@ -344,7 +344,7 @@ mod tests {
         #[test]
         fn it_is_the_way_of_all_others(steps in proptest::collection::vec(step(), 1..60)) {
             let (mut short, mut long) = (router(), router());
-            long.lets_pass = [false; 2];
+            long.has_fast_path = [false; 2];
             let mut now = Instant::from_secs(1000);
             open(&mut short, now);
             open(&mut long, now);
