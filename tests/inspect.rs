@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use common::{ACK, CLIENT, FIN, PSH_ACK, RST, SERVER, SYN, tcp};
 use ftp_conntrack::Instant;
-use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, SessionId, Sink, Summary};
+use ftp_conntrack::inspect::{FramePos, FtpEvent, Inspector, Options, SessionId, Sink, Summary};
 use proptest::prelude::*;
 
-/// What was told, one line a fact.
+/// What was told, one line a event.
 #[derive(Default)]
 struct Told(Vec<String>);
 
 impl Sink for Told {
-    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
         let text = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
-        let line = match fact {
-            Fact::Opened(opened) => format!("opened {} > {} {:?}", opened.client, opened.server, opened.began),
-            Fact::Command { line, .. } => format!("C {}", text(line)),
-            Fact::Reply { line, .. } => format!("S {}", text(line)),
-            Fact::Announced(a) => {
+        let line = match event {
+            FtpEvent::Opened(opened) => format!("opened {} > {} {:?}", opened.client, opened.server, opened.began),
+            FtpEvent::Command { line, .. } => format!("C {}", text(line)),
+            FtpEvent::Reply { line, .. } => format!("S {}", text(line)),
+            FtpEvent::Announced(a) => {
                 let there = match (a.address, a.port) {
                     (Some(address), Some(port)) => format!("{address} {port}"),
                     _ => "nowhere".to_owned(),
@@ -31,23 +31,27 @@ impl Sink for Told {
                 let reads = a.helper_reads.map_or(String::new(), |(address, port)| format!(", reads {address} {port}"));
                 format!("{} {}{wrong}{reads}: {}", a.form, there, a.helper)
             }
-            Fact::Again { number, form, helper, .. } => format!("again {form} {number:?}: {helper}"),
-            Fact::WouldDrop { form, .. } => format!("would drop {form}"),
-            Fact::Gap { sender, bytes, .. } => format!("gap {sender:?} {bytes}"),
-            Fact::Cut { sender, bytes, .. } => format!("cut {sender:?} {bytes}"),
-            Fact::Tls { how, .. } => format!("TLS {how:?}"),
-            Fact::Clear { .. } => "clear".to_owned(),
-            Fact::DataOpened(data) => {
+            FtpEvent::Again { number, form, helper, .. } => format!("again {form} {number:?}: {helper}"),
+            FtpEvent::WouldDrop { form, .. } => format!("would drop {form}"),
+            FtpEvent::Gap { sender, bytes, .. } => format!("gap {sender:?} {bytes}"),
+            FtpEvent::Cut { sender, bytes, .. } => format!("cut {sender:?} {bytes}"),
+            FtpEvent::Tls { how, .. } => format!("TLS {how:?}"),
+            FtpEvent::Clear { .. } => "clear".to_owned(),
+            FtpEvent::DataOpened(data) => {
                 let related = if data.related { " related" } else { "" };
                 format!("data {} {} > {} {:?} {:?}{related}", data.number, data.from, data.to, data.began, data.fit)
             }
-            Fact::DataEnded(data, ending) => format!("data {} {}, {:?} bytes", data.number, ending.how(), ending.bytes),
-            Fact::Unfulfilled { number, why, .. } => format!("unfulfilled {number}: {why}"),
-            Fact::Ended(ended) => format!("ended {} {:?} {:?}", ended.ending.how(), ended.login, ended.ending.bytes),
-            Fact::Done { .. } => "done".to_owned(),
-            Fact::Elsewhere { server, .. } => format!("elsewhere {server}"),
+            FtpEvent::DataEnded(data, ending) => {
+                format!("data {} {}, {:?} bytes", data.number, ending.how(), ending.bytes)
+            }
+            FtpEvent::Unfulfilled { number, why, .. } => format!("unfulfilled {number}: {why}"),
+            FtpEvent::Ended(ended) => {
+                format!("ended {} {:?} {:?}", ended.ending.how(), ended.login, ended.ending.bytes)
+            }
+            FtpEvent::Done { .. } => "done".to_owned(),
+            FtpEvent::Elsewhere { server, .. } => format!("elsewhere {server}"),
             // Told as something else, too.
-            Fact::Line { .. } => return,
+            FtpEvent::Line { .. } => return,
             other => format!("{other:?}"),
         };
         self.0.push(format!("{} {line}", at.frame));
@@ -102,7 +106,7 @@ impl Watch {
     fn cut(&mut self, bytes: &[u8], captured: usize) -> &mut Self {
         self.frame += 1;
         self.now = self.now + Duration::from_millis(10);
-        let at = Moment { frame: self.frame, time: self.now };
+        let at = FramePos { frame: self.frame, time: self.now };
         self.inspector.packet(at, &bytes[..captured], bytes.len(), &mut self.told);
         self
     }
@@ -554,10 +558,10 @@ struct Living {
 }
 
 impl Sink for Living {
-    fn fact(&mut self, _: Moment, fact: &Fact<'_>) {
-        match fact {
-            Fact::Opened(_) => self.now += 1,
-            Fact::Done { session } => {
+    fn event(&mut self, _: FramePos, event: &FtpEvent<'_>) {
+        match event {
+            FtpEvent::Opened(_) => self.now += 1,
+            FtpEvent::Done { session } => {
                 self.now -= 1;
                 self.done.push(*session);
             }
@@ -578,7 +582,7 @@ fn sessions_are_bounded() {
     for n in 0..count {
         let client = format!("10.{}.{}.{}:4000", n >> 16 & 255, n >> 8 & 255, n & 255);
         let packet = tcp(&client, SERVER, SYN, 1, 0, "");
-        let at = Moment { frame: n + 1, time: Instant::from_secs(0) };
+        let at = FramePos { frame: n + 1, time: Instant::from_secs(0) };
         inspector.packet(at, &packet, packet.len(), &mut living);
     }
     let summary = inspector.finish(&mut living);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::{Arbitrary, Unstructured};
 use ftp_conntrack::Instant;
-use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, SessionId, Sink};
+use ftp_conntrack::inspect::{FtpEvent, Inspector, FramePos, Options, SessionId, Sink};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Debug, Arbitrary)]
@@ -57,24 +57,24 @@ struct Checked {
 }
 
 impl Sink for Checked {
-    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
-        self.told.push(format!("{at:?} {fact:?}"));
-        match fact {
-            Fact::Opened(opened) => {
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
+        self.told.push(format!("{at:?} {event:?}"));
+        match event {
+            FtpEvent::Opened(opened) => {
                 assert_eq!(opened.session.number(), self.latest + 1);
                 self.latest += 1;
                 self.living.insert(opened.session, 0);
             }
-            Fact::Announced(announced) => {
+            FtpEvent::Announced(announced) => {
                 let count = self.living.get_mut(&announced.session).expect("it lives");
                 *count += 1;
                 assert_eq!(announced.number, *count);
                 assert!(announced.began.frame <= at.frame);
             }
-            Fact::DataOpened(data) => assert!(self.living[&data.session] >= data.number),
-            Fact::DataEnded(data, _) => assert!(self.living.contains_key(&data.session)),
-            Fact::Unfulfilled { session, number, .. } => assert!(self.living[session] >= *number),
-            Fact::Done { session } => assert!(self.living.remove(session).is_some()),
+            FtpEvent::DataOpened(data) => assert!(self.living[&data.session] >= data.number),
+            FtpEvent::DataEnded(data, _) => assert!(self.living.contains_key(&data.session)),
+            FtpEvent::Unfulfilled { session, number, .. } => assert!(self.living[session] >= *number),
+            FtpEvent::Done { session } => assert!(self.living.remove(session).is_some()),
             _ => {}
         }
     }
@@ -119,7 +119,7 @@ fn run(steps: &[Step]) -> Vec<String> {
                 (bytes, captured)
             }
         };
-        let at = Moment { frame, time: Instant::from_micros(time) };
+        let at = FramePos { frame, time: Instant::from_micros(time) };
         inspector.packet(at, &bytes[..captured], bytes.len(), &mut checked);
     }
     let summary = inspector.finish(&mut checked);

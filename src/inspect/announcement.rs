@@ -231,15 +231,16 @@ mod tests {
     use super::*;
     use crate::Instant;
     use crate::SequenceNumber;
-    use crate::inspect::Moment;
-    use crate::inspect::judge::Judged;
+    use crate::inspect::FramePos;
+    use crate::inspect::helper_oracle::HelperOutcome;
     use crate::inspect::lines::Begin;
     use std::format;
     use std::string::String;
 
     fn line(text: &str, end: End, headless: bool) -> Line<'_> {
-        let at = Moment { frame: 1, time: Instant::from_secs(0) };
-        let begin = Begin { at, sequence: SequenceNumber(0), index: 0, first: true, judged: Judged::default() };
+        let at = FramePos { frame: 1, time: Instant::from_secs(0) };
+        let begin =
+            Begin { at, sequence: SequenceNumber(0), index: 0, first: true, helper_outcome: HelperOutcome::default() };
         Line { text: text.as_bytes(), begin, at, end, headless }
     }
 

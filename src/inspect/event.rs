@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::announcement::Wrong;
 use super::dialogue::Asked;
-use super::judge::Helper;
+use super::helper_oracle::Helper;
 use crate::capture::ReadError;
 use crate::ftp::{Form, Sender};
 use crate::packet::tunnel::Tunnel;
@@ -15,7 +15,7 @@ use crate::{Instant, SequenceNumber};
 /// A frame, and when it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
-pub struct Moment {
+pub struct FramePos {
     /// Its number in the capture, from 1.
     pub frame: u64,
     /// When it was captured.
@@ -91,7 +91,7 @@ pub struct Announced<'a> {
     /// Whether the address is another than its sender's own on this connection.
     pub foreign: bool,
     /// The segment in which the line begins; it ends in the one of the moment that is told with this.
-    pub began: Moment,
+    pub began: FramePos,
     /// What Linux's helper makes of it.
     pub helper: Helper,
     /// The endpoint that Linux's helper reads, where that is another one.
@@ -141,9 +141,9 @@ pub enum Fit {
 #[non_exhaustive]
 pub struct Ending {
     /// The first packet.
-    pub first: Moment,
+    pub first: FramePos,
     /// The last packet so far.
-    pub last: Moment,
+    pub last: FramePos,
     /// Whether the other side ever answered with anything but a reset, or the beginning was not seen.
     pub answered: bool,
     /// The frame of the first FIN.
@@ -159,14 +159,14 @@ pub struct Ending {
 impl Ending {
     /// How it ended.
     #[must_use]
-    pub const fn how(&self) -> How {
+    pub const fn how(&self) -> CloseKind {
         match (self.reset, self.fin) {
-            (Some(_), _) if !self.answered => How::Refused,
-            (Some(_), _) => How::Reset,
-            (None, [Some(_), Some(_)]) => How::Closed,
-            (None, [Some(_), None] | [None, Some(_)]) if self.answered => How::HalfClosed,
-            _ if !self.answered => How::NeverAnswered,
-            _ => How::Open,
+            (Some(_), _) if !self.answered => CloseKind::Refused,
+            (Some(_), _) => CloseKind::Reset,
+            (None, [Some(_), Some(_)]) => CloseKind::Closed,
+            (None, [Some(_), None] | [None, Some(_)]) if self.answered => CloseKind::HalfClosed,
+            _ if !self.answered => CloseKind::NeverAnswered,
+            _ => CloseKind::Open,
         }
     }
 
@@ -180,7 +180,7 @@ impl Ending {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum How {
+pub enum CloseKind {
     /// By both sides.
     Closed,
     /// By one side; the other went on to the end of the capture.
@@ -195,7 +195,7 @@ pub enum How {
     Open,
 }
 
-impl fmt::Display for How {
+impl fmt::Display for CloseKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "closed",
@@ -282,7 +282,7 @@ pub enum Tls {
 /// Something that is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Fact<'a> {
+pub enum FtpEvent<'a> {
     /// A control connection begins.
     Opened(Opened),
     /// The client gave a command.
@@ -410,21 +410,21 @@ pub enum Fact<'a> {
 /// Who is told.
 pub trait Sink {
     /// A frame of the capture was looked at; also one that is no packet.
-    fn frame(&mut self, _at: Moment) {}
+    fn frame(&mut self, _at: FramePos) {}
     /// A network packet, from its IP header as far as it was captured: the outermost, before tunnels and parts.
-    fn packet(&mut self, _at: Moment, _bytes: &[u8]) {}
+    fn packet(&mut self, _at: FramePos, _bytes: &[u8]) {}
     /// Something was seen.
-    fn fact(&mut self, _at: Moment, _fact: &Fact<'_>) {}
+    fn event(&mut self, _at: FramePos, _event: &FtpEvent<'_>) {}
     /// The capture is damaged, or ends, here.
     fn broken(&mut self, _error: &ReadError) {}
 }
 
-/// Whoever wants only the summary.
+/// Ignores everything: for callers that want only the summary.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::exhaustive_structs)]
-pub struct Silent;
+pub struct NoopSink;
 
-impl Sink for Silent {}
+impl Sink for NoopSink {}
 
 /// What was in a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::{HashMap, VecDeque};
 use std::vec::Vec;
 
-use super::{Fit, Moment, SessionId, Unfulfilled};
+use super::{Fit, FramePos, SessionId, Unfulfilled};
 use crate::Instant;
 use crate::ftp::Sender;
 
@@ -40,7 +40,7 @@ pub(super) struct Open {
 /// A SYN.
 #[derive(Clone, Copy)]
 pub(super) struct Syn {
-    pub(super) at: Moment,
+    pub(super) at: FramePos,
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
 }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_syn_may_come_before() {
         let mut expected = Expected::default();
-        let at = Moment { frame: 1, time: Instant::from_secs(5) };
+        let at = FramePos { frame: 1, time: Instant::from_secs(5) };
         let syn = Syn { at, from: end("10.0.0.1:20"), to: end("10.0.0.2:1025") };
         expected.remember(syn);
         let announced = open(1, 1, "10.0.0.2:1025", None);

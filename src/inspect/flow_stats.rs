@@ -1,11 +1,11 @@
 //! How a TCP connection goes on, by its packets' headers alone.
 
-use super::{Began, Ending, Moment};
+use super::{Began, Ending, FramePos};
 use crate::SequenceNumber;
 use crate::packet::{Segment, TcpFlags};
 
 /// What was seen of one connection.
-pub(super) struct Trail {
+pub(super) struct FlowStats {
     pub(super) ending: Ending,
     /// The first number of each side's stream, and the number behind its last byte.
     extent: [Option<(SequenceNumber, SequenceNumber)>; 2],
@@ -13,8 +13,8 @@ pub(super) struct Trail {
     syn: [Option<SequenceNumber>; 2],
 }
 
-impl Trail {
-    pub(super) const fn new(at: Moment, began: Began) -> Self {
+impl FlowStats {
+    pub(super) const fn new(at: FramePos, began: Began) -> Self {
         let ending = Ending {
             first: at,
             last: at,
@@ -28,7 +28,7 @@ impl Trail {
     }
 
     /// A packet of `side` (0 is who opened it) came, with so many bytes of payload.
-    pub(super) fn see(&mut self, side: usize, at: Moment, segment: &Segment, payload: u32) {
+    pub(super) fn see(&mut self, side: usize, at: FramePos, segment: &Segment, payload: u32) {
         let flags = segment.flags;
         self.ending.last = at;
         if let Some(packets) = self.ending.packets.get_mut(side) {
@@ -92,7 +92,7 @@ impl Trail {
 mod tests {
     use super::*;
     use crate::Instant;
-    use crate::inspect::How;
+    use crate::inspect::CloseKind;
     use crate::packet::{Headers, Layer4};
 
     const SYN: u8 = TcpFlags::SYN;
@@ -113,19 +113,19 @@ mod tests {
     }
 
     /// Side, flags, sequence number, payload.
-    fn trail(packets: &[(usize, u8, u32, u32)]) -> Trail {
-        let at = |frame| Moment { frame, time: Instant::from_secs(0) };
+    fn stats(packets: &[(usize, u8, u32, u32)]) -> FlowStats {
+        let at = |frame| FramePos { frame, time: Instant::from_secs(0) };
         let syn = packets.first().is_some_and(|(_, flags, ..)| *flags == SYN);
-        let mut trail = Trail::new(at(1), if syn { Began::Syn } else { Began::MidStream });
+        let mut stats = FlowStats::new(at(1), if syn { Began::Syn } else { Began::MidStream });
         for (frame, (side, flags, sequence, payload)) in (1..).zip(packets) {
-            trail.see(*side, at(frame), &segment(*flags, *sequence), *payload);
+            stats.see(*side, at(frame), &segment(*flags, *sequence), *payload);
         }
-        trail
+        stats
     }
 
     #[test]
     fn bytes_are_counted_by_their_numbers() {
-        let bytes = |packets: &[_]| trail(packets).ending.bytes;
+        let bytes = |packets: &[_]| stats(packets).ending.bytes;
         // A gap of 50, a segment sent again, FIN.
         let all = [(0, SYN, 9, 0), (1, SYN | ACK, 99, 0), (0, ACK, 10, 100), (0, ACK, 160, 40), (0, ACK, 10, 100)];
         assert_eq!(bytes(&all), [190, 0]);
@@ -136,24 +136,24 @@ mod tests {
 
     #[test]
     fn endings() {
-        let how = |packets: &[_]| trail(packets).ending.how();
-        assert_eq!(how(&[(0, SYN, 1, 0), (0, SYN, 1, 0)]), How::NeverAnswered);
-        assert_eq!(how(&[(0, SYN, 1, 0), (1, RST | ACK, 0, 0)]), How::Refused);
-        assert_eq!(how(&[(0, ACK, 1, 0)]), How::Open, "one side is in the capture");
-        assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0)]), How::Open);
-        assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (0, RST, 2, 0)]), How::Reset);
-        assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (1, FIN, 2, 0)]), How::HalfClosed);
-        let closed = trail(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (1, FIN, 2, 0), (0, FIN, 2, 0), (1, RST, 3, 0)]);
+        let how = |packets: &[_]| stats(packets).ending.how();
+        assert_eq!(how(&[(0, SYN, 1, 0), (0, SYN, 1, 0)]), CloseKind::NeverAnswered);
+        assert_eq!(how(&[(0, SYN, 1, 0), (1, RST | ACK, 0, 0)]), CloseKind::Refused);
+        assert_eq!(how(&[(0, ACK, 1, 0)]), CloseKind::Open, "one side is in the capture");
+        assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0)]), CloseKind::Open);
+        assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (0, RST, 2, 0)]), CloseKind::Reset);
+        assert_eq!(how(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (1, FIN, 2, 0)]), CloseKind::HalfClosed);
+        let closed = stats(&[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (1, FIN, 2, 0), (0, FIN, 2, 0), (1, RST, 3, 0)]);
         assert_eq!((closed.ending.fin, closed.ending.reset), ([Some(4), Some(3)], Some((1, 5))));
     }
 
     #[test]
     fn ports_used_again() {
-        let opened = trail(&[(0, SYN, 1, 0)]);
+        let opened = stats(&[(0, SYN, 1, 0)]);
         assert!(!opened.begins_another(0, &segment(SYN, 1)), "sent again");
         assert!(opened.begins_another(0, &segment(SYN, 7)));
         assert!(!opened.begins_another(0, &segment(ACK, 7)));
-        let middle = trail(&[(0, ACK, 8, 3)]);
+        let middle = stats(&[(0, ACK, 8, 3)]);
         assert!(!middle.begins_another(0, &segment(SYN, 7)), "its own, late");
         assert!(middle.begins_another(0, &segment(SYN, 70)));
     }

@@ -31,7 +31,7 @@ pub enum Helper {
     /// It drops the packet.
     Drops(DropReason),
     /// It does nothing, and the packet passes.
-    Passes(Why),
+    Passes(PassReason),
 }
 
 impl Helper {
@@ -58,7 +58,7 @@ impl fmt::Display for Helper {
 /// Why the helper does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Why {
+pub enum PassReason {
     /// Linux's helper does not know `LPRT` and 228.
     Form,
     /// It is the first line that conntrack saw of its side: where lines begin is not known before one has ended.
@@ -88,7 +88,7 @@ pub enum Why {
     Unknown,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for PassReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Form => f.write_str("the helper does not know this form"),
@@ -133,9 +133,9 @@ fn invalid(reason: InvalidReason) -> &'static str {
 
 /// What became of one segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Judged {
+pub(super) struct HelperOutcome {
     /// Why the helper does not look at it.
-    unread: Option<Why>,
+    unread: Option<PassReason>,
     outcome: Outcome,
     /// Whether the capture has only its beginning.
     cut: bool,
@@ -143,9 +143,9 @@ pub(super) struct Judged {
     pub(super) related: bool,
 }
 
-impl Default for Judged {
+impl Default for HelperOutcome {
     fn default() -> Self {
-        Self { unread: Some(Why::Unknown), outcome: Outcome::Nothing, cut: false, related: false }
+        Self { unread: Some(PassReason::Unknown), outcome: Outcome::Nothing, cut: false, related: false }
     }
 }
 
@@ -156,22 +156,22 @@ enum Outcome {
     Partial(Form),
 }
 
-impl Judged {
+impl HelperOutcome {
     /// What the helper makes of the announcement in a line that begins so.
     pub(super) fn of(begin: &Begin, end: End, form: Form) -> Helper {
-        let judged = &begin.judged;
+        let helper_outcome = &begin.helper_outcome;
         if matches!(form, Form::Lprt | Form::Lpsv) {
-            return Helper::Passes(Why::Form);
+            return Helper::Passes(PassReason::Form);
         }
-        if judged.cut && end == End::Lost {
-            return Helper::Passes(Why::Lost);
+        if helper_outcome.cut && end == End::Lost {
+            return Helper::Passes(PassReason::Lost);
         }
-        match judged.outcome {
-            _ if !begin.first && begin.index > 0 => Helper::Passes(Why::Behind(begin.index)),
-            _ if !begin.first => Helper::Passes(Why::Inside),
+        match helper_outcome.outcome {
+            _ if !begin.first && begin.index > 0 => Helper::Passes(PassReason::Behind(begin.index)),
+            _ if !begin.first => Helper::Passes(PassReason::Inside),
             Outcome::Announced { form: read, helper, .. } if read == form => helper,
             Outcome::Partial(read) if read == form => Helper::Drops(DropReason::PartialAnnouncement),
-            _ => Helper::Passes(judged.unread.unwrap_or(Why::NotAsLinuxReads)),
+            _ => Helper::Passes(helper_outcome.unread.unwrap_or(PassReason::NotAsLinuxReads)),
         }
     }
 
@@ -240,13 +240,13 @@ const CONNECTIONS_FOR_EACH: u32 = 2;
 const SEEDS: [u64; 4] = [0x696e_7370, 0x6563_7400, 0x6a75_6467, 0x6500_0000];
 
 /// A tracker and its helper.
-pub(super) struct Judge {
+pub(super) struct HelperOracle {
     conntrack: Conntrack,
     helper: FtpHelper,
     nat: Nat,
 }
 
-impl Judge {
+impl HelperOracle {
     /// For so many control connections at once.
     pub(super) fn new(sessions: u32) -> Self {
         let [a, b, c, d] = SEEDS;
@@ -278,35 +278,35 @@ impl Judge {
         followed: &mut Followed,
         sender: Sender,
         dialled: bool,
-    ) -> Judged {
+    ) -> HelperOutcome {
         self.conntrack.handle_timeout(case.time);
         while self.conntrack.events.pop().is_some() {}
         let template = if dialled { Template::FTP } else { Template::default() };
-        let Layer4::Tcp(segment) = case.headers.layer4 else { return Judged::default() };
+        let Layer4::Tcp(segment) = case.headers.layer4 else { return HelperOutcome::default() };
         let first = case.pretend(&segment);
-        let mut judged = match self.track(case, template) {
+        let mut helper_outcome = match self.track(case, template) {
             Ok(tracked) => self.help(case, followed, sender, &tracked),
-            Err(_) => Judged { unread: Some(Why::NoHelper), ..Judged::default() },
+            Err(_) => HelperOutcome { unread: Some(PassReason::NoHelper), ..HelperOutcome::default() },
         };
         if let (Some(first), Some(place)) = (first, case.buffer.get_mut(segment.payload)) {
             *place = first;
         }
-        judged.cut = case.is_cut();
+        helper_outcome.cut = case.is_cut();
         while let Some((_, event)) = self.conntrack.events.pop() {
             match event {
                 Event::Announced { form, address, port, outcome, .. } => {
                     let helper = match outcome {
                         AnnouncementOutcome::Expected { expected, .. } => Helper::Acts { expected },
                         AnnouncementOutcome::Refused(reason) => Helper::Drops(reason),
-                        _ => Helper::Passes(Why::ForeignAddress),
+                        _ => Helper::Passes(PassReason::ForeignAddress),
                     };
-                    judged.outcome = Outcome::Announced { form, address, port, helper };
+                    helper_outcome.outcome = Outcome::Announced { form, address, port, helper };
                 }
-                Event::PartialAnnouncement { form, .. } => judged.outcome = Outcome::Partial(form),
+                Event::PartialAnnouncement { form, .. } => helper_outcome.outcome = Outcome::Partial(form),
                 _ => {}
             }
         }
-        judged
+        helper_outcome
     }
 
     /// A control connection is given up: makes room for others.
@@ -329,30 +329,37 @@ impl Judge {
     }
 
     /// Lets the helper read a packet, and notes what it learns of where lines begin.
-    fn help(&mut self, case: &mut Case<'_>, followed: &mut Followed, sender: Sender, tracked: &Tracked) -> Judged {
-        let unread = |why| Judged { unread: Some(why), ..Judged::default() };
+    fn help(
+        &mut self,
+        case: &mut Case<'_>,
+        followed: &mut Followed,
+        sender: Sender,
+        tracked: &Tracked,
+    ) -> HelperOutcome {
+        let unread = |why| HelperOutcome { unread: Some(why), ..HelperOutcome::default() };
         if let PacketState::Invalid(reason) = tracked.state {
-            return unread(Why::Invalid(reason));
+            return unread(PassReason::Invalid(reason));
         }
-        let Some(id) = tracked.connection else { return Judged::default() };
+        let Some(id) = tracked.connection else { return HelperOutcome::default() };
         if followed.connection != Some(id) {
             *followed = Followed { connection: Some(id), ..Followed::default() };
         }
         if Sender::from(tracked.direction) != sender {
-            return unread(Why::ServerFirst);
+            return unread(PassReason::ServerFirst);
         }
         if self.conntrack.get(id).is_none_or(|connection| !connection.has_helper()) {
-            return unread(Why::NoHelper);
+            return unread(PassReason::NoHelper);
         }
         if tracked.state != PacketState::Established {
-            return unread(Why::OneSided);
+            return unread(PassReason::OneSided);
         }
         let mut headers = *case.headers;
-        let Layer4::Tcp(segment) = headers.layer4 else { return Judged::default() };
-        let Ok(mut packet) = Packet::new(case.buffer, 0..case.length) else { return Judged::default() };
+        let Layer4::Tcp(segment) = headers.layer4 else { return HelperOutcome::default() };
+        let Ok(mut packet) = Packet::new(case.buffer, 0..case.length) else { return HelperOutcome::default() };
         let payload = headers.payload(packet.bytes());
         let feed = payload.last().map(|last| *last == b'\n');
-        let judged = Judged { unread: followed.why(sender, segment.sequence), ..Judged::default() };
+        let helper_outcome =
+            HelperOutcome { unread: followed.why(sender, segment.sequence), ..HelperOutcome::default() };
         let end = segment.sequence + payload.len() as u32;
         // What it does and why is in the events.
         let passes =
@@ -360,18 +367,18 @@ impl Judge {
         if let (Some(feed), true) = (feed, passes != Err(DropReason::PartialAnnouncement)) {
             followed.note(sender, feed, end);
         }
-        judged
+        helper_outcome
     }
 }
 
 impl Followed {
     /// Why a segment that begins here is not read; `None` if it is.
-    fn why(&self, sender: Sender, sequence: SequenceNumber) -> Option<Why> {
+    fn why(&self, sender: Sender, sequence: SequenceNumber) -> Option<PassReason> {
         if self.starts.begins_line(sender, sequence) {
             return None;
         }
         let spoken = self.spoken[Direction::from(sender) as usize];
-        Some(if spoken { Why::NotALineStart } else { Why::FirstLine })
+        Some(if spoken { PassReason::NotALineStart } else { PassReason::FirstLine })
     }
 
     fn note(&mut self, sender: Sender, feed: bool, end: SequenceNumber) {

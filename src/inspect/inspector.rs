@@ -8,13 +8,13 @@ use std::io::Read;
 use std::vec::Vec;
 
 use super::elsewhere::Elsewhere;
-use super::ending::Trail;
 use super::expected::{Expected, Open, Syn};
 use super::flow::FlowKey;
-use super::judge::{Case, Judge};
+use super::flow_stats::FlowStats;
+use super::helper_oracle::{Case, HelperOracle};
 use super::packets::{Packets, TcpPacket};
 use super::session::{Out, Session, Text};
-use super::{Began, Data, Fact, Fit, Moment, Opened, SessionId, Sink, Summary, Unfulfilled};
+use super::{Began, Data, Fit, FramePos, FtpEvent, Opened, SessionId, Sink, Summary, Unfulfilled};
 use crate::capture::{Reader, Record};
 use crate::conntrack::Direction;
 use crate::ftp::Sender;
@@ -54,7 +54,7 @@ impl Default for Options {
 pub struct Inspector {
     options: Options,
     packets: Packets,
-    judge: Judge,
+    oracle: HelperOracle,
     flows: HashMap<FlowKey, Flow>,
     /// How many of them are control connections.
     sessions: usize,
@@ -63,7 +63,7 @@ pub struct Inspector {
     expected: Expected,
     elsewhere: Elsewhere,
     summary: Summary,
-    latest: Option<Moment>,
+    latest: Option<FramePos>,
     next_session: u64,
     next_sweep: u64,
 }
@@ -76,14 +76,14 @@ enum Flow {
 
 struct DataFlow {
     data: Data,
-    trail: Trail,
+    stats: FlowStats,
     copies: super::copies::Copies,
     ended: bool,
 }
 
 /// A packet on its way through the inspector.
 struct Transit {
-    at: Moment,
+    at: FramePos,
     packet: TcpPacket,
     from: SocketAddr,
     to: SocketAddr,
@@ -127,7 +127,7 @@ impl Inspector {
         let options = Options { sessions: options.sessions.clamp(1, MOST_SESSIONS), ..options };
         Self {
             packets: Packets::new(),
-            judge: Judge::new(options.sessions as u32),
+            oracle: HelperOracle::new(options.sessions as u32),
             options,
             flows: HashMap::new(),
             sessions: 0,
@@ -157,7 +157,7 @@ impl Inspector {
 
     /// A frame of a capture.
     pub fn record(&mut self, record: &Record<'_>, sink: &mut dyn Sink) {
-        let at = Moment { frame: record.frame, time: record.time };
+        let at = FramePos { frame: record.frame, time: record.time };
         self.note_frame(at);
         sink.frame(at);
         let payload = match link::find_network(record.link_type, record.data) {
@@ -179,14 +179,14 @@ impl Inspector {
     }
 
     /// A network packet, from its IP header as far as it was captured. `original`: how many bytes it had.
-    pub fn packet(&mut self, at: Moment, bytes: &[u8], original: usize, sink: &mut dyn Sink) {
+    pub fn packet(&mut self, at: FramePos, bytes: &[u8], original: usize, sink: &mut dyn Sink) {
         self.note_frame(at);
         self.network(at, bytes, original, sink);
     }
 
     /// The capture is over: what is left to tell is told.
     pub fn finish(&mut self, sink: &mut dyn Sink) -> Summary {
-        let at = self.latest.unwrap_or(Moment { frame: 0, time: crate::Instant::from_secs(0) });
+        let at = self.latest.unwrap_or(FramePos { frame: 0, time: crate::Instant::from_secs(0) });
         let mut keys: Vec<(SessionId, bool, FlowKey)> = self.flows.iter().map(|(key, flow)| flow.order(*key)).collect();
         keys.sort_unstable();
         for (session, is_control, key) in &keys {
@@ -196,7 +196,7 @@ impl Inspector {
             }
         }
         for (session, _, _) in keys.iter().filter(|(_, is_control, _)| *is_control) {
-            sink.fact(at, &Fact::Done { session: *session });
+            sink.event(at, &FtpEvent::Done { session: *session });
         }
         self.flows.clear();
         self.data.clear();
@@ -204,7 +204,7 @@ impl Inspector {
         self.summary.clone()
     }
 
-    fn note_frame(&mut self, at: Moment) {
+    fn note_frame(&mut self, at: FramePos) {
         self.summary.frames += 1;
         let back = self.latest.is_some_and(|latest| at.time < latest.time);
         self.summary.steps_back += u64::from(back);
@@ -213,7 +213,7 @@ impl Inspector {
         self.latest = Some(at);
     }
 
-    fn network(&mut self, at: Moment, bytes: &[u8], original: usize, sink: &mut dyn Sink) {
+    fn network(&mut self, at: FramePos, bytes: &[u8], original: usize, sink: &mut dyn Sink) {
         sink.packet(at, bytes);
         let Some(packet) = self.packets.find(at, bytes, original, &mut self.summary) else { return };
         let buffer = &self.packets.buffer;
@@ -261,7 +261,7 @@ impl Inspector {
         }
         let heard = self.elsewhere.hear(transit.from, transit.to, transit.captured(&self.packets.buffer));
         if let Some(server) = heard {
-            sink.fact(transit.at, &Fact::Elsewhere { server, client: transit.from });
+            sink.event(transit.at, &FtpEvent::Elsewhere { server, client: transit.from });
         }
     }
 
@@ -305,9 +305,9 @@ impl Inspector {
         let dialled = self.options.ports.contains(&transit.to.port());
         let captured = packet.captured;
         let mut case = Case { time: at.time, headers, buffer: &mut self.packets.buffer, length: *length, captured };
-        let judged = self.judge.control(&mut case, &mut session.followed, sender, dialled);
+        let helper_outcome = self.oracle.control(&mut case, &mut session.followed, sender, dialled);
         let captured = transit.captured(&self.packets.buffer);
-        let text = Text { captured, missing: missing as u32, judged };
+        let text = Text { captured, missing: missing as u32, helper_outcome };
         let mut out = Out::new(sink, &mut self.summary, &mut self.expected);
         session.segment(sender, *at, segment, text, &mut out);
         let fresh = core::mem::take(&mut out.fresh);
@@ -318,10 +318,10 @@ impl Inspector {
     }
 
     /// An endpoint was announced: its connection may have come before, where packets are out of order.
-    fn announced(&mut self, open: &Open, at: Moment, sink: &mut dyn Sink) {
+    fn announced(&mut self, open: &Open, at: FramePos, sink: &mut dyn Sink) {
         if let Some((number, why)) = self.expected.announce(*open) {
-            let fact = Fact::Unfulfilled { session: open.session, number, why };
-            Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &fact);
+            let event = FtpEvent::Unfulfilled { session: open.session, number, why };
+            Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &event);
         }
         let Some(Syn { at, from, to }) = self.expected.came_before(open, at.time) else { return };
         let key = FlowKey::of(from, to);
@@ -361,14 +361,14 @@ impl Inspector {
     fn judge_data(&mut self, transit: &Transit) -> bool {
         let TcpPacket { headers, captured, length, .. } = &transit.packet;
         let buffer = &mut self.packets.buffer;
-        self.judge.data(&Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured })
+        self.oracle.data(&Case { time: transit.at.time, headers, buffer, length: *length, captured: *captured })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is what a data connection is")]
     fn begin_data(
         &mut self,
         key: FlowKey,
-        at: Moment,
+        at: FramePos,
         (from, to): (SocketAddr, SocketAddr),
         (open, fit): (&Open, Fit),
         began: Began,
@@ -380,9 +380,9 @@ impl Inspector {
         }
         let Open { session, number, opener, met, .. } = *open;
         let data = Data { session, number, earlier: met, from, to, opener, began, fit, related };
-        Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &Fact::DataOpened(data));
+        Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &FtpEvent::DataOpened(data));
         let copies = super::copies::Copies::default();
-        let flow = DataFlow { data, trail: Trail::new(at, began), copies, ended: false };
+        let flow = DataFlow { data, stats: FlowStats::new(at, began), copies, ended: false };
         self.data.entry(session).or_default().push(key);
         self.flows.insert(key, Flow::Data(Box::new(flow)));
     }
@@ -407,16 +407,16 @@ impl Inspector {
         let Transit { at, packet, .. } = transit;
         let side = usize::from(transit.from != flow.data.from);
         self.summary.cut += u64::from(packet.captured < packet.length);
-        flow.trail.see(side, *at, &packet.segment, transit.payload() as u32);
-        if flow.trail.is_over() && !core::mem::replace(&mut flow.ended, true) {
-            let fact = Fact::DataEnded(flow.data, flow.trail.ending);
-            Out::new(sink, &mut self.summary, &mut self.expected).tell(*at, &fact);
+        flow.stats.see(side, *at, &packet.segment, transit.payload() as u32);
+        if flow.stats.is_over() && !core::mem::replace(&mut flow.ended, true) {
+            let event = FtpEvent::DataEnded(flow.data, flow.stats.ending);
+            Out::new(sink, &mut self.summary, &mut self.expected).tell(*at, &event);
         }
         self.sweep(*at, sink);
     }
 
     /// Forgets what is over, now and then.
-    fn sweep(&mut self, at: Moment, sink: &mut dyn Sink) {
+    fn sweep(&mut self, at: FramePos, sink: &mut dyn Sink) {
         if self.summary.ftp < self.next_sweep {
             return;
         }
@@ -426,7 +426,7 @@ impl Inspector {
 
     /// Makes room for more control connections, or data connections: forgets what is over, and if that is not enough what
     /// was silent for longest.
-    fn make_room(&mut self, at: Moment, control: bool, sink: &mut dyn Sink) {
+    fn make_room(&mut self, at: FramePos, control: bool, sink: &mut dyn Sink) {
         let before = self.flows.len();
         self.forget_all(at, false, &|flow| flow.is_over() && flow.is_control() == control, sink);
         if self.flows.len() < before - before / 8 {
@@ -440,7 +440,7 @@ impl Inspector {
     }
 
     /// Forgets connections: a control connection, unless it is given up, only if none of its data connections is left.
-    fn forget_all(&mut self, at: Moment, evicted: bool, which: &dyn Fn(&Flow) -> bool, sink: &mut dyn Sink) {
+    fn forget_all(&mut self, at: FramePos, evicted: bool, which: &dyn Fn(&Flow) -> bool, sink: &mut dyn Sink) {
         let chosen = self.flows.iter().filter(|(_, flow)| which(flow));
         let mut keys: Vec<(SessionId, bool, FlowKey)> = chosen.map(|(key, flow)| flow.order(*key)).collect();
         // Data connections come before their control connection, of which all is told with its end.
@@ -448,14 +448,14 @@ impl Inspector {
         for (session, is_control, key) in keys {
             if evicted || !is_control || !self.data.contains_key(&session) {
                 if let Some(Flow::Control(session)) = self.flows.get(&key) {
-                    self.judge.forget(at.time, &session.followed);
+                    self.oracle.forget(at.time, &session.followed);
                 }
                 self.forget_flow(key, at, evicted, sink);
             }
         }
     }
 
-    fn forget_flow(&mut self, key: FlowKey, at: Moment, evicted: bool, sink: &mut dyn Sink) {
+    fn forget_flow(&mut self, key: FlowKey, at: FramePos, evicted: bool, sink: &mut dyn Sink) {
         self.end_flow(key, at, evicted, sink);
         match self.flows.remove(&key) {
             Some(Flow::Control(session)) => {
@@ -464,7 +464,7 @@ impl Inspector {
                 let data = self.data.get(&id).cloned().unwrap_or_default();
                 data.into_iter().for_each(|key| self.forget_flow(key, at, evicted, sink));
                 self.give_up(id, at, Unfulfilled::Over, sink);
-                sink.fact(at, &Fact::Done { session: id });
+                sink.event(at, &FtpEvent::Done { session: id });
             }
             Some(Flow::Data(flow)) => {
                 let session = flow.data.session;
@@ -480,7 +480,7 @@ impl Inspector {
     }
 
     /// Tells how a connection ended, if that was not told.
-    fn end_flow(&mut self, key: FlowKey, at: Moment, given_up: bool, sink: &mut dyn Sink) {
+    fn end_flow(&mut self, key: FlowKey, at: FramePos, given_up: bool, sink: &mut dyn Sink) {
         let mut out = Out::new(sink, &mut self.summary, &mut self.expected);
         match self.flows.get_mut(&key) {
             Some(Flow::Control(session)) => {
@@ -493,31 +493,31 @@ impl Inspector {
             }
             Some(Flow::Data(flow)) if !flow.ended => {
                 flow.ended = true;
-                out.tell(at, &Fact::DataEnded(flow.data, flow.trail.ending));
+                out.tell(at, &FtpEvent::DataEnded(flow.data, flow.stats.ending));
             }
             _ => {}
         }
     }
 
     /// What a control connection announced in vain.
-    fn give_up(&mut self, session: SessionId, at: Moment, why: Unfulfilled, sink: &mut dyn Sink) {
+    fn give_up(&mut self, session: SessionId, at: FramePos, why: Unfulfilled, sink: &mut dyn Sink) {
         for (number, why) in self.expected.forget(session, why) {
-            let fact = Fact::Unfulfilled { session, number, why };
-            Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &fact);
+            let event = FtpEvent::Unfulfilled { session, number, why };
+            Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &event);
         }
     }
 }
 
 impl Flow {
-    const fn trail(&self) -> &Trail {
+    const fn stats(&self) -> &FlowStats {
         match self {
-            Self::Control(session) => &session.trail,
-            Self::Data(flow) => &flow.trail,
+            Self::Control(session) => &session.stats,
+            Self::Data(flow) => &flow.stats,
         }
     }
 
-    const fn last(&self) -> Moment {
-        self.trail().ending.last
+    const fn last(&self) -> FramePos {
+        self.stats().ending.last
     }
 
     const fn is_control(&self) -> bool {
@@ -545,6 +545,6 @@ impl Flow {
             Self::Data(flow) => flow.data.from,
         };
         let segment: &Segment = &transit.packet.segment;
-        transit.from == opener && !segment.flags.has(TcpFlags::ACK) && self.trail().begins_another(0, segment)
+        transit.from == opener && !segment.flags.has(TcpFlags::ACK) && self.stats().begins_another(0, segment)
     }
 }

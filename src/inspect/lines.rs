@@ -2,8 +2,8 @@
 
 use std::vec::Vec;
 
-use super::Moment;
-use super::judge::Judged;
+use super::FramePos;
+use super::helper_oracle::HelperOutcome;
 use super::stream::Piece;
 use crate::SequenceNumber;
 use crate::ftp::tls::{Cipher, Turn};
@@ -14,13 +14,13 @@ pub(super) const MAX_LINE: usize = 4 << 10;
 /// Where a line begins.
 #[derive(Clone, Copy)]
 pub(super) struct Begin {
-    pub(super) at: Moment,
+    pub(super) at: FramePos,
     pub(super) sequence: SequenceNumber,
     /// How many lines end before it in its segment.
     pub(super) index: u32,
     /// Whether it is what its segment begins with.
     pub(super) first: bool,
-    pub(super) judged: Judged,
+    pub(super) helper_outcome: HelperOutcome,
 }
 
 /// How a line ends.
@@ -39,7 +39,7 @@ pub(super) struct Line<'a> {
     pub(super) text: &'a [u8],
     pub(super) begin: Begin,
     /// The segment that ends it.
-    pub(super) at: Moment,
+    pub(super) at: FramePos,
     pub(super) end: End,
     /// Whether its first bytes may be missing.
     pub(super) headless: bool,
@@ -49,7 +49,7 @@ pub(super) struct Line<'a> {
 pub(super) enum Found<'a> {
     Line(Line<'a>),
     /// From here on nothing can be read, or it can again.
-    Turn(Moment, Turn),
+    Turn(FramePos, Turn),
 }
 
 /// Reads one side's lines.
@@ -86,7 +86,8 @@ impl LineReader {
         let mut offset = before;
         for part in fresh.split_inclusive(|byte| *byte == b'\n') {
             let sequence = piece.sequence + offset as u32;
-            let here = Begin { at: piece.at, sequence, index, first: offset == 0, judged: piece.judged };
+            let here =
+                Begin { at: piece.at, sequence, index, first: offset == 0, helper_outcome: piece.helper_outcome };
             self.begin.get_or_insert(here);
             let room = MAX_LINE.saturating_sub(self.text.len());
             self.text.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
@@ -102,18 +103,18 @@ impl LineReader {
     }
 
     /// Bytes are missing here.
-    pub(super) fn lose(&mut self, at: Moment, tell: &mut dyn FnMut(Found<'_>)) {
+    pub(super) fn lose(&mut self, at: FramePos, tell: &mut dyn FnMut(Found<'_>)) {
         self.end(at, End::Lost, tell);
         self.headless = true;
         self.cipher.lose();
     }
 
     /// Nothing more comes.
-    pub(super) fn finish(&mut self, at: Moment, tell: &mut dyn FnMut(Found<'_>)) {
+    pub(super) fn finish(&mut self, at: FramePos, tell: &mut dyn FnMut(Found<'_>)) {
         self.end(at, End::Over, tell);
     }
 
-    fn end(&mut self, at: Moment, end: End, tell: &mut dyn FnMut(Found<'_>)) {
+    fn end(&mut self, at: FramePos, end: End, tell: &mut dyn FnMut(Found<'_>)) {
         let Some(begin) = self.begin.take() else { return };
         let mut text = self.text.as_slice();
         while let [before @ .., b'\r' | b'\n'] = text {
@@ -138,9 +139,9 @@ mod tests {
     impl Told {
         fn read(&mut self, text: &str, missing: u32) -> &mut Self {
             let Self(reader, told, next) = self;
-            let at = Moment { frame: 1, time: Instant::from_secs(0) };
-            let (sequence, judged) = (SequenceNumber(*next), Judged::default());
-            let piece = Piece { at, sequence, text: text.as_bytes(), heard: 0, missing, judged };
+            let at = FramePos { frame: 1, time: Instant::from_secs(0) };
+            let (sequence, helper_outcome) = (SequenceNumber(*next), HelperOutcome::default());
+            let piece = Piece { at, sequence, text: text.as_bytes(), heard: 0, missing, helper_outcome };
             *next += text.len() as u32 + missing;
             reader.read(&piece, &mut |found| told.push(words(&found)));
             self
@@ -173,9 +174,9 @@ mod tests {
     #[test]
     fn the_part_of_a_segment_that_was_heard_counts() {
         let mut told = Told::default();
-        let at = Moment { frame: 1, time: Instant::from_secs(0) };
-        let (sequence, judged) = (SequenceNumber(0), Judged::default());
-        let piece = Piece { at, sequence, text: b"a\r\nb\r\n", heard: 3, missing: 0, judged };
+        let at = FramePos { frame: 1, time: Instant::from_secs(0) };
+        let (sequence, helper_outcome) = (SequenceNumber(0), HelperOutcome::default());
+        let piece = Piece { at, sequence, text: b"a\r\nb\r\n", heard: 3, missing: 0, helper_outcome };
         let Told(reader, lines, _) = &mut told;
         reader.read(&piece, &mut |found| lines.push(words(&found)));
         told.says(&["3.1 b Feed"]);

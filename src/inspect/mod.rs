@@ -7,13 +7,13 @@
 //!
 //! ```
 //! use ftp_conntrack::Instant;
-//! use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, Sink};
+//! use ftp_conntrack::inspect::{FtpEvent, Inspector, FramePos, Options, Sink};
 //!
 //! struct Endpoints(Vec<String>);
 //!
 //! impl Sink for Endpoints {
-//!     fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
-//!         if let Fact::Announced(announced) = fact {
+//!     fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
+//!         if let FtpEvent::Announced(announced) = event {
 //!             let there = (announced.address.unwrap(), announced.port.unwrap());
 //!             self.0.push(format!("frame {}: {} {there:?}: {}", at.frame, announced.form, announced.helper));
 //!         }
@@ -28,7 +28,7 @@
 //! packet.extend(b"PORT 10,77,1,2,4,210\r\n");
 //! let mut inspector = Inspector::new(Options::default());
 //! let mut endpoints = Endpoints(Vec::new());
-//! let at = Moment { frame: 1, time: Instant::from_secs(0) };
+//! let at = FramePos { frame: 1, time: Instant::from_secs(0) };
 //! inspector.packet(at, &packet, packet.len(), &mut endpoints);
 //! let summary = inspector.finish(&mut endpoints);
 //! assert_eq!(endpoints.0, ["frame 1: PORT (10.77.1.2, 1234): conntrack has not seen packets both ways"]);
@@ -39,12 +39,12 @@ mod announcement;
 mod copies;
 mod dialogue;
 mod elsewhere;
-mod ending;
+mod event;
 mod expected;
-mod fact;
 mod flow;
+mod flow_stats;
+mod helper_oracle;
 mod inspector;
-mod judge;
 mod lines;
 mod packets;
 mod session;
@@ -52,9 +52,9 @@ mod stream;
 
 pub use announcement::Wrong;
 pub use dialogue::{Answer, Asked, Dialogue};
-pub use fact::{
-    Announced, Began, Data, Ended, Ending, Fact, Fit, How, Login, Moment, Opened, SessionId, Silent, Sink, Summary,
-    Tls, Unfulfilled,
+pub use event::{
+    Announced, Began, CloseKind, Data, Ended, Ending, Fit, FramePos, FtpEvent, Login, NoopSink, Opened, SessionId,
+    Sink, Summary, Tls, Unfulfilled,
 };
+pub use helper_oracle::{Helper, PassReason};
 pub use inspector::{Inspector, Options};
-pub use judge::{Helper, Why};

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use super::{Moment, Summary};
+use super::{FramePos, Summary};
 use crate::packet::tunnel::{self, MAX_TUNNELS, Tunnel};
 use crate::packet::{Headers, Layer4, Packet, Segment};
 use crate::router::{Fragments, Gathered};
@@ -37,7 +37,7 @@ impl Packets {
     /// before the capture cut it.
     pub(super) fn find(
         &mut self,
-        at: Moment,
+        at: FramePos,
         bytes: &[u8],
         original: usize,
         summary: &mut Summary,

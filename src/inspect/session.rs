@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 use super::announcement::{self, Announcement, Wrong};
 use super::copies::Copies;
 use super::dialogue::{Asked, Dialogue};
-use super::ending::Trail;
 use super::expected::{Expected, Open};
-use super::judge::{Followed, Judged};
+use super::flow_stats::FlowStats;
+use super::helper_oracle::{Followed, HelperOutcome};
 use super::lines::{End, Found, Line, LineReader};
 use super::stream::{Heard, Piece, Stream};
 use super::{
-    Announced, Began, Ended, Fact, Helper, How, Login, Moment, Opened, SessionId, Sink, Summary, Tls, Unfulfilled,
+    Announced, Began, CloseKind, Ended, FramePos, FtpEvent, Helper, Login, Opened, SessionId, Sink, Summary, Tls,
+    Unfulfilled,
 };
 use crate::SequenceNumber;
 use crate::conntrack::Direction;
@@ -37,37 +38,37 @@ impl<'o> Out<'o> {
         Self { sink, summary, expected, fresh: VecDeque::new() }
     }
 
-    pub(super) fn tell(&mut self, at: Moment, fact: &Fact<'_>) {
-        match fact {
-            Fact::Opened(_) => self.summary.sessions += 1,
-            Fact::Announced(announced) => {
+    pub(super) fn tell(&mut self, at: FramePos, event: &FtpEvent<'_>) {
+        match event {
+            FtpEvent::Opened(_) => self.summary.sessions += 1,
+            FtpEvent::Announced(announced) => {
                 self.summary.announcements += 1;
                 self.summary.handled += u64::from(announced.helper.acts());
                 let malformed = announced.wrong.is_some_and(|wrong| !wrong.is_lack());
                 self.summary.malformed_announcements += u64::from(malformed);
                 self.summary.would_drop += u64::from(matches!(announced.helper, Helper::Drops(_)));
             }
-            Fact::WouldDrop { .. } => self.summary.would_drop += 1,
-            Fact::Again { .. } => self.summary.again += 1,
-            Fact::Gap { .. } => self.summary.gaps += 1,
-            Fact::DataOpened(_) => self.summary.data += 1,
-            Fact::DataEnded(_, ending) => {
-                let failed = matches!(ending.how(), How::Refused | How::NeverAnswered);
+            FtpEvent::WouldDrop { .. } => self.summary.would_drop += 1,
+            FtpEvent::Again { .. } => self.summary.again += 1,
+            FtpEvent::Gap { .. } => self.summary.gaps += 1,
+            FtpEvent::DataOpened(_) => self.summary.data += 1,
+            FtpEvent::DataEnded(_, ending) => {
+                let failed = matches!(ending.how(), CloseKind::Refused | CloseKind::NeverAnswered);
                 self.summary.data_failed += u64::from(failed);
             }
-            Fact::Unfulfilled { why: Unfulfilled::NotCaptured, .. } => self.summary.not_captured += 1,
-            Fact::Unfulfilled { .. } => self.summary.unfulfilled += 1,
-            Fact::Ended(ended) => self.summary.evicted += u64::from(ended.evicted),
+            FtpEvent::Unfulfilled { why: Unfulfilled::NotCaptured, .. } => self.summary.not_captured += 1,
+            FtpEvent::Unfulfilled { .. } => self.summary.unfulfilled += 1,
+            FtpEvent::Ended(ended) => self.summary.evicted += u64::from(ended.evicted),
             _ => {}
         }
-        self.sink.fact(at, fact);
+        self.sink.event(at, event);
     }
 }
 
 /// A control connection.
 pub(super) struct Session {
     pub(super) ends: Ends,
-    pub(super) trail: Trail,
+    pub(super) stats: FlowStats,
     pub(super) copies: Copies,
     pub(super) followed: Followed,
     sides: [Side; 2],
@@ -112,8 +113,8 @@ struct Talk {
 }
 
 impl Session {
-    pub(super) fn open(opened: Opened, at: Moment, out: &mut Out<'_>) -> Self {
-        out.tell(at, &Fact::Opened(opened));
+    pub(super) fn open(opened: Opened, at: FramePos, out: &mut Out<'_>) -> Self {
+        out.tell(at, &FtpEvent::Opened(opened));
         let Opened { session: id, client, server, began, .. } = opened;
         let side = || Side {
             lines: if began == Began::Syn { LineReader::default() } else { LineReader::standing_alone() },
@@ -121,7 +122,7 @@ impl Session {
         };
         Self {
             ends: Ends { id, client, server },
-            trail: Trail::new(at, began),
+            stats: FlowStats::new(at, began),
             copies: Copies::default(),
             followed: Followed::default(),
             sides: [side(), side()],
@@ -131,9 +132,16 @@ impl Session {
     }
 
     /// A packet of it.
-    pub(super) fn segment(&mut self, sender: Sender, at: Moment, segment: &Segment, text: Text<'_>, out: &mut Out<'_>) {
+    pub(super) fn segment(
+        &mut self,
+        sender: Sender,
+        at: FramePos,
+        segment: &Segment,
+        text: Text<'_>,
+        out: &mut Out<'_>,
+    ) {
         let place = Direction::from(sender) as usize;
-        self.trail.see(place, at, segment, text.captured.len() as u32 + text.missing);
+        self.stats.see(place, at, segment, text.captured.len() as u32 + text.missing);
         if segment.flags.has(TcpFlags::ACK) && !segment.flags.has(TcpFlags::RST) {
             self.hear(sender.other(), at, out, |stream, tell| stream.acknowledge(segment.acknowledgement, tell));
         }
@@ -145,21 +153,21 @@ impl Session {
             side.stream.begin(first);
         }
         if text.missing > 0 && !resets {
-            out.tell(at, &Fact::Cut { session: self.ends.id, sender, bytes: text.missing });
+            out.tell(at, &FtpEvent::Cut { session: self.ends.id, sender, bytes: text.missing });
         }
         // A reset's payload says why it was sent, and is no part of the stream (RFC 9293 section 3.5.2).
         if !resets {
-            let Text { captured, missing, judged } = text;
-            let piece = Piece { at, sequence: first, text: captured, heard: 0, missing, judged };
+            let Text { captured, missing, helper_outcome } = text;
+            let piece = Piece { at, sequence: first, text: captured, heard: 0, missing, helper_outcome };
             self.hear(sender, at, out, |stream, tell| stream.take(piece, tell));
         }
-        if self.trail.is_over() && !self.ended {
+        if self.stats.is_over() && !self.ended {
             self.end(at, false, out);
         }
     }
 
     /// It is over, or given up: tells what is left to tell.
-    pub(super) fn end(&mut self, at: Moment, evicted: bool, out: &mut Out<'_>) {
+    pub(super) fn end(&mut self, at: FramePos, evicted: bool, out: &mut Out<'_>) {
         if core::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -171,9 +179,9 @@ impl Session {
             }
         }
         let Talk { login, tls, commands, announcements, .. } = self.talk;
-        let ending = self.trail.ending;
+        let ending = self.stats.ending;
         let ended = Ended { session: self.ends.id, ending, login, tls, commands, announcements, evicted };
-        out.tell(at, &Fact::Ended(ended));
+        out.tell(at, &FtpEvent::Ended(ended));
     }
 
     pub(super) const fn has_ended(&self) -> bool {
@@ -184,7 +192,7 @@ impl Session {
     fn hear(
         &mut self,
         sender: Sender,
-        at: Moment,
+        at: FramePos,
         out: &mut Out<'_>,
         act: impl FnOnce(&mut Stream, &mut dyn FnMut(Heard<'_>)),
     ) {
@@ -195,7 +203,7 @@ impl Session {
             Heard::Gap(bytes) => {
                 lines.lose(at, &mut |found| talk.found(ends, sender, found, out));
                 talk.dialogue.lose();
-                out.tell(at, &Fact::Gap { session: ends.id, sender, bytes });
+                out.tell(at, &FtpEvent::Gap { session: ends.id, sender, bytes });
             }
             Heard::Late(piece) if !lines.cipher.is_on() => {
                 let mut alone = LineReader::standing_alone();
@@ -220,7 +228,7 @@ pub(super) struct Text<'a> {
     pub(super) captured: &'a [u8],
     /// How much the capture left out behind it.
     pub(super) missing: u32,
-    pub(super) judged: Judged,
+    pub(super) helper_outcome: HelperOutcome,
 }
 
 impl Text<'_> {
@@ -236,9 +244,9 @@ impl Talk {
             Found::Turn(at, Turn::Tls) if !self.tls => {
                 self.tls = true;
                 let how = if self.agreed { Tls::Explicit } else { Tls::Implicit };
-                out.tell(at, &Fact::Tls { session: ends.id, how });
+                out.tell(at, &FtpEvent::Tls { session: ends.id, how });
             }
-            Found::Turn(at, Turn::Clear) => out.tell(at, &Fact::Clear { session: ends.id }),
+            Found::Turn(at, Turn::Clear) => out.tell(at, &FtpEvent::Clear { session: ends.id }),
             Found::Turn(..) => {}
         }
     }
@@ -246,7 +254,7 @@ impl Talk {
     fn line(&mut self, ends: &Ends, sender: Sender, line: &Line<'_>, out: &mut Out<'_>) {
         if line.end == End::Feed {
             let (session, text, start) = (ends.id, line.text, line.begin.sequence);
-            out.tell(line.at, &Fact::Line { session, sender, line: text, start });
+            out.tell(line.at, &FtpEvent::Line { session, sender, line: text, start });
         }
         let inside = self.dialogue.inside();
         let read = announcement::read(sender, ends.own(sender), line, inside);
@@ -254,17 +262,17 @@ impl Talk {
             Sender::Client => self.command(ends, line, out),
             Sender::Server => self.reply(ends, line, out),
         }
-        let judged = line.begin.judged;
+        let helper_outcome = line.begin.helper_outcome;
         match read {
             Some(read) => self.announced(ends, sender, line, read, out),
             None if !line.begin.first => {}
             None => {
-                if let Some((form, address, port, _)) = judged.read() {
+                if let Some((form, address, port, _)) = helper_outcome.read() {
                     let wrong = Some(Wrong::OnlyLinux);
                     let read = Announcement { form, address: Some(address), port: Some(port), wrong };
                     self.announced(ends, sender, line, read, out);
-                } else if let Some(form) = judged.partial() {
-                    out.tell(line.begin.at, &Fact::WouldDrop { session: ends.id, sender, form });
+                } else if let Some(form) = helper_outcome.partial() {
+                    out.tell(line.begin.at, &FtpEvent::WouldDrop { session: ends.id, sender, form });
                 }
             }
         }
@@ -277,8 +285,8 @@ impl Talk {
         }
         self.commands += 1;
         let matters = self.dialogue.command(&command);
-        let fact = Fact::Command { session: ends.id, line: line.text, matters, index: line.begin.index };
-        out.tell(line.at, &fact);
+        let event = FtpEvent::Command { session: ends.id, line: line.text, matters, index: line.begin.index };
+        out.tell(line.at, &event);
     }
 
     fn reply(&mut self, ends: &Ends, line: &Line<'_>, out: &mut Out<'_>) {
@@ -301,7 +309,7 @@ impl Talk {
         }
         out.tell(
             line.at,
-            &Fact::Reply {
+            &FtpEvent::Reply {
                 session: ends.id,
                 line: line.text,
                 code,
@@ -321,7 +329,7 @@ impl Talk {
         self.told.push_back((sender, line.begin.sequence, number));
         let Announcement { form, address, port, wrong } = read;
         let own = ends.own(sender);
-        let helper_reads = line.begin.judged.read().filter(|_| line.begin.first);
+        let helper_reads = line.begin.helper_outcome.read().filter(|_| line.begin.first);
         let helper_reads = helper_reads.map(|(_, address, port, _)| (address, port));
         let announced = Announced {
             session: ends.id,
@@ -334,10 +342,10 @@ impl Talk {
             wrong,
             foreign: address.is_some_and(|address| address != own),
             began: line.begin.at,
-            helper: Judged::of(&line.begin, line.end, form),
+            helper: HelperOutcome::of(&line.begin, line.end, form),
             helper_reads: helper_reads.filter(|(there, on)| (Some(*there), Some(*on)) != (address, port)),
         };
-        out.tell(line.at, &Fact::Announced(announced));
+        out.tell(line.at, &FtpEvent::Announced(announced));
         if let (Some(address), Some(port @ 1..)) = (address, port) {
             out.fresh.push_back(Open {
                 session: ends.id,
@@ -361,8 +369,8 @@ impl Talk {
         };
         let same = |(by, at, _): &&(Sender, SequenceNumber, u32)| *by == sender && *at == line.begin.sequence;
         let number = self.told.iter().rev().find(same).map(|(.., number)| *number);
-        let helper = Judged::of(&line.begin, line.end, read.form);
-        let fact = Fact::Again { session: ends.id, number, sender, form: read.form, line: line.text, helper };
-        out.tell(line.at, &fact);
+        let helper = HelperOutcome::of(&line.begin, line.end, read.form);
+        let event = FtpEvent::Again { session: ends.id, number, sender, form: read.form, line: line.text, helper };
+        out.tell(line.at, &event);
     }
 }

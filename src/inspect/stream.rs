@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::vec::Vec;
 
-use super::Moment;
-use super::judge::Judged;
+use super::FramePos;
+use super::helper_oracle::HelperOutcome;
 use crate::SequenceNumber;
 
 /// So many bytes of one side wait for a gap before them to be filled. A control connection's window is rarely larger.
@@ -17,7 +17,7 @@ const MAX_HOLES: usize = 8;
 /// The payload of a segment, or what is new of it.
 #[derive(Clone, Copy)]
 pub(super) struct Piece<'a> {
-    pub(super) at: Moment,
+    pub(super) at: FramePos,
     /// The number of the segment's first byte.
     pub(super) sequence: SequenceNumber,
     /// The segment's payload as far as it was captured.
@@ -26,7 +26,7 @@ pub(super) struct Piece<'a> {
     pub(super) heard: usize,
     /// How many bytes of the segment the capture left out, behind `text`.
     pub(super) missing: u32,
-    pub(super) judged: Judged,
+    pub(super) helper_outcome: HelperOutcome,
 }
 
 impl<'a> Piece<'a> {
@@ -54,11 +54,11 @@ pub(super) enum Heard<'a> {
 
 /// A segment that waits for what comes before it.
 struct Waiting {
-    at: Moment,
+    at: FramePos,
     sequence: SequenceNumber,
     text: Vec<u8>,
     missing: u32,
-    judged: Judged,
+    helper_outcome: HelperOutcome,
 }
 
 /// Follows one side.
@@ -168,8 +168,8 @@ impl Stream {
             return;
         }
         self.waiting_bytes += piece.text.len();
-        let Piece { at, sequence, text, missing, judged, .. } = *piece;
-        self.waiting.insert(place, Waiting { at, sequence, text: text.into(), missing, judged });
+        let Piece { at, sequence, text, missing, helper_outcome, .. } = *piece;
+        self.waiting.insert(place, Waiting { at, sequence, text: text.into(), missing, helper_outcome });
     }
 
     /// Tells what no longer has to wait.
@@ -186,8 +186,8 @@ impl Stream {
             }
             let Some(first) = self.waiting.pop_front() else { return };
             self.waiting_bytes -= first.text.len();
-            let Waiting { at, sequence, text, missing, judged } = first;
-            let piece = Piece { at, sequence, text: &text, heard: 0, missing, judged };
+            let Waiting { at, sequence, text, missing, helper_outcome } = first;
+            let piece = Piece { at, sequence, text: &text, heard: 0, missing, helper_outcome };
             let Some((_, next)) = self.seen else { return };
             if piece.end().after(next) {
                 let heard = (next.since(sequence) as usize).min(text.len());
@@ -216,11 +216,11 @@ mod tests {
 
     impl Told {
         fn take(&mut self, sequence: u32, text: &str, missing: u32) -> &mut Self {
-            let at = Moment { frame: 1, time: Instant::from_secs(0) };
+            let at = FramePos { frame: 1, time: Instant::from_secs(0) };
             let sequence = SequenceNumber(sequence);
-            let judged = Judged::default();
+            let helper_outcome = HelperOutcome::default();
             let Self(stream, told) = self;
-            let piece = Piece { at, sequence, text: text.as_bytes(), heard: 0, missing, judged };
+            let piece = Piece { at, sequence, text: text.as_bytes(), heard: 0, missing, helper_outcome };
             stream.take(piece, &mut |heard| told.push(words(&heard)));
             self
         }

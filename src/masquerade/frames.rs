@@ -10,7 +10,7 @@ use super::{Known, Line, Masquerade, Outcome, Rewriting, Untouched};
 use crate::Instant;
 use crate::capture::{Direction, ReadError, Reader, Record};
 use crate::ftp::{LineReading, ReplyLines, Sender, read_line};
-use crate::inspect::{self, Fact, Inspector, Moment, SessionId};
+use crate::inspect::{self, FramePos, FtpEvent, Inspector, SessionId};
 use crate::packet::link::{self, LinkType};
 use crate::packet::{Headers, Layer4, Packet, Side, TcpFlags};
 
@@ -156,7 +156,7 @@ impl Frames {
         let payload = link::find_network(record.link_type, record.data).ok();
         let offset = payload.filter(|payload| payload.family.is_some()).map(|payload| payload.offset);
         if let Some(packet) = offset.and_then(|offset| record.data.get(offset..)) {
-            let at = Moment { frame: record.frame, time: record.time };
+            let at = FramePos { frame: record.frame, time: record.time };
             self.note_syn(record.frame, packet);
             let original = packet.len() + record.original_len.saturating_sub(record.data.len());
             self.inspector.packet(at, packet, original, &mut self.lines);
@@ -244,7 +244,7 @@ impl Frames {
 
 /// A line that may announce something.
 struct Heard {
-    at: Moment,
+    at: FramePos,
     from: SocketAddr,
     to: SocketAddr,
     start: crate::SequenceNumber,
@@ -260,12 +260,12 @@ struct Lines {
 }
 
 impl inspect::Sink for Lines {
-    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
-        match fact {
-            Fact::Opened(opened) => {
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
+        match event {
+            FtpEvent::Opened(opened) => {
                 self.sessions.insert(opened.session, (opened.client, opened.server, ReplyLines::default()));
             }
-            Fact::Line { session, sender, line, start } => {
+            FtpEvent::Line { session, sender, line, start } => {
                 let Some((client, server, replies)) = self.sessions.get_mut(session) else { return };
                 let (from, to) = match sender {
                     Sender::Client => (*client, *server),
@@ -277,7 +277,7 @@ impl inspect::Sink for Lines {
                     self.heard.push_back(Heard { at, from, to, start, text, reading });
                 }
             }
-            Fact::Done { session } => {
+            FtpEvent::Done { session } => {
                 self.sessions.remove(session);
             }
             _ => {}

@@ -71,7 +71,7 @@ mod tests {
     use crate::Instant;
     use crate::capture::{Direction, Interface, Reader, Writer};
     use crate::packet::link::LinkType;
-    use crate::replay::Silent;
+    use crate::replay::NoopSink;
 
     /// 10.77.1.2:40000 > 198.51.100.9:21, SYN.
     const SYN: [u8; 40] = [
@@ -88,7 +88,7 @@ mod tests {
         writer.write(1, Instant::from_secs(3), Direction::In, b"\0no packet").unwrap();
         let file = writer.into_inner().unwrap();
         let mut replay = Replay::anywhere(Options { verify: true, ports: [21].into(), ..Options::default() }).unwrap();
-        let summary = replay.run(&mut Reader::new(&file[..]).unwrap(), &mut Silent);
+        let summary = replay.run(&mut Reader::new(&file[..]).unwrap(), &mut NoopSink);
         assert_eq!((summary.arrived, summary.left, summary.not_ip, summary.ignored), (2, 0, 1, 0));
         assert!(summary.agrees());
         let (_, connection) = replay.router().conntrack().iter(Instant::from_secs(3)).next().unwrap();

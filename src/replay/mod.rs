@@ -10,14 +10,14 @@
 //! ```no_run
 //! use ftp_conntrack::capture::Reader;
 //! use ftp_conntrack::config::Directory;
-//! use ftp_conntrack::replay::{Options, Replay, Silent};
+//! use ftp_conntrack::replay::{Options, Replay, NoopSink};
 //!
 //! let directory = Directory::read("router".as_ref())?;
 //! let mut capture = Reader::open("router/router.pcapng")?;
 //! let mut options = Options::default();
 //! options.verify = true;
 //! let mut replay = Replay::new(&directory, options)?;
-//! let summary = replay.run(&mut capture, &mut Silent);
+//! let summary = replay.run(&mut capture, &mut NoopSink);
 //! println!("{summary}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -151,12 +151,12 @@ pub enum Lacking {
     },
 }
 
-/// Whoever wants only the summary.
+/// Ignores everything: for callers that want only the summary.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::exhaustive_structs)]
-pub struct Silent;
+pub struct NoopSink;
 
-impl Sink for Silent {}
+impl Sink for NoopSink {}
 
 /// How a replay ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

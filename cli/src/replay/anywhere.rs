@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ftp_conntrack::capture::{Interface, ReadError};
-use ftp_conntrack::inspect::{Fact, Inspector, Moment, Options, Sink, Summary};
+use ftp_conntrack::inspect::{FramePos, FtpEvent, Inspector, Options, Sink, Summary};
 use ftp_conntrack::packet::link::LinkType;
 
 use crate::failure::Failure;
@@ -58,17 +58,17 @@ struct Listeners<'l> {
 }
 
 impl Sink for Listeners<'_> {
-    fn frame(&mut self, at: Moment) {
+    fn frame(&mut self, at: FramePos) {
         self.progress.count();
         self.first.frame(at);
     }
 
-    fn packet(&mut self, at: Moment, bytes: &[u8]) {
+    fn packet(&mut self, at: FramePos, bytes: &[u8]) {
         self.recorder.write(0, at.time, bytes);
     }
 
-    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
-        self.first.fact(at, fact);
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
+        self.first.event(at, event);
     }
 
     fn broken(&mut self, error: &ReadError) {

@@ -6,12 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{BalancedBy, Event};
 use ftp_conntrack::ftp::{LineReading, Sender, read_line};
+use ftp_conntrack::inspect::FramePos;
 use ftp_conntrack::ipvs::{EntryId, Forwarding, ServiceAddress};
 use ftp_conntrack::packet::{Headers, Layer4, Protocol};
 use ftp_conntrack::replay::Seen;
 use ftp_conntrack::router::{Router, Verdict};
 
-use crate::replay::session::{Data, DataStep, Ending, Moment, Said, Session, Step};
+use crate::replay::session::{Data, DataStep, Ending, Said, Session, Step};
 use crate::replay::story::{Current, Role, Story, Tracked};
 use crate::replay::talk::line_at;
 
@@ -86,7 +87,7 @@ impl Story {
             }
         }
         if let (Role::Control { session }, false) = (role, tracked == Tracked::WithHelper) {
-            let at = Moment { frame: packet.frame, time: packet.time };
+            let at = FramePos { frame: packet.frame, time: packet.time };
             self.hear(at, session, direction, &segment, headers.payload(packet.bytes));
         }
         if let Role::Control { session } = role {
@@ -108,7 +109,7 @@ impl Story {
     }
 
     /// What the load balancer did.
-    pub(crate) fn balanced(&mut self, at: Moment, event: &Event, router: &Router) {
+    pub(crate) fn balanced(&mut self, at: FramePos, event: &Event, router: &Router) {
         match event {
             Event::Balanced { entry, service, client, dialled, real_server, by } => {
                 let forwarding = router.ipvs().and_then(|ipvs| ipvs.get(*entry)).map(|entry| entry.forwarding());
@@ -173,7 +174,7 @@ impl Story {
         }
     }
 
-    fn begin_balanced(&mut self, at: Moment, balance: Balance, router: &Router) {
+    fn begin_balanced(&mut self, at: FramePos, balance: Balance, router: &Router) {
         let answers = answers_from(&balance);
         let ends = (balance.client, balance.dialled);
         let Some(original) = Tuple::new(Protocol::TCP, ends.0, ends.1) else { return };
@@ -192,7 +193,7 @@ impl Story {
     }
 
     /// The session of a connection that a helper reads: it has begun with the packet.
-    fn helped(&self, at: Moment, balance: &Balance, router: &Router) -> Option<usize> {
+    fn helped(&self, at: FramePos, balance: &Balance, router: &Router) -> Option<usize> {
         let original = Tuple::new(Protocol::TCP, balance.client, balance.dialled)?;
         let (id, _) = router.conntrack().find(at.time, &original)?;
         match self.roles.get(&id)? {
@@ -202,7 +203,7 @@ impl Story {
     }
 
     /// A client dialled another port than that of a control connection, and a service took it.
-    fn data_balanced(&mut self, at: Moment, data_balance: &Balance) {
+    fn data_balanced(&mut self, at: FramePos, data_balance: &Balance) {
         let Balance { entry, client, dialled, real, .. } = *data_balance;
         let announced = (Sender::Server, dialled.port());
         let Some(session) = self.session_of_client(client.ip(), announced, |own| own.dialled.ip() == dialled.ip())
@@ -220,7 +221,7 @@ impl Story {
     }
 
     /// A real server opens a connection to a client of its, without an entry; or a client dials what nobody takes.
-    pub(crate) fn data_unbalanced(&mut self, at: Moment, id: ConnectionId, original: &Tuple, reply: &Tuple) -> bool {
+    pub(crate) fn data_unbalanced(&mut self, at: FramePos, id: ConnectionId, original: &Tuple, reply: &Tuple) -> bool {
         let announced = (Sender::Client, original.destination_port());
         let found = self.session_of_client(original.destination(), announced, |own| own.real.ip() == original.source());
         let Some(session) = found else { return self.data_not_taken(at, original) };
@@ -240,7 +241,7 @@ impl Story {
     }
 
     /// A client dials a port that was announced to it, and no service takes it.
-    fn data_not_taken(&mut self, at: Moment, original: &Tuple) -> bool {
+    fn data_not_taken(&mut self, at: FramePos, original: &Tuple) -> bool {
         let announced = (Sender::Server, original.destination_port());
         let is_it = |own: &Balance| own.dialled.ip() == original.destination() && own.announced.contains(&announced);
         let Some(session) = self.session_of_client(original.source(), announced, is_it) else { return false };
@@ -300,7 +301,7 @@ impl Story {
         }
     }
 
-    fn data_announced(&mut self, at: Moment, control: EntryId, sender: Sender, what: String) {
+    fn data_announced(&mut self, at: FramePos, control: EntryId, sender: Sender, what: String) {
         let Some(session) = self.balanced.by_entry.get(&control) else { return };
         let Some(session) = self.sessions.get_mut(*session) else { return };
         let payload = self.current.left_payload();
@@ -335,7 +336,7 @@ const fn answers_from(balance: &Balance) -> SocketAddr {
     }
 }
 
-fn data(opened: Moment, (from, to): (SocketAddr, SocketAddr), answer: (SocketAddr, SocketAddr)) -> Data {
+fn data(opened: FramePos, (from, to): (SocketAddr, SocketAddr), answer: (SocketAddr, SocketAddr)) -> Data {
     let original = Tuple::new(Protocol::TCP, from, to);
     let reply = Tuple::new(Protocol::TCP, answer.0, answer.1);
     Data { opened, tuples: original.zip(reply), ending: Ending::default() }

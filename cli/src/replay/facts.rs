@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 
 use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::conntrack::Tuple;
-use ftp_conntrack::inspect::{Announced, Data, Ended, Ending, Fact, Helper, Moment, Opened, Sink, Summary};
+use ftp_conntrack::inspect::{Announced, Data, Ended, Ending, FramePos, FtpEvent, Helper, Opened, Sink, Summary};
 use ftp_conntrack::packet::Protocol;
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ use crate::output::Output;
 use crate::replay::decode::escaped;
 use crate::replay::json::{Object, snake, tuple};
 
-/// Writes a line for each fact.
+/// Writes a line for each event.
 pub(crate) struct JsonFacts<'o> {
     output: &'o mut Output,
 }
@@ -97,38 +97,40 @@ impl<'o> JsonFacts<'o> {
 }
 
 impl Sink for JsonFacts<'_> {
-    fn fact(&mut self, at: Moment, fact: &Fact<'_>) {
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
         let begin = |name: &str| Object::new(name).with("frame", at.frame).with("time", at.time.to_string());
-        let object = match fact {
-            Fact::Opened(opened) => opened_line(begin("new"), opened),
-            Fact::Command { matters: false, .. } | Fact::Reply { matters: false, .. } => return,
-            Fact::Command { session, line, .. } => {
+        let object = match event {
+            FtpEvent::Opened(opened) => opened_line(begin("new"), opened),
+            FtpEvent::Command { matters: false, .. } | FtpEvent::Reply { matters: false, .. } => return,
+            FtpEvent::Command { session, line, .. } => {
                 begin("command").with("connection", session.to_string()).with("line", escaped(line))
             }
-            Fact::Reply { session, line, code, asked, .. } => begin("reply")
+            FtpEvent::Reply { session, line, code, asked, .. } => begin("reply")
                 .with("connection", session.to_string())
                 .with("code", *code)
                 .with("line", escaped(line))
                 .with("answers", asked.as_ref().map(snake)),
-            Fact::Announced(announced) => announced_line(begin("announced"), announced),
-            Fact::Again { session, number, sender, form, line, helper } => begin("announced_again")
+            FtpEvent::Announced(announced) => announced_line(begin("announced"), announced),
+            FtpEvent::Again { session, number, sender, form, line, helper } => begin("announced_again")
                 .with("connection", session.to_string())
                 .with("sender", snake(sender))
                 .with("form", form.to_string())
                 .with("helper", helper_value(helper, None))
                 .with("number", *number)
                 .with("line", escaped(line)),
-            Fact::WouldDrop { session, sender, form } => begin("partial_announcement")
+            FtpEvent::WouldDrop { session, sender, form } => begin("partial_announcement")
                 .with("connection", session.to_string())
                 .with("sender", snake(sender))
                 .with("form", form.to_string()),
-            Fact::Gap { session, sender, bytes } | Fact::Cut { session, sender, bytes } => {
-                let name = if matches!(fact, Fact::Gap { .. }) { "gap" } else { "cut" };
+            FtpEvent::Gap { session, sender, bytes } | FtpEvent::Cut { session, sender, bytes } => {
+                let name = if matches!(event, FtpEvent::Gap { .. }) { "gap" } else { "cut" };
                 begin(name).with("connection", session.to_string()).with("sender", snake(sender)).with("bytes", *bytes)
             }
-            Fact::Tls { session, how } => begin("tls").with("connection", session.to_string()).with("how", snake(how)),
-            Fact::Clear { session } => begin("clear").with("connection", session.to_string()),
-            Fact::DataOpened(data) => begin("fulfilled")
+            FtpEvent::Tls { session, how } => {
+                begin("tls").with("connection", session.to_string()).with("how", snake(how))
+            }
+            FtpEvent::Clear { session } => begin("clear").with("connection", session.to_string()),
+            FtpEvent::DataOpened(data) => begin("fulfilled")
                 .with("connection", name_of(data))
                 .with("master", data.session.to_string())
                 .with("number", data.number)
@@ -137,18 +139,18 @@ impl Sink for JsonFacts<'_> {
                 .with("began", snake(&data.began))
                 .with("fit", snake(&data.fit))
                 .with("related", data.related),
-            Fact::DataEnded(data, ending) => {
+            FtpEvent::DataEnded(data, ending) => {
                 let object =
                     begin("destroyed").with("connection", name_of(data)).with("original", between(data.from, data.to));
                 ended(object, ending, [snake(&data.opener), snake(&data.opener.other())])
             }
-            Fact::Unfulfilled { session, number, why } => begin("unfulfilled")
+            FtpEvent::Unfulfilled { session, number, why } => begin("unfulfilled")
                 .with("master", session.to_string())
                 .with("number", *number)
                 .with("reason", snake(why)),
-            Fact::Ended(ended) => ended_line(begin("destroyed"), ended),
-            Fact::Done { .. } | Fact::Line { .. } => return,
-            Fact::Elsewhere { server, client } => begin("elsewhere")
+            FtpEvent::Ended(ended) => ended_line(begin("destroyed"), ended),
+            FtpEvent::Done { .. } | FtpEvent::Line { .. } => return,
+            FtpEvent::Elsewhere { server, client } => begin("elsewhere")
                 .with("server", server.to_string())
                 .with("client", client.to_string())
                 .with("port", server.port()),

@@ -9,13 +9,13 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::inspect::{
-    self, Announced as AnnouncedFact, Began, Data as DataFact, Ended, Fact, Fit, Helper, How, Login, Moment as At,
-    Opened, SessionId, Sink, Summary, Tls, Unfulfilled, Why,
+    self, Announced as AnnouncedFact, Began, CloseKind, Data as DataFact, Ended, Fit, FramePos, FtpEvent, Helper,
+    Login, Opened, PassReason, SessionId, Sink, Summary, Tls, Unfulfilled,
 };
 use ftp_conntrack::packet::Protocol;
 
 use crate::output::Output;
-use crate::replay::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
+use crate::replay::session::{Announced, Data, Ending, Outcome, Said, Seen, Session, Step};
 use crate::replay::talk::text;
 use crate::replay::tell::Teller;
 use crate::replay::words::{plural, ports};
@@ -48,8 +48,8 @@ enum Kind {
 impl Kind {
     const fn of(ended: &Ended) -> Self {
         match (ended.ending.how(), ended.login) {
-            (How::NeverAnswered, _) => Self::NeverAnswered,
-            (How::Refused, _) => Self::Refused,
+            (CloseKind::NeverAnswered, _) => Self::NeverAnswered,
+            (CloseKind::Refused, _) => Self::Refused,
             _ if ended.tls => Self::Tls,
             (_, Login::Done) => Self::LoggedIn,
             (_, Login::Failed(_)) => Self::LoginFailed,
@@ -130,14 +130,14 @@ impl<'o> Watched<'o> {
 }
 
 impl Sink for Watched<'_> {
-    fn frame(&mut self, at: At) {
+    fn frame(&mut self, at: FramePos) {
         self.start.get_or_insert(at.time);
     }
 
-    fn fact(&mut self, at: At, fact: &Fact<'_>) {
-        match fact {
-            Fact::Opened(opened) => self.opened(at, opened),
-            Fact::Announced(announced) => {
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>) {
+        match event {
+            FtpEvent::Opened(opened) => self.opened(at, opened),
+            FtpEvent::Announced(announced) => {
                 if !announced.helper.acts() {
                     *self.why_not.entry(why_not(&announced.helper)).or_default() += 1;
                 }
@@ -145,16 +145,16 @@ impl Sink for Watched<'_> {
                     live.announced(at, announced, self.told.is_some());
                 }
             }
-            Fact::Elsewhere { server, .. } => {
+            FtpEvent::Elsewhere { server, .. } => {
                 let known = self.elsewhere.iter().any(|(port, _)| *port == server.port());
                 if !known && self.elsewhere.len() < ELSEWHERE {
                     self.elsewhere.push((server.port(), server.to_string()));
                 }
             }
-            Fact::Done { session } => self.done(*session),
+            FtpEvent::Done { session } => self.done(*session),
             _ => {
-                if let Some(live) = session_of(fact).and_then(|session| self.live.get_mut(&session)) {
-                    live.fact(at, fact, self.told.is_some());
+                if let Some(live) = session_of(event).and_then(|session| self.live.get_mut(&session)) {
+                    live.event(at, event, self.told.is_some());
                 }
             }
         }
@@ -162,10 +162,10 @@ impl Sink for Watched<'_> {
 }
 
 impl Watched<'_> {
-    fn opened(&mut self, at: At, opened: &Opened) {
+    fn opened(&mut self, at: FramePos, opened: &Opened) {
         let Some(original) = Tuple::new(Protocol::TCP, opened.client, opened.server) else { return };
         let Some(reply) = original.reversed() else { return };
-        let mut session = Session::new(moment(at), opened.began == Began::Syn, original, reply);
+        let mut session = Session::new(at, opened.began == Began::Syn, original, reply);
         session.tunnel = opened.tunnel.map(|tunnel| tunnel.to_string());
         let number = opened.session.number();
         let live = Live { session, number, announced: HashMap::new(), more: 0, ended: None, wrong: false, cut: false };
@@ -317,46 +317,46 @@ impl Live {
         Some(self.session.steps.len() - 1)
     }
 
-    fn fact(&mut self, at: At, fact: &Fact<'_>, all: bool) {
-        match fact {
-            Fact::Command { line, matters: true, index, .. } => {
+    fn event(&mut self, at: FramePos, event: &FtpEvent<'_>, all: bool) {
+        match event {
+            FtpEvent::Command { line, matters: true, index, .. } => {
                 self.push(Step::Said(said(at, Sender::Client, line, *index)), all);
             }
-            Fact::Reply { line, matters: true, index, .. } => {
+            FtpEvent::Reply { line, matters: true, index, .. } => {
                 self.push(Step::Said(said(at, Sender::Server, line, *index)), all);
             }
-            Fact::Again { sender, line, helper, .. } => {
+            FtpEvent::Again { sender, line, helper, .. } => {
                 let who = if *sender == Sender::Client { "C" } else { "S" };
                 let what = format!("{who} {} (sent again)", text(line));
                 self.note(at, &what, matches!(helper, Helper::Drops(_)), all);
             }
-            Fact::WouldDrop { form, .. } => {
+            FtpEvent::WouldDrop { form, .. } => {
                 self.note(at, &format!("the helper would drop this packet: it begins like {form}"), true, all);
             }
-            Fact::Gap { sender, bytes, .. } => {
+            FtpEvent::Gap { sender, bytes, .. } => {
                 self.note(at, &format!("{bytes} bytes of the {} are not in the capture", name(*sender)), true, all);
             }
             // Where it cuts one it cuts many.
-            Fact::Cut { .. } if self.cut => {}
-            Fact::Cut { sender, bytes, .. } => {
+            FtpEvent::Cut { .. } if self.cut => {}
+            FtpEvent::Cut { sender, bytes, .. } => {
                 self.cut = true;
                 let what = format!("the capture cuts packets short: here {bytes} bytes of the {}'s", name(*sender));
                 self.note(at, &what, false, all);
             }
-            Fact::Tls { how, .. } => {
+            FtpEvent::Tls { how, .. } => {
                 let how = if *how == Tls::Explicit { "TLS begins" } else { "TLS from the beginning" };
                 self.note(at, &format!("{how}: nothing more can be read"), false, all);
             }
-            Fact::Clear { .. } => self.note(at, "clear text again", false, all),
-            Fact::DataOpened(data) => self.data_opened(at, data),
-            Fact::DataEnded(data, ending) => self.data_ended(data, ending),
-            Fact::Unfulfilled { number, why, .. } => {
+            FtpEvent::Clear { .. } => self.note(at, "clear text again", false, all),
+            FtpEvent::DataOpened(data) => self.data_opened(at, data),
+            FtpEvent::DataEnded(data, ending) => self.data_ended(data, ending),
+            FtpEvent::Unfulfilled { number, why, .. } => {
                 self.wrong |= !matches!(why, Unfulfilled::Refused(_) | Unfulfilled::NotCaptured);
                 if let Some(seen) = self.seen(*number) {
                     seen.unfulfilled = Some(*why);
                 }
             }
-            Fact::Ended(ended) => {
+            FtpEvent::Ended(ended) => {
                 self.session.ending = ending_of(&ended.ending);
                 self.ended = Some(*ended);
                 if ended.evicted {
@@ -367,12 +367,12 @@ impl Live {
         }
     }
 
-    fn note(&mut self, at: At, what: &str, bad: bool, all: bool) {
+    fn note(&mut self, at: FramePos, what: &str, bad: bool, all: bool) {
         self.wrong |= bad;
-        self.push(Step::Noted { at: moment(at), what: what.to_owned(), bad }, all);
+        self.push(Step::Noted { at, what: what.to_owned(), bad }, all);
     }
 
-    fn announced(&mut self, at: At, announced: &AnnouncedFact<'_>, all: bool) {
+    fn announced(&mut self, at: FramePos, announced: &AnnouncedFact<'_>, all: bool) {
         self.wrong |= announced.wrong.is_some() || matches!(announced.helper, Helper::Drops(_));
         let line = text(announced.line);
         // It was told as a command or reply just now.
@@ -407,7 +407,7 @@ impl Live {
         }
     }
 
-    fn data_opened(&mut self, at: At, data: &DataFact) {
+    fn data_opened(&mut self, at: FramePos, data: &DataFact) {
         let Some(original) = Tuple::new(Protocol::TCP, data.from, data.to) else { return };
         let Some(reply) = original.reversed() else { return };
         let acts = self.seen(data.number).is_some_and(|seen| seen.helper.acts());
@@ -420,13 +420,13 @@ impl Live {
             _ => None,
         };
         if let Some(seen) = self.seen(data.number) {
-            let opened = Data { opened: moment(at), tuples: Some((original, reply)), ending: Ending::default() };
+            let opened = Data { opened: at, tuples: Some((original, reply)), ending: Ending::default() };
             seen.data.push((opened, remark));
         }
     }
 
     fn data_ended(&mut self, data: &DataFact, ending: &inspect::Ending) {
-        self.wrong |= matches!(ending.how(), How::NeverAnswered | How::Refused | How::Reset);
+        self.wrong |= matches!(ending.how(), CloseKind::NeverAnswered | CloseKind::Refused | CloseKind::Reset);
         let original = Tuple::new(Protocol::TCP, data.from, data.to);
         if let Some(seen) = self.seen(data.number) {
             let same = |data: &&mut (Data, _)| data.0.tuples.map(|(original, _)| original) == original;
@@ -437,37 +437,25 @@ impl Live {
     }
 }
 
-fn session_of(fact: &Fact<'_>) -> Option<SessionId> {
-    Some(match fact {
-        Fact::Command { session, .. }
-        | Fact::Reply { session, .. }
-        | Fact::Again { session, .. }
-        | Fact::WouldDrop { session, .. }
-        | Fact::Gap { session, .. }
-        | Fact::Cut { session, .. }
-        | Fact::Tls { session, .. }
-        | Fact::Clear { session }
-        | Fact::Unfulfilled { session, .. } => *session,
-        Fact::DataOpened(data) | Fact::DataEnded(data, _) => data.session,
-        Fact::Ended(ended) => ended.session,
+fn session_of(event: &FtpEvent<'_>) -> Option<SessionId> {
+    Some(match event {
+        FtpEvent::Command { session, .. }
+        | FtpEvent::Reply { session, .. }
+        | FtpEvent::Again { session, .. }
+        | FtpEvent::WouldDrop { session, .. }
+        | FtpEvent::Gap { session, .. }
+        | FtpEvent::Cut { session, .. }
+        | FtpEvent::Tls { session, .. }
+        | FtpEvent::Clear { session }
+        | FtpEvent::Unfulfilled { session, .. } => *session,
+        FtpEvent::DataOpened(data) | FtpEvent::DataEnded(data, _) => data.session,
+        FtpEvent::Ended(ended) => ended.session,
         _ => return None,
     })
 }
 
-const fn moment(at: At) -> Moment {
-    Moment { frame: at.frame, time: at.time }
-}
-
-fn said(at: At, sender: Sender, line: &[u8], index: u32) -> Said {
-    Said {
-        at: moment(at),
-        sender,
-        line: text(line),
-        sent_on: None,
-        index: index as usize,
-        again: false,
-        balanced: false,
-    }
+fn said(at: FramePos, sender: Sender, line: &[u8], index: u32) -> Said {
+    Said { at, sender, line: text(line), sent_on: None, index: index as usize, again: false, balanced: false }
 }
 
 fn ending_of(ending: &inspect::Ending) -> Ending {
@@ -491,7 +479,7 @@ const fn name(sender: Sender) -> &'static str {
 /// Why the helper does nothing, in words that many announcements share.
 fn why_not(helper: &Helper) -> String {
     match helper {
-        Helper::Passes(Why::Behind(_)) => "other lines stand before it in its segment".to_owned(),
+        Helper::Passes(PassReason::Behind(_)) => "other lines stand before it in its segment".to_owned(),
         helper => helper.to_string(),
     }
 }

@@ -3,27 +3,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ftp_conntrack::Instant;
 use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::{Counters, Direction, TcpState, Tuple};
 use ftp_conntrack::event::{DestroyReason, DropReason};
 use ftp_conntrack::ftp::{ReplyLines, Sender};
-use ftp_conntrack::inspect::{Helper, How, Unfulfilled, Wrong};
+use ftp_conntrack::inspect::{CloseKind, FramePos, Helper, Unfulfilled, Wrong};
 use ftp_conntrack::packet::TcpFlags;
 
 use crate::replay::balanced::Balance;
 use crate::replay::talk::Talk;
 
-/// A frame, and when it was.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) frame: u64,
-    pub(crate) time: Instant,
-}
-
 /// A control connection.
 pub(crate) struct Session {
-    pub(crate) opened: Moment,
+    pub(crate) opened: FramePos,
     /// Whether its first packet was seen.
     pub(crate) begun: bool,
     /// What carries it, if it comes in a tunnel.
@@ -43,7 +35,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session of which nothing more is known.
-    pub(crate) fn new(opened: Moment, begun: bool, original: Tuple, reply: Tuple) -> Self {
+    pub(crate) fn new(opened: FramePos, begun: bool, original: Tuple, reply: Tuple) -> Self {
         let (talk, ending, replies) = (Talk::default(), Ending::default(), ReplyLines::default());
         Self { opened, begun, tunnel: None, original, reply, steps: Vec::new(), talk, ending, balance: None, replies }
     }
@@ -68,17 +60,17 @@ pub(crate) enum Step {
     /// A data connection, told by itself and not with what announced it.
     Data(Box<DataStep>),
     /// A packet of it, or of one of its data connections, was dropped.
-    Dropped { at: Moment, reason: DropReason, what: String },
+    Dropped { at: FramePos, reason: DropReason, what: String },
     /// Something about the capture, or about what can be read.
-    Noted { at: Moment, what: String, bad: bool },
+    Noted { at: FramePos, what: String, bad: bool },
     /// Something else left of a packet than Linux would have sent.
-    Departs { at: Moment, why: String },
+    Departs { at: FramePos, why: String },
     /// So many more, which are not kept.
     More(u64),
 }
 
 pub(crate) struct Said {
-    pub(crate) at: Moment,
+    pub(crate) at: FramePos,
     pub(crate) sender: Sender,
     pub(crate) line: String,
     /// The line as it was sent on, where that differs.
@@ -121,7 +113,7 @@ pub(crate) enum Outcome {
     /// Expected, and this came.
     Came(Tuple, Box<Data>),
     /// Expected, and given up.
-    GivenUp(Tuple, Moment, DestroyReason),
+    GivenUp(Tuple, FramePos, DestroyReason),
     /// Not the speaker's address.
     Foreign,
     Refused(DropReason),
@@ -158,7 +150,7 @@ impl Outcome {
 
 /// A data connection.
 pub(crate) struct Data {
-    pub(crate) opened: Moment,
+    pub(crate) opened: FramePos,
     /// Both ways as they arrive; `None` if its first packet did not leave.
     pub(crate) tuples: Option<(Tuple, Tuple)>,
     pub(crate) ending: Ending,
@@ -178,9 +170,9 @@ pub(crate) struct Ending {
     /// From the first packet to the last.
     pub(crate) duration: Option<Duration>,
     /// How it ended, where only that was looked at.
-    pub(crate) how: Option<How>,
+    pub(crate) how: Option<CloseKind>,
     /// Set when the table has forgotten it.
-    pub(crate) forgotten: Option<(Moment, DestroyReason)>,
+    pub(crate) forgotten: Option<(FramePos, DestroyReason)>,
 }
 
 impl Ending {

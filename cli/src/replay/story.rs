@@ -7,13 +7,14 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
 use ftp_conntrack::ftp::{Form, Sender};
+use ftp_conntrack::inspect::FramePos;
 use ftp_conntrack::packet::{Family, Headers, Layer4, Segment, TcpFlags};
 use ftp_conntrack::replay::{Departure, Hole, Seen, Sink, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 
 use crate::replay::balanced::Balanced;
 use crate::replay::decode::{describe, short};
-use crate::replay::session::{Announced, Data, Ending, Moment, Moved, Outcome, Said, Session, Step};
+use crate::replay::session::{Announced, Data, Ending, Moved, Outcome, Said, Session, Step};
 use crate::replay::talk::line_at;
 
 /// So many frames are named where many have the same fate.
@@ -126,7 +127,7 @@ impl Sink for Story {
             ending.see(packet.frame, direction, segment.flags);
         }
         if connection.has_helper() {
-            let at = Moment { frame: packet.frame, time: packet.time };
+            let at = FramePos { frame: packet.frame, time: packet.time };
             let session = self.session(id, connection, at);
             self.hear(at, session, direction, &segment, headers.payload(packet.bytes));
         }
@@ -142,7 +143,7 @@ impl Sink for Story {
 
     fn event(&mut self, frame: u64, time: Instant, event: &Event, router: &Router) {
         self.look(Some(frame), |watch| watch.event(frame, time, event, router));
-        let at = Moment { frame, time };
+        let at = FramePos { frame, time };
         match event {
             Event::New { connection, original, reply, master, helper } => {
                 self.opened(at, *connection, (*original, *reply), *master, *helper);
@@ -193,7 +194,7 @@ impl Sink for Story {
         if departure.alike {
             return;
         }
-        let at = Moment { frame: departure.frame, time: departure.time };
+        let at = FramePos { frame: departure.frame, time: departure.time };
         let why = departure.to_string();
         match departure.connection.and_then(|id| self.roles.get(&id)).map(|role| role.session()) {
             Some(session) => self.sessions[session].steps.push(Step::Departs { at, why }),
@@ -215,7 +216,14 @@ impl Story {
     }
 
     /// Adds the lines of a segment to what is said.
-    pub(crate) fn hear(&mut self, at: Moment, session: usize, direction: Direction, segment: &Segment, payload: &[u8]) {
+    pub(crate) fn hear(
+        &mut self,
+        at: FramePos,
+        session: usize,
+        direction: Direction,
+        segment: &Segment,
+        payload: &[u8],
+    ) {
         let Some(session) = self.sessions.get_mut(session) else { return };
         let heard = session.talk.hear(direction, segment, payload);
         self.current.again = session.talk.was_heard();
@@ -250,7 +258,7 @@ impl Story {
 
     fn opened(
         &mut self,
-        at: Moment,
+        at: FramePos,
         id: ConnectionId,
         (original, reply): (Tuple, Tuple),
         master: Option<ConnectionId>,
@@ -270,7 +278,7 @@ impl Story {
         }
     }
 
-    fn begin_session(&mut self, opened: Moment, id: ConnectionId, original: Tuple, reply: Tuple) -> usize {
+    fn begin_session(&mut self, opened: FramePos, id: ConnectionId, original: Tuple, reply: Tuple) -> usize {
         if let Some(role) = self.roles.get(&id) {
             return role.session();
         }
@@ -303,14 +311,14 @@ impl Story {
     }
 
     /// The session of a connection with a helper, begun if its first packet was not heard of yet.
-    fn session(&mut self, id: ConnectionId, connection: &Connection, at: Moment) -> usize {
+    fn session(&mut self, id: ConnectionId, connection: &Connection, at: FramePos) -> usize {
         let tuple = |way| *connection.tuple(way);
         self.begin_session(at, id, tuple(Direction::Original), tuple(Direction::Reply))
     }
 
     fn announced(
         &mut self,
-        at: Moment,
+        at: FramePos,
         id: ConnectionId,
         (sender, form, text): (Sender, Form, &str),
         outcome: &AnnouncementOutcome,
@@ -347,7 +355,7 @@ impl Story {
     }
 
     /// An announcement was refused: what left in its place, and why.
-    fn denied(&mut self, at: Moment, id: ConnectionId, (sender, form): (Sender, Form), what: String) {
+    fn denied(&mut self, at: FramePos, id: ConnectionId, (sender, form): (Sender, Form), what: String) {
         let Some(session) = self.roles.get(&id).map(|role| role.session()) else { return };
         let steps = &mut self.sessions[session].steps;
         let is_it = |step: &Step| match step {
@@ -378,7 +386,7 @@ impl Story {
         }
     }
 
-    fn dropped(&mut self, at: Moment, reason: DropReason, connection: Option<ConnectionId>) {
+    fn dropped(&mut self, at: FramePos, reason: DropReason, connection: Option<ConnectionId>) {
         self.dropped += 1;
         let role = connection.or(self.current.connection).and_then(|id| self.roles.get(&id).copied());
         match role {
@@ -434,7 +442,7 @@ impl Current {
     }
 
     /// A line that was not heard: its segment was sent before, or does not end with the line.
-    fn said(&self, at: Moment, sender: Sender, form: Form, text: &str) -> Said {
+    fn said(&self, at: FramePos, sender: Sender, form: Form, text: &str) -> Said {
         let payload = Headers::find(&self.arrived).map_or(&[][..], |headers| headers.payload(&self.arrived));
         let mut lines = (0..).map_while(|index| Some((index, line_at(payload, index)?)));
         let found = lines.find(|(_, line)| begins(line, form));

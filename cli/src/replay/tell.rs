@@ -3,12 +3,13 @@
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::Direction;
 use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::inspect::FramePos;
 use ftp_conntrack::inspect::{Helper, Unfulfilled};
 use ftp_conntrack::replay::Summary;
 
 use crate::output::Output;
 use crate::replay::input::Input;
-use crate::replay::session::{Announced, Data, Ending, Moment, Outcome, Said, Seen, Session, Step};
+use crate::replay::session::{Announced, Data, Ending, Outcome, Said, Seen, Session, Step};
 use crate::replay::story::Story;
 use crate::replay::words::{
     announces, behind_nat, compared, departures, expectation, frames, ftp_line, given_up, how_ended, lacking,
@@ -329,7 +330,7 @@ impl<'o> Teller<'o> {
         self.output.line(format_args!("{label}{text}"));
     }
 
-    fn at(&mut self, at: Moment, text: &str) {
+    fn at(&mut self, at: FramePos, text: &str) {
         let offset = self.offset(at.time);
         self.output.line(format_args!("{:>7}  {offset:>11}  {text}", at.frame));
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::event::DestroyReason;
 use ftp_conntrack::ftp::Sender;
-use ftp_conntrack::inspect::How;
+use ftp_conntrack::inspect::CloseKind;
 use ftp_conntrack::netfilter::{Policy, Ruleset, TableName};
 use ftp_conntrack::replay::Summary;
 
@@ -164,11 +164,11 @@ pub(crate) fn how_ended(ending: &Ending, speakers: [Sender; 2]) -> String {
     let who = |direction: Direction| name(speakers[direction as usize]);
     let [original, reply] = ending.fin;
     let seen = match (ending.reset, original, reply) {
-        _ if ending.how == Some(How::NeverAnswered) => "never answered".to_owned(),
-        (Some((direction, frame)), ..) if ending.how == Some(How::Refused) => {
+        _ if ending.how == Some(CloseKind::NeverAnswered) => "never answered".to_owned(),
+        (Some((direction, frame)), ..) if ending.how == Some(CloseKind::Refused) => {
             format!("refused by the {} in frame {frame}", who(direction))
         }
-        _ if ending.how == Some(How::Open) => "still open at the end of the capture".to_owned(),
+        _ if ending.how == Some(CloseKind::Open) => "still open at the end of the capture".to_owned(),
         (Some((direction, frame)), ..) => format!("reset by the {} in frame {frame}", who(direction)),
         (None, Some(a), Some(b)) => {
             let (first, second) =
