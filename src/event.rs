@@ -81,7 +81,7 @@ pub enum Event {
         /// How it was announced.
         form: ftp::Form,
         /// Why.
-        reason: crate::helper::Denied,
+        reason: crate::helper::RefusalReason,
     },
     /// Behaviour Exact did something with a segment of a control connection besides replacing what it announces.
     Intervened {
@@ -96,11 +96,11 @@ pub enum Event {
     Encrypted {
         /// The control connection.
         connection: ConnectionId,
-        /// The ports that its client may dial from here on, as [`Policy::encrypted_passive`] or
-        /// [`Policy::learn_passive`] has it.
+        /// The ports that its client may dial from here on, as [`Policy::tls_passive_ports`] or
+        /// [`Policy::learn_tls_passive_ports`] has it.
         ///
-        /// [`Policy::encrypted_passive`]: crate::helper::Policy::encrypted_passive
-        /// [`Policy::learn_passive`]: crate::helper::Policy::learn_passive
+        /// [`Policy::tls_passive_ports`]: crate::helper::Policy::tls_passive_ports
+        /// [`Policy::learn_tls_passive_ports`]: crate::helper::Policy::learn_tls_passive_ports
         passive: Option<core::ops::RangeInclusive<u16>>,
     },
     /// A data connection came as announced: its first packet matched an expectation.

@@ -51,7 +51,7 @@ fn director(way: &str) -> World {
     config.interfaces[WAN] =
         Interface::new("wan").with_address([203, 0, 113, 1].into(), 24).with_address([203, 0, 113, 21].into(), 32);
     config.helper = HelperConfig::default().behaving(Behaviour::Exact);
-    config.helper.policy.login_first = false;
+    config.helper.policy.require_login = false;
     config.helper_ports.push(21);
     config.ipvs = Some(ipvs);
     World::new(config)

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::event::Event;
-use ftp_conntrack::helper::Denied;
+use ftp_conntrack::helper::RefusalReason;
 use ftp_conntrack::router::Verdict;
 
 /// A connection to [`SERVER`]; both ends say their lines in turn.
@@ -55,7 +55,7 @@ impl Talk {
         left
     }
 
-    fn denied(&mut self) -> Vec<Denied> {
+    fn denied(&mut self) -> Vec<RefusalReason> {
         let events = std::iter::from_fn(|| self.world.router.poll_event());
         let denied = events.filter_map(|(_, event)| match event {
             Event::Denied { reason, .. } => Some(reason),
@@ -76,7 +76,7 @@ fn the_bounce_attack() {
     let mut talk = Talk::logged_in(|_| {});
     assert_eq!(talk.says(0, "PORT 192,0,2,25,0,25\r\n"), "PORT 0,0,0,0,0,0\r\n");
     assert_eq!(talk.says(0, "EPRT |1|10.77.1.9|4000|\r\n"), "EPRT |1|0.0.0.0|0|\r\n");
-    let foreign = |address: &str| Denied::ForeignAddress(address.parse().unwrap());
+    let foreign = |address: &str| RefusalReason::ForeignAddress(address.parse().unwrap());
     assert_eq!(talk.denied(), [foreign("192.0.2.25"), foreign("10.77.1.9")]);
     assert_eq!(talk.world.router.conntrack().expected(), 0);
 }
@@ -84,7 +84,7 @@ fn the_bounce_attack() {
 #[test]
 fn transfers_between_servers_that_are_allowed() {
     let other = "192.0.2.25".parse().unwrap();
-    let mut talk = Talk::logged_in(|policy| policy.foreign.push(other..=other));
+    let mut talk = Talk::logged_in(|policy| policy.allowed_third_parties = Some([other..=other].into()));
     assert_eq!(talk.says(0, "PORT 192,0,2,25,40,25\r\n"), "PORT 192,0,2,25,40,25\r\n");
     assert_eq!(talk.denied(), []);
 }
@@ -101,7 +101,7 @@ fn nat_slipstreaming() {
     talk.says(0, "PASS b\r\n");
     talk.says(1, "230 in\r\n");
     assert_eq!(talk.says(0, "PORT 10,77,1,2,13,61\r\n"), "PORT 0,0,0,0,0,0\r\n");
-    assert_eq!(talk.denied(), [Denied::NotFtp]);
+    assert_eq!(talk.denied(), [RefusalReason::NotFtp]);
     assert!(!talk.reaches_inside(3389));
     // As Linux has it, the port is open.
     let mut linux = World::new(config(MASQUERADE));
@@ -137,16 +137,16 @@ fn a_passive_address_that_is_not_the_servers() {
     assert_eq!(talk.says(1, reply), "425 No data connection.\r\n");
     talk.says(0, "PASV\r\n");
     assert_eq!(talk.says(1, "227 (192,168,7,7,0,22)\r\n"), "425 No data connection.\r\n");
-    assert_eq!(talk.denied(), [Denied::Unasked, Denied::LowPort(22)]);
+    assert_eq!(talk.denied(), [RefusalReason::Unasked, RefusalReason::LowPort(22)]);
 
-    let mut strict = Talk::logged_in(|policy| policy.mend_passive = false);
+    let mut strict = Talk::logged_in(|policy| policy.rewrite_foreign_pasv = false);
     strict.says(0, "PASV\r\n");
     assert_eq!(strict.says(1, reply), "425 No data connection.\r\n");
-    assert_eq!(strict.denied(), [Denied::ForeignAddress("192.168.7.7".parse().unwrap())]);
+    assert_eq!(strict.denied(), [RefusalReason::ForeignAddress("192.168.7.7".parse().unwrap())]);
     assert_eq!(expected(&strict), None);
 
     let other = "192.168.7.7".parse().unwrap();
-    let mut allowed = Talk::logged_in(|policy| policy.foreign.push(other..=other));
+    let mut allowed = Talk::logged_in(|policy| policy.allowed_third_parties = Some([other..=other].into()));
     allowed.says(0, "PASV\r\n");
     assert_eq!(allowed.says(1, reply), reply);
     assert_eq!(expected(&allowed).as_deref(), Some("10.77.1.2 > 192.168.7.7:51210"));
@@ -184,7 +184,7 @@ fn a_passive_address_is_mended_behind_any_router() {
 fn ports_of_servers() {
     let mut talk = Talk::logged_in(|_| {});
     assert_eq!(talk.says(0, "PORT 10,77,1,2,0,22\r\n"), "PORT 0,0,0,0,0,0\r\n");
-    assert_eq!(talk.denied(), [Denied::LowPort(22)]);
+    assert_eq!(talk.denied(), [RefusalReason::LowPort(22)]);
     assert!(!talk.reaches_inside(22));
 }
 
@@ -195,8 +195,8 @@ fn before_login() {
     talk.says(0, "USER a\r\n");
     talk.says(1, "331 pass\r\n");
     assert_eq!(talk.says(0, "PORT 10,77,1,2,4,1\r\n"), "PORT 0,0,0,0,0,0\r\n");
-    assert_eq!(talk.denied(), [Denied::NotLoggedIn]);
-    let mut lenient = Talk::new(|policy| policy.login_first = false);
+    assert_eq!(talk.denied(), [RefusalReason::NotLoggedIn]);
+    let mut lenient = Talk::new(|policy| policy.require_login = false);
     assert_eq!(lenient.says(0, "PORT 10,77,1,2,4,1\r\n"), "PORT 203,0,113,1,4,1\r\n");
 }
 
@@ -204,7 +204,7 @@ fn before_login() {
 fn a_passive_reply_that_nobody_asked_for() {
     let mut talk = Talk::logged_in(|_| {});
     assert_eq!(talk.says(1, "227 (198,51,100,9,100,1)\r\n"), "425 No data connection.\r\n");
-    assert_eq!(talk.denied(), [Denied::Unasked]);
+    assert_eq!(talk.denied(), [RefusalReason::Unasked]);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn an_announcement_that_the_server_refuses_opens_nothing() {
 
 #[test]
 fn several_at_once_and_no_more_than_that() {
-    let mut talk = Talk::logged_in(|policy| policy.pending = 2);
+    let mut talk = Talk::logged_in(|policy| policy.max_expectations = 2);
     for port in 1..=3 {
         talk.says(0, &format!("PORT 10,77,1,2,4,{port}\r\n"));
     }
@@ -229,7 +229,7 @@ fn several_at_once_and_no_more_than_that() {
 
 #[test]
 fn a_client_has_its_share_and_no_more() {
-    let mut talk = Talk::logged_in(|policy| policy.pending_per_host = 3);
+    let mut talk = Talk::logged_in(|policy| policy.max_expectations_per_client = 3);
     for (client, shares) in [
         ([CLIENT, OUTSIDE], [true, true]),
         (["10.77.1.2:4001", "203.0.113.1:4001"], [true, false]),
@@ -244,7 +244,7 @@ fn a_client_has_its_share_and_no_more() {
         let passed = [1, 2].map(|port| !talk.says(0, &format!("PORT {host},{low},{port}\r\n")).contains("0,0,0,0"));
         assert_eq!(passed, shares, "{client:?}");
     }
-    assert_eq!(talk.denied(), [Denied::NoRoom]);
+    assert_eq!(talk.denied(), [RefusalReason::ClientFull]);
 }
 
 /// The server stands behind the router, which lets in what belongs to its sessions and nothing else.
@@ -260,7 +260,7 @@ fn the_declared_ports_of_sessions_within_tls() {
     for declared in [None, Some(50_000..=50_099)] {
         let mut config = config(FIREWALL);
         config.helper = config.helper.behaving(Behaviour::Exact);
-        config.helper.policy.encrypted_passive = declared.clone();
+        config.helper.policy.tls_passive_ports = declared.clone();
         let mut world = World::new(config);
         let dials = |world: &mut World, from: &str, port: u16| {
             let (verdict, packet) = world.send(WAN, &tcp(from, &format!("203.0.113.1:{port}"), SYN, 1, 0, ""));
@@ -333,7 +333,7 @@ fn the_learnt_ports_of_sessions_within_tls() {
     for (widest, learnt) in [(None, None), (Some(100), Some(50_010..=50_020)), (Some(10), None)] {
         let mut config = config(FIREWALL);
         config.helper = config.helper.behaving(Behaviour::Exact);
-        config.helper.policy.learn_passive = widest;
+        config.helper.policy.learn_tls_passive_ports = widest;
         let mut world = World::new(config);
         assert_eq!(encrypts(&mut world, "198.51.100.9:40000"), Some(None), "nothing is known yet");
         for (client, port) in [("198.51.100.7:1", 50_020), ("198.51.100.8:2", 50_010), ("198.51.100.8:3", 50_015)] {

@@ -544,6 +544,16 @@ fn a_wrong_use_is_told_on_one_line() {
         (&["--ports", "0"], "write port numbers from 1 to 65535"),
         (&["--ports", "21,ftp"], "write port numbers from 1 to 65535"),
         (&["--behaviour", "other"], "possible values: linux, exact"),
+        (
+            &["--router", directory, "--behaviour", "exact", "--policy", "lowst_port=1"],
+            "the settings are lowest_port, ",
+        ),
+        (&["--router", directory, "--behaviour", "exact", "--policy", "lowest_port"], "write KEY=VALUE"),
+        (
+            &["--router", directory, "--behaviour", "exact", "--policy", "lowest_port=x"],
+            "lowest_port takes a port from 0 to 65535",
+        ),
+        (&["--router", directory, "--policy", "lowest_port=1"], "--policy needs --behaviour exact"),
         (&["--adopt"], "--adopt needs --router DIR"),
         (&["--masquerade", "203.0.113.1"], "need a CAPTURE"),
         (&["--masquerade", "203.0.113.1", "--router", directory], "cannot be used with"),
@@ -572,6 +582,33 @@ fn a_wrong_use_is_told_on_one_line() {
             told.stderr
         );
         assert_eq!(told.stderr.lines().count(), 1, "{}", told.stderr);
+    }
+}
+
+#[test]
+fn a_refusal_names_the_setting_of_the_policy() {
+    let scratch = Scratch::new("policy");
+    let directory = scratch.0.to_str().unwrap();
+    let exact = ["--router", directory, "--behaviour", "exact"];
+    let refused =
+        |arguments: &[&str]| run(&[&exact, arguments].concat()).stdout.matches("; policy: lowest_port").count();
+    assert_eq!(refused(&[]), 0);
+    assert!(refused(&["--policy", "lowest_port = 60000"]) > 0);
+    fs::write(scratch.0.join("policy.conf"), "lowest_port = 60000\n").unwrap();
+    assert!(refused(&[]) > 0);
+    assert_eq!(refused(&["--policy", "lowest_port=1"]), 0, "the command line counts more");
+    run(&[&exact[..], &["--json"]].concat()).assert_says(&["\"setting\":\"lowest_port\""]);
+    fs::write(scratch.0.join("policy.conf"), "\nlowst_port = 1\n").unwrap();
+    let told = run(&exact);
+    assert_eq!((told.status, told.stderr.lines().count()), (Some(2), 1));
+    assert!(told.stderr.contains("policy.conf:2: \"lowst_port\" "), "{}", told.stderr);
+}
+
+#[test]
+fn help_lists_every_setting_of_the_policy() {
+    let told = run(&["--help"]);
+    for setting in ftp_conntrack::helper::PolicySetting::ALL {
+        told.assert_says(&[setting.name(), setting.about(), setting.takes()]);
     }
 }
 

@@ -149,7 +149,7 @@ impl World {
         if setup.exact {
             config.helper = config.helper.behaving(Behaviour::Exact);
             config.helper.windows = 2;
-            config.helper.policy.login_first = false;
+            config.helper.policy.require_login = false;
             config.helper_ports = vec![21];
         }
         config.checksum = setup.checksum;

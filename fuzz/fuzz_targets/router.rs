@@ -175,7 +175,7 @@ impl World {
         if setup.exact {
             config.helper = config.helper.behaving(Behaviour::Exact);
             config.helper.windows = 2;
-            config.helper.policy.login_first = setup.loose;
+            config.helper.policy.require_login = setup.loose;
         }
         if setup.by_port {
             config.helper_ports = vec![21];

@@ -12,11 +12,13 @@ use super::error::{Error, ErrorKind, Warning, WarningKind};
 use super::ipvsadm::parse_ipvs_rules;
 use super::keepalived::parse_keepalived_with;
 use super::modules::{Modules, parse_modules};
+use super::policy::parse_policy;
 use super::routes::{RouteConfig, parse_routes};
 use super::rules::parse_rules;
 use super::sysctl::{Sysctl, parse_sysctl};
 use super::values::decimal;
 use crate::Instant;
+use crate::helper::Policy;
 use crate::ipvs;
 use crate::netfilter::Ruleset;
 use crate::packet::Family;
@@ -39,6 +41,8 @@ pub struct Directory {
     pub sysctl: Sysctl,
     /// `modules`, from lsmod or as typed.
     pub modules: Option<Modules>,
+    /// `policy.conf`: limits on announcements under behaviour Exact; the defaults where absent.
+    pub policy: Policy,
     /// `tables.time`: when the kernel's tables were printed, since the Unix epoch.
     pub tables_time: Option<Instant>,
     /// `nf_conntrack`: the kernel's connections afterwards, as `/proc/net/nf_conntrack` prints them.
@@ -78,6 +82,7 @@ impl Directory {
         directory.routes = parsed(path, "route.json", parse_routes)?.unwrap_or_default();
         directory.sysctl = parsed(path, "sysctl.conf", parse_sysctl)?.unwrap_or_default();
         directory.modules = parsed(path, "modules", parse_modules)?;
+        directory.policy = parsed(path, "policy.conf", parse_policy)?.unwrap_or_default();
         directory.tables_time = parsed(path, "tables.time", parse_time)?;
         directory.conntrack_text = text(path, "nf_conntrack")?;
         directory.expect_text = text(path, "nf_conntrack_expect")?;
@@ -198,6 +203,7 @@ mod tests {
             ("route.json", b"[{\"dst\":\"default\",\"dev\":\"lo\"}]"),
             ("sysctl.conf", b"a=1\n"),
             ("modules", b"ip_vs_ftp\n"),
+            ("policy.conf", b"lowest_port = 2000\n"),
             ("tables.time", b"1795167202.361508\n"),
             ("nf_conntrack", b"x\n"),
             ("router.pcap", b""),
@@ -213,6 +219,7 @@ mod tests {
         assert_eq!((directory.interfaces.len(), directory.routes.len()), (1, 1));
         assert_eq!(directory.sysctl.get("a"), Some("1"));
         assert!(directory.modules.unwrap().has("ip_vs_ftp"));
+        assert_eq!(directory.policy.lowest_port, 2000);
         assert_eq!(directory.tables_time, Some(Instant::from_micros(1_795_167_202_361_508)));
         assert_eq!((directory.conntrack_text.as_deref(), directory.expect_text), (Some("x\n"), None));
         assert_eq!(directory.ipvs.unwrap().services[0].address.to_string(), "-f 21");
@@ -250,6 +257,7 @@ mod tests {
             let _ = parse_addresses("f", &text);
             let _ = parse_routes("f", &text);
             let _ = parse_sysctl("f", &text);
+            let _ = parse_policy("f", &text);
             let _ = parse_modules("f", &text);
             let _ = parse_ipvs_rules("f", &text);
             let _ = parse_keepalived_with("f", &text, &mut |_| None);

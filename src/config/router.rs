@@ -49,6 +49,7 @@ impl Directory {
             rules6: self.rules6.clone().unwrap_or_default(),
             conntrack: conntrack_config(&self.sysctl)?,
             helper: HelperConfig::default()
+                .under(self.policy.clone())
                 .loose(loose)
                 .enabled(has("nf_conntrack_ftp") || has("nf_nat_ftp"))
                 .rewriting(has("nf_nat_ftp")),

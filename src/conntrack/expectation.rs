@@ -98,6 +98,8 @@ pub enum ExpectError {
     Busy,
     /// There is no room (`-EMFILE`).
     Full,
+    /// The host that opened the master has as many as [`ExpectPolicy::per_host`](super::ExpectPolicy::per_host) allows.
+    HostFull,
     /// The master is gone, or has no helper (`-ESHUTDOWN`).
     NoMaster,
 }
@@ -107,6 +109,7 @@ impl fmt::Display for ExpectError {
         f.write_str(match self {
             Self::Busy => "another connection expects the same",
             Self::Full => "no room for another expectation",
+            Self::HostFull => "the host has too many expectations",
             Self::NoMaster => "the master is gone or has no helper",
         })
     }

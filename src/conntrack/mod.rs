@@ -295,7 +295,7 @@ impl Conntrack {
         }
         let host = *self.table.at(slot).tuple(Direction::Original);
         if policy.per_host.is_some_and(|most| self.has_announced(now, &host, most.into())) {
-            return Err(ExpectError::Full);
+            return Err(ExpectError::HostFull);
         }
         let first = self.table.at(slot).expectations;
         let (head, id) = self.expectations.insert(expectation, &host, first).ok_or(ExpectError::Full)?;

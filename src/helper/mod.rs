@@ -18,7 +18,7 @@
 
 mod exact;
 
-pub use exact::{Denied, Intervention, Policy};
+pub use exact::{Intervention, Policy, PolicyError, PolicySetting, RefusalReason};
 pub(crate) use exact::{Leaving, Passage};
 
 use alloc::boxed::Box;
@@ -89,6 +89,12 @@ impl HelperConfig {
         Self { loose, ..self }
     }
 
+    /// Returns the configuration with this policy.
+    #[must_use]
+    pub fn under(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
     /// The same, behaving like this.
     #[must_use]
     pub fn behaving(self, behaviour: Behaviour) -> Self {
@@ -119,7 +125,7 @@ impl FtpHelper {
     pub fn new(config: HelperConfig, helped: u32) -> Self {
         let exact = match config.behaviour {
             Behaviour::Linux => None,
-            Behaviour::Exact => Some(Box::new(Exact::new(config.policy.clone(), helped, config.windows))),
+            Behaviour::Exact => Some(Box::new(Exact::new(config.policy.clone(), config.loose, helped, config.windows))),
         };
         Self { config, states: vec![None; helped as usize].into(), exact }
     }

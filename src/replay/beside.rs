@@ -12,7 +12,7 @@ use super::frames::Frame;
 use crate::conntrack::{ConnectionId, Direction, Tuple};
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{Form, Reading, Sender, Text, read_segment};
-use crate::helper::{Denied, Intervention};
+use crate::helper::{Intervention, RefusalReason};
 use crate::packet::{Headers, Layer4, Packet, TcpOptions};
 use crate::router::{Egress, Outbox, Router, Verdict};
 use crate::{Instant, SequenceNumber};
@@ -65,7 +65,7 @@ struct Known {
 #[derive(Default)]
 struct Heard {
     announced: Vec<Announced>,
-    denied: Vec<(Form, Denied)>,
+    denied: Vec<(Form, RefusalReason)>,
     partial: Option<Form>,
     interventions: Vec<Intervention>,
     /// The expectation that it met.

@@ -9,7 +9,7 @@ use crate::Instant;
 use crate::conntrack::{ConnectionId, Direction};
 use crate::event::DropReason;
 use crate::ftp::Form;
-use crate::helper::{Denied, Intervention};
+use crate::helper::{Intervention, RefusalReason};
 
 /// A packet of which leaves, under [`Behaviour::Exact`](crate::Behaviour::Exact), something else than Linux would send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +184,7 @@ pub enum Here {
     /// The helper did this to its stream.
     Intervened(Intervention),
     /// An announcement was refused.
-    Refused(Denied),
+    Refused(RefusalReason),
     /// An announcement leaves as this line.
     Announces(String),
     /// Its text passes as it came.

@@ -595,7 +595,7 @@ mod tests {
 
         // The virtual address in a reply is no trouble, nor is a port outside any range.
         exact.ipvs.as_mut().unwrap().ftp_ports.push(21);
-        exact.helper.policy.login_first = false;
+        exact.helper.policy.require_login = false;
         let reply = "227 Entering Passive Mode (203,0,113,21,117,48).\r\n";
         assert_eq!(after_reply(exact, "PASV\r\n", reply), []);
     }

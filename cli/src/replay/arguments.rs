@@ -1,9 +1,11 @@
 //! The command line.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use ftp_conntrack::helper::{Policy, PolicySetting};
 use ftp_conntrack::netfilter::Cidr;
 
 use crate::failure::Failure;
@@ -13,12 +15,12 @@ use crate::failure::Failure;
 /// Without --router nothing is translated: every control connection on one of the --ports is told of, what it announces,
 /// whether Linux's helper would act on that and if not why, and which data connections came.
 #[derive(Debug, Parser)]
-#[command(name = "replay", version, after_long_help = JSON)]
+#[command(name = "replay", version, after_long_help = after_help())]
 pub struct Arguments {
     /// The capture, pcap or pcapng [default: DIR's router.pcapng or router.pcap; without DIR the bundled recording]
     pub(crate) capture: Option<PathBuf>,
 
-    /// The router's own files: rules.v4, rules.v6, addr.json, route.json, sysctl.conf, modules
+    /// The router's own files: rules.v4, rules.v6, addr.json, route.json, sysctl.conf, modules, policy.conf
     #[arg(long, value_name = "DIR")]
     pub(crate) router: Option<PathBuf>,
 
@@ -38,6 +40,11 @@ pub struct Arguments {
     /// Whom to behave like [default: linux]; exact says for each packet that Linux would have sent otherwise, why
     #[arg(long, alias = "behavior", value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
+
+    /// A setting of behaviour exact's policy (repeatable; after DIR's policy.conf): which announcements it refuses. The
+    /// settings are listed below
+    #[arg(long, value_name = "KEY=VALUE", value_parser = policy, requires = "router")]
+    pub(crate) policy: Vec<(String, String)>,
 
     /// Control ports: of servers to watch, or to attach the helper to by number [default: 21 without --router; none with
     /// it, unless net.netfilter.nf_conntrack_helper = 1]
@@ -126,6 +133,9 @@ impl Arguments {
                 "--adopt needs --router DIR: only a capture of a router shows how older connections are translated",
             ));
         }
+        if !self.policy.is_empty() && self.behaviour != Some(Behaviour::Exact) {
+            return Err(Failure::new("--policy needs --behaviour exact: Linux asks for no policy"));
+        }
         if !translates && !self.inside.is_empty() {
             return Err(Failure::new("--inside belongs to --masquerade ADDR or --unmasquerade ADDR"));
         }
@@ -134,6 +144,22 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// Lists the settings of --policy, and then what --json writes.
+fn after_help() -> String {
+    let mut text = "Settings of --policy KEY=VALUE and of policy.conf (lines KEY = VALUE):\n\n".to_owned();
+    for setting in PolicySetting::ALL {
+        let _ = writeln!(text, "  {setting:<28}{}\n  {:<28}takes {}", setting.about(), "", setting.takes());
+    }
+    text + "\n" + JSON
+}
+
+fn policy(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write KEY=VALUE, such as lowest_port=20000")?;
+    let (name, value) = (name.trim(), value.trim());
+    Policy::default().set(name, value).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {

@@ -49,7 +49,10 @@ impl Input {
         if !path.is_dir() {
             return Err(Failure::of_file(path, "is no directory; --router wants one with the router's files"));
         }
-        let directory = Directory::read(path).map_err(|error| in_directory(path, error))?;
+        let mut directory = Directory::read(path).map_err(|error| in_directory(path, error))?;
+        for (name, value) in &arguments.policy {
+            directory.policy.set(name, value).map_err(Failure::new)?;
+        }
         for warning in &directory.warnings {
             warn(format_args!("warning: {warning}"));
         }

@@ -65,6 +65,7 @@ use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::conntrack::{ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, BalancedBy, Event};
 use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::helper::PolicySetting;
 use ftp_conntrack::packet::{Family, Protocol};
 use ftp_conntrack::replay::{Departure, Difference, Here, Lacking, Seen, Sink, Summary, TableDifference, Watch};
 use ftp_conntrack::router::{Router, Verdict};
@@ -179,7 +180,8 @@ impl Sink for JsonLines<'_> {
                 .with("connection", connection.to_string())
                 .with("sender", snake(sender))
                 .with("form", form.to_string())
-                .with("reason", reason.to_string()),
+                .with("reason", reason.to_string())
+                .with("setting", reason.setting().map(PolicySetting::name)),
             Event::Encrypted { connection, passive } => begin("encrypted")
                 .with("connection", connection.to_string())
                 .with("passive", passive.as_ref().map(|ports| [*ports.start(), *ports.end()])),

@@ -6,7 +6,8 @@ use core::ops::Range;
 use super::super::{Job, MAX_PORT_ATTEMPTS, announced};
 use super::dialogue::{Answer, Dialogue};
 use super::learnt::Learnt;
-use super::policy::{Denied, Policy};
+use super::policy::Policy;
+use super::refusal::RefusalReason;
 use super::stream::Listener;
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
 use crate::event::{AnnouncementOutcome, Event};
@@ -23,6 +24,8 @@ pub(super) struct Hearing<'h> {
     /// The server's end of the control connection.
     pub(super) server: SocketAddr,
     pub(super) policy: &'h Policy,
+    /// True if the helper is loose.
+    pub(super) loose: bool,
     pub(super) dialogue: &'h mut Dialogue,
     pub(super) learnt: &'h mut Learnt,
     pub(super) conntrack: &'h mut Conntrack,
@@ -85,7 +88,7 @@ impl Hearing<'_> {
             match self.judge(reading, line) {
                 Judgement::Nothing => {}
                 Judgement::Accepted(id, replaced) => (expected, replacement) = (Some(id), replaced),
-                Judgement::Denied(form) => {
+                Judgement::Refused(form) => {
                     let range = Command::argument_range(line).unwrap_or_default();
                     replacement = Some((range, refused(form, self.ends.client)));
                 }
@@ -105,7 +108,7 @@ impl Hearing<'_> {
             match self.judge(reading, line) {
                 Judgement::Nothing => {}
                 Judgement::Accepted(_, replaced) => replacement = replaced,
-                Judgement::Denied(_) => replacement = Some(refusal(line, replies.continues())),
+                Judgement::Refused(_) => replacement = Some(refusal(line, replies.continues())),
             }
         }
         match self.dialogue.reply(line, replies) {
@@ -121,19 +124,19 @@ impl Hearing<'_> {
             LineReading::Announcement(announcement) => (announcement.form, self.open(announcement, line)),
             LineReading::Malformed(form, error) => {
                 let asked = form.sender() == Sender::Client || self.dialogue.awaits_passive();
-                (form, Err(if asked { Denied::Malformed(error) } else { Denied::Unasked }))
+                (form, Err(if asked { RefusalReason::Malformed(error) } else { RefusalReason::Unasked }))
             }
             LineReading::Nothing => return Judgement::Nothing,
         };
         result.unwrap_or_else(|reason| {
             let event = Event::Denied { connection: self.job.id, sender: self.job.sender, form, reason };
             self.conntrack.events.push(self.job.now, event);
-            Judgement::Denied(form)
+            Judgement::Refused(form)
         })
     }
 
     /// Expects what is announced, if it may be.
-    fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<Judgement, Denied> {
+    fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<Judgement, RefusalReason> {
         let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
         // A server may know the address by which its clients know it.
         let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
@@ -146,14 +149,14 @@ impl Hearing<'_> {
         let Decision::Expect(expect) =
             decide(Reading::Announcement(announcement), self.job.sender, &self.ends, foreign)
         else {
-            return Err(Denied::ForeignAddress(announcement.address));
+            return Err(RefusalReason::ForeignAddress(announcement.address));
         };
         let translated = self.job.rewrites && self.conntrack.get(self.job.id).is_some_and(Connection::is_altered);
         let (tuple, id) = if translated && !foreign {
-            self.find_port(&expect).ok_or(Denied::NoRoom)?
+            self.find_port(&expect)?
         } else {
-            let tuple = self.job.expected_tuple(&expect, announcement.port).ok_or(Denied::NoRoom)?;
-            (tuple, self.job.register(self.conntrack, tuple, OnMatch::Nothing).map_err(|_| Denied::NoRoom)?)
+            let tuple = self.job.expected_tuple(&expect, announcement.port).ok_or(RefusalReason::NoPort)?;
+            (tuple, self.job.register(self.conntrack, tuple, OnMatch::Nothing).map_err(no_room)?)
         };
         let before = line.get(announcement.range()).unwrap_or_default();
         // What stays true keeps its spelling.
@@ -174,28 +177,32 @@ impl Hearing<'_> {
     /// Whether a server that announces this address is taken to mean its own.
     fn mends(&self, address: IpAddr) -> bool {
         let is_of_family = address.is_ipv4() == self.ends.server.is_ipv4();
-        self.policy.mend_passive && is_of_family && !self.policy.allows_foreign(address)
+        self.policy.rewrite_foreign_pasv && is_of_family && !self.allows(address)
+    }
+
+    fn allows(&self, third_party: IpAddr) -> bool {
+        self.policy.allows_third_party(third_party, self.loose)
     }
 
     /// The announced port, or, where another control connection announced it, any other.
-    fn find_port(&mut self, expect: &Expect) -> Option<(Tuple, ExpectationId)> {
+    fn find_port(&mut self, expect: &Expect) -> Result<(Tuple, ExpectationId), RefusalReason> {
         let announced = expect.destination.port();
         let on_match = OnMatch::FollowMaster { direction: self.job.direction.other(), port: Some(announced) };
         let (first, now) = (self.policy.lowest_port.max(1), self.job.now);
         let mut port = announced;
         for _ in 0..MAX_PORT_ATTEMPTS {
-            let tuple = self.job.expected_tuple(expect, port)?;
+            let tuple = self.job.expected_tuple(expect, port).ok_or(RefusalReason::NoPort)?;
             match self.job.register(self.conntrack, tuple, on_match) {
-                Ok(id) => return Some((tuple, id)),
+                Ok(id) => return Ok((tuple, id)),
                 Err(ExpectError::Busy) => {}
-                Err(_) => return None,
+                Err(error) => return Err(no_room(error)),
             }
             let (job, conntrack) = (&self.job, &*self.conntrack);
             let is_free =
                 |port| job.expected_tuple(expect, port).is_some_and(|tuple| !conntrack.is_expected(now, &tuple));
             port = self.nat.choices.port(first, u32::from(u16::MAX - first) + 1, is_free);
         }
-        None
+        Err(RefusalReason::NoPort)
     }
 
     fn tell(&mut self, announcement: &Announcement, expected: Tuple, before: &[u8], text: Text) {
@@ -208,21 +215,21 @@ impl Hearing<'_> {
         self.conntrack.events.push(self.job.now, event);
     }
 
-    fn may_open(&self, announcement: &Announcement, own: IpAddr) -> Result<(), Denied> {
+    fn may_open(&self, announcement: &Announcement, own: IpAddr) -> Result<(), RefusalReason> {
         if self.job.sender == Sender::Server && !self.dialogue.awaits_passive() {
-            return Err(Denied::Unasked);
+            return Err(RefusalReason::Unasked);
         }
-        if self.policy.login_first && self.dialogue.is_something_else() {
-            return Err(Denied::NotFtp);
+        if self.policy.require_login && self.dialogue.is_something_else() {
+            return Err(RefusalReason::NotFtp);
         }
-        if self.policy.login_first && !self.dialogue.is_logged_in() {
-            return Err(Denied::NotLoggedIn);
+        if self.policy.require_login && !self.dialogue.is_logged_in() {
+            return Err(RefusalReason::NotLoggedIn);
         }
-        if announcement.address != own && !self.policy.allows_foreign(announcement.address) {
-            return Err(Denied::ForeignAddress(announcement.address));
+        if announcement.address != own && !self.allows(announcement.address) {
+            return Err(RefusalReason::ForeignAddress(announcement.address));
         }
         if announcement.port < self.policy.lowest_port {
-            return Err(Denied::LowPort(announcement.port));
+            return Err(RefusalReason::LowPort(announcement.port));
         }
         Ok(())
     }
@@ -233,7 +240,16 @@ enum Judgement {
     Nothing,
     /// It opens this, and is to say that.
     Accepted(ExpectationId, Option<(Range<usize>, Text)>),
-    Denied(Form),
+    Refused(Form),
+}
+
+/// The reason to refuse an announcement whose expectation cannot be registered.
+const fn no_room(error: ExpectError) -> RefusalReason {
+    match error {
+        ExpectError::HostFull => RefusalReason::ClientFull,
+        ExpectError::Busy => RefusalReason::NoPort,
+        ExpectError::Full | ExpectError::NoMaster => RefusalReason::TableFull,
+    }
 }
 
 /// An argument that every server refuses.

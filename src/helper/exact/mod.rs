@@ -10,12 +10,16 @@ mod hearing;
 mod intervention;
 mod learnt;
 mod policy;
+mod refusal;
 mod segments;
+mod setting;
 mod stream;
 mod window;
 
 pub use intervention::Intervention;
-pub use policy::{Denied, Policy};
+pub use policy::Policy;
+pub use refusal::RefusalReason;
+pub use setting::{PolicyError, PolicySetting};
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -79,6 +83,8 @@ struct Timer {
 #[derive(Debug)]
 struct Tools {
     policy: Policy,
+    /// True if the helper is loose: see [`Policy::allowed_third_parties`].
+    loose: bool,
     pool: Pool,
     bench: Bench,
     learnt: Learnt,
@@ -139,10 +145,11 @@ impl Noted {
 impl Exact {
     /// For at most `helped` connections, of which `windows` streams may have a line that is unfinished, or segments that
     /// came early, at once.
-    pub(super) fn new(policy: Policy, helped: u32, windows: usize) -> Self {
+    pub(super) fn new(policy: Policy, loose: bool, helped: u32, windows: usize) -> Self {
         let tools = Tools {
-            learnt: Learnt::new(policy.learn_passive),
+            learnt: Learnt::new(policy.learn_tls_passive_ports),
             policy,
+            loose,
             pool: Pool::new(windows),
             bench: Bench::new(),
             came: vec![0; usize::from(u16::MAX)].into(),
@@ -321,16 +328,16 @@ impl State {
             rewrites,
             zone: connection.tuple(Direction::Original).zone(),
             policy: ExpectPolicy {
-                most: tools.policy.pending,
-                per_host: Some(tools.policy.pending_per_host),
+                most: tools.policy.max_expectations,
+                per_host: Some(tools.policy.max_expectations_per_client),
                 timeout: PATIENCE,
             },
         };
         let ends = endpoints(connection);
         let reply = connection.tuple(Direction::Reply);
         let server = SocketAddr::new(reply.source(), reply.source_port());
-        let (policy, dialogue, learnt) = (&tools.policy, &mut self.dialogue, &mut tools.learnt);
-        let mut hearing = Hearing { job, ends, server, policy, dialogue, learnt, conntrack, nat, tls: false };
+        let ((policy, loose), dialogue, learnt) = ((&tools.policy, tools.loose), &mut self.dialogue, &mut tools.learnt);
+        let mut hearing = Hearing { job, ends, server, policy, loose, dialogue, learnt, conntrack, nat, tls: false };
 
         let mut came = core::mem::take(&mut tools.came);
         let payload = copy(passage.headers.payload(passage.packet.bytes()), &mut came);
@@ -376,7 +383,7 @@ impl State {
         }
         if tls {
             self.streams.iter_mut().for_each(Stream::stop_reading);
-            let declared = tools.policy.encrypted_passive.clone();
+            let declared = tools.policy.tls_passive_ports.clone();
             let passive = declared.or_else(|| tools.learnt.ports(passage.now, server));
             let passive = passive.filter(|ports| job.expect_range(conntrack, ports));
             conntrack.events.push(passage.now, Event::Encrypted { connection: id, passive });

@@ -1,101 +1,76 @@
-//! What an announcement may open.
+//! The limits on announcements.
 
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
-use crate::ftp::HostPortError;
-
-/// What an announcement may open under [`Behaviour::Exact`](crate::Behaviour::Exact). Linux asks for none of this but
-/// that the address is the speaker's.
+/// Limits on announcements under [`Behaviour::Exact`](crate::Behaviour::Exact). Linux has only the last one of
+/// [`HelperConfig::loose`](crate::helper::HelperConfig::loose).
+///
+/// [`set`](Self::set) changes a setting by its name, as the tools do.
+///
+/// ```
+/// use ftp_conntrack::helper::Policy;
+///
+/// let mut policy = Policy::default();
+/// policy.set("allowed_third_parties", "192.0.2.0/24, 2001:db8::7")?;
+/// policy.lowest_port = 20_000;
+/// # Ok::<(), ftp_conntrack::helper::PolicyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// The lowest port that may be announced. Below 1024 stand servers, which a data connection must not reach
-    /// (RFC 2577 section 3).
+    /// The lowest port that may be announced. Data connections must not reach servers, which listen below 1024 (RFC 2577
+    /// section 3).
     pub lowest_port: u16,
-    /// Whether the server must have let the client in before anything is announced: text that a browser was made to send
-    /// to port 21 is no FTP session.
-    pub login_first: bool,
-    /// Addresses that may be announced although they are not the speaker's: transfers from server to server (FXP). None by
-    /// default (RFC 2577 section 3, the bounce attack).
-    pub foreign: Vec<RangeInclusive<IpAddr>>,
-    /// Whether a server that announces another address than its own (one inside its own NAT, say) is taken to mean its own:
-    /// the client is told the address that it dialled, as for 0.0.0.0. That opens nothing that the server could not have
-    /// announced itself, and keeps clients from calling third hosts. Otherwise it is refused. Addresses among
-    /// [`foreign`](Self::foreign) stay as they are.
-    pub mend_passive: bool,
-    /// How many data connections may be expected of one control connection at once; of more, the oldest are forgotten.
-    pub pending: u8,
-    /// How many may be expected at once of all the control connections that one client's address has; what is announced
-    /// beyond them is refused.
-    pub pending_per_host: u16,
-    /// The ports on which servers listen for data connections of sessions within TLS, whose announcements cannot be read
-    /// (RFC 4217). As long as such a control connection lives, its client may dial any of them on its server. None by
-    /// default: the firewall's own rules decide.
-    pub encrypted_passive: Option<RangeInclusive<u16>>,
-    /// Whether those ports are learnt where they are not declared, and how many a range may have at most: 1000, say. As soon
-    /// as a control connection is within TLS, its client may then dial, on this server alone and for as long as the control
-    /// connection lives, any port from the lowest to the highest that the same server announced to anybody in sessions that
-    /// could be read, in announcements that were let through, within the last day. That includes ports in between that it
-    /// never announced: other services there are open to these clients. Of a server whose ports lie farther apart nothing
-    /// is opened. Nothing is learnt by default.
-    pub learn_passive: Option<u16>,
+    /// True if announcements before the server's 230 are refused. Text that a browser was made to send to port 21 is not an
+    /// FTP session (NAT slipstreaming).
+    pub require_login: bool,
+    /// Addresses that may be announced although they are not the sender's, for transfers between two servers (FXP). `None`:
+    /// all if the helper is [loose](crate::helper::HelperConfig::loose), else none (RFC 2577 section 3, the bounce attack).
+    pub allowed_third_parties: Option<Vec<RangeInclusive<IpAddr>>>,
+    /// True if another address in a 227 or 228 reply is replaced by the one that the client dialled. Servers behind a NAT of
+    /// their own often announce their private address. Otherwise such a reply is refused. A reply with one of the
+    /// [`allowed_third_parties`](Self::allowed_third_parties) passes unchanged.
+    pub rewrite_foreign_pasv: bool,
+    /// Maximum number of expectations of one control connection. Beyond it, the oldest expectation is forgotten.
+    pub max_expectations: u8,
+    /// Maximum number of expectations of all control connections from one client address. Beyond it, announcements are
+    /// refused.
+    pub max_expectations_per_client: u16,
+    /// Ports on which servers listen for the data connections of sessions in TLS (RFC 4217), whose announcements cannot be
+    /// read. The client may connect to them on its server while the control connection lives. `None`: the rules decide.
+    pub tls_passive_ports: Option<RangeInclusive<u16>>,
+    /// Maximum size of a learnt range of [`tls_passive_ports`](Self::tls_passive_ports), where none are declared; 1000, say.
+    ///
+    /// Once a control connection switches to TLS, its client may connect to any port between the lowest and the highest port
+    /// that the server announced during the last 24 hours. Only readable, accepted announcements count. Ports in between are
+    /// open to these clients too, whatever listens there. A wider range is not opened. `None`: nothing is learnt.
+    pub learn_tls_passive_ports: Option<u16>,
 }
 
 impl Default for Policy {
-    /// Ports from 1024, login first, nobody else's address, wrong passive ones mended, 8 at once, 64 a client.
+    /// Ports from 1024, after login, the sender's address only, foreign 227 rewritten, 8 expectations, 64 a client.
     fn default() -> Self {
         Self {
             lowest_port: 1024,
-            login_first: true,
-            foreign: Vec::new(),
-            mend_passive: true,
-            pending: 8,
-            pending_per_host: 64,
-            encrypted_passive: None,
-            learn_passive: None,
+            require_login: true,
+            allowed_third_parties: None,
+            rewrite_foreign_pasv: true,
+            max_expectations: 8,
+            max_expectations_per_client: 64,
+            tls_passive_ports: None,
+            learn_tls_passive_ports: None,
         }
     }
 }
 
 impl Policy {
-    pub(super) fn allows_foreign(&self, address: IpAddr) -> bool {
-        self.foreign.iter().any(|range| range.contains(&address))
-    }
-}
-
-/// Why an announcement was refused. It leaves as one that the other side refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Denied {
-    /// It announces another address than the speaker's.
-    ForeignAddress(IpAddr),
-    /// It announces a port below [`Policy::lowest_port`].
-    LowPort(u16),
-    /// It announces nothing that can be understood.
-    Malformed(HostPortError),
-    /// The server has not let the client in.
-    NotLoggedIn,
-    /// The connection began as something else than FTP: a browser was made to send these lines (NAT slipstreaming).
-    NotFtp,
-    /// The client did not ask where the server listens.
-    Unasked,
-    /// No port is free, or there is no room for what would be expected.
-    NoRoom,
-}
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ForeignAddress(address) => write!(f, "{address} is not the speaker's address"),
-            Self::LowPort(port) => write!(f, "port {port} is too low"),
-            Self::Malformed(error) => write!(f, "malformed: {error}"),
-            Self::NotLoggedIn => f.write_str("before login"),
-            Self::NotFtp => f.write_str("the connection did not begin as FTP"),
-            Self::Unasked => f.write_str("nobody asked for it"),
-            Self::NoRoom => f.write_str("no free port, or too many are expected"),
+    /// True if `address`, which is not the sender's, may be announced.
+    pub(super) fn allows_third_party(&self, address: IpAddr, is_loose: bool) -> bool {
+        match &self.allowed_third_parties {
+            Some(allowed) => allowed.iter().any(|range| range.contains(&address)),
+            None => is_loose,
         }
     }
 }
