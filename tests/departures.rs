@@ -247,8 +247,8 @@ fn row_13() {
 fn row_15() {
     let told = Told::masqueraded().client("PORT 10,77,1,7,4,210\r\n").client("EPRT |1|192.0.2.1|1234|\r\n");
     told.client("NOOP\r\n").server("200 ok\r\n").client("NOOP\r\n").says(&[
-        (6, "Linux lets it pass as it came; here it is refused (10.77.1.7 is not the speaker's address)"),
-        (7, "Linux lets it pass as it came; here it is refused (192.0.2.1 is not the speaker's address)"),
+        (6, "Linux lets it pass as it came; here it is refused (10.77.1.7 is not the sender's address; policy: allowed_third_parties)"),
+        (7, "Linux lets it pass as it came; here it is refused (192.0.2.1 is not the sender's address; policy: allowed_third_parties)"),
         (
             8,
             "Linux sends it with its sequence number 9 higher: numbers differ since frame 6, where other \
@@ -261,7 +261,7 @@ fn row_15() {
 fn row_16() {
     let syn = tcp("198.51.100.9:20", "203.0.113.1:22", SYN, 1, 0, "");
     Told::masqueraded().client("PORT 10,77,1,2,0,22\r\n").arrives(WAN, syn).says(&[
-        (6, "Linux writes PORT 203,0,113,1,0,22; here it is refused (port 22 is too low)"),
+        (6, "Linux writes PORT 203,0,113,1,0,22; here it is refused (port 22 is too low; policy: lowest_port)"),
         (
             7,
             "Linux sends it to 10.77.1.2:22: it expects this connection since frame 6; here it is for \

@@ -262,7 +262,7 @@ fn where_exact_differs_from_linux_it_is_said_why() {
     told.assert_says(&[
         "Linux      would send something else for 10 packets, 4 of them for a reason told of their connection before\n",
         &format!("     19    +0.000412  {held}"),
-        "     23    +0.000463  Linux lets it pass as it came; here it is refused (nobody asked for it)\n",
+        "     23    +0.000463  Linux lets it pass as it came; here it is refused (the client did not ask for it)\n",
         &format!("     25    +0.000485  {shifted}"),
         "Linux drops it (partial announcement): it cannot read this EPRT; here it is refused (malformed: ",
     ]);
