@@ -13,7 +13,7 @@ use core::time::Duration;
 pub struct Instant(i64);
 
 impl Instant {
-    /// A moment so late that nothing waits for it.
+    /// A moment that never comes, not even at the largest `now`. Deadlines that would lie beyond it are this one.
     pub const NEVER: Self = Self(i64::MAX);
 
     /// The moment `micros` microseconds after the epoch.
@@ -87,6 +87,21 @@ impl Add<Micros> for Instant {
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}", self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000))
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Instant {
+    /// Returns true if a deadline at this moment has passed at `now`. [`NEVER`](Self::NEVER) does not pass: a deadline
+    /// that is moved on, and stays there, would be due again for ever.
+    #[inline]
+    pub(crate) const fn has_passed(self, now: Self) -> bool {
+        self.0 <= now.0 && self.0 != Self::NEVER.0
+    }
+
+    /// Returns this moment, if it ever comes.
+    pub(crate) fn if_ever(self) -> Option<Self> {
+        (self != Self::NEVER).then_some(self)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::Instant;
 /// compares the deadline itself.
 ///
 /// A deadline that moves later need not be told: [`Wheel::pop`] hands the index out at the old one, and the owner
-/// inserts it again. When time steps back by more than [`STEP_BACK`] ticks, the entries are laid out anew.
+/// inserts it again. What lies in the last tick of all, as [`Instant::NEVER`] does, does not come up. When time steps back by more than [`STEP_BACK`] ticks, the entries are laid out anew.
 pub(crate) struct Wheel {
     heads: [[u32; SLOTS]; LEVELS],
     /// A bit for each slot with entries.
@@ -139,9 +139,10 @@ impl Wheel {
         }
     }
 
-    /// When [`Wheel::pop`] may next have something; it may then turn out to be too early.
+    /// Returns when [`Wheel::pop`] may next have something; it may then turn out to be too early.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.earliest().map(|(_, _, tick)| Instant::from_micros((((tick as i64) << TICK_BITS) as u64 ^ SIGN) as i64))
+        let (_, _, tick) = self.earliest().filter(|(_, _, tick)| *tick <= LAST_TICK)?;
+        Some(Instant::from_micros(((tick << TICK_BITS) ^ SIGN) as i64))
     }
 
     /// The first slot with entries, and the tick at which it is to be emptied.
@@ -172,10 +173,14 @@ fn now_tick(now: Instant) -> u64 {
     (now.micros() as u64 ^ SIGN) >> TICK_BITS
 }
 
+/// The tick of the last moment there is. A deadline within it is due one tick later, which never begins: rounded down,
+/// it would come up before its time, and again each time that it is put back.
+const LAST_TICK: u64 = u64::MAX >> TICK_BITS;
+
 /// The first tick that begins at or after `deadline`.
-fn due_tick(deadline: Instant) -> u64 {
+const fn due_tick(deadline: Instant) -> u64 {
     let micros = deadline.micros() as u64 ^ SIGN;
-    micros.saturating_add((1 << TICK_BITS) - 1) >> TICK_BITS
+    micros.div_ceil(1 << TICK_BITS)
 }
 
 #[cfg(test)]
@@ -204,6 +209,22 @@ mod tests {
                 wheel.insert(popped, start + Duration::from_secs(seconds));
             }
             assert_eq!(wheel.pop(deadline + TICK), Some(index));
+        }
+        assert_eq!(wheel.next_due(), None);
+    }
+
+    #[test]
+    fn the_last_tick_of_time_never_comes() {
+        let mut wheel = Wheel::new(3);
+        for (index, micros) in [(0, i64::MAX), (1, i64::MAX - 1), (2, i64::MIN)] {
+            wheel.insert(index, Instant::from_micros(micros));
+        }
+        assert_eq!(wheel.next_due(), Some(Instant::from_micros(i64::MIN)));
+        assert_eq!(wheel.pop(Instant::from_micros(i64::MIN)), Some(2));
+        for now in [0, i64::MAX - 1, i64::MAX, i64::MIN, i64::MAX] {
+            while let Some(early) = wheel.pop(Instant::from_micros(now)) {
+                panic!("{early} came up at {now}");
+            }
         }
         assert_eq!(wheel.next_due(), None);
     }

@@ -97,7 +97,12 @@ fn run(steps: &[Step]) -> Vec<String> {
                 let addresses = [[10, 0, 0, 1], [10, 0, 0, 2]];
                 // Two control connections, an active and a passive data connection.
                 let ports: [u16; 2] = [[4000, 21], [4001, 21], [1024, 20], [4002, 1024]][connection];
-                time += i64::from(*millis) * 1000;
+                time = match millis {
+                    // As a clock in the wrong unit gives them.
+                    0 => i64::MAX - 1,
+                    1 => i64::MIN,
+                    _ => time.saturating_add(i64::from(*millis) * 1000),
+                };
                 let text = line.text(addresses[side]);
                 let place = &mut next[connection];
                 let sequence = place[side].wrapping_add_signed(i32::from(*shift));

@@ -310,7 +310,7 @@ impl Connection {
     /// Whether it will still be remembered for any time after `now`.
     #[inline]
     pub(crate) fn outlives(&self, now: Instant) -> bool {
-        self.deadline > now
+        !self.deadline.has_passed(now)
     }
 
     /// Sets until when it is remembered. True when the wheel would look at it too late: it is to be
@@ -332,6 +332,6 @@ impl Connection {
     /// Whether its time is over.
     #[inline]
     pub(super) fn expired(&self, now: Instant) -> bool {
-        self.deadline <= now || self.status.has(Status::DYING)
+        self.deadline.has_passed(now) || self.status.has(Status::DYING)
     }
 }

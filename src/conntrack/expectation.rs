@@ -265,7 +265,7 @@ impl Table {
             let slot = self.wheel.pop(now)?;
             let Some(deadline) = self.at(slot).map(|expectation| expectation.deadline) else { continue };
             self.wheel.insert(slot, deadline);
-            if deadline <= now {
+            if deadline.has_passed(now) {
                 return Some(slot);
             }
         }

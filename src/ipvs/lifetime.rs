@@ -53,6 +53,19 @@ impl Beginning {
     }
 }
 
+/// Returns `deadline` after as many whole minutes as it takes to lie after `now`. One by one they would be uncountable
+/// where time leaps.
+fn next_minute(deadline: Instant, now: Instant) -> Instant {
+    let minutes = now.since(deadline).as_secs() / WHILE_CONTROLLING.as_secs() + 1;
+    deadline + Duration::from_secs(minutes.saturating_mul(WHILE_CONTROLLING.as_secs()))
+}
+
+/// Returns `deadline` less as many whole minutes as leave it after `end`.
+fn first_minute(deadline: Instant, end: Instant) -> Instant {
+    let rest = deadline.since(end).saturating_sub(Duration::from_micros(1));
+    deadline - Duration::from_secs(rest.as_secs() / WHILE_CONTROLLING.as_secs() * WHILE_CONTROLLING.as_secs())
+}
+
 impl Ipvs {
     /// When [`Ipvs::handle_timeout`] should be called next; it may then find nothing to do.
     pub fn poll_at(&self) -> Option<Instant> {
@@ -76,7 +89,7 @@ impl Ipvs {
         let entry = self.table.at_mut(slot);
         if entry.controlled > 0 {
             entry.timeout = WHILE_CONTROLLING;
-            let deadline = entry.deadline + WHILE_CONTROLLING;
+            let deadline = next_minute(entry.deadline, now);
             self.table.set_deadline(slot, deadline);
         } else {
             self.forget(now, slot, conntrack);
@@ -88,8 +101,7 @@ impl Ipvs {
         let entry = *self.table.at(slot);
         self.table.remove(slot);
         if let Some(control) = entry.control {
-            let control = self.table.at_mut(control);
-            control.controlled = control.controlled.saturating_sub(1);
+            self.no_longer_controls(control, entry.deadline.min(now));
         }
         if let Some(server) = self.services.servers.get_mut(entry.server as usize) {
             server.unbind(entry.is_template, entry.active);
@@ -99,6 +111,16 @@ impl Ipvs {
             if let Some((id, _)) = tuple.and_then(|tuple| conntrack.find(now, &tuple)) {
                 conntrack.destroy_for(now, id, DestroyReason::Balancer);
             }
+        }
+    }
+
+    /// An entry that depended on this one ended at `end`. The last one leaves it the rest of its minute.
+    fn no_longer_controls(&mut self, slot: u32, end: Instant) {
+        let control = self.table.at_mut(slot);
+        control.controlled = control.controlled.saturating_sub(1);
+        if control.controlled == 0 && control.timeout == WHILE_CONTROLLING {
+            let deadline = first_minute(control.deadline, end);
+            self.table.set_deadline(slot, deadline);
         }
     }
 
@@ -193,5 +215,22 @@ impl Ipvs {
         let entry = self.table.at_mut(slot);
         (entry.state, entry.timeout) = (State::Listen, timeout);
         self.touch(now, slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_are_counted_in_one_step() {
+        let at = Instant::from_secs;
+        assert_eq!(next_minute(at(100), at(100)), at(160));
+        assert_eq!(next_minute(at(100), at(159)), at(160));
+        assert_eq!(next_minute(at(100), at(160)), at(220));
+        assert_eq!(next_minute(at(100), Instant::NEVER), Instant::NEVER);
+        for (end, expected) in [(999, 1000), (940, 1000), (939, 940), (100, 160), (1000, 1000), (2000, 1000)] {
+            assert_eq!(first_minute(at(1000), at(end)), at(expected), "{end}");
+        }
     }
 }

@@ -175,7 +175,7 @@ impl Ipvs {
 
     /// All entries whose time is not over, or who have others that depend on them.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = (EntryId, &Entry)> {
-        self.table.iter().filter(move |(_, entry)| entry.deadline > now || entry.controlled > 0)
+        self.table.iter().filter(move |(_, entry)| !entry.deadline.has_passed(now) || entry.controlled > 0)
     }
 
     /// Whether an entry waits for a connection of a client's address, whatever port it comes from, to a virtual endpoint.

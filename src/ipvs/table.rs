@@ -200,7 +200,7 @@ impl Table {
             let entry = &mut self.slots[slot as usize].entry;
             entry.scheduled = entry.deadline;
             self.wheel.insert(slot, entry.deadline);
-            if entry.deadline <= now {
+            if entry.deadline.has_passed(now) {
                 return Some(slot);
             }
         }

@@ -84,6 +84,6 @@ impl Ipvs {
     /// Whether an entry's time is not over.
     pub(super) fn lives(&self, now: Instant, slot: u32) -> bool {
         let entry = self.table.at(slot);
-        entry.deadline > now || entry.controlled > 0
+        !entry.deadline.has_passed(now) || entry.controlled > 0
     }
 }

@@ -114,8 +114,8 @@ impl Fragments {
         if begins_too_short(bytes, headers, fragment) {
             return Gathered::Refused;
         }
-        let known = self.queues.iter().position(|queue| queue.key == Some(key) && queue.deadline > now);
-        let free = || self.queues.iter().position(|queue| queue.key.is_none() || queue.deadline <= now);
+        let known = self.queues.iter().position(|queue| queue.key == Some(key) && !queue.deadline.has_passed(now));
+        let free = || self.queues.iter().position(|queue| queue.key.is_none() || queue.deadline.has_passed(now));
         let Some(index) = known.or_else(free) else { return Gathered::Refused };
         let Some(queue) = self.queues.get_mut(index) else { return Gathered::Refused };
         if known.is_none() {
@@ -162,14 +162,14 @@ impl Fragments {
 
     /// Gives up what waited too long.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        for queue in self.queues.iter_mut().filter(|queue| queue.deadline <= now) {
+        for queue in self.queues.iter_mut().filter(|queue| queue.deadline.has_passed(now)) {
             queue.key = None;
         }
     }
 
     /// When the next of them has waited too long.
     pub(super) fn poll_at(&self) -> Option<Instant> {
-        self.queues.iter().filter(|queue| queue.key.is_some()).map(|queue| queue.deadline).min()
+        self.queues.iter().filter(|queue| queue.key.is_some()).filter_map(|queue| queue.deadline.if_ever()).min()
     }
 }
 

@@ -211,14 +211,14 @@ impl Exact {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to look at.
     pub(super) fn poll_at(&self) -> Option<Instant> {
-        self.timers.front().map(|timer| timer.due)
+        self.timers.front().and_then(|timer| timer.due.if_ever())
     }
 
     /// Sends again what is ours to send and did not arrive.
     pub(super) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
         // Those that are set anew meanwhile are due later.
         for _ in 0..self.timers.len() {
-            let Some(timer) = self.timers.front().copied().filter(|timer| timer.due <= now) else { return };
+            let Some(timer) = self.timers.front().copied().filter(|timer| timer.due.has_passed(now)) else { return };
             self.timers.pop_front();
             let Timer { slot, id, direction, outside, times, .. } = timer;
             let Some(state) = self.states.get_mut(slot.index()).filter(|state| state.connection == Some(id)) else {
