@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use ftp_conntrack::config::parse_ipvs_rules;
-use ftp_conntrack::inspect::{Inspector, Moment, Options, Sink};
+use ftp_conntrack::inspect::{FramePos, Inspector, Options, Sink};
 use ftp_conntrack::{Behaviour, Instant};
 
 struct Nothing;
@@ -104,7 +104,7 @@ fn an_inspector_never_hangs_at_the_ends_of_time() {
             tcp(&client, SERVER, PSH_ACK, 90, 490, "PORT 10,77,1,2,4,1\r\n"),
             tcp("198.51.100.9:20", "10.77.1.2:1025", SYN, 1, 0, ""),
         ] {
-            inspector.packet(Moment { frame: round as u64, time }, &bytes, 0, &mut Nothing);
+            inspector.packet(FramePos { frame: round as u64, time }, &bytes, 0, &mut Nothing);
         }
     }
     assert!(inspector.finish(&mut Nothing).sessions > 0);
