@@ -15,7 +15,7 @@ use ftp_conntrack::netfilter::{
     AddressTypes, Cidr, ConnmarkAction, Masked, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target,
 };
 use ftp_conntrack::packet::{Headers, Layer4, Protocol, TcpFlags};
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{Interface, Outbox, Route, Router, RouterConfig, Verdict};
 use ftp_conntrack::{Behaviour, Instant};
 use packets::{ACK, DATA, Frame, SYN, SYN_ACK, SYN_OPTIONS};
 
@@ -143,13 +143,13 @@ fn rules(nat: IpAddr) -> Ruleset {
 }
 
 /// A persistent FTP service on a port of its own, with room for fewer entries than will be wanted.
-fn services() -> ipvs::Config {
+fn services() -> ipvs::IpvsConfig {
     let address = ServiceAddress::tcp(addr("203.0.113.1:2121"));
     let service = ServiceConfig::new(address, Scheduler::WeightedRoundRobin).persistent(Duration::from_secs(300));
     let server = |last, weight| {
         ServerConfig::new(IpAddr::from([10, 77, 1, last]), 2121, Forwarding::Masquerade).weighing(weight)
     };
-    let mut config = ipvs::Config::default();
+    let mut config = ipvs::IpvsConfig::default();
     config.services.push(service.with_server(server(12, 1)).with_server(server(11, 2)));
     config.ftp_ports.push(2121);
     config.settings.entries = ENTRIES;
@@ -181,7 +181,7 @@ struct Seen {
 
 impl World {
     fn new(behaviour: Behaviour) -> Self {
-        let mut config = Config::default();
+        let mut config = RouterConfig::default();
         config.helper = config.helper.behaving(behaviour);
         config.interfaces = vec![
             Interface::new("lan").with_address(ip("10.77.1.1"), 8).with_address(ip("fd77::1"), 64),

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::conntrack::{Direction, LongestChains, Tuple};
-use ftp_conntrack::router::{Config, Verdict};
+use ftp_conntrack::router::{RouterConfig, Verdict};
 
 const CONNECTIONS: u32 = 2048;
 const EXPECTATIONS: u32 = 64;
@@ -22,7 +22,7 @@ static OFTEN: LazyLock<u32> = LazyLock::new(|| match std::env::var("HOSTILE_TIME
 });
 
 fn world(behaviour: Behaviour) -> World {
-    let mut config: Config = config(MASQUERADE);
+    let mut config: RouterConfig = config(MASQUERADE);
     config.helper = config.helper.behaving(behaviour);
     config.helper.windows = WINDOWS;
     config.conntrack.limits.connections = CONNECTIONS;
@@ -200,7 +200,7 @@ fn finish_header(mut bytes: Vec<u8>) -> Vec<u8> {
 /// An attacker knows how everything is hashed, and chooses what collides in a router of its own, which has another key. Sent
 /// to a router whose key it does not know, that makes no longer chains than chance does.
 struct Attack {
-    config: Config,
+    config: RouterConfig,
     /// Makes the `i`th connection; gives where it comes from.
     attempt: fn(&mut World, u32) -> String,
     measure: fn(LongestChains) -> usize,

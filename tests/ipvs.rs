@@ -15,7 +15,7 @@ use ftp_conntrack::helper::HelperConfig;
 use ftp_conntrack::ipvs::{self, State};
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Headers, Packet};
-use ftp_conntrack::router::{Config, Interface, Route, Verdict};
+use ftp_conntrack::router::{Interface, Route, RouterConfig, Verdict};
 use proptest::prelude::*;
 
 const EXT: usize = 0;
@@ -49,8 +49,8 @@ virtual_server fwmark 21 {
 const BY_PORT: &str = "-A -t 203.0.113.21:21 -s rr\n-a -t 203.0.113.21:21 -r 10.77.1.11:21 -m\n\
     -a -t 203.0.113.21:21 -r 10.77.1.12:21 -m\n-a -t 203.0.113.21:21 -r 10.77.1.13:21 -m\n";
 
-fn director(rules: &str, ipvs: ipvs::Config) -> Config {
-    let mut config = Config::default();
+fn director(rules: &str, ipvs: ipvs::IpvsConfig) -> RouterConfig {
+    let mut config = RouterConfig::default();
     config.interfaces = vec![
         Interface::new("ext").with_address([203, 0, 113, 1].into(), 24).with_address([203, 0, 113, 21].into(), 32),
         Interface::new("int").with_address([10, 77, 1, 1].into(), 24),

@@ -46,7 +46,7 @@ fn director(way: &str) -> World {
     let text = format!(
         "-A -t {VIRTUAL} -s rr\n-a -t {VIRTUAL} -r 10.77.1.11:21 {way}\n-a -t {VIRTUAL} -r 10.77.1.12:21 {way}\n"
     );
-    let ipvs: ipvs::Config = parse_ipvs_rules("ipvs.rules", &text).unwrap().0;
+    let ipvs: ipvs::IpvsConfig = parse_ipvs_rules("ipvs.rules", &text).unwrap().0;
     let mut config = config("");
     config.interfaces[WAN] =
         Interface::new("wan").with_address([203, 0, 113, 1].into(), 24).with_address([203, 0, 113, 21].into(), 32);

@@ -8,7 +8,7 @@ use common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::event::Event;
 use ftp_conntrack::packet::Headers;
-use ftp_conntrack::router::{Config, Egress, Verdict};
+use ftp_conntrack::router::{Egress, RouterConfig, Verdict};
 
 /// The server stands behind the router, which the outside knows.
 const DNAT: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
@@ -116,7 +116,7 @@ impl Session {
     }
 }
 
-fn exact(rules: &str) -> Config {
+fn exact(rules: &str) -> RouterConfig {
     let mut config = config(rules);
     config.helper = config.helper.behaving(Behaviour::Exact);
     config

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ftp_conntrack::Instant;
-use ftp_conntrack::conntrack::{Config, ConnectionId, Conntrack, Template, Tracked};
+use ftp_conntrack::conntrack::{ConnectionId, Conntrack, ConntrackConfig, Template, Tracked};
 use ftp_conntrack::event::DropReason;
 use ftp_conntrack::nat::{Nat, NatRange};
 use ftp_conntrack::packet::{Headers, Side};
@@ -75,7 +75,7 @@ impl Flow {
 
 /// A tracker for that many connections, whose events nobody wants.
 pub(crate) fn conntrack(connections: u32) -> Conntrack {
-    let mut config = Config::default();
+    let mut config = ConntrackConfig::default();
     config.limits.connections = connections;
     config.limits.events = 0;
     Conntrack::new(config, [1, 2])

@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput};
 use ftp_conntrack::Instant;
 use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
 use ftp_conntrack::packet::{Headers, Protocol};
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{Interface, Outbox, Route, Router, RouterConfig, Verdict};
 
 use crate::flow::{Flow, OUTSIDE, shuffled};
 use crate::packets::Frame;
@@ -58,7 +58,7 @@ impl Machine {
     fn new(connections: u32) -> Self {
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let net = |text: &str, prefix| Cidr::new(ip(text), prefix).expect("a network");
-        let mut config = Config::default();
+        let mut config = RouterConfig::default();
         config.interfaces = vec![
             Interface::new("in").with_address(ip("10.255.255.254"), 8).with_address(ip("fd77::ff"), 64),
             Interface::new("out").with_address(OUTSIDE, 24).with_address(ip("2001:db8::1"), 64),

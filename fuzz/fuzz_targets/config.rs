@@ -11,7 +11,7 @@ use ftp_conntrack::config::{
     parse_sysctl,
 };
 use ftp_conntrack::packet::Family;
-use ftp_conntrack::router::{Config, Interface, Router};
+use ftp_conntrack::router::{RouterConfig, Interface, Router};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -37,7 +37,7 @@ fn rules(text: &str, family: Family) {
         }
         Err(error) => return read(text, Err(error)),
     };
-    let mut config = Config::default();
+    let mut config = RouterConfig::default();
     match family {
         Family::V4 => config.rules4 = ruleset,
         _ => config.rules6 = ruleset,
@@ -45,19 +45,19 @@ fn rules(text: &str, family: Family) {
     starts(config);
 }
 
-fn ipvs(text: &str, result: Result<(ftp_conntrack::ipvs::Config, Vec<Warning>), Error>) {
+fn ipvs(text: &str, result: Result<(ftp_conntrack::ipvs::IpvsConfig, Vec<Warning>), Error>) {
     let (ipvs, warnings) = match result {
         Ok(read) => read,
         Err(error) => return read(text, Err(error)),
     };
     read(text, Ok(warnings));
-    let mut config = Config::default();
+    let mut config = RouterConfig::default();
     config.ipvs = Some(ipvs);
     config.ipvs.iter_mut().for_each(|ipvs| ipvs.settings.entries = 8);
     starts(config);
 }
 
-fn starts(mut config: Config) {
+fn starts(mut config: RouterConfig) {
     config.interfaces.push(Interface::new("lan").with_address([10, 77, 1, 1].into(), 24));
     config.conntrack.limits = ftp_conntrack::conntrack::Limits::new(8, 2, 2);
     if let Err(error) = Router::new(config, [1, 2, 3, 4]) {

@@ -15,7 +15,7 @@ use arbitrary::Arbitrary;
 use ftp_conntrack::ipvs::{self, Forwarding, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
 use ftp_conntrack::netfilter::{Cidr, Masked, Match, NatRange, PortRange, Rule, Ruleset, TableName, Target};
 use ftp_conntrack::packet::{Headers, Packet, Protocol};
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 use ftp_conntrack::{Behaviour, Instant};
 use libfuzzer_sys::fuzz_target;
 use packets::{ip, ip_packet};
@@ -129,7 +129,7 @@ struct World {
 impl World {
     fn new(setup: &Setup) -> Self {
         let net = |address: &str, prefix| Cidr::new(ip(address), prefix).expect("a network");
-        let mut config = Config::default();
+        let mut config = RouterConfig::default();
         config.interfaces = vec![
             Interface::new("ext")
                 .with_address(ip("203.0.113.1"), 24)
@@ -335,10 +335,10 @@ fn moment(now: Instant, seconds: i16) -> Instant {
     })
 }
 
-fn services(setup: &Setup) -> ipvs::Config {
+fn services(setup: &Setup) -> ipvs::IpvsConfig {
     let scheduler = SCHEDULERS[usize::from(setup.scheduler) % SCHEDULERS.len()];
     let scheduler = Scheduler::from_name(scheduler).expect("a scheduler");
-    let mut config = ipvs::Config::default();
+    let mut config = ipvs::IpvsConfig::default();
     for v6 in [false, true] {
         let address = match (setup.by_mark, v6) {
             (true, ipv6) => ServiceAddress::Mark { mark: 21, ipv6 },

@@ -14,7 +14,7 @@ use arbitrary::Arbitrary;
 use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
 use ftp_conntrack::packet::{Headers, Layer4, Packet, Protocol};
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 use ftp_conntrack::{Behaviour, Instant};
 use libfuzzer_sys::fuzz_target;
 use packets::{ip, ip_packet};
@@ -160,7 +160,7 @@ struct World {
 impl World {
     fn new(setup: &Setup) -> Self {
         let net = |address: &str, prefix| Cidr::new(ip(address), prefix).expect("a network");
-        let mut config = Config::default();
+        let mut config = RouterConfig::default();
         config.interfaces = vec![
             Interface::new("lan").with_address(ip("10.77.1.1"), 24).with_address(ip("fd77::1"), 64),
             Interface::new("wan").with_address(ip("203.0.113.1"), 24).with_address(ip("2001:db8::1"), 64),

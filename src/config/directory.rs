@@ -50,7 +50,7 @@ pub struct Directory {
     /// `nf_conntrack_expect`: the kernel's expectations afterwards.
     pub expect_text: Option<String>,
     /// `ipvs.rules`, from ipvsadm -S -n or as typed, or else `keepalived.conf`: services and real servers.
-    pub ipvs: Option<ipvs::Config>,
+    pub ipvs: Option<ipvs::IpvsConfig>,
     /// Whether `ipvs.rules` was there. Without `modules`, `ip_vs_ftp` is there only with it.
     pub has_ipvs_rules: bool,
     /// `ip_vs`: the kernel's services and real servers afterwards, as `/proc/net/ip_vs` prints them.
@@ -94,7 +94,7 @@ impl Directory {
         Ok(directory)
     }
 
-    fn services(&mut self, path: &Path) -> Result<Option<ipvs::Config>, Error> {
+    fn services(&mut self, path: &Path) -> Result<Option<ipvs::IpvsConfig>, Error> {
         let rules = text(path, "ipvs.rules")?;
         let (config, warnings) = match (rules, text(path, KEEPALIVED)?) {
             (None, None) => return Ok(None),

@@ -9,7 +9,7 @@ use super::rules::HARMLESS;
 use super::values::{decimal, number, port};
 use super::words::{Word, commands};
 use crate::ipvs::{
-    Config, Forwarding, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig,
+    Forwarding, IpvsConfig, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig,
 };
 
 /// How long a client stays with its real server where `-p` has no value (ipvsadm).
@@ -35,7 +35,7 @@ const MOST_WEIGHT: u32 = 65_535;
 ///
 /// What ipvsadm would refuse, and what it would take but cannot be understood here: SCTP services, persistence engines,
 /// and schedulers that are not among [`Scheduler`]'s. Commands that change nothing are passed over with a warning.
-pub fn parse_ipvs_rules(file: &str, text: &str) -> Result<(Config, Vec<Warning>), Error> {
+pub fn parse_ipvs_rules(file: &str, text: &str) -> Result<(IpvsConfig, Vec<Warning>), Error> {
     let mut loader = Loader::default();
     let loaded = commands(text).and_then(|lines| lines.iter().try_for_each(|words| loader.line(words)));
     loaded.map_err(|error| error.in_file(file))?;
@@ -44,7 +44,7 @@ pub fn parse_ipvs_rules(file: &str, text: &str) -> Result<(Config, Vec<Warning>)
 
 #[derive(Default)]
 struct Loader {
-    config: Config,
+    config: IpvsConfig,
     warnings: Vec<Warning>,
 }
 
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
     use std::string::ToString;
 
-    fn read(text: &str) -> Config {
+    fn read(text: &str) -> IpvsConfig {
         let (config, warnings) = parse_ipvs_rules("ipvs.rules", text).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         config

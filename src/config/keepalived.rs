@@ -13,7 +13,7 @@ use super::keepalived_text::{Statement, statements};
 use super::values::{decimal, port};
 use super::words::Word;
 use crate::ipvs::{
-    Config, Forwarding, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig,
+    Forwarding, IpvsConfig, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig,
 };
 use crate::packet::Family;
 
@@ -107,7 +107,7 @@ const ABOUT_HEALTH: &[&str] = &[
 /// Services that cannot be understood: addresses, ports, protocols, schedulers and forwarding methods that are none, or
 /// none that are known here. Words that are not known, macros without a value, and files to include, which are not
 /// read, are named in warnings.
-pub fn parse_keepalived(file: &str, text: &str) -> Result<(Config, Vec<Warning>), Error> {
+pub fn parse_keepalived(file: &str, text: &str) -> Result<(IpvsConfig, Vec<Warning>), Error> {
     parse_keepalived_with(file, text, &mut |_| None)
 }
 
@@ -120,7 +120,7 @@ pub fn parse_keepalived_with(
     file: &str,
     text: &str,
     include: &mut dyn FnMut(&str) -> Option<String>,
-) -> Result<(Config, Vec<Warning>), Error> {
+) -> Result<(IpvsConfig, Vec<Warning>), Error> {
     let mut reader = Reader::default();
     let statements = statements(file, text, include, &mut reader.warnings)?;
     reader.read(&statements)?;
@@ -129,7 +129,7 @@ pub fn parse_keepalived_with(
 
 #[derive(Default)]
 struct Reader {
-    config: Config,
+    config: IpvsConfig,
     groups: Vec<(String, Vec<ServiceAddress>)>,
     warnings: Vec<Warning>,
 }

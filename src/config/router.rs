@@ -14,7 +14,7 @@ use crate::helper::HelperConfig;
 use crate::ipvs;
 use crate::netfilter::Cidr;
 use crate::packet::Family;
-use crate::router::{self, Config, Interface, InterfaceAddress, Route};
+use crate::router::{self, Interface, InterfaceAddress, Route, RouterConfig};
 
 impl Directory {
     /// The router that the directory describes.
@@ -34,7 +34,7 @@ impl Directory {
     /// assert!(config.interfaces.is_empty());
     /// # Ok::<(), ftp_conntrack::config::Error>(())
     /// ```
-    pub fn router_config(&self) -> Result<Config, Error> {
+    pub fn router_config(&self) -> Result<RouterConfig, Error> {
         let interfaces: Vec<Interface> = self.interfaces.iter().map(interface).collect();
         let routes = match self.routes.as_slice() {
             [] => connected(&interfaces),
@@ -42,7 +42,7 @@ impl Directory {
         };
         let has = |module: &str| self.modules.as_ref().is_none_or(|modules| modules.has(module));
         let loose = self.modules.as_ref().is_some_and(Modules::loose);
-        Ok(Config {
+        Ok(RouterConfig {
             interfaces,
             routes,
             rules4: self.rules4.clone().unwrap_or_default(),
@@ -55,12 +55,12 @@ impl Directory {
                 .rewriting(has("nf_nat_ftp")),
             helper_ports: self.helper_ports()?,
             ipvs: self.ipvs_config()?,
-            ..Config::default()
+            ..RouterConfig::default()
         })
     }
 
     /// The load balancer, with what modules and settings say of it.
-    fn ipvs_config(&self) -> Result<Option<ipvs::Config>, Error> {
+    fn ipvs_config(&self) -> Result<Option<ipvs::IpvsConfig>, Error> {
         let Some(mut config) = self.ipvs.clone() else { return Ok(None) };
         config.ftp_ports = match &self.modules {
             Some(modules) if modules.has("ip_vs_ftp") => modules.ports("ip_vs_ftp"),
@@ -160,8 +160,8 @@ fn connected(interfaces: &[Interface]) -> Vec<Route> {
 }
 
 /// `net.netfilter.nf_conntrack_*`.
-fn conntrack_config(sysctl: &Sysctl) -> Result<conntrack::Config, Error> {
-    let mut config = conntrack::Config::default();
+fn conntrack_config(sysctl: &Sysctl) -> Result<conntrack::ConntrackConfig, Error> {
+    let mut config = conntrack::ConntrackConfig::default();
     let (tcp, sctp) = (&mut config.tcp, &mut config.sctp);
     for (name, timeout) in [
         ("tcp_timeout_syn_sent", &mut tcp.syn_sent),

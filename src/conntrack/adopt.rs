@@ -52,10 +52,10 @@ impl Conntrack {
     ///
     /// ```
     /// use ftp_conntrack::Instant;
-    /// use ftp_conntrack::conntrack::{Adopted, Config, Conntrack, PacketState, Template, Tuple};
+    /// use ftp_conntrack::conntrack::{Adopted, ConntrackConfig, Conntrack, PacketState, Template, Tuple};
     /// use ftp_conntrack::packet::{Headers, Protocol};
     ///
-    /// let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+    /// let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
     /// // 198.51.100.9:21 > 203.0.113.1:40000, ACK: to a host behind a router that was started again.
     /// let reply = [
     ///     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 198, 51, 100, 9, 203, 0, 113, 1,
@@ -200,7 +200,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::Config;
+    use crate::conntrack::ConntrackConfig;
     use alloc::vec::Vec;
 
     /// 10.77.1.2:40000 > 198.51.100.9:21, ACK.
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_has_no_room_for_a_helper_is_not_taken_over() {
-        let mut config = Config::default();
+        let mut config = ConntrackConfig::default();
         config.limits.helped = 0;
         let mut conntrack = Conntrack::new(config, [1, 2]);
         let masqueraded = reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000");
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn replies_are_of_the_same_family_and_protocol() {
-        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
         for other in [
             reply(Protocol::TCP, "[2001:db8::9]:21", "[2001:db8::1]:40000"),
             reply(Protocol::UDP, "198.51.100.9:21", "203.0.113.1:40000"),
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn another_translation_takes_the_place_of_the_one_before() {
-        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
         let now = Instant::from_secs(1);
         let first = adopt(&mut conntrack, Template::FTP, reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000"));
         let again = adopt(&mut conntrack, Template::FTP, reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000"));
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn numbers_move_by_what_a_stream_has_grown() {
-        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
         let grown = reply(Protocol::TCP, "198.51.100.9:21", "203.0.113.1:40000").grown([3, 0]);
         let id = adopt(&mut conntrack, Template::default(), grown).unwrap();
         let mut bytes = ORIGINAL;

@@ -7,7 +7,7 @@ use super::{SctpConfig, TcpConfig};
 /// What a tracker is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Config {
+pub struct ConntrackConfig {
     /// How much it may keep.
     pub limits: Limits,
     /// TCP.
@@ -32,7 +32,7 @@ pub struct Config {
     pub accounting: bool,
 }
 
-impl Default for Config {
+impl Default for ConntrackConfig {
     /// The kernel's defaults.
     fn default() -> Self {
         Self {

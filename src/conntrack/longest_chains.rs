@@ -22,9 +22,9 @@ impl Conntrack {
     /// packet.
     ///
     /// ```
-    /// use ftp_conntrack::conntrack::{Config, Conntrack};
+    /// use ftp_conntrack::conntrack::{ConntrackConfig, Conntrack};
     ///
-    /// let conntrack = Conntrack::new(Config::default(), [1, 2]);
+    /// let conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
     /// assert_eq!(conntrack.longest_chains().connections, 0);
     /// ```
     pub fn longest_chains(&self) -> LongestChains {

@@ -3,10 +3,10 @@
 //!
 //! ```
 //! use ftp_conntrack::Instant;
-//! use ftp_conntrack::conntrack::{Config, Conntrack, PacketState};
+//! use ftp_conntrack::conntrack::{ConntrackConfig, Conntrack, PacketState};
 //! use ftp_conntrack::packet::Headers;
 //!
-//! let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+//! let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
 //! // 10.77.1.2:40000 > 198.51.100.9:21, SYN
 //! let syn = [
 //!     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9,
@@ -38,7 +38,7 @@ mod track;
 mod tuple;
 
 pub use adopt::Adopted;
-pub use config::{Config, Limits};
+pub use config::{ConntrackConfig, Limits};
 pub(crate) use connection::NotedRoute;
 pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
@@ -67,7 +67,7 @@ use crate::seqadj::Adjustment;
 
 /// The connection tracker: all connections and expectations, in memory taken when it is made.
 pub struct Conntrack {
-    config: Config,
+    config: ConntrackConfig,
     tcp: tcp::CompiledTcpConfig,
     table: table::Table,
     expectations: expectation::Table,
@@ -81,7 +81,7 @@ pub struct Conntrack {
 impl Conntrack {
     /// A tracker without connections. `key` keys its hash tables: it should come from a source that the network
     /// cannot guess.
-    pub fn new(config: Config, key: [u64; 2]) -> Self {
+    pub fn new(config: ConntrackConfig, key: [u64; 2]) -> Self {
         let limits = config.limits;
         Self {
             table: table::Table::new(limits.connections, TableKey::new(key)),
@@ -96,7 +96,7 @@ impl Conntrack {
     }
 
     /// What it was made with.
-    pub const fn config(&self) -> &Config {
+    pub const fn config(&self) -> &ConntrackConfig {
         &self.config
     }
 

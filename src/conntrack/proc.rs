@@ -144,7 +144,7 @@ pub(crate) fn write_address(address: IpAddr, out: &mut impl Write) -> fmt::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::Config;
+    use crate::conntrack::ConntrackConfig;
     use crate::packet::Headers;
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9, //
             0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
         ];
-        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
         let now = Instant::from_secs(0);
         let tracked = conntrack.track(now, &syn, &Headers::find(&syn).unwrap(), Default::default()).unwrap();
         conntrack.confirm(now, tracked.connection.unwrap()).unwrap();

@@ -57,11 +57,11 @@ impl Conntrack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::Config;
+    use crate::conntrack::ConntrackConfig;
 
     #[test]
     fn the_text_is_the_kernels() {
-        let mut conntrack = Conntrack::new(Config::default(), [1, 2]);
+        let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
         conntrack.statistics.expect_create = 4;
         conntrack.statistics.expect_delete = 3;
         let mut text = alloc::string::String::new();

@@ -3,7 +3,7 @@
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::sctp::{Chunks, SctpTracker};
 use super::tcp::{CompiledTcpConfig, Kind, Renewal, SegmentContext, TcpInvalid, TcpTracker, TcpVerdict};
-use super::{Config, Conntrack, Expectation, OnMatch, Tuple};
+use super::{Conntrack, ConntrackConfig, Expectation, OnMatch, Tuple};
 use crate::event::{DestroyReason, DropReason, Event};
 use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
 use crate::{Instant, Micros};
@@ -604,7 +604,7 @@ pub(super) fn begin(
 /// Lets the protocol's tracker judge the first packet of a connection.
 #[inline(never)]
 fn judge_first(
-    (config, tcp): (&Config, &CompiledTcpConfig),
+    (config, tcp): (&ConntrackConfig, &CompiledTcpConfig),
     connection: &mut Connection,
     now: Instant,
     bytes: &[u8],
@@ -615,7 +615,7 @@ fn judge_first(
 
 /// Lets the protocol's tracker judge a packet.
 fn judge(
-    (config, tcp): (&Config, &CompiledTcpConfig),
+    (config, tcp): (&ConntrackConfig, &CompiledTcpConfig),
     connection: &mut Connection,
     now: Instant,
     direction: Direction,
@@ -642,7 +642,7 @@ fn judge(
 /// Judges a packet of another protocol than TCP.
 #[inline(never)]
 fn judge_other(
-    config: &Config,
+    config: &ConntrackConfig,
     connection: &mut Connection,
     now: Instant,
     direction: Direction,
@@ -687,7 +687,7 @@ fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> Track
 #[inline(never)]
 fn judge_sctp(
     (tracker, status): (&mut SctpTracker, &mut Status),
-    config: &Config,
+    config: &ConntrackConfig,
     direction: Direction,
     bytes: &[u8],
     headers: &Headers,

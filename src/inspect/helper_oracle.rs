@@ -10,7 +10,8 @@ use std::vec::Vec;
 
 use super::lines::{Begin, End};
 use crate::conntrack::{
-    Config, ConnectionId, Conntrack, Direction, InvalidReason, Limits, PacketState, Status, Template, Tracked, Tuple,
+    ConnectionId, Conntrack, ConntrackConfig, Direction, InvalidReason, Limits, PacketState, Status, Template, Tracked,
+    Tuple,
 };
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{Form, LineStarts, Sender};
@@ -252,7 +253,7 @@ impl HelperOracle {
         let [a, b, c, d] = SEEDS;
         let helped = sessions * HELPED_FOR_EACH;
         let limits = Limits::new(helped * CONNECTIONS_FOR_EACH, helped, helped);
-        let config = Config { limits, ..Config::default() };
+        let config = ConntrackConfig { limits, ..ConntrackConfig::default() };
         Self {
             conntrack: Conntrack::new(config, [a, b]),
             helper: FtpHelper::new(HelperConfig::default(), helped),

@@ -10,7 +10,7 @@ use crate::packet::{Family, Protocol};
 /// What a load balancer is made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Config {
+pub struct IpvsConfig {
     /// Its services, in the order in which they were added.
     pub services: Vec<ServiceConfig>,
     /// The control ports that `ip_vs_ftp` reads, at most eight; empty where the module is not loaded.

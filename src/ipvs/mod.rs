@@ -35,7 +35,7 @@
 //!
 //! Under [`Behaviour::Exact`](crate::Behaviour::Exact) there is a third way, which Linux does not have: the helper reads the
 //! control connections that it is attached to (`CT --helper ftp` on port 21, or
-//! [`Config::helper_ports`](crate::router::Config::helper_ports)), and what is announced leads the data connections. A plain
+//! [`RouterConfig::helper_ports`](crate::router::RouterConfig::helper_ports)), and what is announced leads the data connections. A plain
 //! `-A -t 203.0.113.21:21 -s rr` is enough: clients behind one NAT address meet as many real servers as there are, and each of
 //! their data connections meets its own, active and passive. A 227 or 229 gets the virtual address and a port that no other
 //! real server announced to the same address; what a real server opens leaves with the virtual address. These data
@@ -49,10 +49,10 @@
 //! ```
 //! use core::time::Duration;
 //! use ftp_conntrack::Instant;
-//! use ftp_conntrack::ipvs::{Config, Forwarding, Ipvs, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
+//! use ftp_conntrack::ipvs::{IpvsConfig, Forwarding, Ipvs, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
 //!
 //! // ipvsadm -A -f 21 -s rr -p 300; ipvsadm -a -f 21 -r 10.77.1.11 -m; ...
-//! let mut config = Config::default();
+//! let mut config = IpvsConfig::default();
 //! let mut service = ServiceConfig::new(ServiceAddress::mark(21), Scheduler::RoundRobin).persistent(Duration::from_secs(300));
 //! for last in [11, 12, 13] {
 //!     service = service.with_server(ServerConfig::new([10, 77, 1, last].into(), 0, Forwarding::Masquerade));
@@ -68,7 +68,7 @@
 //! # Ok::<(), core::fmt::Error>(())
 //! ```
 //!
-//! [`crate::router::Config::ipvs`] puts it where it belongs: requests are taken where packets for this machine arrive,
+//! [`crate::router::RouterConfig::ipvs`] puts it where it belongs: requests are taken where packets for this machine arrive,
 //! behind table filter's INPUT; they leave through OUTPUT and POSTROUTING, never through FORWARD; replies get the virtual
 //! address behind table filter's FORWARD.
 
@@ -89,8 +89,8 @@ mod table;
 mod tracking;
 
 pub use config::{
-    Config, Forwarding, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig, Settings,
-    TcpTimeouts,
+    Forwarding, IpvsConfig, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig,
+    Settings, TcpTimeouts,
 };
 pub use entry::{Entry, EntryId};
 pub use service::Server;
@@ -121,7 +121,7 @@ pub struct Ipvs {
 impl Ipvs {
     /// A load balancer without entries. `key` keys its hash table: it should come from a source that the network
     /// cannot guess.
-    pub fn new(config: Config, key: [u64; 2]) -> Self {
+    pub fn new(config: IpvsConfig, key: [u64; 2]) -> Self {
         Self {
             services: Services::new(&config),
             table: Table::new(config.settings.entries, TableKey::new(key)),

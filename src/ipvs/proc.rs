@@ -213,7 +213,7 @@ fn write_hex(address: IpAddr, out: &mut impl Write) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipvs::{Config, Forwarding, Scheduler, ServerConfig};
+    use crate::ipvs::{Forwarding, IpvsConfig, Scheduler, ServerConfig};
     use alloc::string::String;
     use core::time::Duration;
 
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn services_of_every_kind() {
         let tcp = |text: &str| ServiceAddress::tcp(text.parse().unwrap());
-        let mut config = Config::default();
+        let mut config = IpvsConfig::default();
         let server = ServerConfig::new([10, 77, 1, 13].into(), 21, Forwarding::Masquerade).weighing(2);
         let mut service = ServiceConfig::new(tcp("203.0.113.21:21"), Scheduler::WeightedRoundRobin).with_server(server);
         service.flags = SchedulerFlags { fallback: true, port: true };

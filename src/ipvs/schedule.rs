@@ -230,7 +230,7 @@ const fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipvs::config::{Config, Forwarding, ServerConfig, ServiceAddress, ServiceConfig};
+    use crate::ipvs::config::{Forwarding, IpvsConfig, ServerConfig, ServiceAddress, ServiceConfig};
     use crate::ipvs::service::Services;
     use alloc::vec;
     use alloc::vec::Vec;
@@ -241,7 +241,7 @@ mod tests {
             let server = ServerConfig::new([10, 77, 1, last].into(), 0, Forwarding::Masquerade);
             service.servers.push(server.weighing(*weight));
         }
-        Services::new(&Config { services: vec![service], ..Config::default() })
+        Services::new(&IpvsConfig { services: vec![service], ..IpvsConfig::default() })
     }
 
     fn client(number: u32) -> SocketAddr {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
-use super::config::{Config, Forwarding, ServerConfig, ServiceAddress, ServiceConfig};
+use super::config::{Forwarding, IpvsConfig, ServerConfig, ServiceAddress, ServiceConfig};
 use super::schedule::Choice;
 use crate::packet::{Family, Protocol};
 
@@ -139,7 +139,7 @@ const fn index(family: Family) -> usize {
 }
 
 impl Services {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &IpvsConfig) -> Self {
         let mut servers = Vec::new();
         let mut all: Vec<Service> = Vec::new();
         let (mut has_ftp, mut has_catch_all) = ([false; 2], [false; 2]);
@@ -229,7 +229,7 @@ mod tests {
 
     fn services(addresses: &[ServiceAddress]) -> Services {
         let services = addresses.iter().map(|address| ServiceConfig::new(*address, Scheduler::RoundRobin)).collect();
-        Services::new(&Config { services, ..Config::default() })
+        Services::new(&IpvsConfig { services, ..IpvsConfig::default() })
     }
 
     fn at(text: &str) -> SocketAddr {
@@ -296,7 +296,7 @@ mod tests {
         let routes = ServerConfig::new([10, 77, 1, 11].into(), 0, Forwarding::Route);
         let wants = |address, server| {
             let service = ServiceConfig::new(address, Scheduler::RoundRobin).with_server(server);
-            Services::new(&Config { services: vec![service], ..Config::default() }).want_tracking(Family::V4)
+            Services::new(&IpvsConfig { services: vec![service], ..IpvsConfig::default() }).want_tracking(Family::V4)
         };
         let ftp = ServiceAddress::tcp(at("203.0.113.21:21"));
         assert!(wants(ftp, masquerades) && !wants(ftp, routes) && !wants(ServiceAddress::mark(21), masquerades));

@@ -5,11 +5,11 @@
 //!
 //! ```
 //! use ftp_conntrack::Instant;
-//! use ftp_conntrack::conntrack::{Config, Conntrack, Direction};
+//! use ftp_conntrack::conntrack::{ConntrackConfig, Conntrack, Direction};
 //! use ftp_conntrack::nat::{Nat, NatRange, translate};
 //! use ftp_conntrack::packet::{Headers, Side};
 //!
-//! let (mut conntrack, mut nat) = (Conntrack::new(Config::default(), [1, 2]), Nat::new([3, 4]));
+//! let (mut conntrack, mut nat) = (Conntrack::new(ConntrackConfig::default(), [1, 2]), Nat::new([3, 4]));
 //! // 10.77.1.2:40000 > 198.51.100.9:21, SYN
 //! let mut syn = [
 //!     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 77, 1, 2, 198, 51, 100, 9,

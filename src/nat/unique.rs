@@ -214,14 +214,14 @@ const fn has_ports(protocol: Protocol) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::Config;
+    use crate::conntrack::ConntrackConfig;
 
     fn tcp(source: &str, destination: &str) -> Tuple {
         Tuple::new(Protocol::TCP, source.parse().unwrap(), destination.parse().unwrap()).unwrap()
     }
 
     fn unique(current: Tuple, range: &NatRange, side: Side) -> Tuple {
-        let (mut conntrack, now) = (Conntrack::new(Config::default(), [1, 2]), Instant::from_secs(0));
+        let (mut conntrack, now) = (Conntrack::new(ConntrackConfig::default(), [1, 2]), Instant::from_secs(0));
         let syn = segment([10, 9, 9, 9], 9, 0, 2);
         let id = track(&mut conntrack, &syn);
         Nat::new([3, 4]).unique_tuple(now, &conntrack, (id, current), &current, range, side).0
@@ -249,7 +249,7 @@ mod tests {
             NatRange { ports: Some(PortRangeOf(5000, 5000).into()), ..NatRange::to_address([203, 0, 113, 1].into()) };
         // A connection to the only port there is, reset by its client behind 1001; then another client's SYN.
         for (sequence, takes) in [(1000, false), (1001, true), (0x9000_0000, false)] {
-            let (mut conntrack, mut nat) = (Conntrack::new(Config::default(), [1, 2]), Nat::new([3, 4]));
+            let (mut conntrack, mut nat) = (Conntrack::new(ConntrackConfig::default(), [1, 2]), Nat::new([3, 4]));
             let mut begin = |conntrack: &mut Conntrack, bytes: &[u8]| {
                 let id = track(conntrack, bytes);
                 nat.setup(now, conntrack, id, &range, Side::Source).unwrap();
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_port_that_moved_for_one_destination_does_not_move_alike_for_another() {
-        let (mut conntrack, mut nat) = (Conntrack::new(Config::default(), [1, 2]), Nat::new([3, 4]));
+        let (mut conntrack, mut nat) = (Conntrack::new(ConntrackConfig::default(), [1, 2]), Nat::new([3, 4]));
         let now = Instant::from_secs(0);
         let datagram = |from: [u8; 4], source: u16, to: [u8; 4], destination: u16| {
             let mut bytes = alloc::vec![0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0];

@@ -858,7 +858,7 @@ mod tests {
     /// What FORWARD of table filter says of a packet in a state, and whether it did anything.
     fn ask_forward(rules: &Rules, packet: &[u8], state: PacketState) -> (bool, bool) {
         let limits = crate::conntrack::Limits::new(1, 1, 1);
-        let mut conntrack = Conntrack::new(crate::conntrack::Config { limits, ..Default::default() }, [1, 2]);
+        let mut conntrack = Conntrack::new(crate::conntrack::ConntrackConfig { limits, ..Default::default() }, [1, 2]);
         let mut buffer = packet.to_vec();
         let len = buffer.len();
         let mut packet = Packet::new(&mut buffer, 0..len).unwrap();

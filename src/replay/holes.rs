@@ -11,7 +11,7 @@ use crate::ftp::{Form, LineReading, ReplyLines, Sender, read_line};
 use crate::ipvs::{Forwarding, ServiceAddress, ServiceConfig};
 use crate::netfilter::{Match, Rule, Ruleset, TableName, Target};
 use crate::packet::{Headers, Layer4, Protocol, TcpFlags};
-use crate::router::{Config, Router, Verdict};
+use crate::router::{Router, RouterConfig, Verdict};
 use crate::{Behaviour, Instant};
 
 /// The port that control connections go to.
@@ -119,20 +119,20 @@ impl Hole {
 /// ```
 /// use ftp_conntrack::ipvs::{self, Forwarding, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
 /// use ftp_conntrack::replay::{Hole, holes};
-/// use ftp_conntrack::router::Config;
+/// use ftp_conntrack::router::RouterConfig;
 ///
 /// let service = ServiceConfig::new(ServiceAddress::tcp("203.0.113.21:21".parse()?), Scheduler::RoundRobin)
 ///     .with_server(ServerConfig::new([10, 77, 1, 11].into(), 21, Forwarding::Masquerade));
-/// let mut balancer = ipvs::Config::default();
+/// let mut balancer = ipvs::IpvsConfig::default();
 /// balancer.services.push(service);
-/// let mut config = Config::default();
+/// let mut config = RouterConfig::default();
 /// config.ipvs = Some(balancer);
 ///
 /// let found: Vec<_> = holes(&config).iter().map(Hole::name).collect();
 /// assert_eq!(found, ["not_persistent", "active_not_masqueraded"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn holes(config: &Config) -> Vec<Hole> {
+pub fn holes(config: &RouterConfig) -> Vec<Hole> {
     let services = config.ipvs.iter().flat_map(|ipvs| &ipvs.services);
     let mut found = BTreeSet::new();
     for service in services {
@@ -150,7 +150,7 @@ struct ControlEnd {
     port: u16,
 }
 
-fn control_ends(config: &Config, service: &ServiceConfig) -> Vec<ControlEnd> {
+fn control_ends(config: &RouterConfig, service: &ServiceConfig) -> Vec<ControlEnd> {
     let ports = || control_ports(config);
     match service.address {
         ServiceAddress::Endpoint { protocol, at } => {
@@ -171,12 +171,12 @@ fn control_ends(config: &Config, service: &ServiceConfig) -> Vec<ControlEnd> {
     }
 }
 
-fn control_ports(config: &Config) -> impl Iterator<Item = u16> {
+fn control_ports(config: &RouterConfig) -> impl Iterator<Item = u16> {
     let read = config.ipvs.iter().flat_map(|ipvs| &ipvs.ftp_ports).copied();
     core::iter::once(FTP_PORT).chain(read).chain(config.helper_ports.iter().copied())
 }
 
-fn holes_of_service(config: &Config, service: &ServiceConfig, control: ControlEnd) -> Vec<Hole> {
+fn holes_of_service(config: &RouterConfig, service: &ServiceConfig, control: ControlEnd) -> Vec<Hole> {
     let (read, followed) = (is_read(config, control.port), is_followed(config, control.port));
     let is_read = |forwarding| followed || read && forwarding == Forwarding::Masquerade;
     let unread = || service.servers.iter().filter(|server| !is_read(server.forwarding));
@@ -195,12 +195,12 @@ fn holes_of_service(config: &Config, service: &ServiceConfig, control: ControlEn
 }
 
 /// Whether `ip_vs_ftp` reads control connections to masquerading servers.
-fn is_read(config: &Config, port: u16) -> bool {
+fn is_read(config: &RouterConfig, port: u16) -> bool {
     config.ipvs.as_ref().is_some_and(|ipvs| ipvs.ftp_ports.contains(&port))
 }
 
 /// Whether data connections follow what is said on control connections, under behaviour Exact.
-fn is_followed(config: &Config, port: u16) -> bool {
+fn is_followed(config: &RouterConfig, port: u16) -> bool {
     let helper = &config.helper;
     let follows = helper.behaviour == Behaviour::Exact && helper.enabled && helper.rewrites;
     let control = Sample { destination_port: Some(port), ..Sample::default() };
@@ -211,7 +211,7 @@ fn is_followed(config: &Config, port: u16) -> bool {
 }
 
 /// Whether a passive port may get the mark of a service. One by address takes all of them.
-fn has_passive_ports(config: &Config, service: &ServiceConfig, control: ControlEnd) -> bool {
+fn has_passive_ports(config: &RouterConfig, service: &ServiceConfig, control: ControlEnd) -> bool {
     let ServiceAddress::Mark { mark, ipv6 } = service.address else { return true };
     let marking = rules(if ipv6 { &config.rules6 } else { &config.rules4 }, TableName::Mangle);
     let mut marking = marking.filter(|rule| matches!(&rule.target, Target::Mark(to) if to.value == mark));
@@ -228,7 +228,7 @@ fn has_passive_ports(config: &Config, service: &ServiceConfig, control: ControlE
 }
 
 /// What is wrong with the address that a real server's active data leaves from.
-fn active_hole(config: &Config, real: IpAddr, virtual_at: Option<IpAddr>) -> Option<Hole> {
+fn active_hole(config: &RouterConfig, real: IpAddr, virtual_at: Option<IpAddr>) -> Option<Hole> {
     let set = if real.is_ipv4() { &config.rules4 } else { &config.rules6 };
     let sample = Sample { source: Some(real), source_port: Some(FTP_DATA_PORT), ..Sample::default() };
     let translates = |rule: &&Rule| matches!(rule.target, Target::Masquerade(_) | Target::Snat(_));
@@ -243,7 +243,7 @@ fn active_hole(config: &Config, real: IpAddr, virtual_at: Option<IpAddr>) -> Opt
 }
 
 /// The first address of the interface that has this one, which MASQUERADE takes.
-fn first_address_beside(config: &Config, address: IpAddr) -> Option<IpAddr> {
+fn first_address_beside(config: &RouterConfig, address: IpAddr) -> Option<IpAddr> {
     let interface = config.interfaces.iter().find(|i| i.addresses.iter().any(|own| own.address == address))?;
     interface.addresses.iter().map(|own| own.address).find(|own| own.is_ipv4() == address.is_ipv4())
 }
@@ -308,7 +308,7 @@ type Ends = (SocketAddr, SocketAddr);
 /// What it remembers grows with the control connections of the capture.
 #[derive(Debug)]
 pub struct Watch {
-    config: Config,
+    config: RouterConfig,
     /// By client and virtual end.
     controls: HashMap<Ends, Control>,
     /// The same by real server and client.
@@ -336,7 +336,7 @@ struct Control {
 
 impl Watch {
     /// Over a router with this configuration.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: RouterConfig) -> Self {
         let fresh: VecDeque<Hole> = holes(&config).into();
         Self {
             config,
@@ -538,7 +538,7 @@ mod tests {
     const PERSISTENT: &str = "-A -f 21 -s rr -p 300\n-a -f 21 -r 10.77.1.11 -m\n";
     const BY_PORT: &str = "-A -t 203.0.113.21:21 -s rr\n-a -t 203.0.113.21:21 -r 10.77.1.11:21 -m\n";
 
-    fn config(mangle: &str, nat: &str, ipvsadm: &str, reads_ftp: bool) -> Config {
+    fn config(mangle: &str, nat: &str, ipvsadm: &str, reads_ftp: bool) -> RouterConfig {
         let text = std::format!("*mangle\n{mangle}COMMIT\n*nat\n{nat}COMMIT\n");
         let (mut ipvs, _) = parse_ipvs_rules("ipvs.rules", ipvsadm).unwrap();
         ipvs.ftp_ports.extend(reads_ftp.then_some(21));
@@ -551,7 +551,7 @@ mod tests {
             Route::on_link(Cidr::new([0, 0, 0, 0].into(), 0).unwrap(), EXT),
         ];
         let rules4 = parse_rules("rules.v4", &text, Family::V4).unwrap().0;
-        Config { interfaces, routes, rules4, ipvs: Some(ipvs), ..Config::default() }
+        RouterConfig { interfaces, routes, rules4, ipvs: Some(ipvs), ..RouterConfig::default() }
     }
 
     fn names(found: &[Hole]) -> Vec<&'static str> {
@@ -590,7 +590,7 @@ mod tests {
         exact.helper_ports.push(21);
         assert_eq!(holes(&exact), []);
         let routes = BY_PORT.replace("-m", "-g");
-        let directly = Config { ipvs: Some(parse_ipvs_rules("ipvs.rules", &routes).unwrap().0), ..exact.clone() };
+        let directly = RouterConfig { ipvs: Some(parse_ipvs_rules("ipvs.rules", &routes).unwrap().0), ..exact.clone() };
         assert_eq!(holes(&directly), []);
 
         // The virtual address in a reply is no trouble, nor is a port outside any range.
@@ -608,14 +608,14 @@ mod tests {
     }
 
     impl World {
-        fn new(config: Config) -> Self {
+        fn new(config: RouterConfig) -> Self {
             let mut watch = Watch::new(config.clone());
             while watch.next_hole().is_some() {}
             Self { router: Router::new(config, [1, 2, 3, 4]).unwrap(), watch, outbox: Outbox::new(4, 1 << 12) }
         }
 
         /// A control connection that both sides opened.
-        fn open(config: Config) -> Self {
+        fn open(config: RouterConfig) -> Self {
             let mut world = Self::new(config);
             world.send(EXT, (CLIENT, VIRTUAL), TcpFlags::SYN, "");
             world.send(INT, (REAL, CLIENT), TcpFlags::SYN | TcpFlags::ACK, "");
@@ -663,7 +663,7 @@ mod tests {
         bytes
     }
 
-    fn after_reply(config: Config, asks: &str, reply: &str) -> Vec<Hole> {
+    fn after_reply(config: RouterConfig, asks: &str, reply: &str) -> Vec<Hole> {
         let mut world = World::open(config);
         world.send(EXT, (CLIENT, VIRTUAL), TcpFlags::ACK, asks);
         world.send(INT, (REAL, CLIENT), TcpFlags::ACK, reply);

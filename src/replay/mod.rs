@@ -275,7 +275,7 @@ impl Replay {
         Self::with_header_checksums(directory, options, true)
     }
 
-    /// The same; `header_checksum` as in [`router::Config`](crate::router::Config::header_checksum).
+    /// The same; `header_checksum` as in [`router::RouterConfig`](crate::router::RouterConfig::header_checksum).
     fn with_header_checksums(
         directory: &Directory,
         options: Options,

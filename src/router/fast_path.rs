@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
     use crate::packet::{Protocol, TcpFlags};
-    use crate::router::{Config, Interface, Outbox, Route};
+    use crate::router::{Interface, Outbox, Route, RouterConfig};
     use alloc::format;
     use alloc::string::String;
     use alloc::vec;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn router() -> Router {
-        let mut config = Config::default();
+        let mut config = RouterConfig::default();
         let (lan, mut wan) = (Interface::new("lan"), Interface::new("wan"));
         wan.mtu = MTU;
         let address = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -4,9 +4,9 @@
 //! use ftp_conntrack::Instant;
 //! use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, TableName, Target};
 //! use ftp_conntrack::packet::{Packet, Protocol};
-//! use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+//! use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 //!
-//! let mut config = Config::default();
+//! let mut config = RouterConfig::default();
 //! config.interfaces = vec![
 //!     Interface::new("lan").with_address("10.77.1.1".parse()?, 24),
 //!     Interface::new("wan").with_address("203.0.113.1".parse()?, 24),
@@ -68,7 +68,7 @@ use interfaces::Network;
 /// What a router is made of.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Config {
+pub struct RouterConfig {
     /// Its interfaces; their places in this list are their numbers everywhere else.
     pub interfaces: Vec<Interface>,
     /// Its routes, of both families.
@@ -78,14 +78,14 @@ pub struct Config {
     /// Its rules for IPv6.
     pub rules6: Ruleset,
     /// Its tracker.
-    pub conntrack: conntrack::Config,
+    pub conntrack: conntrack::ConntrackConfig,
     /// Its FTP helper.
     pub helper: HelperConfig,
     /// Destination ports of connections that get the helper without a rule (`nf_conntrack_helper` = 1, gone since
     /// Linux 6.0).
     pub helper_ports: Vec<u16>,
     /// Its load balancer.
-    pub ipvs: Option<ipvs::Config>,
+    pub ipvs: Option<ipvs::IpvsConfig>,
     /// Whether arriving packets with a wrong checksum in their IPv4 header are dropped, as Linux does.
     pub header_checksum: bool,
     /// Whether arriving packets with a wrong checksum in their transport header are invalid (`nf_conntrack_checksum`,
@@ -95,7 +95,7 @@ pub struct Config {
     pub fragments: usize,
 }
 
-impl Default for Config {
+impl Default for RouterConfig {
     /// No interfaces, routes or rules; transport checksums are not looked at; room for 16 packets in fragments.
     fn default() -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Default for Config {
             routes: Vec::new(),
             rules4: Ruleset::default(),
             rules6: Ruleset::default(),
-            conntrack: conntrack::Config::default(),
+            conntrack: conntrack::ConntrackConfig::default(),
             helper: HelperConfig::default(),
             helper_ports: Vec::new(),
             ipvs: None,
@@ -166,7 +166,7 @@ impl Router {
     ///
     /// # Errors
     /// When a rule calls a chain that is not there, or chains call each other in a circle.
-    pub fn new(config: Config, seeds: [u64; 4]) -> Result<Self, RulesError> {
+    pub fn new(config: RouterConfig, seeds: [u64; 4]) -> Result<Self, RulesError> {
         let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let rules = [Rules::new(&config.rules4, &names)?, Rules::new(&config.rules6, &names)?];
         let helped = config.conntrack.limits.helped;

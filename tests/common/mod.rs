@@ -8,7 +8,7 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::config::parse_rules;
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Headers, Layer4, Packet, checksum};
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{Interface, Outbox, Route, Router, RouterConfig, Verdict};
 
 pub(crate) const CLIENT: &str = "10.77.1.2:40000";
 pub(crate) const SERVER: &str = "198.51.100.9:21";
@@ -78,8 +78,8 @@ pub(crate) fn finish(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A router between 10.77.1.0/24 (`lan`) and everything else (`wan`, 203.0.113.1).
-pub(crate) fn config(rules: &str) -> Config {
-    let mut config = Config::default();
+pub(crate) fn config(rules: &str) -> RouterConfig {
+    let mut config = RouterConfig::default();
     config.interfaces = vec![
         Interface::new("lan").with_address([10, 77, 1, 1].into(), 24),
         Interface::new("wan").with_address([203, 0, 113, 1].into(), 24),
@@ -102,12 +102,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: RouterConfig) -> Self {
         Self::keyed(config, [1, 2, 3, 4])
     }
 
     /// A router with other seeds.
-    pub(crate) fn keyed(config: Config, seeds: [u64; 4]) -> Self {
+    pub(crate) fn keyed(config: RouterConfig, seeds: [u64; 4]) -> Self {
         let router = Router::new(config, seeds).unwrap();
         Self { router, outbox: Outbox::new(64, 1 << 17), now: Instant::from_secs(1000) }
     }

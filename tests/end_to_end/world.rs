@@ -11,7 +11,7 @@ use ftp_conntrack::event::Event;
 use ftp_conntrack::helper::HelperConfig;
 use ftp_conntrack::netfilter::Cidr;
 use ftp_conntrack::packet::{Family, Packet};
-use ftp_conntrack::router::{Config, Egress, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{Egress, Interface, Outbox, Route, Router, RouterConfig, Verdict};
 
 use smoltcp::socket::tcp::State;
 
@@ -403,7 +403,7 @@ impl World {
 }
 
 /// The router between the two links.
-fn config(options: &Options) -> Config {
+fn config(options: &Options) -> RouterConfig {
     let addresses = &options.addresses;
     let interface = |name: &str, address, mtu| {
         let mut interface = Interface::new(name).with_address(address, addresses.prefix);
@@ -411,7 +411,7 @@ fn config(options: &Options) -> Config {
         interface
     };
     let network = |address| Cidr::new(address, addresses.prefix).expect("the prefix suits the family");
-    let mut config = Config::default();
+    let mut config = RouterConfig::default();
     config.interfaces =
         vec![interface("near", addresses.near, options.mtu[NEAR]), interface("far", addresses.far, options.mtu[FAR])];
     config.routes =

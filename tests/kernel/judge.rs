@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
 use ftp_conntrack::nat::Suggestion;
-use ftp_conntrack::router::Config;
+use ftp_conntrack::router::RouterConfig;
 
 use crate::kernel::{Kernel, OnWire, SELF};
 use crate::library::{self, Library};
@@ -18,7 +18,7 @@ pub(crate) struct Judge {
     machine: Directory,
     /// `addr.json` and `route.json`.
     pub(crate) files: (String, String),
-    loaded: Option<(Setup, Config)>,
+    loaded: Option<(Setup, RouterConfig)>,
     /// Packets asked about.
     pub(crate) packets: u64,
     /// How often packets were asked about again.

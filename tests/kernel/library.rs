@@ -9,7 +9,7 @@ use ftp_conntrack::event::Event;
 use ftp_conntrack::nat::Suggestion;
 use ftp_conntrack::packet::Packet;
 
-use ftp_conntrack::router::{Config, Egress, Outbox, Router, Verdict};
+use ftp_conntrack::router::{Egress, Outbox, Router, RouterConfig, Verdict};
 
 use crate::kernel::{INTERFACES, OnWire, SELF};
 use crate::own;
@@ -40,7 +40,7 @@ pub(crate) struct Made {
 }
 
 /// What a setup and the machine's addresses and routes make.
-pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<Config, String> {
+pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<RouterConfig, String> {
     let text = |error: config::Error| error.to_string();
     let mut directory = machine.clone();
     let rules = |name: &str, rules: &str, family| config::parse_rules(name, rules, family).map_err(text);
@@ -64,7 +64,7 @@ pub(crate) fn sysctl_text(setup: &Setup) -> String {
 }
 
 impl Library {
-    pub(crate) fn new(config: Config, is_host: bool) -> Result<Self, String> {
+    pub(crate) fn new(config: RouterConfig, is_host: bool) -> Result<Self, String> {
         let place = |name: &str| config.interfaces.iter().position(|interface| interface.name == name);
         let mut numbers = [0; 3];
         for (number, (name, ..)) in numbers.iter_mut().zip(INTERFACES) {

@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use ftp_conntrack::Instant;
 use ftp_conntrack::netfilter::{Cidr, Match, NatRange, Rule, TableName, Target};
 use ftp_conntrack::packet::Packet;
-use ftp_conntrack::router::{Config, Interface, Outbox, Route, Router, Verdict};
+use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 
 use crate::ensure;
 
@@ -34,7 +34,7 @@ pub fn check() -> Result<(), u8> {
 fn router() -> Option<Router> {
     let lan = Cidr::new(IpAddr::from([10, 77, 1, 0]), 24)?;
     let everywhere = Cidr::new(IpAddr::from([0; 4]), 0)?;
-    let mut config = Config::default();
+    let mut config = RouterConfig::default();
     config.interfaces = vec![
         Interface::new("lan").with_address([10, 77, 1, 1].into(), 24),
         Interface::new("wan").with_address([203, 0, 113, 1].into(), 24),
