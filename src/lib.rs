@@ -66,13 +66,13 @@ extern crate std;
 
 mod behaviour;
 #[cfg(feature = "alloc")]
-mod chains;
-#[cfg(feature = "alloc")]
 mod hash;
+#[cfg(feature = "alloc")]
+mod hash_index;
 mod sequence;
 mod time;
 #[cfg(feature = "alloc")]
-mod wheel;
+mod timer_wheel;
 
 #[cfg(feature = "capture")]
 pub mod capture;

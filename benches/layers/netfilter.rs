@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use criterion::Criterion;
 use ftp_conntrack::conntrack::Template;
 use ftp_conntrack::netfilter::{
-    AddressTypes, Cidr, Hook, Match, PortRange, Rule, Rules, Ruleset, StateSet, Subject, Surroundings, TableName,
-    Target, Tracking, Verdict,
+    AddressTypes, Cidr, EvalContext, Hook, HostInfo, Match, PortRange, Rule, RuleVerdict, Rules, Ruleset, StateSet,
+    TableName, Target, Tracking,
 };
 use ftp_conntrack::packet::{Headers, Packet, Protocol};
 
@@ -29,7 +29,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let mut packet = Packet::new(&mut bytes, 0..len).expect("it stands in its buffer");
         group.bench_function(format!("evaluate, none matches/{count} rules"), |b| {
             b.iter(|| {
-                let mut subject = Subject {
+                let mut subject = EvalContext {
                     packet: black_box(&mut packet),
                     headers: &mut headers,
                     in_interface: Some(0),
@@ -42,7 +42,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     not_understood: None,
                 };
                 let verdict = rules.evaluate(TableName::Filter, Hook::Forward, &mut table, &mut subject);
-                debug_assert_eq!(verdict, Verdict::Accept);
+                debug_assert_eq!(verdict, RuleVerdict::Accept);
                 verdict
             });
         });
@@ -53,7 +53,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 /// A machine without addresses.
 struct Nowhere;
 
-impl Surroundings for Nowhere {
+impl HostInfo for Nowhere {
     fn address_type(&self, _: IpAddr) -> AddressTypes {
         AddressTypes::UNICAST
     }

@@ -384,7 +384,7 @@ impl World {
         let conntrack = self.router.conntrack();
         assert!(conntrack.len() <= CONNECTIONS as usize, "{} connections", conntrack.len());
         assert!(conntrack.expected() <= EXPECTATIONS as usize, "{} expectations", conntrack.expected());
-        let helped = conntrack.iter(self.now).filter(|(_, connection)| connection.helped().is_some()).count();
+        let helped = conntrack.iter(self.now).filter(|(_, connection)| connection.helper_slot().is_some()).count();
         assert!(helped <= HELPED as usize, "{helped} helped connections");
         for (id, connection) in conntrack.iter(self.now) {
             for direction in [Direction::Original, Direction::Reply] {

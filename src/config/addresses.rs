@@ -24,12 +24,12 @@ pub struct InterfaceConfig {
     /// Its link-layer address, where it has one of six bytes.
     pub link_address: Option<[u8; 6]>,
     /// Its addresses, in the order of the file, which is the order in which Linux prefers them.
-    pub addresses: Vec<InterfaceAddress>,
+    pub addresses: Vec<AddressConfig>,
 }
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InterfaceAddress {
+pub struct AddressConfig {
     /// The address.
     pub address: IpAddr,
     /// How many of its leading bits name the network, at most 32 (IPv4) or 128 (IPv6).
@@ -88,7 +88,7 @@ fn interfaces(text: &str) -> Result<Vec<InterfaceConfig>, Error> {
 fn interface(object: Object<'_>) -> Result<InterfaceConfig, Error> {
     let index = object.number("ifindex")?.ok_or_else(|| object.missing("ifindex"))?;
     let name = object.text("ifname")?.ok_or_else(|| object.missing("ifname"))?;
-    let addresses: Result<Vec<InterfaceAddress>, Error> = object.list("addr_info")?.into_iter().map(address).collect();
+    let addresses: Result<Vec<AddressConfig>, Error> = object.list("addr_info")?.into_iter().map(address).collect();
     Ok(InterfaceConfig {
         index,
         name: name.into(),
@@ -100,13 +100,13 @@ fn interface(object: Object<'_>) -> Result<InterfaceConfig, Error> {
     })
 }
 
-fn address(object: Object<'_>) -> Result<InterfaceAddress, Error> {
+fn address(object: Object<'_>) -> Result<AddressConfig, Error> {
     let address = object.address("local")?.ok_or_else(|| object.missing("local"))?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let prefix = object.number("prefixlen")?.unwrap_or(bits);
     let valid = u8::try_from(prefix).ok().filter(|_| prefix <= bits);
     let wanted = "its prefixlen is more than an address has bits";
-    Ok(InterfaceAddress {
+    Ok(AddressConfig {
         address,
         prefix: valid.ok_or_else(|| object.blame(object.text("local").ok().flatten().unwrap_or_default(), wanted))?,
         scope: scope(object)?,
@@ -165,7 +165,7 @@ mod tests {
         let eth0 = &all[1];
         assert!(!eth0.loopback && !eth0.up);
         assert_eq!(eth0.link_address, Some([2, 0x42, 0xac, 0x11, 0, 2]));
-        let first = InterfaceAddress {
+        let first = AddressConfig {
             address: "203.0.113.1".parse().unwrap(),
             prefix: 24,
             scope: Scope::Global,

@@ -55,13 +55,13 @@ mod words;
 #[cfg(test)]
 mod rules_tests;
 
-pub use addresses::{InterfaceAddress, InterfaceConfig, Scope, parse_addresses};
+pub use addresses::{AddressConfig, InterfaceConfig, Scope, parse_addresses};
 pub use directory::Directory;
 pub use error::{Error, ErrorKind, Warning, WarningKind};
 pub use ipvsadm::parse_ipvs_rules;
 pub use keepalived::{parse_keepalived, parse_keepalived_with};
 pub use modules::{ModuleOption, Modules, parse_modules};
 pub use policy::parse_policy;
-pub use routes::{RouteConfig, RouteKind, parse_routes};
+pub use routes::{RouteConfig, RouteType, parse_routes};
 pub use rules::parse_rules;
 pub use sysctl::{Sysctl, parse_sysctl};

@@ -7,7 +7,7 @@ use super::addresses::{InterfaceConfig, Scope};
 use super::directory::Directory;
 use super::error::Error;
 use super::modules::Modules;
-use super::routes::{RouteConfig, RouteKind};
+use super::routes::{RouteConfig, RouteType};
 use super::sysctl::Sysctl;
 use crate::conntrack;
 use crate::helper::HelperConfig;
@@ -102,12 +102,12 @@ impl Directory {
         let name = route.interface.as_deref();
         let interface = name.and_then(|name| self.interfaces.iter().position(|i| i.name == name));
         let kind = match route.kind {
-            RouteKind::Unicast => router::RouteKind::Unicast,
-            RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast => router::RouteKind::Local,
-            RouteKind::Blackhole => router::RouteKind::Blackhole,
-            RouteKind::Unreachable => router::RouteKind::Unreachable,
-            RouteKind::Prohibit => router::RouteKind::Prohibit,
-            RouteKind::Multicast | RouteKind::Throw => return None,
+            RouteType::Unicast => router::RouteKind::Unicast,
+            RouteType::Local | RouteType::Broadcast | RouteType::Anycast => router::RouteKind::Local,
+            RouteType::Blackhole => router::RouteKind::Blackhole,
+            RouteType::Unreachable => router::RouteKind::Unreachable,
+            RouteType::Prohibit => router::RouteKind::Prohibit,
+            RouteType::Multicast | RouteType::Throw => return None,
         };
         if route.dead || route.table.is_some() || kind == router::RouteKind::Unicast && interface.is_none() {
             return None;
@@ -140,9 +140,9 @@ fn interface(config: &InterfaceConfig) -> Interface {
             address: own.address,
             prefix: own.prefix,
             scope: match own.scope {
-                Scope::Global | Scope::Site => router::Scope::Global,
-                Scope::Link => router::Scope::Link,
-                _ => router::Scope::Host,
+                Scope::Global | Scope::Site => router::AddressScope::Global,
+                Scope::Link => router::AddressScope::Link,
+                _ => router::AddressScope::Host,
             },
             secondary: own.secondary,
         })

@@ -27,7 +27,7 @@ pub struct RouteConfig {
     /// The lower, the better; 0 where the file says none.
     pub metric: u32,
     /// What becomes of the packets.
-    pub kind: RouteKind,
+    pub kind: RouteType,
     /// The table, where the file names one other than `main`.
     pub table: Option<String>,
     /// Whether Linux passes the route over because its link is gone (flags `dead` and `linkdown`).
@@ -37,7 +37,7 @@ pub struct RouteConfig {
 /// What becomes of packets that take a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum RouteKind {
+pub enum RouteType {
     /// They are sent there.
     #[default]
     Unicast,
@@ -152,18 +152,18 @@ fn family_of(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
-fn kind(object: Object<'_>) -> Result<RouteKind, Error> {
-    let Some(text) = object.text("type")? else { return Ok(RouteKind::Unicast) };
+fn kind(object: Object<'_>) -> Result<RouteType, Error> {
+    let Some(text) = object.text("type")? else { return Ok(RouteType::Unicast) };
     Ok(match text {
-        "unicast" => RouteKind::Unicast,
-        "local" => RouteKind::Local,
-        "broadcast" => RouteKind::Broadcast,
-        "multicast" => RouteKind::Multicast,
-        "anycast" => RouteKind::Anycast,
-        "blackhole" => RouteKind::Blackhole,
-        "unreachable" => RouteKind::Unreachable,
-        "prohibit" => RouteKind::Prohibit,
-        "throw" => RouteKind::Throw,
+        "unicast" => RouteType::Unicast,
+        "local" => RouteType::Local,
+        "broadcast" => RouteType::Broadcast,
+        "multicast" => RouteType::Multicast,
+        "anycast" => RouteType::Anycast,
+        "blackhole" => RouteType::Blackhole,
+        "unreachable" => RouteType::Unreachable,
+        "prohibit" => RouteType::Prohibit,
+        "throw" => RouteType::Throw,
         _ => return Err(object.blame(text, "write a type such as unicast, blackhole or unreachable")),
     })
 }
@@ -220,8 +220,8 @@ mod tests {
             {"type":"local","dst":"10.1.1.1","dev":"a","table":"local"},{"type":"prohibit","dst":"10.2.0.0/16"},
             {"type":"throw","dst":"10.3.0.0/16","table":"main"},{"type":"broadcast","dst":"10.1.1.255","dev":"a"}]"#,
         );
-        let kinds: Vec<RouteKind> = all.iter().map(|route| route.kind).collect();
-        use RouteKind::{Blackhole, Broadcast, Local, Prohibit, Throw, Unreachable};
+        let kinds: Vec<RouteType> = all.iter().map(|route| route.kind).collect();
+        use RouteType::{Blackhole, Broadcast, Local, Prohibit, Throw, Unreachable};
         assert_eq!(kinds, [Blackhole, Unreachable, Local, Prohibit, Throw, Broadcast]);
         assert_eq!(
             (all[0].interface.clone(), all[2].table.as_deref(), all[4].table.clone()),

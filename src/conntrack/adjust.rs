@@ -27,7 +27,7 @@ impl Conntrack {
         bytes: &mut [u8],
         headers: &mut Headers,
     ) -> Result<(), DropReason> {
-        let Some(adjustment) = connection.helped.and_then(|helped| self.adjustment(helped)) else { return Ok(()) };
+        let Some(adjustment) = connection.helper_slot.and_then(|helped| self.adjustment(helped)) else { return Ok(()) };
         let segment = bytes.get(headers.transport..headers.end).unwrap_or_default();
         let Some(&[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, ..]) = segment.first_chunk::<20>() else {
             return Err(DropReason::TcpOptions);

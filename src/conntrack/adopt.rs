@@ -11,7 +11,7 @@ use crate::{Instant, Micros};
 /// What is known of a connection that is taken over, beside one of its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Adopted {
+pub struct ImportedState {
     /// What a packet of its reply direction looks like as it arrives: the translation of the connection, if it has one.
     pub reply: Tuple,
     /// By how many bytes each direction's stream has grown so far, by [`Direction`] of the sender: what was added to the
@@ -21,7 +21,7 @@ pub struct Adopted {
     pub expected: bool,
 }
 
-impl Adopted {
+impl ImportedState {
     /// A connection whose replies look like this, and whose streams have not grown.
     pub const fn with_reply(reply: Tuple) -> Self {
         Self { reply, growth: [0; 2], expected: false }
@@ -52,7 +52,7 @@ impl Conntrack {
     ///
     /// ```
     /// use ftp_conntrack::Instant;
-    /// use ftp_conntrack::conntrack::{Adopted, ConntrackConfig, Conntrack, PacketState, Template, Tuple};
+    /// use ftp_conntrack::conntrack::{ImportedState, ConntrackConfig, Conntrack, PacketState, Template, Tuple};
     /// use ftp_conntrack::packet::{Headers, Protocol};
     ///
     /// let mut conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
@@ -66,7 +66,7 @@ impl Conntrack {
     /// original[12..24].copy_from_slice(&[10, 77, 1, 2, 198, 51, 100, 9, 0x9c, 0x40, 0, 21]);
     /// let headers = Headers::find(&original).unwrap();
     /// let (server, outside) = ("198.51.100.9:21".parse().unwrap(), "203.0.113.1:40000".parse().unwrap());
-    /// let adopted = Adopted::with_reply(Tuple::new(Protocol::TCP, server, outside).unwrap());
+    /// let adopted = ImportedState::with_reply(Tuple::new(Protocol::TCP, server, outside).unwrap());
     /// let now = Instant::from_secs(0);
     /// let id = conntrack.adopt(now, &original, &headers, Template::FTP, adopted).unwrap();
     ///
@@ -83,7 +83,7 @@ impl Conntrack {
         bytes: &[u8],
         headers: &Headers,
         template: Template,
-        adopted: Adopted,
+        adopted: ImportedState,
     ) -> Result<ConnectionId, DropReason> {
         let original = Tuple::of(headers, bytes).ok_or(DropReason::Malformed)?.in_zone(template.zone);
         let reply = adopted.reply.in_zone(template.zone);
@@ -94,7 +94,7 @@ impl Conntrack {
             *direction == Direction::Original && *self.table.at(*slot).tuple(Direction::Reply) == reply
         });
         let adjusts = template.helper || adopted.growth != [0; 2];
-        let has_adjustment = known.is_some_and(|(slot, _)| self.table.at(slot).helped.is_some());
+        let has_adjustment = known.is_some_and(|(slot, _)| self.table.at(slot).helper_slot.is_some());
         if adjusts && !has_adjustment && self.free_helped.is_empty() {
             return Err(DropReason::HelpersFull);
         }
@@ -116,7 +116,7 @@ impl Conntrack {
         if adjusts {
             self.attach_adjustment_slot(slot)?;
         }
-        if let Some(helped) = self.table.at(slot).helped {
+        if let Some(helped) = self.table.at(slot).helper_slot {
             self.adjustments[helped.index()].start_with(adopted.growth);
             self.table.at_mut(slot).status.set(Status::SEQ_ADJUST);
         }
@@ -209,12 +209,16 @@ mod tests {
         0x9c, 0x40, 0, 21, 0, 0, 0, 7, 0, 0, 9, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
     ];
 
-    fn reply(protocol: Protocol, source: &str, destination: &str) -> Adopted {
+    fn reply(protocol: Protocol, source: &str, destination: &str) -> ImportedState {
         let ends = [source, destination].map(|end| end.parse().unwrap());
-        Adopted::with_reply(Tuple::new(protocol, ends[0], ends[1]).unwrap())
+        ImportedState::with_reply(Tuple::new(protocol, ends[0], ends[1]).unwrap())
     }
 
-    fn adopt(conntrack: &mut Conntrack, template: Template, adopted: Adopted) -> Result<ConnectionId, DropReason> {
+    fn adopt(
+        conntrack: &mut Conntrack,
+        template: Template,
+        adopted: ImportedState,
+    ) -> Result<ConnectionId, DropReason> {
         let headers = Headers::find(&ORIGINAL).unwrap();
         conntrack.adopt(Instant::from_secs(1), &ORIGINAL, &headers, template, adopted)
     }

@@ -119,9 +119,9 @@ pub struct Counters {
 /// those living, and below [`super::Limits::helped`], so that layers above can keep what they know of such a
 /// connection in an array of that length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct HelpedSlot(pub(crate) u32);
+pub struct HelperSlot(pub(crate) u32);
 
-impl HelpedSlot {
+impl HelperSlot {
     /// The number.
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -141,7 +141,7 @@ pub struct Connection {
     /// When the wheel will look at it: at the deadline or before.
     pub(super) scheduled: Instant,
     pub(crate) mark: u32,
-    pub(crate) helped: Option<HelpedSlot>,
+    pub(crate) helper_slot: Option<HelperSlot>,
     pub(crate) helper: bool,
     pub(super) master: Option<ConnectionId>,
     pub(super) master_had_helper: bool,
@@ -202,7 +202,7 @@ impl Connection {
             deadline,
             scheduled: deadline,
             mark: 0,
-            helped: None,
+            helper_slot: None,
             helper: false,
             master: None,
             master_had_helper: false,
@@ -278,8 +278,8 @@ impl Connection {
 
     /// The number of a connection with a helper.
     #[inline]
-    pub const fn helped(&self) -> Option<HelpedSlot> {
-        self.helped
+    pub const fn helper_slot(&self) -> Option<HelperSlot> {
+        self.helper_slot
     }
 
     /// The connection that announced this one.

@@ -8,10 +8,10 @@ use core::fmt;
 use super::connection::{ConnectionId, Direction, NO_EXPECTATION as NONE};
 use super::tuple::Tuple;
 use crate::Instant;
-use crate::chains::Chains;
 use crate::hash::TableKey;
+use crate::hash_index::HashIndex;
 use crate::packet::Side;
-use crate::wheel::Wheel;
+use crate::timer_wheel::TimerWheel;
 
 /// A connection that may come, and what is to happen when it does (`nf_conntrack_expect`).
 #[derive(Clone, Copy, Debug)]
@@ -132,13 +132,13 @@ fn hash_of_range(tuple: &Tuple, key: &TableKey) -> u64 {
 pub(super) struct Table {
     slots: Box<[Slot]>,
     /// By source address and destination; nodes are slots.
-    by_tuple: Chains,
+    by_tuple: HashIndex,
     /// By the host whose connections announced them.
-    by_host: Chains,
+    by_host: HashIndex,
     /// How many of them are ranges.
     ranges: u32,
     free: Vec<u32>,
-    wheel: Wheel,
+    wheel: TimerWheel,
     key: TableKey,
 }
 
@@ -154,11 +154,11 @@ impl Table {
         let empty = Slot { generation: 0, next_of_master: NONE, expectation: None };
         Self {
             slots: vec![empty; capacity as usize].into(),
-            by_tuple: Chains::new(capacity),
-            by_host: Chains::new(capacity),
+            by_tuple: HashIndex::new(capacity),
+            by_host: HashIndex::new(capacity),
             ranges: 0,
             free: (0..capacity).rev().collect(),
-            wheel: Wheel::new(capacity),
+            wheel: TimerWheel::new(capacity),
             key,
         }
     }
@@ -169,7 +169,7 @@ impl Table {
 
     /// The longest chains of tuples, and of hosts.
     pub(super) fn longest_chains(&self) -> [usize; 2] {
-        [&self.by_tuple, &self.by_host].map(Chains::longest)
+        [&self.by_tuple, &self.by_host].map(HashIndex::longest)
     }
 
     pub(super) const fn is_full(&self) -> bool {

@@ -37,10 +37,10 @@ mod tcp;
 mod track;
 mod tuple;
 
-pub use adopt::Adopted;
+pub use adopt::ImportedState;
 pub use config::{ConntrackConfig, Limits};
 pub(crate) use connection::NotedRoute;
-pub use connection::{Connection, ConnectionId, Counters, Direction, HelpedSlot, Status};
+pub use connection::{Connection, ConnectionId, Counters, Direction, HelperSlot, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
 pub use longest_chains::LongestChains;
 pub use sctp::{SctpConfig, SctpState};
@@ -311,14 +311,14 @@ impl Conntrack {
     }
 
     /// Whether a connection with this destination is expected from the same source.
-    pub(crate) fn is_expected(&self, now: Instant, tuple: &Tuple) -> bool {
+    pub(crate) fn has_pending(&self, now: Instant, tuple: &Tuple) -> bool {
         self.pending(now, tuple).is_some()
     }
 
     /// Whether a TCP connection of a client's address, whatever port it comes from, is expected to an endpoint, in zone 0.
-    pub fn awaits(&self, now: Instant, client: IpAddr, dialled: SocketAddr) -> bool {
+    pub fn is_expected(&self, now: Instant, client: IpAddr, dialled: SocketAddr) -> bool {
         let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(client, 0), dialled);
-        tuple.is_some_and(|tuple| self.is_expected(now, &tuple))
+        tuple.is_some_and(|tuple| self.has_pending(now, &tuple))
     }
 
     /// The newest expectation that a connection with this tuple meets; a range only where there is no other.
@@ -367,14 +367,14 @@ impl Conntrack {
 
     /// The connection that has this tuple, if it makes way for `new`: TCP with a translated source that is over, for one
     /// that begins with a sequence number behind all that was sent in it (`nf_nat_used_tuple_harder`; seen on 6.18).
-    pub(crate) fn makes_way(&self, now: Instant, tuple: &Tuple, new: ConnectionId) -> Option<ConnectionId> {
+    pub(crate) fn reusable_tuple(&self, now: Instant, tuple: &Tuple, new: ConnectionId) -> Option<ConnectionId> {
         let (slot, _) = self.table.find(tuple)?;
         let (old, new) = (self.table.at(slot), self.get(new)?);
         let (ProtocolState::Tcp(over), ProtocolState::Tcp(begins)) = (&old.protocol, &new.protocol) else {
             return None;
         };
-        let makes_way = old.status.has(Status::SRC_NAT) && !old.expired(now) && over.makes_way_for(begins);
-        makes_way.then(|| self.table.id(slot))
+        let reusable_tuple = old.status.has(Status::SRC_NAT) && !old.expired(now) && over.makes_way_for(begins);
+        reusable_tuple.then(|| self.table.id(slot))
     }
 
     /// Living connections that come from the same address and port by the same protocol, and whose source was looked
@@ -426,17 +426,17 @@ impl Conntrack {
 
     /// Lets the numbers of a connection be adjusted: every connection with a helper, and whose text others rewrite.
     fn attach_adjustment_slot(&mut self, slot: u32) -> Result<(), DropReason> {
-        if self.table.at(slot).helped.is_none() {
+        if self.table.at(slot).helper_slot.is_none() {
             let number = self.free_helped.pop().ok_or(DropReason::HelpersFull)?;
             self.adjustments[number as usize] = Adjustment::default();
-            self.table.at_mut(slot).helped = Some(HelpedSlot(number));
+            self.table.at_mut(slot).helper_slot = Some(HelperSlot(number));
         }
         Ok(())
     }
 
     /// How the streams of a helped connection have shifted, by direction of the sender.
     #[inline]
-    pub fn adjustment(&self, slot: HelpedSlot) -> Option<&Adjustment> {
+    pub fn adjustment(&self, slot: HelperSlot) -> Option<&Adjustment> {
         self.adjustments.get(slot.index())
     }
 
@@ -474,7 +474,7 @@ impl Conntrack {
         growth: i32,
     ) {
         let Some(slot) = self.table.slot(id) else { return };
-        let Some(helped) = self.table.at(slot).helped else { return };
+        let Some(helped) = self.table.at(slot).helper_slot else { return };
         self.table.at_mut(slot).status.set(Status::SEQ_ADJUST);
         self.adjustments[helped.index()].register(direction as usize, sequence, growth);
     }
@@ -509,7 +509,7 @@ impl Conntrack {
 
     /// Frees a slot, on which nothing hangs any more, and the number of its helper.
     fn release(&mut self, slot: u32) {
-        if let Some(helped) = self.table.at(slot).helped {
+        if let Some(helped) = self.table.at(slot).helper_slot {
             self.free_helped.push(helped.0);
         }
         let master = self.table.at(slot).master;

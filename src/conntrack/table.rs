@@ -8,19 +8,19 @@ use core::num::NonZeroU32;
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::tuple::Tuple;
 use crate::Instant;
-use crate::chains::Chains;
 use crate::hash::TableKey;
-use crate::wheel::Wheel;
+use crate::hash_index::HashIndex;
+use crate::timer_wheel::TimerWheel;
 
 /// Connections in slots.
 pub(super) struct Table {
     slots: Box<[Slot]>,
     /// Nodes are `slot * 2 + direction`.
-    by_tuple: Chains,
+    by_tuple: HashIndex,
     /// Nodes are slots.
-    by_source: Chains,
+    by_source: HashIndex,
     free: Vec<u32>,
-    wheel: Wheel,
+    wheel: TimerWheel,
     key: TableKey,
     epoch: u32,
 }
@@ -47,10 +47,10 @@ impl Table {
         let empty = || Slot { generation: FIRST, connection: nobody.clone() };
         Self {
             slots: (0..capacity).map(|_| empty()).collect(),
-            by_tuple: Chains::new(capacity * 2),
-            by_source: Chains::new(capacity),
+            by_tuple: HashIndex::new(capacity * 2),
+            by_source: HashIndex::new(capacity),
             free: (0..capacity).rev().collect(),
-            wheel: Wheel::new(capacity),
+            wheel: TimerWheel::new(capacity),
             key,
             epoch: 0,
         }
@@ -69,7 +69,7 @@ impl Table {
 
     /// The longest chains of tuples, and of sources.
     pub(super) fn longest_chains(&self) -> [usize; 2] {
-        [&self.by_tuple, &self.by_source].map(Chains::longest)
+        [&self.by_tuple, &self.by_source].map(HashIndex::longest)
     }
 
     /// Makes an unconfirmed connection, not yet found by anything. `None` when there is no slot.

@@ -496,7 +496,7 @@ impl Conntrack {
         if !connection.status.has(Status::SEQ_ADJUST) {
             return 0;
         }
-        let (Some(helped), Layer4::Tcp(segment)) = (connection.helped, headers.layer4) else { return 0 };
+        let (Some(helped), Layer4::Tcp(segment)) = (connection.helper_slot, headers.layer4) else { return 0 };
         let adjustment = self.adjustment(helped);
         adjustment.map_or(0, |a| a.window_shift(direction.other() as usize, segment.acknowledgement))
     }

@@ -27,7 +27,7 @@ use core::net::SocketAddr;
 use core::ops::RangeInclusive;
 
 use crate::conntrack::{
-    Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelpedSlot, OnMatch,
+    Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelperSlot, OnMatch,
     PacketState, Tracked, Tuple,
 };
 use crate::event::{AnnouncementOutcome, DropReason, Event};
@@ -185,7 +185,7 @@ impl FtpHelper {
         };
         let Layer4::Tcp(segment) = headers.layer4 else { return None };
         let connection = conntrack.get(id).filter(|c| c.has_helper())?;
-        let helped = connection.helped()?;
+        let helped = connection.helper_slot()?;
         let lines = self.lines(id, connection, tracked.direction, packet.bytes(), headers)?;
         Some(Spoken { id, helped, direction: tracked.direction, segment, lines })
     }
@@ -202,7 +202,7 @@ impl FtpHelper {
     ) -> Option<Lines> {
         let Layer4::Tcp(segment) = &headers.layer4 else { return None };
         let ends = *headers.payload(bytes).last()? == b'\n';
-        let state = self.states.get(connection.helped()?.index())?.as_ref().filter(|state| state.connection == id);
+        let state = self.states.get(connection.helper_slot()?.index())?.as_ref().filter(|state| state.connection == id);
         let sender = Sender::from(direction);
         let begins = state.is_some_and(|state| state.line_starts.begins_line(sender, segment.sequence));
         (begins || ends).then_some(Lines { begins, ends })
@@ -292,12 +292,12 @@ impl FtpHelper {
 
     /// The sequence number in a packet that an ICMP error quotes, as its sender knows it, under [`Behaviour::Exact`].
     /// The quoted packet went in `direction`.
-    pub(crate) fn quoted(&self, slot: HelpedSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
+    pub(crate) fn quoted(&self, slot: HelperSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
         self.exact.as_ref().map_or(number, |exact| exact.quoted(slot, direction, number))
     }
 
     /// The state of a connection; a fresh one where the slot was another's.
-    fn state(&mut self, id: ConnectionId, helped: HelpedSlot) -> Option<&mut State> {
+    fn state(&mut self, id: ConnectionId, helped: HelperSlot) -> Option<&mut State> {
         let state = self.states.get_mut(helped.index())?;
         if state.is_none_or(|s| s.connection != id) {
             *state = Some(State { connection: id, line_starts: LineStarts::default() });
@@ -309,7 +309,7 @@ impl FtpHelper {
 /// A packet of a control connection in which a line begins or ends.
 struct Spoken {
     id: ConnectionId,
-    helped: HelpedSlot,
+    helped: HelperSlot,
     direction: Direction,
     segment: Segment,
     lines: Lines,
@@ -411,7 +411,7 @@ impl Job {
                 Err(ExpectError::Busy) => {}
                 Err(_) => return Err(DropReason::NoPort),
             }
-            let free = |port| self.expected_tuple(expect, port).is_some_and(|t| !conntrack.is_expected(self.now, &t));
+            let free = |port| self.expected_tuple(expect, port).is_some_and(|t| !conntrack.has_pending(self.now, &t));
             port = nat.choices.port(announced, above, free);
         }
         Err(DropReason::NoPort)

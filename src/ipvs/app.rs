@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use super::Ipvs;
 use super::ftp::{self, Mode};
-use super::lifetime::Beginning;
+use super::lifetime::NewEntry;
 use super::state::State;
 use crate::Instant;
 use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, OnMatch, Tracked, Tuple};
@@ -110,11 +110,11 @@ impl Ipvs {
         (virtual_at, real): (SocketAddr, SocketAddr),
     ) -> Result<u32, DropReason> {
         let server = self.table.at(control).server;
-        let beginning = Beginning {
+        let beginning = NewEntry {
             is_waiting,
             tracked: true,
             control: Some(control),
-            ..Beginning::new(Protocol::TCP, client, virtual_at, (real, server))
+            ..NewEntry::new(Protocol::TCP, client, virtual_at, (real, server))
         };
         self.begin(now, beginning).ok_or(DropReason::EntriesFull)
     }

@@ -16,7 +16,7 @@ use crate::packet::{Headers, Layer4, Protocol};
 pub(super) const WHILE_CONTROLLING: Duration = Duration::from_secs(60);
 
 /// What a new entry is for.
-pub(super) struct Beginning {
+pub(super) struct NewEntry {
     pub(super) protocol: Protocol,
     pub(super) client: SocketAddr,
     pub(super) virtual_at: SocketAddr,
@@ -30,7 +30,7 @@ pub(super) struct Beginning {
     pub(super) control: Option<u32>,
 }
 
-impl Beginning {
+impl NewEntry {
     /// A connection that depends on nothing.
     pub(super) const fn new(
         protocol: Protocol,
@@ -125,8 +125,8 @@ impl Ipvs {
     }
 
     /// Makes an entry. `None` when there is no room.
-    pub(super) fn begin(&mut self, now: Instant, beginning: Beginning) -> Option<u32> {
-        let Beginning { protocol, client, virtual_at, real, server, is_template, .. } = beginning;
+    pub(super) fn begin(&mut self, now: Instant, beginning: NewEntry) -> Option<u32> {
+        let NewEntry { protocol, client, virtual_at, real, server, is_template, .. } = beginning;
         let config = self.services.servers.get(server as usize)?.config;
         let is_ftp = !is_template
             && protocol == Protocol::TCP

@@ -179,7 +179,7 @@ impl Ipvs {
     }
 
     /// Whether an entry waits for a connection of a client's address, whatever port it comes from, to a virtual endpoint.
-    pub fn awaits(&self, now: Instant, protocol: Protocol, client: IpAddr, dialled: SocketAddr) -> bool {
+    pub fn is_expected(&self, now: Instant, protocol: Protocol, client: IpAddr, dialled: SocketAddr) -> bool {
         let slot = self.table.by_client(protocol, SocketAddr::new(client, 0), dialled);
         slot.is_some_and(|slot| self.lives(now, slot))
     }

@@ -7,7 +7,7 @@
 use core::net::SocketAddr;
 
 use super::Ipvs;
-use super::lifetime::Beginning;
+use super::lifetime::NewEntry;
 use super::service::UNPRIVILEGED;
 use crate::Instant;
 use crate::conntrack::Conntrack;
@@ -46,10 +46,10 @@ impl Ipvs {
             }
             None => {
                 let real = SocketAddr::new(asker.real.ip(), 0);
-                let beginning = Beginning {
+                let beginning = NewEntry {
                     is_waiting: true,
                     control: Some(control),
-                    ..Beginning::new(Protocol::TCP, client, dialled, (real, asker.server))
+                    ..NewEntry::new(Protocol::TCP, client, dialled, (real, asker.server))
                 };
                 self.begin(now, beginning).ok_or(DropReason::EntriesFull)?
             }
@@ -89,8 +89,8 @@ impl Ipvs {
             }
             None => {
                 let real = SocketAddr::new(waiting.real.ip(), dialled.port());
-                let beginning = Beginning::new(Protocol::TCP, client, dialled, (real, waiting.server));
-                let beginning = Beginning { control: waiting.control, ..beginning };
+                let beginning = NewEntry::new(Protocol::TCP, client, dialled, (real, waiting.server));
+                let beginning = NewEntry { control: waiting.control, ..beginning };
                 let slot = self.begin(now, beginning).ok_or(DropReason::EntriesFull)?;
                 self.tell_met(now, conntrack, slot);
                 Some(slot)

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use super::Ipvs;
 use super::config::{Forwarding, Persistence, ServiceAddress, mark_address};
-use super::lifetime::Beginning;
+use super::lifetime::NewEntry;
 use super::service::{FTP_DATA_PORT, FTP_PORT};
 use super::state::State;
 use crate::Instant;
@@ -210,7 +210,7 @@ impl Ipvs {
         let server = self.services.choose(service, client, dialled.ip()).ok_or(Refused::Unreachable)?;
         let real = self.real_end(server, true, dialled);
         let one_packet = one_packet && protocol == Protocol::UDP;
-        let beginning = Beginning { one_packet, ..Beginning::new(protocol, client, dialled, (real, server)) };
+        let beginning = NewEntry { one_packet, ..NewEntry::new(protocol, client, dialled, (real, server)) };
         let slot = self.begin_in_time(now, conntrack, beginning)?;
         self.tell(now, conntrack, slot, address, BalancedBy::Scheduler(scheduler));
         Ok(Some(slot))
@@ -237,7 +237,7 @@ impl Ipvs {
         let server = self.table.at(template).server;
         let real = self.real_end(server, address.port() == dialled.port(), dialled);
         let control = Some(template);
-        let beginning = Beginning { control, ..Beginning::new(protocol, client, dialled, (real, server)) };
+        let beginning = NewEntry { control, ..NewEntry::new(protocol, client, dialled, (real, server)) };
         let slot = self.begin_in_time(now, conntrack, beginning)?;
         self.tell(now, conntrack, slot, address, by);
         Ok(slot)
@@ -258,7 +258,7 @@ impl Ipvs {
         let config = self.services.servers.get(server as usize).map(|s| s.config).ok_or(Refused::Unreachable)?;
         let real = SocketAddr::new(config.address, if kept.by_port { config.port } else { 0 });
         let beginning =
-            Beginning { is_template: true, ..Beginning::new(kept.protocol, kept.client, kept.at, (real, server)) };
+            NewEntry { is_template: true, ..NewEntry::new(kept.protocol, kept.client, kept.at, (real, server)) };
         let template = self.begin_in_time(now, conntrack, beginning)?;
         self.table.at_mut(template).timeout = persistence.timeout;
         Ok((template, BalancedBy::Scheduler(scheduler)))
@@ -288,7 +288,7 @@ impl Ipvs {
     }
 
     /// Makes an entry, if need be in the place of one whose time is over.
-    fn begin_in_time(&mut self, now: Instant, conntrack: &mut Conntrack, beginning: Beginning) -> Result<u32, Refused> {
+    fn begin_in_time(&mut self, now: Instant, conntrack: &mut Conntrack, beginning: NewEntry) -> Result<u32, Refused> {
         self.handle_timeout(now, conntrack);
         self.begin(now, beginning).ok_or(Refused::Dropped(DropReason::EntriesFull))
     }

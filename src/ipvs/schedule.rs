@@ -11,7 +11,7 @@ use super::service::Server;
 
 /// What a scheduler remembers between two choices.
 #[derive(Debug)]
-pub(super) enum Choice {
+pub(super) enum SchedulerState {
     /// The server chosen last.
     RoundRobin(Option<usize>),
     Weighted(Weighted),
@@ -43,7 +43,7 @@ pub(super) enum HashedBy {
 /// How many hashes there are (Linux, `IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 const BUCKETS: usize = 256;
 
-impl Choice {
+impl SchedulerState {
     pub(super) fn new(scheduler: Scheduler, servers: &[Server]) -> Self {
         let mut choice = match scheduler {
             Scheduler::RoundRobin => Self::RoundRobin(None),

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use super::config::{Forwarding, IpvsConfig, ServerConfig, ServiceAddress, ServiceConfig};
-use super::schedule::Choice;
+use super::schedule::SchedulerState;
 use crate::packet::{Family, Protocol};
 
 /// FTP's control port, which Linux treats specially wherever a service has it.
@@ -114,7 +114,7 @@ pub(super) struct Service {
     pub(super) config: ServiceConfig,
     /// Its servers among all; the one added last comes first, as in Linux.
     pub(super) servers: Range<usize>,
-    pub(super) choice: Choice,
+    pub(super) choice: SchedulerState,
 }
 
 /// All services, found by what they answer for.
@@ -152,7 +152,7 @@ impl Services {
                 has_ftp[family] |= at.port() == FTP_PORT;
                 has_catch_all[family] |= at.port() == 0;
             }
-            let choice = Choice::new(service.scheduler, own);
+            let choice = SchedulerState::new(service.scheduler, own);
             all.push(Service { config: service.clone(), servers: first..first + own.len(), choice });
         }
         let mut by_address: Vec<_> = all.iter().enumerate().map(|(at, s)| (s.config.address, at)).collect();

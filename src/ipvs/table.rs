@@ -8,19 +8,19 @@ use core::num::NonZeroU32;
 
 use super::entry::{Entry, EntryId};
 use crate::Instant;
-use crate::chains::Chains;
 use crate::hash::TableKey;
+use crate::hash_index::HashIndex;
 use crate::packet::Protocol;
-use crate::wheel::Wheel;
+use crate::timer_wheel::TimerWheel;
 
 /// Entries in slots.
 pub(super) struct Table {
     slots: Box<[Slot]>,
     /// Nodes are `slot * 2`, found by what the client dialled (a template by its own key), and `slot * 2 + 1`, found
     /// by where the real server answers from.
-    chains: Chains,
+    chains: HashIndex,
     free: Vec<u32>,
-    wheel: Wheel,
+    wheel: TimerWheel,
     key: TableKey,
     /// How many entries wait for a client whose port is not known.
     waiting: u32,
@@ -47,9 +47,9 @@ impl Table {
     pub(super) fn new(capacity: u32, key: TableKey) -> Self {
         Self {
             slots: (0..capacity).map(|_| Slot { generation: FIRST, entry: Entry::EMPTY }).collect(),
-            chains: Chains::new(capacity.saturating_mul(2)),
+            chains: HashIndex::new(capacity.saturating_mul(2)),
             free: (0..capacity).rev().collect(),
-            wheel: Wheel::new(capacity),
+            wheel: TimerWheel::new(capacity),
             key,
             waiting: 0,
         }

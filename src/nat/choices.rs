@@ -5,34 +5,34 @@ use crate::hash::Key;
 /// Random numbers that nobody on the network can foretell, and that the same key gives again: SipHash of a counter.
 ///
 /// Linux chooses ports at random only after the port that was asked for turned out to be taken. Whoever replays what
-/// a kernel did knows what it chose: [`Choices::suggest`].
+/// a kernel did knows what it chose: [`PortChooser::suggest`].
 #[derive(Debug)]
-pub struct Choices {
+pub struct PortChooser {
     key: [u64; 2],
     counter: u64,
-    suggestion: Option<Suggestion>,
+    suggestion: Option<ForcedPort>,
     followed: u64,
 }
 
 /// What was chosen at random elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Suggestion {
+pub enum ForcedPort {
     /// This port.
     Port(u16),
     /// Whatever was tried was taken: nothing left.
     Taken,
 }
 
-impl Choices {
-    /// Choices under a key.
+impl PortChooser {
+    /// PortChooser under a key.
     pub const fn new(key: [u64; 2]) -> Self {
         Self { key, counter: 0, suggestion: None, followed: 0 }
     }
 
     /// What to choose, if there is a port to choose for the next packet: only one that lies where it may and is free is
     /// taken, and only one that is taken counts as taken.
-    pub const fn suggest(&mut self, suggestion: Option<Suggestion>) {
+    pub const fn suggest(&mut self, suggestion: Option<ForcedPort>) {
         self.suggestion = suggestion;
     }
 
@@ -51,13 +51,13 @@ impl Choices {
     /// A port that is `first` plus a number below `size`: the suggestion, if `suits` it, or any.
     pub(crate) fn port(&mut self, first: u16, size: u32, suits: impl Fn(u16) -> bool) -> u16 {
         match self.suggestion {
-            Some(Suggestion::Port(port)) if port >= first && u32::from(port - first) < size && suits(port) => {
+            Some(ForcedPort::Port(port)) if port >= first && u32::from(port - first) < size && suits(port) => {
                 self.suggestion = None;
                 self.followed += 1;
                 return port;
             }
             // The first candidate is as good as any that is taken.
-            Some(Suggestion::Taken) if !suits(first) => return first,
+            Some(ForcedPort::Taken) if !suits(first) => return first,
             _ => {}
         }
         first.wrapping_add(self.below(size) as u16)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_same_key_gives_the_same_choices_and_all_of_them() {
-        let (mut a, mut b) = (Choices::new([1, 2]), Choices::new([1, 2]));
+        let (mut a, mut b) = (PortChooser::new([1, 2]), PortChooser::new([1, 2]));
         let mut seen = [false; 10];
         for _ in 0..500 {
             let chosen = a.port(40_000, 10, |_| true);
@@ -82,14 +82,14 @@ mod tests {
 
     #[test]
     fn a_suggestion_is_followed_once_and_only_where_it_may_be() {
-        let mut choices = Choices::new([1, 2]);
-        choices.suggest(Some(Suggestion::Port(40_009)));
+        let mut choices = PortChooser::new([1, 2]);
+        choices.suggest(Some(ForcedPort::Port(40_009)));
         assert_ne!(choices.port(40_000, 9, |_| true), 40_009);
         assert!((40_000..40_010).contains(&choices.port(40_000, 10, |_| false)));
         assert_eq!(choices.followed(), 0);
         assert_eq!(choices.port(40_000, 10, |_| true), 40_009);
         assert_eq!(choices.followed(), 1);
-        choices.suggest(Some(Suggestion::Taken));
+        choices.suggest(Some(ForcedPort::Taken));
         assert_eq!(choices.port(40_000, 10, |_| false), 40_000);
     }
 }

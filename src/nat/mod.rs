@@ -34,7 +34,7 @@ mod range;
 mod translate;
 mod unique;
 
-pub use choices::{Choices, Suggestion};
+pub use choices::{ForcedPort, PortChooser};
 pub use range::{NatRange, PortRange};
 pub(crate) use translate::{moves, resists};
 pub use translate::{translate, translate_error};
@@ -50,13 +50,13 @@ use crate::packet::Side;
 #[derive(Debug)]
 pub struct Nat {
     /// Where ports come from that are chosen at random.
-    pub choices: Choices,
+    pub choices: PortChooser,
 }
 
 impl Nat {
     /// `key` keys the choice of ports: it should come from a source that the network cannot guess.
     pub const fn new(key: [u64; 2]) -> Self {
-        Self { choices: Choices::new(key) }
+        Self { choices: PortChooser::new(key) }
     }
 
     /// Decides what one end of an unconfirmed connection is translated to (`nf_nat_setup_info`).
@@ -126,7 +126,7 @@ impl Nat {
     ///
     /// # Errors
     /// As [`Nat::setup`].
-    pub fn carry_out(
+    pub fn apply_expectation(
         &mut self,
         now: Instant,
         conntrack: &mut Conntrack,

@@ -56,8 +56,8 @@ impl Nat {
                 _ => {}
             }
         }
-        let makes_way = |tuple: &Tuple| conntrack.makes_way(now, &tuple.reversed()?, id);
-        self.choose_port(addressed, range, side, free, makes_way)
+        let reusable_tuple = |tuple: &Tuple| conntrack.reusable_tuple(now, &tuple.reversed()?, id);
+        self.choose_port(addressed, range, side, free, reusable_tuple)
     }
 
     /// Tries ports until one is free, or, among the last, until somebody makes way; if none is, the last one tried stands,
@@ -68,7 +68,7 @@ impl Nat {
         range: &NatRange,
         side: Side,
         free: impl Fn(&Tuple) -> bool,
-        makes_way: impl Fn(&Tuple) -> Option<ConnectionId>,
+        reusable_tuple: impl Fn(&Tuple) -> Option<ConnectionId>,
     ) -> (Tuple, Option<ConnectionId>) {
         let Some((first, size)) = candidate_ports(&tuple, range, side) else { return (tuple, None) };
         // The identifier of an ICMP query stands at its source, whichever end is mapped.
@@ -78,11 +78,11 @@ impl Nat {
             None if side == Side::Destination && !range.random => 0,
             None => {
                 let followed = self.choices.followed();
-                let suits = |tuple: &Tuple| free(tuple) || makes_way(tuple).is_some();
+                let suits = |tuple: &Tuple| free(tuple) || reusable_tuple(tuple).is_some();
                 let port = self.choices.port(first, size, |port| suits(&tuple.with_port(end, port)));
                 if self.choices.followed() > followed {
                     let chosen = tuple.with_port(end, port);
-                    return (chosen, if free(&chosen) { None } else { makes_way(&chosen) });
+                    return (chosen, if free(&chosen) { None } else { reusable_tuple(&chosen) });
                 }
                 u32::from(port - first)
             }
@@ -97,7 +97,7 @@ impl Nat {
                     return (last, None);
                 }
                 if attempts - i <= LAST_ATTEMPTS
-                    && let Some(evicted) = makes_way(&last)
+                    && let Some(evicted) = reusable_tuple(&last)
                 {
                     return (last, Some(evicted));
                 }

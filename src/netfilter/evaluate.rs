@@ -24,9 +24,9 @@ const MAX_DEPTH: usize = 64;
 pub struct Rules {
     tables: [Option<CompiledTable>; 4],
     /// For each state, which tables need not be asked about a packet in it, and where.
-    silent: [Silent; 5],
+    skipped: [SkippedTables; 5],
     /// For each hook, whom table raw asks about.
-    raw: [Asks; 5],
+    raw: [RawScope; 5],
     loaded: [bool; 4],
     may_add_option: bool,
     sets_zones: bool,
@@ -130,7 +130,7 @@ impl core::error::Error for RulesError {}
 /// What a table says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict<'r> {
+pub enum RuleVerdict<'r> {
     /// It passes.
     Accept,
     /// It is gone.
@@ -159,7 +159,7 @@ pub enum Tracking {
 }
 
 /// What rules may ask about the machine they stand on.
-pub trait Surroundings {
+pub trait HostInfo {
     /// What kind of address this is to the machine.
     fn address_type(&self, address: IpAddr) -> AddressTypes;
     /// The longest packet that fits on the links towards both ends.
@@ -167,7 +167,7 @@ pub trait Surroundings {
 }
 
 /// A packet, and all that rules may ask or change about it.
-pub struct Subject<'p, 'b> {
+pub struct EvalContext<'p, 'b> {
     /// The packet, its firewall mark with it.
     pub packet: &'p mut Packet<'b>,
     /// Its headers.
@@ -181,7 +181,7 @@ pub struct Subject<'p, 'b> {
     /// What table raw said about tracking it.
     pub tracking: &'p mut Tracking,
     /// The machine's addresses and links.
-    pub surroundings: &'p dyn Surroundings,
+    pub surroundings: &'p dyn HostInfo,
     /// A match wanted a header that is not all there: the packet is dropped, whatever the rule says.
     pub hot_drop: bool,
     /// The number of the last LOG rule that was met.
@@ -204,16 +204,16 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
-        let asks_raw = |hook| tables[TableName::Raw as usize].as_ref().map_or(Asks::Nobody, |table| table.asks(hook));
+        let asks_raw = |hook| tables[TableName::Raw as usize].as_ref().map_or(RawScope::None, |table| table.asks(hook));
         let raw = Hook::ALL.map(asks_raw);
-        let silent = StateSet::EVERY.map(|state| Silent::of(&tables, state));
+        let skipped = StateSet::EVERY.map(|state| SkippedTables::of(&tables, state));
         let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
         let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
         let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
         let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
         let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
-        Ok(Self { tables, silent, raw, loaded, may_add_option, sets_zones, origins: origins.into() })
+        Ok(Self { tables, skipped, raw, loaded, may_add_option, sets_zones, origins: origins.into() })
     }
 
     /// Where a rule was read, by its number.
@@ -262,37 +262,37 @@ impl Rules {
 
     /// Whom table raw asks about at a hook.
     #[inline]
-    pub(crate) const fn asks_raw(&self, hook: Hook) -> Asks {
+    pub(crate) const fn asks_raw(&self, hook: Hook) -> RawScope {
         self.raw[hook as usize]
     }
 
     /// Which tables need not be asked about a packet in a state, and where.
     #[inline]
-    pub(crate) const fn silent(&self, state: PacketState) -> Silent {
-        self.silent[StateSet::of_state(state).0.trailing_zeros() as usize]
+    pub(crate) const fn skipped(&self, state: PacketState) -> SkippedTables {
+        self.skipped[StateSet::of_state(state).0.trailing_zeros() as usize]
     }
 
     /// Whether no table has anything to say of packets of an answered connection that arrive and are sent on.
     pub(crate) fn let_pass_what_is_sent_on(&self) -> bool {
         use {Hook::*, TableName::*};
-        let silent = self.silent(PacketState::Established);
+        let skipped = self.skipped(PacketState::Established);
         let mut asked = [(Mangle, Prerouting), (Mangle, Forward), (Filter, Forward), (Mangle, Postrouting)].into_iter();
-        self.asks_raw(Prerouting) != Asks::Everybody
+        self.asks_raw(Prerouting) != RawScope::All
             && !self.may_grow_packets()
-            && asked.all(|(table, hook)| silent.includes(table, hook))
+            && asked.all(|(table, hook)| skipped.includes(table, hook))
     }
 
-    /// Asks a table at a hook.
+    /// RawScope a table at a hook.
     pub fn evaluate(
         &self,
         table: TableName,
         hook: Hook,
         conntrack: &mut Conntrack,
-        subject: &mut Subject<'_, '_>,
-    ) -> Verdict<'_> {
+        subject: &mut EvalContext<'_, '_>,
+    ) -> RuleVerdict<'_> {
         match &self.tables[table as usize] {
             Some(compiled) => compiled.evaluate(hook, conntrack, subject),
-            None => Verdict::Accept,
+            None => RuleVerdict::Accept,
         }
     }
 }
@@ -361,8 +361,8 @@ impl CompiledTable {
         let entry = |hook: Hook| {
             let position = position(hook)?;
             let chain = table.chains.get(position)?;
-            let silent = chain.rules.is_empty() && chain.policy != Some(Policy::Drop);
-            if silent { None } else { begins.get(position).copied() }
+            let skipped = chain.rules.is_empty() && chain.policy != Some(Policy::Drop);
+            if skipped { None } else { begins.get(position).copied() }
         };
         let is_template = |rule: &Rule| {
             let known = |condition: &Condition| !matches!(condition.test, Match::Unknown(_));
@@ -375,26 +375,26 @@ impl CompiledTable {
         Ok(Self { rules: rules.into(), entries: Hook::ALL.map(entry), only_begins: Hook::ALL.map(only_begins) })
     }
 
-    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut Subject<'_, '_>) -> Verdict<'_> {
-        let Some(entry) = self.entries[hook as usize] else { return Verdict::Accept };
+    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> RuleVerdict<'_> {
+        let Some(entry) = self.entries[hook as usize] else { return RuleVerdict::Accept };
         // Only a chain that was gone to from the built-in one returns here: its policy decides then.
         self.run(entry, conntrack, subject).unwrap_or_else(|| self.policy(hook))
     }
 
-    /// Asks the rules from one on; `None` when a chain returns. Chains that call each other too deep were refused.
-    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut Subject<'_, '_>) -> Option<Verdict<'_>> {
+    /// RawScope the rules from one on; `None` when a chain returns. Chains that call each other too deep were refused.
+    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<RuleVerdict<'_>> {
         let mut next = begin;
         while let Some(rule) = self.rules.get(next as usize) {
             next += 1;
             if !rule.conditions.iter().all(|c| c.holds(rule.number, conntrack, subject)) {
                 if subject.hot_drop {
-                    return Some(Verdict::Drop);
+                    return Some(RuleVerdict::Drop);
                 }
                 continue;
             }
             match &rule.action {
-                Action::Policy(Policy::Accept) => return Some(Verdict::Accept),
-                Action::Policy(Policy::Drop) => return Some(Verdict::Drop),
+                Action::Policy(Policy::Accept) => return Some(RuleVerdict::Accept),
+                Action::Policy(Policy::Drop) => return Some(RuleVerdict::Drop),
                 Action::Jump(begin) => {
                     if let Some(verdict) = self.run(*begin, conntrack, subject) {
                         return Some(verdict);
@@ -408,7 +408,7 @@ impl CompiledTable {
                     }
                 }
                 Action::Target(target) => {
-                    if let Some(verdict) = carry_out(target, rule.number, conntrack, subject) {
+                    if let Some(verdict) = apply_target(target, rule.number, conntrack, subject) {
                         return Some(verdict);
                     }
                 }
@@ -418,11 +418,11 @@ impl CompiledTable {
     }
 
     /// Whom it asks about at a hook.
-    const fn asks(&self, hook: Hook) -> Asks {
+    const fn asks(&self, hook: Hook) -> RawScope {
         match self.entries[hook as usize] {
-            None => Asks::Nobody,
-            Some(_) if self.only_begins[hook as usize] => Asks::WhoBegins,
-            Some(_) => Asks::Everybody,
+            None => RawScope::None,
+            Some(_) if self.only_begins[hook as usize] => RawScope::NewOnly,
+            Some(_) => RawScope::All,
         }
     }
 
@@ -430,52 +430,52 @@ impl CompiledTable {
     fn is_silent(&self, hook: Hook, state: StateSet) -> bool {
         let Some(entry) = self.entries[hook as usize] else { return true };
         let met = self.rules.iter().skip(entry as usize).find_map(|rule| match rule.foretell(state) {
-            Foretold::Fails => None,
-            Foretold::Matches => Some(&rule.action),
-            Foretold::Open => Some(&Action::Policy(Policy::Drop)),
+            StaticOutcome::Fails => None,
+            StaticOutcome::Matches => Some(&rule.action),
+            StaticOutcome::Open => Some(&Action::Policy(Policy::Drop)),
         });
         matches!(met, Some(Action::Policy(Policy::Accept) | Action::Target(Target::Accept)))
     }
 
     /// The policy of a hook's chain: the first end behind its entry.
-    fn policy(&self, hook: Hook) -> Verdict<'_> {
+    fn policy(&self, hook: Hook) -> RuleVerdict<'_> {
         let entry = self.entries[hook as usize].unwrap_or_default() as usize;
         let end = self.rules.iter().skip(entry).find(|rule| rule.number == u32::MAX);
         match end.map(|rule| &rule.action) {
-            Some(Action::Policy(Policy::Drop)) => Verdict::Drop,
-            _ => Verdict::Accept,
+            Some(Action::Policy(Policy::Drop)) => RuleVerdict::Drop,
+            _ => RuleVerdict::Accept,
         }
     }
 }
 
 /// Whom a table asks about at a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asks {
-    Nobody,
+pub(crate) enum RawScope {
+    None,
     /// Packets that may begin a connection: it says nothing but how they are tracked.
-    WhoBegins,
-    Everybody,
+    NewOnly,
+    All,
 }
 
 /// Tables that need not be asked about a packet, since they let it pass and do nothing to it: a bit for each hook of
 /// each.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Silent(u32);
+pub(crate) struct SkippedTables(u32);
 
-impl Silent {
+impl SkippedTables {
     /// Every table is to be asked.
     pub(crate) const NONE: Self = Self(0);
 
     /// Those that say nothing about packets in this state. Table raw is asked before there is one.
     fn of(tables: &[Option<CompiledTable>; 4], state: StateSet) -> Self {
-        let mut silent = Self::default();
+        let mut skipped = Self::default();
         for table in [TableName::Mangle, TableName::Nat, TableName::Filter] {
             let says_nothing = |hook| tables[table as usize].as_ref().is_none_or(|t| t.is_silent(hook, state));
             for hook in Hook::ALL.into_iter().filter(|hook| says_nothing(*hook)) {
-                silent.0 |= Self::bit(table, hook);
+                skipped.0 |= Self::bit(table, hook);
             }
         }
-        silent
+        skipped
     }
 
     /// Whether this table need not be asked at this hook.
@@ -491,7 +491,7 @@ impl Silent {
 }
 
 /// What can be said about a rule when no more is known of a packet than its state.
-enum Foretold {
+enum StaticOutcome {
     /// It matches.
     Matches,
     /// It does not match, and asking it does nothing.
@@ -500,17 +500,17 @@ enum Foretold {
 }
 
 impl CompiledRule {
-    fn foretell(&self, state: StateSet) -> Foretold {
-        let mut foretold = Foretold::Matches;
+    fn foretell(&self, state: StateSet) -> StaticOutcome {
+        let mut foretold = StaticOutcome::Matches;
         for condition in &self.conditions {
             match &condition.test {
                 Test::State(states) if !states.intersects(StateSet::SNAT.and(StateSet::DNAT)) => {
                     if states.intersects(state) == condition.negated {
-                        return Foretold::Fails;
+                        return StaticOutcome::Fails;
                     }
                 }
-                test if test.has_effects() => return Foretold::Open,
-                _ => foretold = Foretold::Open,
+                test if test.has_effects() => return StaticOutcome::Open,
+                _ => foretold = StaticOutcome::Open,
             }
         }
         foretold
@@ -564,7 +564,7 @@ impl CompiledCondition {
     }
 
     #[inline]
-    fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut Subject<'_, '_>) -> bool {
+    fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_>) -> bool {
         let one_of = |list: &[bool], interface: Option<usize>| interface.is_some_and(|i| list.get(i) == Some(&true));
         let holds = match &self.test {
             Test::Protocol(protocol) => subject.headers.protocol.0 == *protocol,
@@ -609,7 +609,7 @@ fn interface_matches(pattern: &str, name: &str) -> bool {
 
 /// Whether a test holds; `None` when the packet has not got what is asked about.
 #[inline]
-fn matches(test: &Match, conntrack: &Conntrack, subject: &mut Subject<'_, '_>) -> Option<bool> {
+fn matches(test: &Match, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<bool> {
     let tracked = subject.tracked;
     let connection = || tracked.and_then(|t| t.connection).and_then(|id| conntrack.get(id));
     let headers = *subject.headers;
@@ -674,7 +674,7 @@ impl Wants {
     }
 }
 
-impl Subject<'_, '_> {
+impl EvalContext<'_, '_> {
     /// The ports of a packet that is not a later fragment. One that does not even show what the match wants to see is to
     /// be dropped (`hotdrop`).
     #[inline]
@@ -701,7 +701,7 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
 }
 
 impl StateSet {
-    /// Every state a packet can be in, as [`Rules::silent`] has them; SNAT and DNAT are said besides.
+    /// Every state a packet can be in, as [`Rules::skipped`] has them; SNAT and DNAT are said besides.
     const EVERY: [Self; 5] = [Self::INVALID, Self::NEW, Self::ESTABLISHED, Self::RELATED, Self::UNTRACKED];
 
     #[inline]
@@ -718,7 +718,7 @@ impl StateSet {
 
 /// A packet's state and, if they are asked for, its connection's translations, as a set.
 #[inline]
-fn state_of(wanted: StateSet, subject: &Subject<'_, '_>, conntrack: &Conntrack) -> StateSet {
+fn state_of(wanted: StateSet, subject: &EvalContext<'_, '_>, conntrack: &Conntrack) -> StateSet {
     let state = subject.tracked.map_or(StateSet::INVALID, |tracked| StateSet::of_state(tracked.state));
     if !wanted.intersects(StateSet::SNAT.and(StateSet::DNAT)) {
         return state;
@@ -732,19 +732,19 @@ fn state_of(wanted: StateSet, subject: &Subject<'_, '_>, conntrack: &Conntrack) 
 }
 
 /// Does what a target says; `None` when the next rule is to be asked.
-fn carry_out<'r>(
+fn apply_target<'r>(
     target: &'r Target,
     rule: u32,
     conntrack: &mut Conntrack,
-    subject: &mut Subject<'_, '_>,
-) -> Option<Verdict<'r>> {
+    subject: &mut EvalContext<'_, '_>,
+) -> Option<RuleVerdict<'r>> {
     match target {
-        Target::Accept => return Some(Verdict::Accept),
-        Target::Drop => return Some(Verdict::Drop),
-        Target::Reject(with) => return Some(Verdict::Reject(*with)),
-        Target::Snat(range) | Target::Dnat(range) => return Some(Verdict::Map(range)),
-        Target::Masquerade(range) => return Some(Verdict::Masquerade(range)),
-        Target::Redirect(range) => return Some(Verdict::Redirect(range)),
+        Target::Accept => return Some(RuleVerdict::Accept),
+        Target::Drop => return Some(RuleVerdict::Drop),
+        Target::Reject(with) => return Some(RuleVerdict::Reject(*with)),
+        Target::Snat(range) | Target::Dnat(range) => return Some(RuleVerdict::Map(range)),
+        Target::Masquerade(range) => return Some(RuleVerdict::Masquerade(range)),
+        Target::Redirect(range) => return Some(RuleVerdict::Redirect(range)),
         Target::Mark(change) => subject.packet.mark = (subject.packet.mark & !change.mask) ^ change.value,
         Target::Connmark(action) => connmark(*action, conntrack, subject),
         Target::NoTrack => {
@@ -762,16 +762,16 @@ fn carry_out<'r>(
 }
 
 /// TCPMSS: `None` for what fits the links towards both ends. A header that cannot be read is dropped, as in Linux.
-fn clamp_mss(mss: Option<u16>, subject: &mut Subject<'_, '_>) -> Option<Verdict<'static>> {
+fn clamp_mss(mss: Option<u16>, subject: &mut EvalContext<'_, '_>) -> Option<RuleVerdict<'static>> {
     let bytes = subject.packet.bytes();
-    let Layer4::Tcp(_) = subject.headers.layer4 else { return Some(Verdict::Drop) };
+    let Layer4::Tcp(_) = subject.headers.layer4 else { return Some(RuleVerdict::Drop) };
     let headers_len = if subject.headers.family == Family::V4 { 40 } else { 60 };
     let mss = match mss {
         Some(mss) => mss,
         None => {
             let mtu = subject.surroundings.path_mtu(subject.headers.source(bytes), subject.headers.destination(bytes));
             match mtu.checked_sub(headers_len) {
-                None | Some(0) => return Some(Verdict::Drop),
+                None | Some(0) => return Some(RuleVerdict::Drop),
                 Some(rest) => u16::try_from(rest).unwrap_or(u16::MAX),
             }
         }
@@ -780,7 +780,7 @@ fn clamp_mss(mss: Option<u16>, subject: &mut Subject<'_, '_>) -> Option<Verdict<
     None
 }
 
-fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut Subject<'_, '_>) {
+fn connmark(action: ConnmarkAction, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) {
     let Some(id) = subject.tracked.and_then(|t| t.connection) else { return };
     let Some(mark) = conntrack.get(id).map(|c| c.mark()) else { return };
     match action {
@@ -828,7 +828,7 @@ mod tests {
 
     struct Nowhere;
 
-    impl Surroundings for Nowhere {
+    impl HostInfo for Nowhere {
         fn address_type(&self, _: IpAddr) -> AddressTypes {
             AddressTypes::UNICAST
         }
@@ -864,7 +864,7 @@ mod tests {
         let mut packet = Packet::new(&mut buffer, 0..len).unwrap();
         let mut headers = Headers::find(packet.bytes()).unwrap();
         let tracked = Tracked { state, ..Tracked::UNTRACKED };
-        let mut subject = Subject {
+        let mut subject = EvalContext {
             packet: &mut packet,
             headers: &mut headers,
             in_interface: Some(0),
@@ -878,7 +878,7 @@ mod tests {
         };
         let verdict = rules.evaluate(TableName::Filter, Hook::Forward, &mut conntrack, &mut subject);
         let noted = subject.hot_drop || subject.logged.is_some() || subject.not_understood.is_some();
-        (verdict == Verdict::Accept, noted || subject.packet.mark != 0)
+        (verdict == RuleVerdict::Accept, noted || subject.packet.mark != 0)
     }
 
     fn any_condition() -> impl Strategy<Value = Condition> {
@@ -928,7 +928,7 @@ mod tests {
                 ruleset.table_mut(TableName::Filter).chain_mut("FORWARD").policy = Some(Policy::Drop);
             }
             let rules = Rules::new(&ruleset, &["lan"]).unwrap();
-            for state in STATES.into_iter().filter(|s| rules.silent(*s).includes(TableName::Filter, Hook::Forward)) {
+            for state in STATES.into_iter().filter(|s| rules.skipped(*s).includes(TableName::Filter, Hook::Forward)) {
                 for packet in PACKETS {
                     prop_assert_eq!(ask_forward(&rules, packet, state), (true, false), "{:?}", state);
                 }
@@ -945,8 +945,8 @@ mod tests {
         ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Accept).when(states(known)));
         ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop));
         let rules = Rules::new(&ruleset, &[]).unwrap();
-        let silent = STATES.map(|state| rules.silent(state).includes(TableName::Filter, Hook::Forward));
-        assert_eq!(silent, [false, false, true, true, false]);
-        assert!(!rules.silent(PacketState::Established).includes(TableName::Raw, Hook::Prerouting));
+        let skipped = STATES.map(|state| rules.skipped(state).includes(TableName::Filter, Hook::Forward));
+        assert_eq!(skipped, [false, false, true, true, false]);
+        assert!(!rules.skipped(PacketState::Established).includes(TableName::Raw, Hook::Prerouting));
     }
 }

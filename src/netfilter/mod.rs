@@ -23,8 +23,8 @@ mod evaluate;
 mod rules;
 
 pub use crate::nat::{NatRange, PortRange};
-pub(crate) use evaluate::{Asks, Silent};
-pub use evaluate::{Rules, RulesError, Subject, Surroundings, Tracking, Verdict};
+pub use evaluate::{EvalContext, HostInfo, RuleVerdict, Rules, RulesError, Tracking};
+pub(crate) use evaluate::{RawScope, SkippedTables};
 pub use rules::{
     AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Masked, Match, Origin, Policy, RejectWith, Rule,
     Ruleset, StateSet, Table, TableName, Target,

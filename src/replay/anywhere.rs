@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::frames::Frames;
 use super::{Options, Replay, ReplayError};
-use crate::config::{Directory, InterfaceConfig, RouteConfig, RouteKind};
+use crate::config::{Directory, InterfaceConfig, RouteConfig, RouteType};
 use crate::packet::Family;
 
 /// The name of the only interface.
@@ -59,7 +59,7 @@ fn default_route(family: Family) -> RouteConfig {
         gateway: None,
         prefsrc: None,
         metric: 0,
-        kind: RouteKind::Unicast,
+        kind: RouteType::Unicast,
         table: None,
         dead: false,
     }

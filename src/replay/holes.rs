@@ -427,8 +427,8 @@ impl Watch {
 
     /// Whether a data connection from a client would be taken.
     fn is_covered(&self, now: Instant, client: IpAddr, at: SocketAddr, router: &Router) -> bool {
-        let waits = router.ipvs().is_some_and(|ipvs| ipvs.awaits(now, Protocol::TCP, client, at));
-        waits || router.conntrack().awaits(now, client, at) || self.has_service_for(at)
+        let waits = router.ipvs().is_some_and(|ipvs| ipvs.is_expected(now, Protocol::TCP, client, at));
+        waits || router.conntrack().is_expected(now, client, at) || self.has_service_for(at)
     }
 
     /// Whether a service takes clients at this endpoint, whoever they are.

@@ -7,7 +7,7 @@ use std::vec::Vec;
 use super::frames::Frame;
 use super::streams::{FIRST_EPHEMERAL, Segment, Unseen};
 use crate::Instant;
-use crate::conntrack::{Adopted, Connection, Direction, Tuple};
+use crate::conntrack::{Connection, Direction, ImportedState, Tuple};
 use crate::packet::{InName, Protocol, TcpFlags};
 use crate::router::Router;
 
@@ -107,14 +107,14 @@ impl Passage {
 
     /// A packet of the connection's original direction, where it arrives, and what else there is to know of it, for
     /// whoever takes the connection over. `is_reply`: this segment goes the other way.
-    pub(super) fn adopted(&self, bytes: &[u8], is_reply: bool, other_window: u16) -> Option<(Made, Adopted)> {
+    pub(super) fn adopted(&self, bytes: &[u8], is_reply: bool, other_window: u16) -> Option<(Made, ImportedState)> {
         let Self { arrived, left } = self;
         let tuple = |segment: &Segment| Tuple::new(Protocol::TCP, segment.source, segment.destination);
         let own = left.sequence.since(arrived.sequence);
         let other =
             if arrived.flags.has(TcpFlags::ACK) { arrived.acknowledgement.since(left.acknowledgement) } else { 0 };
         if !is_reply {
-            let adopted = Adopted::with_reply(tuple(left)?.reversed()?).grown([own, other]);
+            let adopted = ImportedState::with_reply(tuple(left)?.reversed()?).grown([own, other]);
             // The capture shows a connection beginning that the library would have begin otherwise: an announcement of
             // it passed unseen.
             let adopted = if arrived.flags.has(TcpFlags::SYN) { adopted.expected() } else { adopted };
@@ -122,13 +122,13 @@ impl Passage {
         }
         let opener = Side::new(left.interface, left.destination, left.source, other_window);
         let made = opener.says(left.acknowledgement, left.sequence, 0)?;
-        Some((made, Adopted::with_reply(tuple(arrived)?).grown([other, own])))
+        Some((made, ImportedState::with_reply(tuple(arrived)?).grown([other, own])))
     }
 }
 
 /// Whether only the client's stream of a control connection has grown: it announced where the server is to dial.
 fn announced(router: &Router, control: &Connection) -> bool {
-    let adjustment = control.helped().and_then(|helped| router.conntrack().adjustment(helped));
+    let adjustment = control.helper_slot().and_then(|helped| router.conntrack().adjustment(helped));
     let grew = |direction: Direction| {
         let shift = adjustment.and_then(|adjustment| adjustment.shift(direction as usize));
         shift.is_some_and(|shift| shift.offset_after() != 0)

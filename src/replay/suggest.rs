@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 
 use super::frames::Frame;
 use super::pair::{announced, is_same, leaving};
-use crate::nat::Suggestion;
+use crate::nat::ForcedPort;
 use crate::packet::{Headers, Layer4};
 
 /// What the kernel may have chosen for an arriving packet: the announced port if its text announces one, the source port
 /// (for ICMP, the identifier) otherwise; or it found none, and nothing left. Whether there was anything to choose is for
 /// others to find.
-pub(super) fn choice(arrived: &Frame, ahead: &VecDeque<Frame>) -> Option<Suggestion> {
+pub(super) fn choice(arrived: &Frame, ahead: &VecDeque<Frame>) -> Option<ForcedPort> {
     let headers = Headers::find(&arrived.bytes).ok()?;
     let same = leaving(ahead).find(|(frame, left)| is_same(&headers, &arrived.bytes, left, &frame.bytes));
-    let Some((frame, left)) = same else { return Some(Suggestion::Taken) };
-    chosen(frame, &left).map(Suggestion::Port)
+    let Some((frame, left)) = same else { return Some(ForcedPort::Taken) };
+    chosen(frame, &left).map(ForcedPort::Port)
 }
 
 fn chosen(frame: &Frame, left: &Headers) -> Option<u16> {

@@ -3,7 +3,7 @@
 use super::slow_path::PacketContext;
 use super::{Router, family_index};
 use crate::Instant;
-use crate::conntrack::{Adopted, ConnectionId};
+use crate::conntrack::{ConnectionId, ImportedState};
 use crate::event::DropReason;
 use crate::netfilter::{Hook, Tracking};
 use crate::packet::{Headers, Packet};
@@ -25,7 +25,7 @@ impl Router {
         now: Instant,
         interface: usize,
         packet: &mut Packet<'_>,
-        adopted: Adopted,
+        adopted: ImportedState,
     ) -> Result<ConnectionId, DropReason> {
         let mut headers = Headers::find(packet.bytes()).map_err(|_| DropReason::Malformed)?;
         let family = family_index(headers.family);

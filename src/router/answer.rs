@@ -6,7 +6,7 @@ use super::slow_path::PacketContext;
 use super::{Outbox, Router};
 use crate::Instant;
 use crate::event::DropReason;
-use crate::netfilter::{AddressTypes, RejectWith, Surroundings};
+use crate::netfilter::{AddressTypes, HostInfo, RejectWith};
 use crate::packet::{Entry, Family, Headers, IcmpError, MAX_OPTIONS, Packet, write_reset};
 
 /// A packet is dropped, and maybe its sender is told.

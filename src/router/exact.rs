@@ -96,7 +96,7 @@ impl Router {
     /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.
     fn adjust_quoted(&self, context: &mut PacketContext<'_, '_>, id: ConnectionId) {
         let PacketContext { packet, headers, tracked, .. } = context;
-        let Some(slot) = self.conntrack.get(id).and_then(|connection| connection.helped()) else { return };
+        let Some(slot) = self.conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return };
         let was_right = headers.transport_checksum_ok(packet.bytes());
         let bytes = packet.bytes_mut();
         if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)

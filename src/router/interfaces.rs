@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::conntrack::NotedRoute;
-use crate::netfilter::{AddressTypes, Cidr, Surroundings};
+use crate::netfilter::{AddressTypes, Cidr, HostInfo};
 use crate::packet::{Address, Family};
 
 /// A network interface.
@@ -30,7 +30,7 @@ impl Interface {
     /// The same interface with another address.
     #[must_use]
     pub fn with_address(mut self, address: IpAddr, prefix: u8) -> Self {
-        self.addresses.push(InterfaceAddress { address, prefix, scope: Scope::Global, secondary: false });
+        self.addresses.push(InterfaceAddress { address, prefix, scope: AddressScope::Global, secondary: false });
         self
     }
 }
@@ -44,7 +44,7 @@ pub struct InterfaceAddress {
     /// How many leading bits the network has.
     pub prefix: u8,
     /// How far it may be used.
-    pub scope: Scope,
+    pub scope: AddressScope,
     /// Whether another address of the same network was there before.
     pub secondary: bool,
 }
@@ -58,7 +58,7 @@ impl InterfaceAddress {
 /// How far an address may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Scope {
+pub enum AddressScope {
     /// Everywhere.
     Global,
     /// On its link.
@@ -343,7 +343,7 @@ impl Network {
     /// The address of an interface for packets to `next_hop`: one of the same network, else the first.
     pub(crate) fn source_for(&self, interface: usize, next_hop: IpAddr) -> Option<IpAddr> {
         let usable = |own: &&InterfaceAddress| {
-            own.address.is_ipv4() == next_hop.is_ipv4() && !own.secondary && own.scope <= Scope::Global
+            own.address.is_ipv4() == next_hop.is_ipv4() && !own.secondary && own.scope <= AddressScope::Global
         };
         let addresses = || self.interfaces.get(interface).into_iter().flat_map(|i| &i.addresses).filter(usable);
         let same_network = addresses().find(|own| own.network().is_some_and(|net| net.contains(next_hop)));
@@ -362,7 +362,7 @@ const fn low_bit(address: Address) -> u64 {
     1 << ((address.words[0] as u32).wrapping_mul(0x9e37_79b1) >> 26)
 }
 
-impl Surroundings for Network {
+impl HostInfo for Network {
     fn path_mtu(&self, source: IpAddr, destination: IpAddr) -> usize {
         self.link_mtu(source).min(self.link_mtu(destination))
     }

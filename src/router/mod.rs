@@ -47,7 +47,7 @@ mod slow_path;
 
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
 pub(crate) use fragments::{Fragments, Gathered};
-pub use interfaces::{Interface, InterfaceAddress, Route, RouteKind, Scope};
+pub use interfaces::{AddressScope, Interface, InterfaceAddress, Route, RouteKind};
 pub use outbox::{Egress, Outbox, Outgoing};
 
 use alloc::boxed::Box;
@@ -59,7 +59,7 @@ use crate::conntrack::{self, Conntrack};
 use crate::event::{DropReason, Event};
 use crate::helper::{FtpHelper, HelperConfig};
 use crate::ipvs::{self, Ipvs};
-use crate::nat::{Choices, Nat};
+use crate::nat::{Nat, PortChooser};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
 use crate::packet::{Family, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
@@ -155,7 +155,7 @@ pub struct Router {
     /// Where packets are made that the router sends itself.
     scratch: Box<[u8]>,
     /// Identifications of ICMP errors.
-    identifications: Choices,
+    identifications: PortChooser,
     /// What leaves because of the packet at hand, under behaviour Exact.
     released: Outbox,
 }
@@ -197,7 +197,7 @@ impl Router {
             checksum: config.checksum,
             fragments: Fragments::new(config.fragments),
             scratch: vec![0; MAX_BUILT + Packet::ROOM].into(),
-            identifications: Choices::new([d, c]),
+            identifications: PortChooser::new([d, c]),
             released,
         })
     }

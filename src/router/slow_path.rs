@@ -21,7 +21,7 @@ use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, moves, resists, translate, translate_error};
-use crate::netfilter::{self, Asks, Hook, Rules, Silent, Subject, TableName, Tracking};
+use crate::netfilter::{self, EvalContext, Hook, RawScope, Rules, SkippedTables, TableName, Tracking};
 use crate::packet::{
     Cut, Family, Fragment, Headers, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
 };
@@ -34,7 +34,7 @@ pub(super) struct PacketContext<'t, 'b> {
     pub(super) probe: &'t mut Option<Probe>,
     pub(super) tracked: Tracked,
     /// Which tables need not be asked about it, once it is tracked.
-    silent: Silent,
+    skipped: SkippedTables,
     pub(super) in_interface: Option<usize>,
     pub(super) out_interface: Option<usize>,
     /// Where it goes, once it was routed.
@@ -69,7 +69,7 @@ impl<'t, 'b> PacketContext<'t, 'b> {
             headers,
             probe,
             tracked: Tracked::UNTRACKED,
-            silent: Silent::NONE,
+            skipped: SkippedTables::NONE,
             in_interface,
             out_interface: None,
             egress: Egress::Local,
@@ -510,9 +510,9 @@ impl Router {
     #[inline(always)]
     pub(super) fn track(&mut self, hook: Hook, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
         let asks = match self.rules[family_index(context.headers.family)].asks_raw(hook) {
-            Asks::Nobody => false,
-            Asks::WhoBegins => context.may_begin(),
-            Asks::Everybody => true,
+            RawScope::None => false,
+            RawScope::NewOnly => context.may_begin(),
+            RawScope::All => true,
         };
         let tracking = if asks { self.ask_raw(hook, context)? } else { Tracking::Usual };
         if !self.tracks[family_index(context.headers.family)] {
@@ -533,9 +533,9 @@ impl Router {
             **probe = self.conntrack.probe(*now, bytes, headers, template.zone);
         }
         self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref(), tracked)?;
-        context.silent = self.rules[family_index(headers.family)].silent(tracked.state);
+        context.skipped = self.rules[family_index(headers.family)].skipped(tracked.state);
         if let (Some(id), OnMatch::FollowMaster { .. }) = (tracked.connection, tracked.on_match) {
-            self.nat.carry_out(*now, &mut self.conntrack, id, tracked.on_match)?;
+            self.nat.apply_expectation(*now, &mut self.conntrack, id, tracked.on_match)?;
         }
         if let (Some(ipvs), Some(id), OnMatch::Balance) =
             (&self.ipvs, context.tracked.connection, context.tracked.on_match)
@@ -581,7 +581,7 @@ impl Router {
         hook: Hook,
         context: &mut PacketContext<'_, '_>,
     ) -> Result<(), Refusal> {
-        if context.silent.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, context) }
+        if context.skipped.includes(table, hook) { Ok(()) } else { self.ask_filter(table, hook, context) }
     }
 
     #[inline(never)]
@@ -650,7 +650,7 @@ impl Router {
         if passes { Ok(()) } else { Err(DropReason::NotForwardable) }
     }
 
-    /// Asks table nat what one end of a connection becomes, if that was not decided yet; without an answer it stays, if
+    /// RawScope table nat what one end of a connection becomes, if that was not decided yet; without an answer it stays, if
     /// nobody else has the tuple.
     #[inline(never)]
     fn decide_translation(
@@ -674,11 +674,11 @@ impl Router {
         let verdict = if rules.asks_at(TableName::Nat, hook) {
             ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), context, &mut tracking)
         } else {
-            netfilter::Verdict::Accept
+            netfilter::RuleVerdict::Accept
         };
         let range = match verdict {
-            netfilter::Verdict::Map(range) => *range,
-            netfilter::Verdict::Masquerade(range) => {
+            netfilter::RuleVerdict::Map(range) => *range,
+            netfilter::RuleVerdict::Masquerade(range) => {
                 let range = *range;
                 let address = self.masquerade_address(context)?;
                 if let Some(connection) = self.conntrack.get_mut(id) {
@@ -686,12 +686,12 @@ impl Router {
                 }
                 NatRange { addresses: Some((address, address)), ..range }
             }
-            netfilter::Verdict::Redirect(range) => {
+            netfilter::RuleVerdict::Redirect(range) => {
                 let range = *range;
                 let address = self.redirect_address(hook, context)?;
                 NatRange { addresses: Some((address, address)), ..range }
             }
-            netfilter::Verdict::Accept => return self.nat.setup_null(now, &mut self.conntrack, id, side),
+            netfilter::RuleVerdict::Accept => return self.nat.setup_null(now, &mut self.conntrack, id, side),
             _ => return Err(DropReason::Rule),
         };
         self.nat.setup(now, &mut self.conntrack, id, &range, side)
@@ -749,7 +749,7 @@ fn read_identifier_again(packet: &Packet<'_>, headers: &mut Headers) {
     }
 }
 
-/// Asks a table's chain of a hook.
+/// RawScope a table's chain of a hook.
 fn ask<'r>(
     rules: &'r Rules,
     network: &Network,
@@ -757,9 +757,9 @@ fn ask<'r>(
     (table, hook): (TableName, Hook),
     context: &mut PacketContext<'_, '_>,
     tracking: &mut Tracking,
-) -> netfilter::Verdict<'r> {
+) -> netfilter::RuleVerdict<'r> {
     let before = matches!(table, TableName::Raw);
-    let mut subject = Subject {
+    let mut subject = EvalContext {
         packet: &mut *context.packet,
         headers: &mut *context.headers,
         in_interface: context.in_interface,
@@ -785,10 +785,10 @@ fn ask<'r>(
 }
 
 /// The verdict of a table that only passes or drops.
-const fn into_result(family: Family, verdict: netfilter::Verdict<'_>) -> Result<(), Refusal> {
+const fn into_result(family: Family, verdict: netfilter::RuleVerdict<'_>) -> Result<(), Refusal> {
     match verdict {
-        netfilter::Verdict::Drop => Err(Refusal { reason: DropReason::Rule, answer: None }),
-        netfilter::Verdict::Reject(with) => Err(Refusal::rejected(family, with)),
+        netfilter::RuleVerdict::Drop => Err(Refusal { reason: DropReason::Rule, answer: None }),
+        netfilter::RuleVerdict::Reject(with) => Err(Refusal::rejected(family, with)),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
-use ftp_conntrack::nat::Suggestion;
+use ftp_conntrack::nat::ForcedPort;
 use ftp_conntrack::router::RouterConfig;
 
 use crate::kernel::{Kernel, OnWire, SELF};
@@ -198,8 +198,8 @@ impl Trial {
 }
 
 /// What the kernel may have chosen at random: a port, or, where nothing left, none that was free.
-fn suggestion(arrived: &[u8], left: &[OnWire]) -> Option<Suggestion> {
-    if left.is_empty() { Some(Suggestion::Taken) } else { choice::of(arrived, left).map(Suggestion::Port) }
+fn suggestion(arrived: &[u8], left: &[OnWire]) -> Option<ForcedPort> {
+    if left.is_empty() { Some(ForcedPort::Taken) } else { choice::of(arrived, left).map(ForcedPort::Port) }
 }
 
 /// The answer to a delivered packet as the machine sent it, before it was translated back.

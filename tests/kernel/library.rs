@@ -6,7 +6,7 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::Event;
-use ftp_conntrack::nat::Suggestion;
+use ftp_conntrack::nat::ForcedPort;
 use ftp_conntrack::packet::Packet;
 
 use ftp_conntrack::router::{Egress, Outbox, Router, RouterConfig, Verdict};
@@ -81,7 +81,7 @@ impl Library {
         now: Instant,
         interface: Option<usize>,
         bytes: &[u8],
-        choice: Option<Suggestion>,
+        choice: Option<ForcedPort>,
     ) -> Result<Made, String> {
         catch_unwind(AssertUnwindSafe(|| self.process_unguarded(now, interface, bytes, choice))).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -94,7 +94,7 @@ impl Library {
         now: Instant,
         interface: Option<usize>,
         bytes: &[u8],
-        choice: Option<Suggestion>,
+        choice: Option<ForcedPort>,
     ) -> Made {
         self.router.handle_timeout(now, &mut self.outbox);
         self.router.nat_mut().choices.suggest(choice);

@@ -360,7 +360,7 @@ fn announcement(object: Object, outcome: &AnnouncementOutcome, shift: Value) -> 
 
 fn shift(router: &Router, connection: ConnectionId, sender: Sender) -> Value {
     let conntrack = router.conntrack();
-    let slot = conntrack.get(connection).and_then(|connection| connection.helped());
+    let slot = conntrack.get(connection).and_then(|connection| connection.helper_slot());
     let shift = slot.and_then(|slot| conntrack.adjustment(slot)?.shift(Direction::from(sender) as usize));
     let Some(shift) = shift else { return Value::Null };
     json!({

@@ -480,7 +480,7 @@ fn begins(line: &str, form: Form) -> bool {
 /// How the stream has shifted behind an announcement.
 fn moved(router: &Router, id: ConnectionId, sender: Sender, growth: i32) -> Option<Moved> {
     let conntrack = router.conntrack();
-    let shift = conntrack.adjustment(conntrack.get(id)?.helped()?)?.shift(Direction::from(sender) as usize)?;
+    let shift = conntrack.adjustment(conntrack.get(id)?.helper_slot()?)?.shift(Direction::from(sender) as usize)?;
     Some(Moved { growth, position: shift.correction_position(), offset_after: shift.offset_after() })
 }
 

@@ -199,7 +199,7 @@ impl Hearing<'_> {
             }
             let (job, conntrack) = (&self.job, &*self.conntrack);
             let is_free =
-                |port| job.expected_tuple(expect, port).is_some_and(|tuple| !conntrack.is_expected(now, &tuple));
+                |port| job.expected_tuple(expect, port).is_some_and(|tuple| !conntrack.has_pending(now, &tuple));
             port = self.nat.choices.port(first, u32::from(u16::MAX - first) + 1, is_free);
         }
         Err(RefusalReason::NoPort)

@@ -27,7 +27,7 @@ use alloc::vec;
 use core::net::SocketAddr;
 
 use super::{Job, endpoints};
-use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelpedSlot, Tracked};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelperSlot, Tracked};
 use crate::event::{DropReason, Event};
 use crate::ftp::Sender;
 use crate::nat::Nat;
@@ -71,7 +71,7 @@ pub(super) struct Exact {
 #[derive(Clone, Copy, Debug)]
 struct Timer {
     due: Instant,
-    slot: HelpedSlot,
+    slot: HelperSlot,
     id: ConnectionId,
     direction: Direction,
     /// Up to where the other side had it when the timer was set, and how often it was set since.
@@ -175,7 +175,7 @@ impl Exact {
     ) -> Result<(), DropReason> {
         let Layer4::Tcp(segment) = passage.headers.layer4 else { return Ok(()) };
         let Some(id) = passage.tracked.connection else { return Ok(()) };
-        let Some(slot) = conntrack.get(id).and_then(|connection| connection.helped()) else { return Ok(()) };
+        let Some(slot) = conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return Ok(()) };
         self.sweep(conntrack);
         let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
         state.belong_to((slot, id), conntrack, &mut self.tools.pool);
@@ -255,7 +255,7 @@ impl Exact {
     }
 
     /// A number in a packet of a control connection that an ICMP error quotes, as its sender knows it.
-    pub(super) fn quoted(&self, slot: HelpedSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
+    pub(super) fn quoted(&self, slot: HelperSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
         let state = self.states.get(slot.index());
         state.map_or(number, |state| state.streams[direction as usize].history().returning(number))
     }
@@ -276,7 +276,7 @@ impl State {
     }
 
     /// Forgets what it knew, if that was of another connection.
-    fn belong_to(&mut self, (slot, id): (HelpedSlot, ConnectionId), conntrack: &Conntrack, pool: &mut Pool) {
+    fn belong_to(&mut self, (slot, id): (HelperSlot, ConnectionId), conntrack: &Conntrack, pool: &mut Pool) {
         if self.connection != Some(id)
             && let Some(connection) = conntrack.get(id)
         {

@@ -11,9 +11,9 @@ use crate::Instant;
 /// quarter of a second: entries come up to that much late, never early. Whoever needs to know to the microsecond
 /// compares the deadline itself.
 ///
-/// A deadline that moves later need not be told: [`Wheel::pop`] hands the index out at the old one, and the owner
+/// A deadline that moves later need not be told: [`TimerWheel::pop`] hands the index out at the old one, and the owner
 /// inserts it again. What lies in the last tick of all, as [`Instant::NEVER`] does, does not come up. When time steps back by more than [`STEP_BACK`] ticks, the entries are laid out anew.
-pub(crate) struct Wheel {
+pub(crate) struct TimerWheel {
     heads: [[u32; SLOTS]; LEVELS],
     /// A bit for each slot with entries.
     occupied: [u64; LEVELS],
@@ -43,7 +43,7 @@ const NOWHERE: (u8, u8) = (u8::MAX, u8::MAX);
 /// Time may step back this many ticks, 16 seconds, without anything being laid out anew.
 const STEP_BACK: u64 = 64;
 
-impl Wheel {
+impl TimerWheel {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             heads: [[NONE; SLOTS]; LEVELS],
@@ -139,7 +139,7 @@ impl Wheel {
         }
     }
 
-    /// Returns when [`Wheel::pop`] may next have something; it may then turn out to be too early.
+    /// Returns when [`TimerWheel::pop`] may next have something; it may then turn out to be too early.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let (_, _, tick) = self.earliest().filter(|(_, _, tick)| *tick <= LAST_TICK)?;
         Some(Instant::from_micros(((tick << TICK_BITS) ^ SIGN) as i64))
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn nothing_comes_early_and_everything_within_a_tick() {
-        let mut wheel = Wheel::new(3);
+        let mut wheel = TimerWheel::new(3);
         let start = Instant::from_secs(1_795_167_176);
         for (index, seconds) in [(0, 1), (1, 432_000), (2, 120)] {
             wheel.insert(index, start + Duration::from_secs(seconds));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_last_tick_of_time_never_comes() {
-        let mut wheel = Wheel::new(3);
+        let mut wheel = TimerWheel::new(3);
         for (index, micros) in [(0, i64::MAX), (1, i64::MAX - 1), (2, i64::MIN)] {
             wheel.insert(index, Instant::from_micros(micros));
         }
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn removed_entries_do_not_come() {
-        let mut wheel = Wheel::new(2);
+        let mut wheel = TimerWheel::new(2);
         wheel.insert(0, Instant::from_secs(1));
         wheel.insert(1, Instant::from_secs(1));
         wheel.remove(0);
@@ -243,10 +243,10 @@ mod tests {
 
     #[test]
     fn time_that_steps_back_far_is_followed() {
-        let mut wheel = Wheel::new(2);
+        let mut wheel = TimerWheel::new(2);
         let mut deadlines = [1_000, 10_000];
         // What is due at a moment; what came up early goes back in.
-        let due = |wheel: &mut Wheel, deadlines: [i64; 2], now: i64| {
+        let due = |wheel: &mut TimerWheel, deadlines: [i64; 2], now: i64| {
             let mut due = vec::Vec::new();
             while let Some(index) = wheel.pop(Instant::from_secs(now)) {
                 if deadlines[index as usize] <= now {
@@ -271,7 +271,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_sorted_map(steps in prop::collection::vec((0u32..16, -5_000_000i64..50_000_000, 0i64..3_000_000), 1..200)) {
-            let mut wheel = Wheel::new(16);
+            let mut wheel = TimerWheel::new(16);
             let mut model = BTreeMap::new();
             let mut now = Instant::from_micros(-7_000_000);
             for (index, ahead, step) in steps {

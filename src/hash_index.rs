@@ -9,7 +9,7 @@ const UNLINKED: u32 = u32::MAX - 1;
 /// Buckets of doubly linked nodes `0..capacity`, each with its hash, so that whoever looks something up touches the
 /// things themselves only where the whole hash agrees. Nothing is allocated after construction.
 #[derive(Debug)]
-pub(crate) struct Chains {
+pub(crate) struct HashIndex {
     heads: Box<[Head]>,
     nodes: Box<[Node]>,
 }
@@ -30,7 +30,7 @@ struct Node {
     previous: u32,
 }
 
-impl Chains {
+impl HashIndex {
     /// At least one bucket a node.
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
@@ -126,7 +126,7 @@ mod tests {
         fn agrees_with_a_list(steps in prop::collection::vec((0u32..8, any::<bool>(), 0u64..4), 1..100)) {
             // Two buckets, and in each two hashes that differ where heads are told apart.
             let spread = |hash: u64| (hash & 1) | hash >> 1 << 63;
-            let mut chains = Chains::new(8);
+            let mut chains = HashIndex::new(8);
             let mut model: Vec<(u32, u64)> = Vec::new();
             for (node, link, hash) in steps {
                 let hash = spread(hash);
