@@ -24,7 +24,7 @@ static OFTEN: LazyLock<u32> = LazyLock::new(|| match std::env::var("HOSTILE_TIME
 fn world(behaviour: Behaviour) -> World {
     let mut config: RouterConfig = config(MASQUERADE);
     config.helper = config.helper.behaving(behaviour);
-    config.helper.windows = WINDOWS;
+    config.helper.hold_buffers = WINDOWS;
     config.conntrack.limits.connections = CONNECTIONS;
     config.conntrack.limits.expectations = EXPECTATIONS;
     config.conntrack.limits.helped = HELPED;
@@ -214,7 +214,7 @@ impl Attack {
     fn new(rules: &str, attempt: fn(&mut World, u32) -> String, measure: fn(LongestChains) -> usize) -> Self {
         let mut config = config(rules);
         config.helper = config.helper.behaving(Behaviour::Exact);
-        config.helper.windows = 4;
+        config.helper.hold_buffers = 4;
         config.conntrack.limits.connections = 64;
         config.conntrack.limits.expectations = 64;
         config.conntrack.limits.helped = 64;

@@ -884,7 +884,7 @@ proptest! {
         config.conntrack.limits = Limits::new(32, 4, 4);
         if exact {
             config.helper = HelperConfig::default().behaving(Behaviour::Exact);
-            (config.helper.windows, config.helper.policy.require_login) = (2, false);
+            (config.helper.hold_buffers, config.helper.policy.require_login) = (2, false);
             config.helper_ports.push(21);
         }
         config.fragments = 1;

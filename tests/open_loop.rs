@@ -82,7 +82,7 @@ impl Dialogue {
         let mut random = Random(seed);
         let mut config = config(if masqueraded { MASQUERADE } else { DNAT });
         config.helper = config.helper.behaving(Behaviour::Exact);
-        config.helper.windows = 4;
+        config.helper.hold_buffers = 4;
         config.conntrack.limits.connections = 16;
         config.conntrack.limits.helped = 4;
         let (client, server, addresses) = if masqueraded {

@@ -148,7 +148,7 @@ impl World {
         config.ipvs = Some(services(setup));
         if setup.exact {
             config.helper = config.helper.behaving(Behaviour::Exact);
-            config.helper.windows = 2;
+            config.helper.hold_buffers = 2;
             config.helper.policy.require_login = false;
             config.helper_ports = vec![21];
         }

@@ -176,7 +176,7 @@ impl World {
         config.helper = config.helper.loose(setup.loose);
         if setup.exact {
             config.helper = config.helper.behaving(Behaviour::Exact);
-            config.helper.windows = 2;
+            config.helper.hold_buffers = 2;
             config.helper.policy.require_login = setup.loose;
         }
         if setup.by_port {

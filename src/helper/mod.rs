@@ -18,8 +18,8 @@
 
 mod exact;
 
+pub(crate) use exact::{ExactContext, SegmentSink};
 pub use exact::{Intervention, Policy, PolicyError, PolicySetting, RefusalReason};
-pub(crate) use exact::{Leaving, Passage};
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -53,7 +53,7 @@ pub struct HelperConfig {
     pub policy: Policy,
     /// How many streams may have an unfinished line, or segments that came early, at once, 8 KiB each, under
     /// [`Behaviour::Exact`]. Of more, the client that has most gives up its oldest: an unfinished line then does not leave.
-    pub windows: usize,
+    pub hold_buffers: usize,
 }
 
 impl Default for HelperConfig {
@@ -65,7 +65,7 @@ impl Default for HelperConfig {
             loose: false,
             behaviour: Behaviour::Linux,
             policy: Policy::default(),
-            windows: 128,
+            hold_buffers: 128,
         }
     }
 }
@@ -125,7 +125,9 @@ impl FtpHelper {
     pub fn new(config: HelperConfig, helped: u32) -> Self {
         let exact = match config.behaviour {
             Behaviour::Linux => None,
-            Behaviour::Exact => Some(Box::new(Exact::new(config.policy.clone(), config.loose, helped, config.windows))),
+            Behaviour::Exact => {
+                Some(Box::new(Exact::new(config.policy.clone(), config.loose, helped, config.hold_buffers)))
+            }
         };
         Self { config, states: vec![None; helped as usize].into(), exact }
     }
@@ -165,21 +167,21 @@ impl FtpHelper {
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<bool, DropReason> {
-        match self.spoken(conntrack, tracked, packet, headers) {
-            Some(spoken) => self.hear(spoken, now, conntrack, nat, packet, headers),
+        match self.line_segment(conntrack, tracked, packet, headers) {
+            Some(line_segment) => self.hear(line_segment, now, conntrack, nat, packet, headers),
             None => Ok(false),
         }
     }
 
     /// What is said of a packet in which a line begins or ends.
     #[inline]
-    fn spoken(
+    fn line_segment(
         &self,
         conntrack: &Conntrack,
         tracked: &Tracked,
         packet: &Packet<'_>,
         headers: &Headers,
-    ) -> Option<Spoken> {
+    ) -> Option<LineSegment> {
         let (Some(id), PacketState::Established, false) = (tracked.connection, tracked.state, tracked.is_error) else {
             return None;
         };
@@ -187,7 +189,7 @@ impl FtpHelper {
         let connection = conntrack.get(id).filter(|c| c.has_helper())?;
         let helped = connection.helper_slot()?;
         let lines = self.lines(id, connection, tracked.direction, packet.bytes(), headers)?;
-        Some(Spoken { id, helped, direction: tracked.direction, segment, lines })
+        Some(LineSegment { id, helped, direction: tracked.direction, segment, lines })
     }
 
     /// Whether a line begins or ends in a packet of a helped connection that was answered; `None` when neither.
@@ -212,14 +214,14 @@ impl FtpHelper {
     #[inline(never)]
     fn hear(
         &mut self,
-        spoken: Spoken,
+        line_segment: LineSegment,
         now: Instant,
         conntrack: &mut Conntrack,
         nat: &mut Nat,
         packet: &mut Packet<'_>,
         headers: &mut Headers,
     ) -> Result<bool, DropReason> {
-        let Spoken { id, helped, direction, segment, lines } = spoken;
+        let LineSegment { id, helped, direction, segment, lines } = line_segment;
         let sender = Sender::from(direction);
         let Some(connection) = conntrack.get(id) else { return Ok(false) };
         let payload = headers.payload(packet.bytes());
@@ -272,10 +274,10 @@ impl FtpHelper {
         &mut self,
         conntrack: &mut Conntrack,
         nat: &mut Nat,
-        passage: &mut Passage<'_, '_>,
+        context: &mut ExactContext<'_, '_>,
     ) -> Result<(), DropReason> {
         let rewrites = self.config.rewrites;
-        self.exact.as_mut().map_or(Ok(()), |exact| exact.process(conntrack, nat, rewrites, passage))
+        self.exact.as_mut().map_or(Ok(()), |exact| exact.process(conntrack, nat, rewrites, context))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do, under [`Behaviour::Exact`].
@@ -284,9 +286,9 @@ impl FtpHelper {
     }
 
     /// Sends again what was held back, then sent, and did not arrive, under [`Behaviour::Exact`].
-    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, sink: &mut dyn SegmentSink) {
         if let Some(exact) = &mut self.exact {
-            exact.handle_timeout(now, conntrack, leaving);
+            exact.handle_timeout(now, conntrack, sink);
         }
     }
 
@@ -307,7 +309,7 @@ impl FtpHelper {
 }
 
 /// A packet of a control connection in which a line begins or ends.
-struct Spoken {
+struct LineSegment {
     id: ConnectionId,
     helped: HelperSlot,
     direction: Direction,

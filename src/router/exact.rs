@@ -8,7 +8,7 @@ use super::{Egress, Outbox, Router};
 use crate::Instant;
 use crate::conntrack::{ConnectionId, ICMP_HEADER, Status};
 use crate::event::DropReason;
-use crate::helper::{Leaving, Passage};
+use crate::helper::{ExactContext, SegmentSink};
 use crate::packet::{Headers, Protocol};
 
 /// Where packets go that leave because of another.
@@ -20,7 +20,7 @@ struct Ways<'w> {
     mark: u32,
 }
 
-impl Leaving for Ways<'_> {
+impl SegmentSink for Ways<'_> {
     fn along(&mut self, bytes: &[u8]) {
         self.outbox.send_copy(bytes, self.along, self.mark);
     }
@@ -38,7 +38,7 @@ struct Routed<'w> {
     outbox: &'w mut Outbox,
 }
 
-impl Leaving for Routed<'_> {
+impl SegmentSink for Routed<'_> {
     fn along(&mut self, bytes: &[u8]) {
         self.back(bytes);
     }
@@ -54,8 +54,8 @@ impl Leaving for Routed<'_> {
 impl Router {
     /// What the helper held back, sent, and nobody acknowledged leaves again.
     pub(super) fn send_again(&mut self, now: Instant, outbox: &mut Outbox) {
-        let mut leaving = Routed { network: &mut self.network, outbox };
-        self.helper.handle_timeout(now, &mut self.conntrack, &mut leaving);
+        let mut sink = Routed { network: &mut self.network, outbox };
+        self.helper.handle_timeout(now, &mut self.conntrack, &mut sink);
     }
 
     /// A packet of a control connection, or an error about one, leaves.
@@ -81,16 +81,16 @@ impl Router {
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let source = connection.tuple(context.tracked.direction).source();
         let back = way_to(&mut self.network, source);
-        let mut leaving = Ways { outbox: &mut self.released, along: context.egress, back, mark: context.packet.mark };
-        let mut passage = Passage {
+        let mut sink = Ways { outbox: &mut self.released, along: context.egress, back, mark: context.packet.mark };
+        let mut context = ExactContext {
             now: context.now,
             tracked: &context.tracked,
             packet: &mut *context.packet,
             headers: &mut *context.headers,
             mtu: context.mtu,
-            leaving: &mut leaving,
+            sink: &mut sink,
         };
-        self.helper.pass_exactly(&mut self.conntrack, &mut self.nat, &mut passage)
+        self.helper.pass_exactly(&mut self.conntrack, &mut self.nat, &mut context)
     }
 
     /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.

@@ -2,11 +2,11 @@
 //! every announcement replaced, whatever is sent again.
 //!
 //! A segment's way: what it acknowledges is told to the [stream](stream::Stream) of the other side; its own stream takes
-//! it in, the lines that it completes are [heard](hearing::Hearing), and what then may leave leaves with it: less than it
+//! it in, the lines that it completes are [heard](handler::LineHandler), and what then may leave leaves with it: less than it
 //! bears where a line is unfinished, more where one is finished. What does not fit into one segment leaves in several.
 
 mod dialogue;
-mod hearing;
+mod handler;
 mod intervention;
 mod learnt;
 mod policy;
@@ -34,11 +34,11 @@ use crate::nat::Nat;
 use crate::packet::{Headers, Layer4, Packet, Segment, TcpFlags, TcpOptions};
 use crate::{Instant, SequenceNumber};
 use dialogue::Dialogue;
-use hearing::Hearing;
+use handler::LineHandler;
 use intervention::interventions;
 use learnt::Learnt;
-pub(crate) use segments::Leaving;
-use segments::{Answering, Bench, Takes, echoed};
+pub(crate) use segments::SegmentSink;
+use segments::{Answering, SegmentWriter, Takes, echoed};
 use stream::{Incoming, Stream};
 use window::{Holder, Pool};
 
@@ -86,7 +86,7 @@ struct Tools {
     /// True if the helper is loose: see [`Policy::allowed_third_parties`].
     loose: bool,
     pool: Pool,
-    bench: Bench,
+    writer: SegmentWriter,
     learnt: Learnt,
     /// What a packet bore.
     came: Box<[u8]>,
@@ -112,7 +112,7 @@ struct State {
 }
 
 /// A packet that leaves, and those that leave because of it.
-pub(crate) struct Passage<'p, 'b> {
+pub(crate) struct ExactContext<'p, 'b> {
     pub(crate) now: Instant,
     pub(crate) tracked: &'p Tracked,
     pub(crate) packet: &'p mut Packet<'b>,
@@ -120,7 +120,7 @@ pub(crate) struct Passage<'p, 'b> {
     /// How long a packet may be there.
     pub(crate) mtu: usize,
     /// Takes what leaves besides.
-    pub(crate) leaving: &'p mut dyn Leaving,
+    pub(crate) sink: &'p mut dyn SegmentSink,
 }
 
 /// Whose segment is at hand, to tell what is done with it.
@@ -145,20 +145,20 @@ impl Noted {
 impl Exact {
     /// For at most `helped` connections, of which `windows` streams may have a line that is unfinished, or segments that
     /// came early, at once.
-    pub(super) fn new(policy: Policy, loose: bool, helped: u32, windows: usize) -> Self {
+    pub(super) fn new(policy: Policy, loose: bool, helped: u32, hold_buffers: usize) -> Self {
         let tools = Tools {
             learnt: Learnt::new(policy.learn_tls_passive_ports),
             policy,
             loose,
-            pool: Pool::new(windows),
-            bench: Bench::new(),
+            pool: Pool::new(hold_buffers),
+            writer: SegmentWriter::new(),
             came: vec![0; usize::from(u16::MAX)].into(),
         };
         Self {
             states: (0..helped).map(|_| State::new()).collect(),
             tools,
             swept: 0,
-            timers: VecDeque::with_capacity(windows * 2),
+            timers: VecDeque::with_capacity(hold_buffers * 2),
         }
     }
 
@@ -171,31 +171,31 @@ impl Exact {
         conntrack: &mut Conntrack,
         nat: &mut Nat,
         rewrites: bool,
-        passage: &mut Passage<'_, '_>,
+        context: &mut ExactContext<'_, '_>,
     ) -> Result<(), DropReason> {
-        let Layer4::Tcp(segment) = passage.headers.layer4 else { return Ok(()) };
-        let Some(id) = passage.tracked.connection else { return Ok(()) };
+        let Layer4::Tcp(segment) = context.headers.layer4 else { return Ok(()) };
+        let Some(id) = context.tracked.connection else { return Ok(()) };
         let Some(slot) = conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return Ok(()) };
         self.sweep(conntrack);
         let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
         state.belong_to((slot, id), conntrack, &mut self.tools.pool);
         conntrack.be_liberal(id);
-        state.windows[passage.tracked.direction as usize] = segment.window;
+        state.windows[context.tracked.direction as usize] = segment.window;
         if segment.flags.has(TcpFlags::SYN) {
-            state.begin(&segment, passage, &mut self.tools.pool);
+            state.begin(&segment, context, &mut self.tools.pool);
             return Ok(());
         }
-        state.timestamps[passage.tracked.direction as usize] = echoed(passage);
-        let result = state.pass(&mut self.tools, id, &segment, conntrack, (nat, rewrites), passage);
+        state.timestamps[context.tracked.direction as usize] = echoed(context);
+        let result = state.pass(&mut self.tools, id, &segment, conntrack, (nat, rewrites), context);
         for direction in [Direction::Original, Direction::Reply] {
             let stream = &state.streams[direction as usize];
             if stream.is_ours() && !state.timed[direction as usize] && self.timers.len() < self.timers.capacity() {
-                let due = passage.now + REPEAT;
+                let due = context.now + REPEAT;
                 self.timers.push_back(Timer { due, slot, id, direction, outside: stream.outside(), times: 0 });
                 state.timed[direction as usize] = true;
             }
         }
-        self.make_room(passage.now, conntrack);
+        self.make_room(context.now, conntrack);
         result
     }
 
@@ -215,7 +215,7 @@ impl Exact {
     }
 
     /// Sends again what is ours to send and did not arrive.
-    pub(super) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, leaving: &mut dyn Leaving) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, sink: &mut dyn SegmentSink) {
         // Those that are set anew meanwhile are due later.
         for _ in 0..self.timers.len() {
             let Some(timer) = self.timers.front().copied().filter(|timer| timer.due.has_passed(now)) else { return };
@@ -231,7 +231,7 @@ impl Exact {
             let arrived = state.streams[direction as usize].outside();
             if arrived == outside {
                 let noted = Noted { now, connection: id, sender: Sender::from(direction) };
-                if state.repeat(&mut self.tools, id, direction, conntrack, leaving) {
+                if state.repeat(&mut self.tools, id, direction, conntrack, sink) {
                     noted.note(conntrack, Intervention::SentInItsName);
                 }
             }
@@ -299,29 +299,29 @@ impl State {
         segment: &Segment,
         conntrack: &mut Conntrack,
         (nat, rewrites): (&mut Nat, bool),
-        passage: &mut Passage<'_, '_>,
+        context: &mut ExactContext<'_, '_>,
     ) -> Result<(), DropReason> {
-        let direction = passage.tracked.direction;
+        let direction = context.tracked.direction;
         let [ours, theirs] = [direction, direction.other()].map(|direction| self.window(direction));
         let [own, others] = ends(&mut self.streams, direction);
-        let answering = Answering::new(conntrack, id, passage, segment);
-        let noted = Noted { now: passage.now, connection: id, sender: Sender::from(direction) };
+        let answering = Answering::new(conntrack, id, context, segment);
+        let noted = Noted { now: context.now, connection: id, sender: Sender::from(direction) };
         if segment.flags.has(TcpFlags::ACK) {
             others.misses(segment.acknowledgement).into_iter().for_each(|done| noted.note(conntrack, done));
             let acknowledgement = others.acknowledge(segment.acknowledgement, &mut tools.pool);
-            let bytes = passage.packet.bytes_mut();
-            passage.headers.set_acknowledgement(bytes, acknowledgement);
-            let mapped = passage.headers.map_sack_blocks(bytes, |left, right| others.selectively(left, right));
+            let bytes = context.packet.bytes_mut();
+            context.headers.set_acknowledgement(bytes, acknowledgement);
+            let mapped = context.headers.map_sack_blocks(bytes, |left, right| others.selectively(left, right));
             mapped.map_err(|_| DropReason::TcpOptions)?;
         }
         if segment.flags.has(TcpFlags::RST) {
             let number = own.outgoing_at_most(segment.sequence);
-            passage.headers.set_sequence(passage.packet.bytes_mut(), number);
+            context.headers.set_sequence(context.packet.bytes_mut(), number);
             return Ok(());
         }
         let Some(connection) = conntrack.get(id) else { return Ok(()) };
         let job = Job {
-            now: passage.now,
+            now: context.now,
             id,
             direction,
             sender: Sender::from(direction),
@@ -337,11 +337,12 @@ impl State {
         let reply = connection.tuple(Direction::Reply);
         let server = SocketAddr::new(reply.source(), reply.source_port());
         let ((policy, loose), dialogue, learnt) = ((&tools.policy, tools.loose), &mut self.dialogue, &mut tools.learnt);
-        let mut hearing = Hearing { job, ends, server, policy, loose, dialogue, learnt, conntrack, nat, tls: false };
+        let mut handler =
+            LineHandler { job, ends, server, policy, loose, dialogue, learnt, conntrack, nat, tls: false };
 
         let mut came = core::mem::take(&mut tools.came);
-        let payload = copy(passage.headers.payload(passage.packet.bytes()), &mut came);
-        let pointer = passage.headers.urgent_pointer(passage.packet.bytes());
+        let payload = copy(context.headers.payload(context.packet.bytes()), &mut came);
+        let pointer = context.headers.urgent_pointer(context.packet.bytes());
         let incoming = Incoming {
             start: segment.sequence,
             payload,
@@ -350,15 +351,15 @@ impl State {
         };
         if own.is_at_beginning() && matches!(payload, [HANDSHAKE, TLS, ..]) {
             own.stop_reading();
-            hearing.tls = true;
+            handler.tls = true;
         }
         let before = own.standing();
-        let taken = own.take(incoming, &mut tools.pool, &mut hearing);
-        let Hearing { tls, job, .. } = hearing;
+        let taken = own.take(incoming, &mut tools.pool, &mut handler);
+        let LineHandler { tls, job, .. } = handler;
         interventions(before, own, incoming, taken).for_each(|done| noted.note(conntrack, done));
         own.withheld().into_iter().for_each(|done| noted.note(conntrack, done));
         let takes = Takes { longest: self.longest[direction.other() as usize], window: theirs };
-        let written = tools.bench.write(own, incoming, taken, takes, passage);
+        let written = tools.writer.write(own, incoming, taken, takes, context);
         written.interventions().for_each(|done| noted.note(conntrack, done));
         own.keep(incoming, &mut tools.pool);
         own.trim(&mut tools.pool);
@@ -371,22 +372,22 @@ impl State {
 
         let window = self.windows[direction.other() as usize];
         if let Some(owed) = own.owed(has_text).or(had) {
-            answering.acknowledge(owed, window, passage.leaving);
+            answering.acknowledge(owed, window, context.sink);
             noted.note(conntrack, Intervention::Acknowledged(owed));
         }
         if segment.flags.has(TcpFlags::ACK) {
             let say = (own.told(), window);
             let takes = Takes { longest: self.longest[direction as usize], window: ours };
-            if tools.bench.send_unsent(others, &answering, say, takes, passage.leaving) {
+            if tools.writer.send_unsent(others, &answering, say, takes, context.sink) {
                 noted.other().note(conntrack, Intervention::SentInItsName);
             }
         }
         if tls {
             self.streams.iter_mut().for_each(Stream::stop_reading);
             let declared = tools.policy.tls_passive_ports.clone();
-            let passive = declared.or_else(|| tools.learnt.ports(passage.now, server));
+            let passive = declared.or_else(|| tools.learnt.ports(context.now, server));
             let passive = passive.filter(|ports| job.expect_range(conntrack, ports));
-            conntrack.events.push(passage.now, Event::Encrypted { connection: id, passive });
+            conntrack.events.push(context.now, Event::Encrypted { connection: id, passive });
         }
         Ok(())
     }
@@ -399,7 +400,7 @@ impl State {
         id: ConnectionId,
         direction: Direction,
         conntrack: &Conntrack,
-        leaving: &mut dyn Leaving,
+        sink: &mut dyn SegmentSink,
     ) -> bool {
         let other = direction.other();
         let answering = Answering::to(conntrack, id, other, self.timestamps[other as usize]);
@@ -407,12 +408,12 @@ impl State {
         let window = self.windows[direction as usize];
         let [own, others] = ends(&mut self.streams, direction);
         own.send_again();
-        tools.bench.send_unsent(own, &answering, (others.told(), window), takes, leaving)
+        tools.writer.send_unsent(own, &answering, (others.told(), window), takes, sink)
     }
 
     /// A SYN: a stream begins, and with the client's the dialogue.
-    fn begin(&mut self, segment: &Segment, passage: &Passage<'_, '_>, pool: &mut Pool) {
-        let direction = passage.tracked.direction;
+    fn begin(&mut self, segment: &Segment, context: &ExactContext<'_, '_>, pool: &mut Pool) {
+        let direction = context.tracked.direction;
         let stream = &mut self.streams[direction as usize];
         let begins = stream.begin(segment.sequence + 1, pool);
         if begins && !segment.flags.has(TcpFlags::ACK) {
@@ -420,7 +421,7 @@ impl State {
         }
         let (longest, scale) = (&mut self.longest[direction as usize], &mut self.scales[direction as usize]);
         (*longest, *scale) = (0, None);
-        for option in passage.headers.tcp_options(passage.packet.bytes()).iter() {
+        for option in context.headers.tcp_options(context.packet.bytes()).iter() {
             match option {
                 Ok((TcpOptions::MSS, _, &[high, low])) => *longest = u16::from_be_bytes([high, low]),
                 Ok((TcpOptions::WINDOW_SCALE, _, &[shift])) => *scale = Some(shift.min(MAX_SCALE)),

@@ -5,7 +5,7 @@ use alloc::vec;
 use core::net::SocketAddr;
 use core::ops::Range;
 
-use super::Passage;
+use super::ExactContext;
 use super::intervention::Intervention;
 use super::stream::{Emission, Incoming, Stream, Taken};
 use crate::SequenceNumber;
@@ -22,7 +22,7 @@ const LEAST: usize = 16;
 const LEAST_MTU: usize = 1280;
 
 /// Takes packets that leave besides the one at hand.
-pub(crate) trait Leaving {
+pub(crate) trait SegmentSink {
     /// It goes where the packet at hand goes, and as far along.
     fn along(&mut self, bytes: &[u8]);
     /// It goes back to the sender of the packet at hand.
@@ -46,7 +46,7 @@ impl Written {
 
 /// Where payloads are put together, and packets made.
 #[derive(Debug)]
-pub(super) struct Bench {
+pub(super) struct SegmentWriter {
     leaves: Box<[u8]>,
     packet: Box<[u8]>,
 }
@@ -59,8 +59,13 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    pub(super) fn new(conntrack: &Conntrack, id: ConnectionId, passage: &Passage<'_, '_>, segment: &Segment) -> Self {
-        Self { next: segment.acknowledgement, ..Self::to(conntrack, id, passage.tracked.direction, echoed(passage)) }
+    pub(super) fn new(
+        conntrack: &Conntrack,
+        id: ConnectionId,
+        context: &ExactContext<'_, '_>,
+        segment: &Segment,
+    ) -> Self {
+        Self { next: segment.acknowledgement, ..Self::to(conntrack, id, context.tracked.direction, echoed(context)) }
     }
 
     /// To whoever sends in this direction, with these timestamps.
@@ -82,9 +87,9 @@ impl Answering {
     }
 
     /// Tells the sender that everything up to `number` was received.
-    pub(super) fn acknowledge(&self, number: SequenceNumber, window: u16, leaving: &mut dyn Leaving) {
+    pub(super) fn acknowledge(&self, number: SequenceNumber, window: u16, sink: &mut dyn SegmentSink) {
         let mut room = [0; 128];
-        self.send(&mut room, (self.next, number), window, (&[], None), leaving);
+        self.send(&mut room, (self.next, number), window, (&[], None), sink);
     }
 
     fn send(
@@ -93,7 +98,7 @@ impl Answering {
         (sequence, acknowledgement): (SequenceNumber, SequenceNumber),
         window: u16,
         (payload, urgent): (&[u8], Option<u16>),
-        leaving: &mut dyn Leaving,
+        sink: &mut dyn SegmentSink,
     ) {
         let written = self.name.and_then(|name| name.write(room, sequence, acknowledgement, window, payload));
         let Some(bytes) = written.and_then(|len| room.get_mut(..len)) else { return };
@@ -102,20 +107,20 @@ impl Answering {
         {
             headers.set_urgent_pointer(bytes, urgent);
         }
-        leaving.back(bytes);
+        sink.back(bytes);
     }
 }
 
 /// The timestamps of an answer: what the segment echoed, and its own to echo.
-pub(super) fn echoed(passage: &Passage<'_, '_>) -> Option<[u8; 8]> {
-    let options = passage.headers.tcp_options(passage.packet.bytes());
+pub(super) fn echoed(context: &ExactContext<'_, '_>) -> Option<[u8; 8]> {
+    let options = context.headers.tcp_options(context.packet.bytes());
     options.iter().find_map(|option| match option {
         Ok((TcpOptions::TIMESTAMPS, _, &[a, b, c, d, e, f, g, h])) => Some([e, f, g, h, a, b, c, d]),
         _ => None,
     })
 }
 
-impl Bench {
+impl SegmentWriter {
     pub(super) fn new() -> Self {
         Self { leaves: vec![0; MAX_PAYLOAD].into(), packet: vec![0; MAX_HEADER + usize::from(u16::MAX)].into() }
     }
@@ -127,7 +132,7 @@ impl Bench {
         incoming: Incoming<'_>,
         taken: Taken,
         takes: Takes,
-        passage: &mut Passage<'_, '_>,
+        context: &mut ExactContext<'_, '_>,
     ) -> Written {
         let mut written = Written::default();
         let number = match taken.emission {
@@ -135,30 +140,30 @@ impl Bench {
             Emission::Nothing { number } => number,
             Emission::Bytes { from, .. } => stream.outgoing(from),
         };
-        passage.headers.set_sequence(passage.packet.bytes_mut(), number);
+        context.headers.set_sequence(context.packet.bytes_mut(), number);
         let mut begins = number;
         match taken.emission {
             Emission::Same => stream.note_sent(number + incoming.payload.len() as u32),
-            Emission::Nothing { .. } => self.put(0, 0, taken.fin, passage),
+            Emission::Nothing { .. } => self.put(0, 0, taken.fin, context),
             Emission::Bytes { from, to } => {
                 let len = self.compose(stream, from, to, incoming);
                 // Of a replacement the other side may have a part.
                 let first = usize::try_from(stream.outside().since(number)).unwrap_or(0).min(len);
                 let end = len.min(first + takes.window.max(1));
                 begins = number + first as u32;
-                passage.headers.set_sequence(passage.packet.bytes_mut(), begins);
+                context.headers.set_sequence(context.packet.bytes_mut(), begins);
                 written.is_cut = end < len;
                 written.pieces =
-                    self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, passage);
+                    self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, context);
                 stream.note_sent_again(number + end as u32);
             }
         }
         if matches!(taken.emission, Emission::Same) && !taken.fin {
-            clear(TcpFlags::FIN, passage);
+            clear(TcpFlags::FIN, context);
         }
         if incoming.urgent.is_some() || stream.is_urgent() {
-            let bytes = passage.packet.bytes_mut();
-            passage.headers.set_urgent_pointer(bytes, stream.urgent_behind(begins));
+            let bytes = context.packet.bytes_mut();
+            context.headers.set_urgent_pointer(bytes, stream.urgent_behind(begins));
         }
         written
     }
@@ -189,28 +194,28 @@ impl Bench {
         number: SequenceNumber,
         fin: bool,
         longest: u16,
-        passage: &mut Passage<'_, '_>,
+        context: &mut ExactContext<'_, '_>,
     ) -> u16 {
-        let Layer4::Tcp(segment) = passage.headers.layer4 else { return 0 };
+        let Layer4::Tcp(segment) = context.headers.layer4 else { return 0 };
         let header = segment.payload;
-        let options = header - passage.headers.transport - 20;
+        let options = header - context.headers.transport - 20;
         let bearable = match longest {
             0 => usize::from(u16::MAX),
             longest => usize::from(longest).saturating_sub(options),
         };
-        let most = bearable.min(passage.mtu.saturating_sub(header)).clamp(LEAST, usize::from(u16::MAX) - header);
-        let had = passage.headers.end.saturating_sub(header);
-        let first = bytes.end.min(bytes.start + most.min(had + passage.packet.tail_room()));
+        let most = bearable.min(context.mtu.saturating_sub(header)).clamp(LEAST, usize::from(u16::MAX) - header);
+        let had = context.headers.end.saturating_sub(header);
+        let first = bytes.end.min(bytes.start + most.min(had + context.packet.tail_room()));
         let mut at = first;
         let mut pieces = 1;
         while at < bytes.end {
             pieces += 1;
             let piece = (bytes.end - at).min(most);
             let last = at + piece == bytes.end;
-            self.send_copy(at..at + piece, number + at as u32, fin && last, header, passage);
+            self.send_copy(at..at + piece, number + at as u32, fin && last, header, context);
             at += piece;
         }
-        self.put(bytes.start, first, fin && first == bytes.end, passage);
+        self.put(bytes.start, first, fin && first == bytes.end, context);
         pieces
     }
 
@@ -221,9 +226,9 @@ impl Bench {
         number: SequenceNumber,
         fin: bool,
         header: usize,
-        passage: &mut Passage<'_, '_>,
+        context: &mut ExactContext<'_, '_>,
     ) {
-        let (Some(headers), Some(piece)) = (passage.packet.bytes().get(..header), self.leaves.get(piece)) else {
+        let (Some(headers), Some(piece)) = (context.packet.bytes().get(..header), self.leaves.get(piece)) else {
             return;
         };
         let len = header + piece.len();
@@ -231,25 +236,25 @@ impl Bench {
         let Some((front, back)) = room.split_at_mut_checked(header) else { return };
         front.copy_from_slice(headers);
         back.copy_from_slice(piece);
-        let mut copied = *passage.headers;
+        let mut copied = *context.headers;
         let (set, clear) = if fin { (TcpFlags::FIN, TcpFlags::URG) } else { (0, TcpFlags::URG | TcpFlags::FIN) };
         copied.finish_copy(room, number, set, clear);
-        passage.leaving.along(room);
+        context.sink.along(room);
     }
 
     /// Makes this stretch the packet's payload.
-    fn put(&mut self, from: usize, to: usize, fin: bool, passage: &mut Passage<'_, '_>) {
-        let Layer4::Tcp(segment) = passage.headers.layer4 else { return };
-        let had = passage.headers.end.saturating_sub(segment.payload);
+    fn put(&mut self, from: usize, to: usize, fin: bool, context: &mut ExactContext<'_, '_>) {
+        let Layer4::Tcp(segment) = context.headers.layer4 else { return };
+        let had = context.headers.end.saturating_sub(segment.payload);
         let payload = self.leaves.get(from..to).unwrap_or_default();
         if had > 0 || !payload.is_empty() {
             // There is room: no more was taken than fits.
-            let _ = passage.packet.replace_payload(passage.headers, 0..had, payload);
+            let _ = context.packet.replace_payload(context.headers, 0..had, payload);
         }
         if fin {
-            passage.headers.set_flags(passage.packet.bytes_mut(), TcpFlags::FIN, 0);
+            context.headers.set_flags(context.packet.bytes_mut(), TcpFlags::FIN, 0);
         } else {
-            clear(TcpFlags::FIN, passage);
+            clear(TcpFlags::FIN, context);
         }
     }
 
@@ -261,7 +266,7 @@ impl Bench {
         answering: &Answering,
         (acknowledgement, window): (SequenceNumber, u16),
         takes: Takes,
-        leaving: &mut dyn Leaving,
+        sink: &mut dyn SegmentSink,
     ) -> bool {
         let Some((from, to, begin)) = stream.unsent() else { return false };
         let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false, urgent: None });
@@ -274,7 +279,7 @@ impl Bench {
             let piece = (end - at).min(bearable(takes.longest));
             let bytes = self.leaves.get(at..at + piece).unwrap_or_default();
             let numbers = (number + at as u32, acknowledgement);
-            answering.send(&mut self.packet, numbers, window, (bytes, stream.urgent_behind(numbers.0)), leaving);
+            answering.send(&mut self.packet, numbers, window, (bytes, stream.urgent_behind(numbers.0)), sink);
             at += piece;
             stream.note_sent(number + at as u32);
         }
@@ -297,6 +302,6 @@ fn bearable(longest: u16) -> usize {
     longest.saturating_sub(12).clamp(LEAST, LEAST_MTU - 40 - 32)
 }
 
-fn clear(flags: u8, passage: &mut Passage<'_, '_>) {
-    passage.headers.set_flags(passage.packet.bytes_mut(), 0, flags);
+fn clear(flags: u8, context: &mut ExactContext<'_, '_>) {
+    context.headers.set_flags(context.packet.bytes_mut(), 0, flags);
 }

@@ -17,7 +17,7 @@ const LONGEST: usize = 1024;
 pub(super) const HEAD: usize = 40;
 
 /// Hears the lines of a stream.
-pub(super) trait Listener {
+pub(super) trait ReadLines {
     /// Whether a line that begins with `begun`, and of which more is to come, may leave before it is complete.
     fn may_leave(&mut self, begun: &[u8]) -> bool;
 
@@ -274,7 +274,7 @@ impl Stream {
     /// to be called.
     ///
     /// [trim]: Self::trim
-    pub(super) fn take(&mut self, incoming: Incoming<'_>, pool: &mut Pool, listener: &mut dyn Listener) -> Taken {
+    pub(super) fn take(&mut self, incoming: Incoming<'_>, pool: &mut Pool, handler: &mut dyn ReadLines) -> Taken {
         if !self.begun {
             self.begin_at(incoming.start);
         }
@@ -291,7 +291,7 @@ impl Stream {
                 return self.take_early(incoming, pool);
             }
             if incoming.end().after(self.next) {
-                self.read_new(incoming, pool, listener);
+                self.read_new(incoming, pool, handler);
             }
         }
         self.end_unfinished_line();
@@ -359,7 +359,7 @@ impl Stream {
     }
 
     /// Reads what of a segment is new, and what came early and follows it.
-    fn read_new(&mut self, incoming: Incoming<'_>, pool: &mut Pool, listener: &mut dyn Listener) {
+    fn read_new(&mut self, incoming: Incoming<'_>, pool: &mut Pool, handler: &mut dyn ReadLines) {
         let known = self.next.since(incoming.start).max(0) as usize;
         let fresh = incoming.payload.get(known..).unwrap_or_default();
         match self.window.take() {
@@ -370,7 +370,7 @@ impl Stream {
                 }
                 if window.insert(self.next, fresh) {
                     let from = if self.line == Line::Held { self.released } else { self.next };
-                    self.read(from, window.contiguous(from), listener);
+                    self.read(from, window.contiguous(from), handler);
                     self.window = Some(window);
                 } else {
                     self.window = Some(window);
@@ -379,7 +379,7 @@ impl Stream {
             }
             None => {
                 let start = self.next;
-                self.read(start, fresh, listener);
+                self.read(start, fresh, handler);
                 let held = fresh.get(self.released.since(start).max(0) as usize..).unwrap_or_default();
                 // A line that the stream ends with will not be completed.
                 if !held.is_empty() && self.fin != Some(self.next) {
@@ -402,7 +402,7 @@ impl Stream {
     }
 
     /// Reads `bytes`, which stand at `start`: where the line begins, if it is held, else where reading ended.
-    fn read(&mut self, start: SequenceNumber, bytes: &[u8], listener: &mut dyn Listener) {
+    fn read(&mut self, start: SequenceNumber, bytes: &[u8], handler: &mut dyn ReadLines) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let feed = rest.iter().position(|byte| *byte == b'\n');
@@ -411,7 +411,7 @@ impl Stream {
             let here = start + at as u32;
             match self.line {
                 Line::Held if feed.is_some() => {
-                    if let Some((range, text)) = listener.line(part, false) {
+                    if let Some((range, text)) = handler.line(part, false) {
                         self.replace(here + range.start as u32, range.len() as u32, text);
                     }
                 }
@@ -419,7 +419,7 @@ impl Stream {
                     self.withhold(here, len as u32, Intervention::TooLong);
                     self.line = Line::Swallowed;
                 }
-                Line::Held if listener.may_leave(part) => {
+                Line::Held if handler.may_leave(part) => {
                     self.head = Head::EMPTY;
                     self.head.push(part);
                     self.line = Line::Leaves;
@@ -431,7 +431,7 @@ impl Stream {
                 Line::Leaves => {
                     self.head.push(part);
                     if feed.is_some() {
-                        listener.line(self.head.bytes(), true);
+                        handler.line(self.head.bytes(), true);
                     }
                 }
                 Line::Swallowed => {
@@ -444,7 +444,7 @@ impl Stream {
                 self.line = Line::Held;
             }
             at += len;
-            if listener.stops() {
+            if handler.stops() {
                 self.opaque = true;
                 at = bytes.len();
             }
@@ -714,7 +714,7 @@ mod tests {
         heard: Vec<String>,
     }
 
-    impl Listener for Ports {
+    impl ReadLines for Ports {
         fn may_leave(&mut self, begun: &[u8]) -> bool {
             !begun.iter().zip(b"PORT").all(|(a, b)| a == b)
         }
@@ -731,7 +731,7 @@ mod tests {
     struct Both {
         stream: Stream,
         pool: Pool,
-        listener: Ports,
+        handler: Ports,
         far: BTreeMap<usize, u8>,
         fin: Option<usize>,
     }
@@ -741,13 +741,13 @@ mod tests {
             let mut pool = Pool::new(windows);
             let mut stream = Stream::new();
             stream.begin(FIRST, &mut pool);
-            Self { stream, pool, listener: Ports::default(), far: BTreeMap::new(), fin: None }
+            Self { stream, pool, handler: Ports::default(), far: BTreeMap::new(), fin: None }
         }
 
         /// Sends a segment; gives what leaves.
         fn send(&mut self, at: usize, payload: &[u8], fin: bool) -> String {
             let incoming = Incoming { start: FIRST + at as u32, payload, fin, urgent: None };
-            let taken = self.stream.take(incoming, &mut self.pool, &mut self.listener);
+            let taken = self.stream.take(incoming, &mut self.pool, &mut self.handler);
             let (number, bytes) = match taken.emission {
                 Emission::Same => (self.stream.outgoing(incoming.start), payload.to_vec()),
                 Emission::Nothing { number } => (number, vec![]),
@@ -903,7 +903,7 @@ mod tests {
         let mut both = Both::new(1);
         both.send(0, b"PA", false);
         both.send(2, b"SS secret\r\nLIST\r\n", false);
-        assert_eq!(both.listener.heard, ["PASS secret", "LIST"]);
+        assert_eq!(both.handler.heard, ["PASS secret", "LIST"]);
     }
 
     /// Where a stream is cut, and how its pieces come: some twice, in any order, with acknowledgements between.
@@ -919,7 +919,7 @@ mod tests {
         let mut send = |at: usize, payload: &[u8], urgent: usize| {
             let urgent = Some(FIRST + urgent as u32);
             let incoming = Incoming { start: FIRST + at as u32, payload, fin: false, urgent };
-            both.stream.take(incoming, &mut both.pool, &mut both.listener);
+            both.stream.take(incoming, &mut both.pool, &mut both.handler);
             [0, 20, 27].map(|number| both.stream.urgent_behind(FIRST + number))
         };
         // The last byte of the command's line, which becomes six bytes longer.

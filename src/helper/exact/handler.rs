@@ -8,7 +8,7 @@ use super::dialogue::{Answer, Dialogue};
 use super::learnt::Learnt;
 use super::policy::Policy;
 use super::refusal::RefusalReason;
-use super::stream::Listener;
+use super::stream::ReadLines;
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
 use crate::event::{AnnouncementOutcome, Event};
 use crate::ftp::{
@@ -18,7 +18,7 @@ use crate::ftp::{
 use crate::nat::Nat;
 
 /// Who listens to one side.
-pub(super) struct Hearing<'h> {
+pub(super) struct LineHandler<'h> {
     pub(super) job: Job,
     pub(super) ends: Endpoints,
     /// The server's end of the control connection.
@@ -39,7 +39,7 @@ const COMMANDS: [&[u8; 4]; 3] = [b"PORT", b"EPRT", b"LPRT"];
 /// A reply's code and what stands behind it.
 const CODE: usize = 4;
 
-impl Listener for Hearing<'_> {
+impl ReadLines for LineHandler<'_> {
     fn may_leave(&mut self, begun: &[u8]) -> bool {
         match self.job.sender {
             Sender::Client => !may_be_command(begun),
@@ -68,7 +68,7 @@ fn may_be_command(begun: &[u8]) -> bool {
         && word.get(CODE).is_none_or(|behind| !behind.is_ascii_alphanumeric())
 }
 
-impl Hearing<'_> {
+impl LineHandler<'_> {
     /// Whether a reply's line may leave before it is complete. Its code must be heard first.
     fn reply_may_leave(&mut self, begun: &[u8]) -> bool {
         let is_code = begun.iter().take(CODE - 1).all(u8::is_ascii_digit);
@@ -86,9 +86,9 @@ impl Hearing<'_> {
             let mut replies = self.dialogue.replies();
             let reading = read_line(Sender::Client, self.ends.client, line, &mut replies);
             match self.judge(reading, line) {
-                Judgement::Nothing => {}
-                Judgement::Accepted(id, replaced) => (expected, replacement) = (Some(id), replaced),
-                Judgement::Refused(form) => {
+                LineAction::Nothing => {}
+                LineAction::Accepted(id, replaced) => (expected, replacement) = (Some(id), replaced),
+                LineAction::Refused(form) => {
                     let range = Command::argument_range(line).unwrap_or_default();
                     replacement = Some((range, refused(form, self.ends.client)));
                 }
@@ -106,9 +106,9 @@ impl Hearing<'_> {
         } else {
             let reading = read_line(Sender::Server, self.ends.server, line, &mut replies);
             match self.judge(reading, line) {
-                Judgement::Nothing => {}
-                Judgement::Accepted(_, replaced) => replacement = replaced,
-                Judgement::Refused(_) => replacement = Some(refusal(line, replies.continues())),
+                LineAction::Nothing => {}
+                LineAction::Accepted(_, replaced) => replacement = replaced,
+                LineAction::Refused(_) => replacement = Some(refusal(line, replies.continues())),
             }
         }
         match self.dialogue.reply(line, replies) {
@@ -119,24 +119,24 @@ impl Hearing<'_> {
         replacement
     }
 
-    fn judge(&mut self, reading: LineReading, line: &[u8]) -> Judgement {
+    fn judge(&mut self, reading: LineReading, line: &[u8]) -> LineAction {
         let (form, result) = match reading {
             LineReading::Announcement(announcement) => (announcement.form, self.open(announcement, line)),
             LineReading::Malformed(form, error) => {
                 let asked = form.sender() == Sender::Client || self.dialogue.awaits_passive();
                 (form, Err(if asked { RefusalReason::Malformed(error) } else { RefusalReason::Unasked }))
             }
-            LineReading::Nothing => return Judgement::Nothing,
+            LineReading::Nothing => return LineAction::Nothing,
         };
         result.unwrap_or_else(|reason| {
             let event = Event::Denied { connection: self.job.id, sender: self.job.sender, form, reason };
             self.conntrack.events.push(self.job.now, event);
-            Judgement::Refused(form)
+            LineAction::Refused(form)
         })
     }
 
     /// Expects what is announced, if it may be.
-    fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<Judgement, RefusalReason> {
+    fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<LineAction, RefusalReason> {
         let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
         // A server may know the address by which its clients know it.
         let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
@@ -171,7 +171,7 @@ impl Hearing<'_> {
         }
         self.tell(&Announcement { address: said.0, ..announcement }, tuple, before, text);
         let replacement = (text.as_bytes() != before).then(|| (announcement.range(), text));
-        Ok(Judgement::Accepted(id, replacement))
+        Ok(LineAction::Accepted(id, replacement))
     }
 
     /// Whether a server that announces this address is taken to mean its own.
@@ -236,7 +236,7 @@ impl Hearing<'_> {
 }
 
 /// What was decided about a line.
-enum Judgement {
+enum LineAction {
     Nothing,
     /// It opens this, and is to say that.
     Accepted(ExpectationId, Option<(Range<usize>, Text)>),
