@@ -21,6 +21,8 @@ pub struct InterfaceConfig {
     pub loopback: bool,
     /// Whether it is up (flag `UP`).
     pub up: bool,
+    /// False for a device without neighbours to resolve (flag `NOARP`).
+    pub resolves_neighbours: bool,
     /// Its link-layer address, where it has one of six bytes.
     pub link_address: Option<[u8; 6]>,
     /// Its addresses, in the order of the file, which is the order in which Linux prefers them.
@@ -95,6 +97,7 @@ fn interface(object: Object<'_>) -> Result<InterfaceConfig, Error> {
         mtu: object.number("mtu")?.ok_or_else(|| object.missing("mtu"))?,
         loopback: object.has_flag("LOOPBACK"),
         up: object.has_flag("UP"),
+        resolves_neighbours: !object.has_flag("NOARP"),
         link_address: object.text("address")?.and_then(link_address),
         addresses: addresses?,
     })

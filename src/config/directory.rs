@@ -9,6 +9,7 @@ use std::vec::Vec;
 
 use super::addresses::{InterfaceConfig, parse_addresses};
 use super::error::{Error, ErrorKind, Warning, WarningKind};
+use super::ip_settings::warn_of_settings;
 use super::ipvsadm::parse_ipvs_rules;
 use super::keepalived::parse_keepalived_with;
 use super::modules::{Modules, parse_modules};
@@ -81,6 +82,7 @@ impl Directory {
         directory.interfaces = parsed(path, "addr.json", parse_addresses)?.unwrap_or_default();
         directory.routes = parsed(path, "route.json", parse_routes)?.unwrap_or_default();
         directory.sysctl = parsed(path, "sysctl.conf", parse_sysctl)?.unwrap_or_default();
+        directory.warnings.extend(warn_of_settings(&directory.sysctl));
         directory.modules = parsed(path, "modules", parse_modules)?;
         directory.policy = parsed(path, "policy.conf", parse_policy)?.unwrap_or_default();
         directory.tables_time = parsed(path, "tables.time", parse_time)?;

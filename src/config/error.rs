@@ -180,6 +180,8 @@ pub enum WarningKind {
     NoValue,
     /// A file that says what another one has said already: not used.
     NotUsed,
+    /// A kernel setting that changes what a router does: not imitated.
+    NotImitated,
 }
 
 impl fmt::Display for WarningKind {
@@ -197,6 +199,7 @@ impl fmt::Display for WarningKind {
             Self::NotRead => "is not understood yet and not read",
             Self::UnknownWord => "is not known and passed over",
             Self::NoValue => "a macro has no value here",
+            Self::NotImitated => "is not imitated; the kernel may handle packets in another way",
             Self::NotUsed => "is not used, since ipvs.rules has its services",
         })
     }

@@ -34,6 +34,7 @@ mod directory;
 mod error;
 mod icmp_names;
 mod invocation;
+mod ip_settings;
 mod ipvsadm;
 mod json;
 mod keepalived;

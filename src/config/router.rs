@@ -6,6 +6,7 @@ use std::vec::Vec;
 use super::addresses::{InterfaceConfig, Scope};
 use super::directory::Directory;
 use super::error::Error;
+use super::ip_settings::{ip_settings, set_up_interfaces};
 use super::modules::Modules;
 use super::routes::{RouteConfig, RouteType};
 use super::sysctl::Sysctl;
@@ -35,7 +36,8 @@ impl Directory {
     /// # Ok::<(), ftp_conntrack::config::Error>(())
     /// ```
     pub fn router_config(&self) -> Result<RouterConfig, Error> {
-        let interfaces: Vec<Interface> = self.interfaces.iter().map(interface).collect();
+        let mut interfaces: Vec<Interface> = self.interfaces.iter().map(interface).collect();
+        set_up_interfaces(&self.sysctl, &mut interfaces)?;
         let routes = match self.routes.as_slice() {
             [] => connected(&interfaces),
             routes => routes.iter().filter_map(|route| self.route(route)).collect(),
@@ -55,6 +57,7 @@ impl Directory {
                 .rewriting(has("nf_nat_ftp")),
             helper_ports: self.helper_ports()?,
             ipvs: self.ipvs_config()?,
+            ip: ip_settings(&self.sysctl)?,
             ..RouterConfig::default()
         })
     }
@@ -133,6 +136,7 @@ fn everything(family: Family) -> Option<Cidr> {
 fn interface(config: &InterfaceConfig) -> Interface {
     let mut interface = Interface::new(&config.name);
     interface.mtu = config.mtu as usize;
+    interface.settings.resolves_neighbours = config.resolves_neighbours && !config.loopback;
     interface.addresses = config
         .addresses
         .iter()

@@ -28,6 +28,16 @@ impl Sysctl {
         self.entries.is_empty()
     }
 
+    /// The file it was read from.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The line that sets a key last.
+    pub(super) fn line(&self, key: &str) -> Option<u32> {
+        self.entry(key).map(|entry| entry.line)
+    }
+
     /// Every line's key, with dots, and value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()))

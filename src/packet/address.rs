@@ -39,13 +39,41 @@ impl Address {
         matches!(self.family, Family::V4) && self.words[0] == u32::MAX as u64
     }
 
-    /// Whether it may stand on no link: this host's or this network's (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5).
+    /// True for the addresses of this host and this network (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5). Routing
+    /// handles each of them in its own way.
     #[inline]
     pub(crate) const fn is_host_internal(self) -> bool {
         match self.family {
             Family::V4 => matches!(self.words[0] >> 24, 0 | 127),
             Family::V6 => self.words[0] == 0 && self.words[1] <= 1,
         }
+    }
+
+    /// True for 0.0.0.0 and ::.
+    #[inline]
+    pub(crate) const fn is_unspecified(self) -> bool {
+        self.words[0] == 0 && self.words[1] == 0
+    }
+
+    /// True for 127.0.0.0/8 and ::1.
+    #[inline]
+    pub(crate) const fn is_loopback(self) -> bool {
+        match self.family {
+            Family::V4 => self.words[0] >> 24 == 127,
+            Family::V6 => self.words[0] == 0 && self.words[1] == 1,
+        }
+    }
+
+    /// True for fe80::/10, which belongs to one link (RFC 4291 section 2.5.6).
+    #[inline]
+    pub(crate) const fn is_link_local_v6(self) -> bool {
+        matches!(self.family, Family::V6) && self.words[0] >> 54 == 0x3fa
+    }
+
+    /// The scope of an IPv6 group (RFC 4291 section 2.7): 1 is the interface's own, 2 the link's.
+    #[inline]
+    pub(crate) const fn multicast_scope(self) -> u8 {
+        (self.words[0] >> 48) as u8 & 0xf
     }
 }
 

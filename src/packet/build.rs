@@ -6,7 +6,7 @@ use super::{Family, Headers, Layer4, Protocol, TcpFlags, TcpOptions};
 use crate::SequenceNumber;
 
 /// The time to live of packets that Linux makes itself.
-const DEFAULT_HOP_LIMIT: u8 = 64;
+pub(crate) const DEFAULT_HOP_LIMIT: u8 = 64;
 /// Precedence "internetwork control", which Linux gives to ICMP errors (RFC 1812 section 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
 /// An ICMP error is at most this long (RFC 1812 section 4.3.2.3).
@@ -55,6 +55,16 @@ impl IcmpError {
         Self { kind: 12, code: 0, rest: (pointer as u32) << 24 }
     }
 
+    /// The header has a field that makes no sense, or an option that nobody knows (RFC 4443 section 3.4): where.
+    pub(crate) const fn parameter_problem_v6(code: u8, pointer: u32) -> Self {
+        Self { kind: 4, code, rest: pointer }
+    }
+
+    /// True for the ICMPv6 errors that also answer a packet to a group (RFC 4443 section 2.4 (e.3)).
+    const fn answers_groups(&self) -> bool {
+        matches!((self.kind, self.code), (2, 0) | (4, 2))
+    }
+
     /// Writes the error about `original` into `out`, with these IPv4 options, from `source` to the original's source. Gives its length; `None`
     /// when no error may be sent about it: about another error, about part of a packet that is not the first, to or
     /// about addresses that stand for many or for none (RFC 1122 section 3.2.2; RFC 4443 section 2.4).
@@ -69,7 +79,8 @@ impl IcmpError {
         let headers = Headers::find_cut(original).ok()?;
         let (from, to) = (headers.source(original), headers.destination(original));
         let is_later_part = headers.fragment.is_some_and(|f| f.offset != 0);
-        let nobody = from.is_unspecified() || from.is_multicast() || from.is_loopback() || to.is_multicast();
+        let is_to_group = to.is_multicast() && !self.answers_groups();
+        let nobody = from.is_unspecified() || from.is_multicast() || from.is_loopback() || is_to_group;
         if is_later_part || nobody || is_error(&headers) {
             return None;
         }

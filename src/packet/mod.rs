@@ -39,6 +39,8 @@ mod edit;
 mod fragment;
 mod headers;
 #[cfg(feature = "alloc")]
+mod hop_by_hop;
+#[cfg(feature = "alloc")]
 mod ip_options;
 pub mod link;
 #[cfg(feature = "alloc")]
@@ -50,7 +52,7 @@ pub mod tunnel;
 pub(crate) use address::Address;
 pub use buffer::{BadRange, Packet, ReplaceError};
 #[cfg(feature = "alloc")]
-pub(crate) use build::{IcmpError, InName, MAX_BUILT, write_reset};
+pub(crate) use build::{DEFAULT_HOP_LIMIT, IcmpError, InName, MAX_BUILT, write_reset};
 pub use edit::Side;
 #[cfg(feature = "alloc")]
 pub(crate) use fragment::{Cut, must_not_be_cut};
@@ -59,6 +61,8 @@ pub(crate) use headers::read_array;
 pub use headers::{
     BadOption, Fragment, GreHeader, Headers, IcmpHeader, Layer4, Malformed, Segment, TcpFlags, TcpOptions,
 };
+#[cfg(feature = "alloc")]
+pub(crate) use hop_by_hop::{HopByHop, read_hop_by_hop};
 #[cfg(feature = "alloc")]
 pub(crate) use ip_options::{Entry, IpOptions, MAX_OPTIONS};
 pub use protocol::{Family, Protocol};

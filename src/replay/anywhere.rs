@@ -36,6 +36,7 @@ impl Replay {
             mtu: u32::MAX,
             loopback: false,
             up: true,
+            resolves_neighbours: true,
             link_address: None,
             addresses: Vec::new(),
         };

@@ -2,12 +2,13 @@
 
 use core::net::IpAddr;
 
+use super::interfaces::Destination;
 use super::slow_path::PacketContext;
 use super::{Outbox, Router};
 use crate::Instant;
 use crate::event::DropReason;
 use crate::netfilter::{AddressTypes, HostInfo, RejectWith};
-use crate::packet::{Entry, Family, Headers, IcmpError, MAX_OPTIONS, Packet, write_reset};
+use crate::packet::{DEFAULT_HOP_LIMIT, Entry, Family, Headers, IcmpError, MAX_OPTIONS, Packet, write_reset};
 
 /// A packet is dropped, and maybe its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl Router {
         let original = context.packet.bytes();
         let written = match answer {
             Answer::Reset => write_reset(&mut scratch, original),
+            Answer::Icmp(_) if self.is_broadcast_v4(context) => None,
             Answer::Icmp(error) => self.answering_address(context).and_then(|source| {
                 let identification = self.identifications.below(1 << 16) as u16;
                 let mut options = [0; MAX_OPTIONS];
@@ -75,6 +77,8 @@ impl Router {
         {
             let mut probe = self.conntrack.probe(context.now, packet.bytes(), &headers, 0);
             let mut sent = PacketContext::new(context.now, &mut packet, &mut headers, &mut probe, None);
+            sent.link = context.in_interface;
+            self.set_own_hop_limit(&mut sent);
             if self.send_own(&mut sent, in_its_name).is_ok() {
                 outbox.send_copy(sent.packet.bytes(), sent.egress, sent.packet.mark);
             }
@@ -94,14 +98,59 @@ impl Router {
         }
     }
 
+    /// True for an IPv4 packet to all hosts of a link, which no ICMP error answers (RFC 1122 section 3.2.2).
+    fn is_broadcast_v4(&self, context: &PacketContext<'_, '_>) -> bool {
+        match context.headers.destination(context.packet.bytes()) {
+            IpAddr::V4(address) => self.network.is_broadcast(address),
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    /// Gives a packet that this machine makes its time to live.
+    fn set_own_hop_limit(&mut self, sent: &mut PacketContext<'_, '_>) {
+        let hop_limit = match sent.headers.family {
+            Family::V4 => self.ip.default_ttl,
+            Family::V6 => match self.destination_of_own(sent) {
+                Destination::Via { interface, .. } => self.network.interfaces.get(interface),
+                _ => None,
+            }
+            .map_or(DEFAULT_HOP_LIMIT, |interface| interface.settings.hop_limit),
+        };
+        if hop_limit != DEFAULT_HOP_LIMIT {
+            let bytes = sent.packet.bytes_mut();
+            if let Some(field) = bytes.get_mut(if sent.headers.family == Family::V4 { 8 } else { 7 }) {
+                *field = hop_limit;
+            }
+            sent.headers.fill_header_checksum(bytes);
+        }
+    }
+
     /// The address that an ICMP error comes from: where the packet was for this machine, the address it was for; else
-    /// the one that this machine uses towards its sender.
+    /// one that this machine uses towards its sender.
     fn answering_address(&mut self, context: &PacketContext<'_, '_>) -> Option<IpAddr> {
         let bytes = context.packet.bytes();
+        let source = context.headers.source(bytes);
         let destination = context.headers.destination(bytes);
-        if self.network.is_local(destination) {
+        if self.is_delivered_here(context) {
             return Some(destination);
         }
-        self.network.source_towards(context.headers.source(bytes))
+        match (source, context.in_interface) {
+            (IpAddr::V6(source), Some(interface)) => self.network.select_source_v6(interface, source),
+            (IpAddr::V4(_), Some(interface)) if self.ip.errors_use_inbound_address => {
+                self.network.first_v4_of(interface).or_else(|| self.network.source_towards(source))
+            }
+            _ => self.network.source_towards(source),
+        }
+    }
+
+    /// True for a packet to one of this machine's own addresses.
+    fn is_delivered_here(&mut self, context: &PacketContext<'_, '_>) -> bool {
+        let bytes = context.packet.bytes();
+        match (context.headers.destination(bytes), context.in_interface) {
+            (IpAddr::V6(address), Some(interface)) if address.is_unicast_link_local() => {
+                self.network.destination_on_link(interface, address) == Destination::Local
+            }
+            (address, _) => self.network.resolve(address.into()).destination == Destination::Local,
+        }
     }
 }

@@ -17,21 +17,27 @@ impl Router {
     /// Sends an IPv4 packet that arrived on its egress, if there is nothing special about it. `None` if there is: nothing was
     /// changed.
     #[inline(always)]
-    pub(super) fn fast_path_v4(&mut self, now: Instant, packet: &mut Packet<'_>) -> Option<Verdict> {
+    pub(super) fn fast_path_v4(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>) -> Option<Verdict> {
         let headers = Headers::plain_v4(packet.bytes())?;
-        self.fast_path(now, packet, &headers)
+        self.fast_path(now, interface, packet, &headers)
     }
 
     /// The same of an IPv6 packet.
     #[inline(always)]
-    pub(super) fn fast_path_v6(&mut self, now: Instant, packet: &mut Packet<'_>) -> Option<Verdict> {
+    pub(super) fn fast_path_v6(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>) -> Option<Verdict> {
         let headers = Headers::plain_v6(packet.bytes())?;
-        self.fast_path(now, packet, &headers)
+        self.fast_path(now, interface, packet, &headers)
     }
 
     // Inlined with all that it calls, once for each family: what is known of a packet is not asked again.
     #[inline(always)]
-    fn fast_path(&mut self, now: Instant, packet: &mut Packet<'_>, headers: &Headers) -> Option<Verdict> {
+    fn fast_path(
+        &mut self,
+        now: Instant,
+        interface: usize,
+        packet: &mut Packet<'_>,
+        headers: &Headers,
+    ) -> Option<Verdict> {
         let bytes = packet.bytes();
         if !self.has_fast_path[family_index(headers.family)] || headers.hop_limit(bytes) <= 1 {
             return None;
@@ -45,11 +51,14 @@ impl Router {
         if known.connection.has_helper() && is_read(&self.helper, &known, packet, headers) {
             return None;
         }
+        let source = headers.address(bytes, Side::Source);
+        if !self.network.forwards_everything && !self.network.is_let_in(interface, source) {
+            return None;
+        }
         let destination = destination(known.connection, direction, bytes, headers);
         let route = self.network.onward(known.connection.route_mut(direction), destination)?;
-        let source = headers.address(bytes, Side::Source);
         let is_special = headers.end > route.mtu
-            || Network::is_martian(source)
+            || Network::is_special_source(source)
             || self.network.is_own_v4(source)
             || known.connection.left_masquerade(direction, Some(route.interface));
         if is_special {
@@ -329,7 +338,12 @@ mod tests {
                     let len = bytes.len();
                     Packet::new(&mut bytes, 0..len).unwrap()
                 };
-                let verdict = router.fast_path_v4(now, &mut packet).or_else(|| router.fast_path_v6(now, &mut packet));
+                let verdict = {
+                    let interface = arrives_on(flow, reply);
+                    router
+                        .fast_path_v4(now, interface, &mut packet)
+                        .or_else(|| router.fast_path_v6(now, interface, &mut packet))
+                };
                 let leaves_by = 1 - arrives_on(flow, reply);
                 assert!(
                     matches!(verdict, Some(Verdict::Forward { interface, .. }) if interface == leaves_by),

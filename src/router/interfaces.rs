@@ -3,11 +3,11 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::conntrack::NotedRoute;
 use crate::netfilter::{AddressTypes, Cidr, HostInfo};
-use crate::packet::{Address, Family};
+use crate::packet::{Address, DEFAULT_HOP_LIMIT, Family};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +19,64 @@ pub struct Interface {
     pub addresses: Vec<InterfaceAddress>,
     /// The longest packet it takes, from the IP header, in bytes.
     pub mtu: usize,
+    /// The kernel's settings for it.
+    pub settings: InterfaceSettings,
+}
+
+/// Settings of an interface, as Linux has them under `net.ipv4.conf` and `net.ipv6.conf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterfaceSettings {
+    /// True if IPv4 packets that arrive here are forwarded (`net.ipv4.conf.NAME.forwarding`).
+    pub forwarding: bool,
+    /// True if it is a router's interface for IPv6: all-routers groups and subnet-router anycast addresses are its own
+    /// (`net.ipv6.conf.NAME.forwarding`).
+    pub is_ipv6_router: bool,
+    /// Validation of IPv4 sources (`rp_filter`, the higher one of the interface's and `all`).
+    pub reverse_path: ReversePath,
+    /// True if IPv4 packets from an address of this machine are accepted (`accept_local`).
+    pub accept_local: bool,
+    /// True if packets to 127.0.0.0/8 are accepted (`route_localnet`).
+    pub route_localnet: bool,
+    /// Hop limit of IPv6 packets that this machine makes and sends here (`net.ipv6.conf.NAME.hop_limit`).
+    pub hop_limit: u8,
+    /// True if neighbours are resolved here, so that the interface is in the groups of its own IPv6 addresses; false for
+    /// devices with the flag `NOARP`.
+    pub resolves_neighbours: bool,
+}
+
+impl Default for InterfaceSettings {
+    /// A router's: it forwards, and nothing else differs from the kernel's default.
+    fn default() -> Self {
+        Self {
+            forwarding: true,
+            is_ipv6_router: true,
+            reverse_path: ReversePath::Off,
+            accept_local: false,
+            route_localnet: false,
+            hop_limit: DEFAULT_HOP_LIMIT,
+            resolves_neighbours: true,
+        }
+    }
+}
+
+/// Validation of IPv4 sources by the way back (RFC 3704; `rp_filter`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReversePath {
+    /// None (0).
+    #[default]
+    Off,
+    /// The way back leads through the interface of arrival (1).
+    Strict,
+    /// There is a way back (2).
+    Loose,
 }
 
 impl Interface {
     /// An interface with an MTU of 1500 and no addresses.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), addresses: Vec::new(), mtu: 1500 }
+        Self { name: name.into(), addresses: Vec::new(), mtu: 1500, settings: InterfaceSettings::default() }
     }
 
     /// The same interface with another address.
@@ -129,7 +181,7 @@ const CACHED: usize = 256;
 pub(crate) struct Resolved {
     address: Address,
     pub(crate) destination: Destination,
-    /// It stands for every host of a link, or for a group.
+    /// True for broadcast and multicast addresses.
     pub(crate) is_for_many: bool,
     /// The longest packet that the link takes by which packets to it leave.
     pub(crate) mtu: usize,
@@ -167,8 +219,15 @@ pub(crate) struct Network {
     pub(crate) loopback: Option<usize>,
     /// Every address of this machine, sorted, with its interface.
     local: Box<[(IpAddr, usize)]>,
+    /// Subnet-router anycast addresses (RFC 4291 section 2.6.1), sorted. Link-local ones are left out: they depend on the
+    /// interface.
+    anycast: Box<[Ipv6Addr]>,
     /// A bit for each IPv4 address of this machine, by [`low_bit`]: what is not among them need not be looked for.
     local_bits: u64,
+    /// True if every interface forwards and no source is validated by the way back.
+    pub(super) forwards_everything: bool,
+    /// True if IPv6 is forwarded at all (`net.ipv6.conf.all.forwarding`).
+    pub(super) forwards_v6: bool,
     /// Longest prefix first; of equals, lowest metric first.
     routes: Box<[Route]>,
     /// For each route.
@@ -176,7 +235,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(interfaces: Vec<Interface>, mut routes: Vec<Route>) -> Self {
+    pub(crate) fn new(interfaces: Vec<Interface>, mut routes: Vec<Route>, forwards_v6: bool) -> Self {
         let addresses = |(index, interface): (usize, &Interface)| {
             interface.addresses.iter().map(move |a| (a.address, index)).collect::<Vec<_>>()
         };
@@ -188,6 +247,11 @@ impl Network {
         let local_bits = v4.fold(0, |bits, (address, _)| bits | low_bit(Address::from(*address)));
         let is_loopback = |interface: &Interface| interface.addresses.iter().any(|own| own.address.is_loopback());
         let loopback = interfaces.iter().position(is_loopback);
+        let mut anycast: Vec<Ipv6Addr> =
+            if forwards_v6 { interfaces.iter().flat_map(anycast_addresses).collect() } else { Vec::new() };
+        anycast.sort_unstable();
+        let forwards = |i: &Interface| i.settings.forwarding && i.settings.reverse_path == ReversePath::Off;
+        let forwards_everything = forwards_v6 && interfaces.iter().all(forwards);
         routes.sort_by_key(|route| (core::cmp::Reverse(route.destination.prefix()), route.metric));
         let nobody = Resolved {
             address: Address::v4(0),
@@ -206,7 +270,10 @@ impl Network {
             interfaces: interfaces.into(),
             loopback,
             local: local.into(),
+            anycast: anycast.into(),
             local_bits,
+            forwards_everything,
+            forwards_v6,
             routes: routes.into(),
         }
     }
@@ -226,7 +293,12 @@ impl Network {
         address.family == Family::V4 && self.local_bits & low_bit(address) != 0 && self.is_local(address.into())
     }
 
-    fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+    /// True for a subnet-router anycast address of this machine.
+    fn is_anycast(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V6(v6) if self.anycast.binary_search(&v6).is_ok())
+    }
+
+    pub(super) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
         address.is_broadcast()
             || self.interfaces.iter().flat_map(|i| &i.addresses).any(|own| match own.address {
                 IpAddr::V4(v4) if own.prefix < 31 => address.to_bits() == v4.to_bits() | u32::MAX >> own.prefix,
@@ -278,7 +350,8 @@ impl Network {
         let address = Address { family, words: [high, low] };
         let ip = address.into();
         let for_many = AddressTypes::MULTICAST.and(AddressTypes::BROADCAST);
-        if self.is_local(ip) || address.is_host_internal() || self.address_type(ip).0 & for_many.0 != 0 {
+        let is_special = address.is_host_internal() || address.is_link_local_v6() || self.is_anycast(ip);
+        if self.is_local(ip) || is_special || self.address_type(ip).0 & for_many.0 != 0 {
             return None;
         }
         // One further down than can be noted is left to those who remember what they find by address.
@@ -286,6 +359,15 @@ impl Network {
         let number = routes.position(|route| route.destination.contains(ip))?;
         let is_followed = self.routes.get(number).is_some_and(|route| matches!(route.kind, RouteKind::Unicast));
         u16::try_from(number).ok().map(NotedRoute).filter(|noted| is_followed && *noted < NotedRoute::ELSEWHERE)
+    }
+
+    /// Where packets to an address go that may leave by one interface only.
+    pub(super) fn route_on(&self, interface: usize, address: IpAddr) -> Destination {
+        let mut routes = self.routes.iter().filter(|route| route.interface == interface);
+        match routes.find(|route| route.destination.contains(address) && route.kind == RouteKind::Unicast) {
+            Some(_) => Destination::Via { interface, next_hop: address },
+            None => Destination::Nowhere(RouteKind::Unreachable),
+        }
     }
 
     fn route_to(&self, address: IpAddr) -> Option<&Route> {
@@ -298,7 +380,7 @@ impl Network {
     }
 
     fn destination(&self, address: IpAddr, route: Option<&Route>) -> Destination {
-        if self.is_local(address) {
+        if self.is_local(address) || self.is_anycast(address) {
             return Destination::Local;
         }
         match route {
@@ -333,11 +415,10 @@ impl Network {
         route.source.or_else(|| self.source_for(route.interface, route.gateway.unwrap_or(address)))
     }
 
-    /// Whether a packet from this address is no business of a router's (RFC 1812 sections 4.2.2.11 and 5.3.7): it is dropped
-    /// without a word.
+    /// True for a source that may be no sender's at all (RFC 1812 sections 4.2.2.11 and 5.3.7), or one of its link only.
     #[inline(always)]
-    pub(crate) const fn is_martian(source: Address) -> bool {
-        source.is_multicast() || source.is_broadcast() || source.is_host_internal()
+    pub(crate) const fn is_special_source(source: Address) -> bool {
+        source.is_multicast() || source.is_broadcast() || source.is_host_internal() || source.is_link_local_v6()
     }
 
     /// The address of an interface for packets to `next_hop`: one of the same network, else the first.
@@ -354,6 +435,23 @@ impl Network {
         let link = self.interface_towards(address).and_then(|interface| self.interfaces.get(interface));
         link.map_or(usize::MAX, |interface| interface.mtu)
     }
+}
+
+/// The subnet-router anycast addresses of an interface (RFC 4291 section 2.6.1; not for prefixes of 127 bits, RFC 6164).
+fn anycast_addresses(interface: &Interface) -> impl Iterator<Item = Ipv6Addr> {
+    let own = if interface.settings.is_ipv6_router { interface.addresses.as_slice() } else { &[] };
+    own.iter().filter_map(|own| match own.address {
+        IpAddr::V6(address) if own.prefix < 127 && !address.is_unicast_link_local() && !address.is_loopback() => {
+            Some(subnet_router(address, own.prefix))
+        }
+        _ => None,
+    })
+}
+
+/// The address with nothing but zeros after its prefix.
+pub(super) fn subnet_router(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
+    let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+    Ipv6Addr::from_bits(address.to_bits() & mask)
 }
 
 /// One of 64 bits, by an IPv4 address.

@@ -44,10 +44,11 @@ mod fragments;
 mod interfaces;
 mod outbox;
 mod slow_path;
+mod sources;
 
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
 pub(crate) use fragments::{Fragments, Gathered};
-pub use interfaces::{AddressScope, Interface, InterfaceAddress, Route, RouteKind};
+pub use interfaces::{AddressScope, Interface, InterfaceAddress, InterfaceSettings, ReversePath, Route, RouteKind};
 pub use outbox::{Egress, Outbox, Outgoing};
 
 use alloc::boxed::Box;
@@ -61,7 +62,7 @@ use crate::helper::{FtpHelper, HelperConfig};
 use crate::ipvs::{self, Ipvs};
 use crate::nat::{Nat, PortChooser};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
-use crate::packet::{Family, MAX_BUILT, Packet};
+use crate::packet::{DEFAULT_HOP_LIMIT, Family, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
 use interfaces::Network;
 
@@ -93,6 +94,27 @@ pub struct RouterConfig {
     pub checksum: bool,
     /// How many packets may wait for missing fragments at once, 64 KiB each.
     pub fragments: usize,
+    /// Settings of the IP layer.
+    pub ip: IpSettings,
+}
+
+/// Settings of the IP layer that hold for all interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IpSettings {
+    /// Time to live of IPv4 packets that this machine makes (`net.ipv4.ip_default_ttl`).
+    pub default_ttl: u8,
+    /// True if ICMP errors come from the address of the interface of arrival (`net.ipv4.icmp_errors_use_inbound_ifaddr`).
+    pub errors_use_inbound_address: bool,
+    /// True if IPv6 packets are forwarded (`net.ipv6.conf.all.forwarding`).
+    pub ipv6_forwarding: bool,
+}
+
+impl Default for IpSettings {
+    /// A router's: it forwards, and nothing else differs from the kernel's default.
+    fn default() -> Self {
+        Self { default_ttl: DEFAULT_HOP_LIMIT, errors_use_inbound_address: false, ipv6_forwarding: true }
+    }
 }
 
 impl Default for RouterConfig {
@@ -110,6 +132,7 @@ impl Default for RouterConfig {
             header_checksum: true,
             checksum: false,
             fragments: 16,
+            ip: IpSettings::default(),
         }
     }
 }
@@ -151,6 +174,7 @@ pub struct Router {
     has_fast_path: [bool; 2],
     header_checksum: bool,
     checksum: bool,
+    ip: IpSettings,
     fragments: Fragments,
     /// Where packets are made that the router sends itself.
     scratch: Box<[u8]>,
@@ -187,7 +211,7 @@ impl Router {
             ipvs,
             tracks,
             has_fast_path,
-            network: Network::new(config.interfaces, config.routes),
+            network: Network::new(config.interfaces, config.routes, config.ip.ipv6_forwarding),
             rules,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
             nat: Nat::new([c, d]),
@@ -195,6 +219,7 @@ impl Router {
             helper_ports: config.helper_ports,
             header_checksum: config.header_checksum,
             checksum: config.checksum,
+            ip: config.ip,
             fragments: Fragments::new(config.fragments),
             scratch: vec![0; MAX_BUILT + Packet::ROOM].into(),
             identifications: PortChooser::new([d, c]),
@@ -206,8 +231,8 @@ impl Router {
     /// outbox.
     pub fn process(&mut self, now: Instant, interface: usize, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
         let passed = match packet.bytes().first().map(|first| first >> 4) {
-            Some(4) => self.fast_path_v4(now, packet),
-            Some(6) => self.fast_path_v6(now, packet),
+            Some(4) => self.fast_path_v4(now, interface, packet),
+            Some(6) => self.fast_path_v6(now, interface, packet),
             _ => None,
         };
         if let Some(verdict) = passed {

@@ -23,7 +23,8 @@ use crate::helper::FtpHelper;
 use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, EvalContext, Hook, RawScope, Rules, SkippedTables, TableName, Tracking};
 use crate::packet::{
-    Cut, Family, Fragment, Headers, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags, must_not_be_cut,
+    Address, Cut, Family, Fragment, Headers, HopByHop, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags,
+    must_not_be_cut, read_hop_by_hop,
 };
 
 /// A packet on its way.
@@ -47,6 +48,9 @@ pub(super) struct PacketContext<'t, 'b> {
     pub(super) balanced: bool,
     /// This machine sent it to itself, and it arrived.
     came_back: bool,
+    /// The link that link-local addresses belong to, of a packet that this machine makes: the interface by which came what
+    /// it answers.
+    pub(super) link: Option<usize>,
     /// The IPv4 options it bears, once they were read.
     pub(super) ip_options: Option<IpOptions>,
     /// Its text was rewritten before the helper's turn.
@@ -77,6 +81,7 @@ impl<'t, 'b> PacketContext<'t, 'b> {
             longest_part: None,
             balanced: false,
             came_back: false,
+            link: None,
             ip_options: None,
             rewritten: false,
         }
@@ -283,26 +288,106 @@ impl Router {
         if context.in_interface.is_none() {
             return self.send_own(context, None);
         }
+        if let (Family::V6, Some(interface)) = (context.headers.family, context.in_interface) {
+            self.receive_v6(interface, context)?;
+        }
         self.prerouting(context)?;
-        let bytes = context.packet.bytes();
-        let [source, destination] = [Side::Source, Side::Destination].map(|side| context.headers.address(bytes, side));
-        // Linux drops what comes from one of its own IPv4 addresses as from nobody (seen on 6.18), known connection or not.
-        let is_martian = Network::is_martian(source) || destination.is_host_internal();
-        if is_martian || self.network.is_own_v4(source) {
-            return Err(DropReason::NotForwardable.into());
-        }
-        if context.headers.transport != 20 && context.headers.family == Family::V4 {
-            self.read_options(context)?;
-        }
-        let Resolved { destination, is_for_many, mtu, .. } = self.network.resolve(destination);
-        match destination {
-            Destination::Local => return self.input(context),
-            Destination::Via { .. } if *is_for_many => return Err(DropReason::NotForwardable.into()),
-            Destination::Via { interface, next_hop } => context.leaves_by(*interface, next_hop, *mtu),
-            Destination::Nowhere(kind) => return Err(nowhere(context.headers.family, *kind)),
+        if self.route(context)? == Egress::Local {
+            return self.input(context);
         }
         self.forward(context)?;
         self.postrouting(context)
+    }
+
+    /// Decides where an arriving packet goes: on to its next hop, or to this machine.
+    fn route(&mut self, context: &mut PacketContext<'_, '_>) -> Result<Egress, Refusal> {
+        let destination = context.headers.address(context.packet.bytes(), Side::Destination);
+        let source = context.headers.address(context.packet.bytes(), Side::Source);
+        let interface = context.in_interface.unwrap_or(usize::MAX);
+        let family = context.headers.family;
+        if family == Family::V4 {
+            self.validate_v4(interface, source, destination)?;
+            if context.headers.transport != 20 {
+                self.read_options(context)?;
+            }
+        }
+        if destination.is_link_local_v6() {
+            return self.route_on_link(interface, context);
+        }
+        let Resolved { destination: to, is_for_many, mtu, .. } = *self.network.resolve(destination);
+        match to {
+            _ if is_for_many => {
+                let is_delivered = self.network.is_delivered_to_many(interface, destination);
+                if is_delivered { Ok(Egress::Local) } else { Err(DropReason::NotForwardable.into()) }
+            }
+            Destination::Local => Ok(Egress::Local),
+            Destination::Nowhere(_) if family == Family::V4 && !self.network.forwards(family, interface) => {
+                Err(DropReason::NotForwardable.into())
+            }
+            Destination::Nowhere(kind) => Err(nowhere(family, kind)),
+            Destination::Via { .. } if !self.network.forwards(family, interface) => {
+                Err(DropReason::NotForwardable.into())
+            }
+            Destination::Via { interface, next_hop } => {
+                context.leaves_by(interface, &next_hop, mtu);
+                Ok(context.egress)
+            }
+        }
+    }
+
+    /// As [`Self::route`], for a link-local destination.
+    #[inline(never)]
+    fn route_on_link(&self, interface: usize, context: &mut PacketContext<'_, '_>) -> Result<Egress, Refusal> {
+        let IpAddr::V6(destination) = context.headers.destination(context.packet.bytes()) else {
+            return Err(DropReason::NotForwardable.into());
+        };
+        match self.network.destination_on_link(interface, destination) {
+            Destination::Local => Ok(Egress::Local),
+            Destination::Nowhere(kind) => Err(nowhere(Family::V6, kind)),
+            Destination::Via { .. } if !self.network.forwards_v6 => Err(DropReason::NotForwardable.into()),
+            Destination::Via { interface, next_hop } => {
+                context.leaves_by(interface, &next_hop, self.mtu(interface));
+                Ok(context.egress)
+            }
+        }
+    }
+
+    /// Drops IPv4 packets from or to addresses that no packet on a link may have (martians). Linux does so with packets of
+    /// known connections too.
+    fn validate_v4(&mut self, interface: usize, source: Address, destination: Address) -> Result<(), DropReason> {
+        let to_loopback = destination.is_loopback()
+            && self.network.interfaces.get(interface).is_none_or(|interface| !interface.settings.route_localnet);
+        if destination.is_unspecified() || to_loopback {
+            return Err(DropReason::NotForwardable);
+        }
+        let is_plain = self.network.forwards_everything && !Network::is_special_source(source);
+        if is_plain && !self.network.is_own_v4(source) {
+            return Ok(());
+        }
+        let to_many = destination.is_broadcast() || destination.is_multicast();
+        let is_accepted = self.network.accepts_source(interface, source, to_many);
+        if is_accepted { Ok(()) } else { Err(DropReason::NotForwardable) }
+    }
+
+    /// Drops IPv6 packets before any hook sees them: between addresses that no packet on a link may have, and with
+    /// hop-by-hop options that make no sense.
+    fn receive_v6(&self, interface: usize, context: &PacketContext<'_, '_>) -> Result<(), Refusal> {
+        let bytes = context.packet.bytes();
+        let source = context.headers.address(bytes, Side::Source);
+        let destination = context.headers.address(bytes, Side::Destination);
+        let is_ours = self.network.loopback == Some(interface);
+        let is_internal = source.is_loopback() || destination.is_loopback();
+        let to_no_link = destination.is_multicast() && destination.multicast_scope() < 2;
+        if source.is_multicast() || !is_ours && (is_internal || to_no_link) {
+            return Err(DropReason::NotForwardable.into());
+        }
+        match read_hop_by_hop(bytes, context.headers.end) {
+            HopByHop::Passes => Ok(()),
+            HopByHop::Discard => Err(DropReason::IpOptions.into()),
+            HopByHop::Problem { code, pointer } => {
+                Err(Refusal::with_error(DropReason::IpOptions, IcmpError::parameter_problem_v6(code, pointer)))
+            }
+        }
     }
 
     /// IPv4 options are read, and this router's entries made: behind PREROUTING, before anything else is done with the
@@ -345,14 +430,26 @@ impl Router {
         if self.local_output(context, in_its_name)? {
             return Ok(());
         }
-        let destination = context.headers.address(context.packet.bytes(), Side::Destination);
-        let Resolved { destination, mtu, .. } = self.network.resolve(destination);
-        match destination {
+        match self.destination_of_own(context) {
             Destination::Local => return self.come_back(context),
-            Destination::Via { interface, next_hop } => context.leaves_by(*interface, next_hop, *mtu),
+            Destination::Via { interface, next_hop } => {
+                let mtu = self.mtu(interface);
+                context.leaves_by(interface, &next_hop, mtu);
+            }
             Destination::Nowhere(_) => return Err(DropReason::NoRoute.into()),
         }
         self.postrouting(context)
+    }
+
+    /// Where a packet of this machine's own goes.
+    pub(super) fn destination_of_own(&mut self, context: &PacketContext<'_, '_>) -> Destination {
+        let destination = context.headers.address(context.packet.bytes(), Side::Destination);
+        match (IpAddr::from(destination), context.link) {
+            (IpAddr::V6(address), Some(link)) if address.is_unicast_link_local() => {
+                self.network.destination_on_link(link, address)
+            }
+            _ => self.network.resolve(destination).destination,
+        }
     }
 
     /// What this machine sends to itself leaves by the loopback device and arrives there again; its connection, which has
@@ -382,8 +479,7 @@ impl Router {
         context: &mut PacketContext<'_, '_>,
         in_its_name: Option<Tracked>,
     ) -> Result<bool, Refusal> {
-        let destination = context.headers.address(context.packet.bytes(), Side::Destination);
-        context.out_interface = match self.network.resolve(destination).destination {
+        context.out_interface = match self.destination_of_own(context) {
             Destination::Via { interface, .. } => Some(interface),
             Destination::Local => self.network.loopback,
             Destination::Nowhere(_) => None,
@@ -427,6 +523,9 @@ impl Router {
         let bytes = context.packet.bytes();
         if context.headers.hop_limit(bytes) <= 1 {
             return Err(Refusal::with_error(DropReason::HopLimit, IcmpError::hop_limit(family)));
+        }
+        if family == Family::V6 && context.in_interface != context.out_interface {
+            leaves_its_link(context.headers.address(bytes, Side::Source))?;
         }
         let mtu = context.mtu;
         let fitted = context.longest_part.is_some_and(|longest| longest <= mtu);
@@ -650,7 +749,7 @@ impl Router {
         if passes { Ok(()) } else { Err(DropReason::NotForwardable) }
     }
 
-    /// RawScope table nat what one end of a connection becomes, if that was not decided yet; without an answer it stays, if
+    /// Asks table nat what one end of a connection becomes, if that was not decided yet; without an answer it stays, if
     /// nobody else has the tuple.
     #[inline(never)]
     fn decide_translation(
@@ -717,6 +816,19 @@ impl Router {
     }
 }
 
+/// Refuses an IPv6 source that belongs to one link, where its packet would leave by another interface.
+fn leaves_its_link(source: Address) -> Result<(), Refusal> {
+    const BEYOND_SCOPE: u8 = 2;
+    match source {
+        _ if source.is_unspecified() => Err(DropReason::NotForwardable.into()),
+        _ if source.is_link_local_v6() => {
+            let error = IcmpError::unreachable(Family::V6, BEYOND_SCOPE);
+            Err(Refusal::with_error(DropReason::NotForwardable, error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// No route leads on.
 fn nowhere(family: Family, kind: RouteKind) -> Refusal {
     let code = match (kind, family) {
@@ -749,7 +861,7 @@ fn read_identifier_again(packet: &Packet<'_>, headers: &mut Headers) {
     }
 }
 
-/// RawScope a table's chain of a hook.
+/// Asks a table's chain of a hook.
 fn ask<'r>(
     rules: &'r Rules,
     network: &Network,
