@@ -66,8 +66,8 @@ impl Tuple {
                 let Layer4::Gre(gre) = headers.layer4 else { return None };
                 join(0, gre.call)
             }
-            // A later part belongs to nobody.
-            _ if headers.fragment.is_some_and(|fragment| fragment.offset != 0) => return None,
+            // A later fragment belongs to nobody; neither does a packet whose IPv6 headers end nowhere.
+            _ if headers.layer4 == Layer4::Unreadable => return None,
             _ => 0,
         };
         let (source, destination) = match headers.family {

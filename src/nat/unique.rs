@@ -143,20 +143,32 @@ fn choose_address(current: &Tuple, range: &NatRange, side: Side) -> IpAddr {
             IpAddr::V4((first.to_bits() + ((u64::from(hash) * count) >> 32) as u32).into())
         }
         (IpAddr::V6(first), IpAddr::V6(last)) => {
-            let stirred = if range.persistent { [0; 4] } else { destination };
-            IpAddr::V6(spread_v6(first.to_bits(), last.to_bits(), hash, stirred).into())
+            let stir = match side {
+                _ if range.persistent => Stir::Nothing,
+                Side::Source => Stir::Words(destination),
+                Side::Destination => Stir::Chosen,
+            };
+            IpAddr::V6(spread_v6(first.to_bits(), last.to_bits(), hash, stir).into())
         }
         _ => first,
     }
 }
 
-/// An IPv6 address of a range, chosen word by word: once a word is below its maximum, later words may be anything (but,
-/// as 6.18 has it, the very last value). Between words the hash is stirred with those of the destination.
-fn spread_v6(first: u128, last: u128, mut hash: u32, stirred: [u32; 4]) -> u128 {
+/// What the hash is combined with after each word of an IPv6 address: as 6.18 has it, the destination's word, which the
+/// chosen one has replaced already where the destination is what changes.
+enum Stir {
+    Nothing,
+    Words([u32; 4]),
+    Chosen,
+}
+
+/// Chooses an IPv6 address of a range word by word. After a word below its maximum, later words may be anything (but, as
+/// 6.18 has it, the very last value).
+fn spread_v6(first: u128, last: u128, mut hash: u32, stir: Stir) -> u128 {
     let word = |bits: u128, i: usize| (bits >> (96 - 32 * i)) as u32;
     let mut address = 0;
     let mut below = false;
-    for (i, stir) in stirred.into_iter().enumerate() {
+    for i in 0..4 {
         let (low, count) = match below {
             true => (0, u64::from(u32::MAX)),
             false => (word(first, i), u64::from(word(last, i).wrapping_sub(word(first, i))) + 1),
@@ -164,7 +176,11 @@ fn spread_v6(first: u128, last: u128, mut hash: u32, stirred: [u32; 4]) -> u128 
         let chosen = low.wrapping_add(((u64::from(hash) * count) >> 32) as u32);
         address = address << 32 | u128::from(chosen);
         below |= chosen < word(last, i);
-        hash ^= stir;
+        hash ^= match stir {
+            Stir::Nothing => 0,
+            Stir::Words(words) => words[i],
+            Stir::Chosen => chosen.swap_bytes(),
+        };
     }
     address
 }

@@ -633,9 +633,9 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_
         },
         Match::Mark(wanted) => subject.packet.mark & wanted.mask == wanted.value,
         Match::Connmark(wanted) => connection()?.mark() & wanted.mask == wanted.value,
-        // Only the FTP helper is there; an empty name stands for any.
+        // Only the FTP helper is there. Linux compares as many characters as its name has; an empty name stands for any.
         Match::Helper(name) => {
-            connection().is_some_and(|c| c.master_had_helper()) && (name.is_empty() || name == "ftp")
+            connection().is_some_and(|c| c.master_had_helper()) && (name.is_empty() || name.starts_with("ftp"))
         }
         Match::IcmpType { kind, codes } => match headers.layer4 {
             Layer4::Icmp(icmp) => {

@@ -470,6 +470,7 @@ impl IpHeader {
         let readable = bytes.get(transport..end.min(bytes.len())).unwrap_or_default();
         let layer4 = match protocol {
             _ if is_cut || fragment.is_some_and(|f| f.offset != 0) => Layer4::Unreadable,
+            Protocol(NO_NEXT_HEADER) if family == Family::V6 => Layer4::Unreadable,
             Protocol::TCP => segment(bytes, transport, end).map_or(Layer4::Unreadable, Layer4::Tcp),
             Protocol::UDP | Protocol::UDPLITE if readable.len() >= 8 => Layer4::Udp,
             Protocol::SCTP if readable.len() >= 12 => Layer4::Sctp,
@@ -493,6 +494,9 @@ fn fragment_v4(bytes: &[u8], header: usize) -> Option<Fragment> {
         named_at: 0,
     })
 }
+
+/// Nothing follows (RFC 8200 section 4.7).
+const NO_NEXT_HEADER: u8 = 59;
 
 /// The extension headers of an IPv6 packet (RFC 8200 section 4).
 struct Extensions {

@@ -72,7 +72,7 @@ fn read_option(bytes: &[u8], kind: u8, at: usize, value: &[u8]) -> HopByHop {
         // Linux takes it only where NetLabel is set up for it.
         CALIPSO => HopByHop::Discard,
         // RFC 9486 section 4: aligned to four bytes.
-        IOAM if at % 4 != 0 => HopByHop::Discard,
+        IOAM if !at.is_multiple_of(4) => HopByHop::Discard,
         ROUTER_ALERT | IOAM => HopByHop::Passes,
         JUMBO => jumbo(bytes, at, value),
         // Unknown: what to do stands in its two high bits (RFC 8200 section 4.2).

@@ -1,6 +1,7 @@
 //! The maximum segment size option of a SYN, which TCPMSS lowers or adds.
 
 use super::edit::{update, write};
+use super::headers::read_array;
 use super::{Family, Headers, Layer4, Packet, TcpOptions, checksum};
 
 /// The maximum segment size that is taken for granted where a SYN names none (RFC 9293 section 3.7.1).
@@ -10,12 +11,7 @@ impl Packet<'_> {
     /// Lowers the maximum segment size that a TCP header names, or adds the option where there is none and the packet
     /// has no data (TCPMSS). It is never raised. Without room for an option that is to be added, nothing changes.
     pub(crate) fn clamp_mss(&mut self, headers: &mut Headers, mss: u16) {
-        let options = headers.tcp_options(self.bytes());
-        let named = options.iter().map_while(Result::ok).find_map(|(kind, at, value)| {
-            let value: [u8; 2] = value.try_into().ok()?;
-            (kind == TcpOptions::MSS).then_some((at, u16::from_be_bytes(value)))
-        });
-        match named {
+        match named_mss(headers, self.bytes()) {
             Some((at, old)) if old > mss => headers.set_mss(self.bytes_mut(), 20 + at, old, mss),
             Some(_) => {}
             None => self.add_mss(headers, mss.min(DEFAULT_MSS[usize::from(headers.family == Family::V6)])),
@@ -43,6 +39,22 @@ impl Packet<'_> {
     }
 }
 
+/// The maximum segment size that a TCP header names, and where from the first option. As on 6.18, the option counts after
+/// an end-of-options byte too.
+fn named_mss(headers: &Headers, bytes: &[u8]) -> Option<(usize, u16)> {
+    const OPTION: [u8; 2] = [TcpOptions::MSS, 4];
+    let Layer4::Tcp(segment) = headers.layer4 else { return None };
+    let options = bytes.get(headers.transport + 20..segment.payload)?;
+    let mut at = 0;
+    while let Some([kind, length, high, low]) = read_array(options, at) {
+        if [kind, length] == OPTION {
+            return Some((at + 2, u16::from_be_bytes([high, low])));
+        }
+        at += if kind <= 1 { 1 } else { usize::from(length).max(1) };
+    }
+    None
+}
+
 impl Headers {
     /// Changes the two bytes of an option's value. At an odd place the checksum is then wrong, as with
     /// [`Headers::set_tcp_word`].
@@ -63,6 +75,7 @@ mod tests {
             (&[2, 4, 5, 0xb4][..], &[2, 4, 4, 0][..]),
             (&[1, 1, 2, 4, 5, 0xb4, 1, 1], &[1, 1, 2, 4, 4, 0, 1, 1]),
             (&[2, 4, 2, 0], &[2, 4, 2, 0]),
+            (&[3, 3, 7, 0, 2, 4, 5, 0xb4], &[3, 3, 7, 0, 2, 4, 4, 0]),
             (&[], &[2, 4, 2, 0x18]),
             (&[1, 3, 3, 7], &[2, 4, 2, 0x18, 1, 3, 3, 7]),
         ] {
