@@ -32,6 +32,7 @@
 //! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
 //! | [`masquerade`] | what the other side of a router would have seen | – | `std`; for captures `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
+//! | [`explain`] | why a session fails, and what to change: from views of it and the router's files | – | both |
 //!
 //! Beside them, [`event`] tells what happened, as data.
 //!
@@ -82,6 +83,8 @@ pub mod config;
 pub mod conntrack;
 #[cfg(feature = "alloc")]
 pub mod event;
+#[cfg(all(feature = "capture", feature = "config"))]
+pub mod explain;
 pub mod ftp;
 #[cfg(feature = "alloc")]
 pub mod helper;

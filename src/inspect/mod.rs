@@ -46,7 +46,7 @@ mod flow_stats;
 mod helper_oracle;
 mod inspector;
 mod lines;
-mod packets;
+pub(crate) mod packets;
 mod session;
 mod stream;
 

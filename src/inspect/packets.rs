@@ -11,31 +11,31 @@ use crate::router::{Fragments, Gathered};
 const MAX_INCOMPLETE: usize = 32;
 
 /// Finds packets, and keeps the one found.
-pub(super) struct Packets {
+pub(crate) struct Packets {
     fragments: Fragments,
     /// The innermost packet, zeros for what was not captured of it, and room.
-    pub(super) buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A TCP packet, in the buffer.
-pub(super) struct TcpPacket {
-    pub(super) headers: Headers,
-    pub(super) segment: Segment,
+pub(crate) struct TcpPacket {
+    pub(crate) headers: Headers,
+    pub(crate) segment: Segment,
     /// How much of it was captured.
-    pub(super) captured: usize,
+    pub(crate) captured: usize,
     /// Its length.
-    pub(super) length: usize,
-    pub(super) tunnel: Option<Tunnel>,
+    pub(crate) length: usize,
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 impl Packets {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { fragments: Fragments::new(MAX_INCOMPLETE), buffer: Vec::new() }
     }
 
     /// The innermost packet of `bytes`, if it is TCP; what else there is is counted. `original`: how long the packet was
     /// before the capture cut it.
-    pub(super) fn find(
+    pub(crate) fn find(
         &mut self,
         at: FramePos,
         bytes: &[u8],

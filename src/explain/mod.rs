@@ -1,0 +1,223 @@
+//! Why an FTP session fails, and what to change: from captures of it, wherever they were taken, and from the router's files.
+//!
+//! Several captures are views of the same sessions: what one has and another lacks shows where a packet was lost. Times are
+//! compared within one view only; distances are read from the packets' TTLs.
+//!
+//! ```
+//! use ftp_conntrack::explain::{Code, Explanation, Options};
+//!
+//! let explanation = Explanation::of(Options::default());
+//! let report = explanation.report();
+//! assert!(report.sessions.is_empty());
+//! assert_eq!(Code::NoHelper.name(), "no-helper");
+//! ```
+
+mod cause;
+mod diagnose;
+mod dialogue;
+mod filter;
+mod flow;
+mod remedy;
+mod router;
+mod session;
+mod text;
+mod view;
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::format;
+use std::io::Read;
+use std::path::Path;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use crate::Instant;
+use crate::capture::{ReadError, Reader};
+pub use cause::{Cause, Certainty, Code, Evidence, Machine};
+use diagnose::Diagnosis;
+pub use remedy::{Language, Remedy};
+pub use router::{RouterFiles, RulesForm};
+use session::Scene;
+use view::{View, Views};
+
+/// What is to be explained.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Control ports, if only these are to be looked at.
+    pub ports: Vec<u16>,
+    /// The router's files.
+    pub router: Option<RouterFiles>,
+    /// The server software whose files are at hand, for the remedies' language.
+    pub server: Option<Language>,
+}
+
+/// Captures, while they are read.
+pub struct Explanation {
+    options: Options,
+    views: Vec<View>,
+    files: usize,
+    frames: u64,
+    notes: Vec<String>,
+}
+
+/// A session, and why it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionReport {
+    /// From 1, in the order in which sessions begin.
+    pub number: usize,
+    /// The client, as the view nearest to it has it.
+    pub client: SocketAddr,
+    /// The server that it dialled.
+    pub server: SocketAddr,
+    /// When the first packet was captured.
+    pub began: Instant,
+    /// The user's name, where it can be read.
+    pub user: Option<String>,
+    /// Commands that could be read.
+    pub commands: usize,
+    /// Transfers that the server called complete.
+    pub transfers: usize,
+    /// The views that have it.
+    pub views: Vec<String>,
+    /// The causes, the likeliest first; never empty: a healthy session has the cause [`Code::Healthy`].
+    pub causes: Vec<Cause>,
+}
+
+impl SessionReport {
+    /// The likeliest cause's code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.causes.first().map_or(Code::Unknown, |cause| cause.code)
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The sessions.
+    pub sessions: Vec<SessionReport>,
+    /// What else is to be known of the captures and files.
+    pub notes: Vec<String>,
+    /// Frames read.
+    pub frames: u64,
+}
+
+impl Report {
+    /// Returns the codes with the number of their sessions, the most frequent failure first, healthy last.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(Code, usize)> {
+        let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
+        for session in &self.sessions {
+            *counts.entry(session.code()).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(code, count)| (*code == Code::Healthy, core::cmp::Reverse(*count)));
+        counts
+    }
+
+    /// True if there are sessions, and all are healthy.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.sessions.is_empty() && self.sessions.iter().all(|session| session.code() == Code::Healthy)
+    }
+}
+
+impl Explanation {
+    /// Begins with the files at hand.
+    #[must_use]
+    pub const fn of(options: Options) -> Self {
+        Self { options, views: Vec::new(), files: 0, frames: 0, notes: Vec::new() }
+    }
+
+    /// Reads a capture from a file. `is_router`: it was taken on the router.
+    ///
+    /// # Errors
+    /// When the file is no capture. A capture that breaks off is read up to there, and noted.
+    pub fn read_file(&mut self, path: &Path, is_router: bool) -> Result<(), ReadError> {
+        let mut capture = Reader::open(path)?;
+        let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+        self.read(&name, &mut capture, is_router);
+        Ok(())
+    }
+
+    /// Reads a capture to its end. `name` is what it is called in evidence.
+    pub fn read<R: Read>(&mut self, name: &str, capture: &mut Reader<R>, is_router: bool) {
+        self.files += 1;
+        let router = self.options.router.as_ref();
+        let device = |index: u32| router.filter(|_| is_router).and_then(|router| router.device(index));
+        let (views, totals, broken) = Views::new(name, self.files, is_router).read(capture, &device);
+        self.frames += totals.frames;
+        if let Some(error) = broken {
+            self.notes.push(format!("{name}: {error}"));
+        }
+        for view in &views {
+            if view.left_out > 0 {
+                self.notes.push(format!(
+                    "{}: {} packets of connections that were too many were not looked at",
+                    view.name, view.left_out
+                ));
+            }
+        }
+        self.views.extend(views);
+    }
+
+    /// Finds the causes.
+    #[must_use]
+    pub fn report(self) -> Report {
+        let Self { options, views, frames, mut notes, .. } = self;
+        let (scene, sessions) = Scene::new(views, &options.ports);
+        if let Some(router) = &options.router {
+            for rule in router.not_judged() {
+                notes.push(format!("{rule} has words that are not judged here; the packets decide"));
+            }
+        }
+        let report = |(number, session): (usize, &session::Session)| {
+            let place = session.places[0];
+            let flow = scene.flow(place);
+            let said = session.main();
+            let diagnosis =
+                Diagnosis { scene: &scene, session, router: options.router.as_ref(), server_file: options.server };
+            let mut causes = diagnosis.causes();
+            let transfers = said.exchanges.iter().filter(|e| e.is_transfer() && (200..300).contains(&e.code())).count();
+            if causes.is_empty() {
+                causes.push(healthy(transfers, said, flow));
+            }
+            SessionReport {
+                number: number + 1,
+                client: dialogue::plain(flow.ends[0]),
+                server: dialogue::plain(flow.ends[1]),
+                began: Instant::from_micros(flow.first.time),
+                user: said.user.clone(),
+                commands: said.exchanges.iter().filter(|exchange| !exchange.verb.is_empty()).count(),
+                transfers,
+                views: session.places.iter().map(|place| scene.view(*place).name.to_string()).collect(),
+                causes,
+            }
+        };
+        let sessions = sessions.iter().enumerate().map(report).collect();
+        Report { sessions, notes, frames }
+    }
+}
+
+/// The cause of a session in which nothing failed.
+fn healthy(transfers: usize, said: &dialogue::Dialogue, flow: &flow::Flow) -> Cause {
+    let sentence = match (transfers, said.tls) {
+        (0, Some(_)) => "Nothing failed that can be seen; the dialogue is encrypted.".to_string(),
+        (0, None) if said.exchanges.is_empty() && flow.has_syn() => {
+            let cause =
+                Cause::new(Code::TooShort, Certainty::Shown, "The capture has nothing that client or server said.");
+            return cause.lacking("let the capture run until the client reports its error");
+        }
+        (0, None) if said.exchanges.is_empty() => {
+            let cause = Cause::new(Code::BeginsLate, Certainty::Shown, "The capture begins after what was said.");
+            return cause.lacking("begin the capture before the client connects");
+        }
+        (0, None) => "Nothing failed; no file or listing was transferred.".to_string(),
+        (1, _) => "Nothing failed: 1 transfer is complete.".to_string(),
+        (n, _) => format!("Nothing failed: {n} transfers are complete."),
+    };
+    Cause::new(Code::Healthy, Certainty::Shown, sentence)
+}

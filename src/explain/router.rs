@@ -1,0 +1,189 @@
+//! What a router's files say of a session.
+
+use core::net::{IpAddr, SocketAddr};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use super::filter::{Chains, Question, Verdict};
+use crate::config::{Directory, Error};
+use crate::netfilter::StateSet;
+
+/// The form in which a router's rules were saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RulesForm {
+    /// iptables-save, or commands as typed.
+    Iptables,
+    /// nft.
+    Nft,
+}
+
+/// A router directory, as far as it says why a data connection does not pass.
+#[derive(Debug)]
+pub struct RouterFiles {
+    pub(super) directory: Directory,
+    /// IPv4's chains and IPv6's; the same where nft has both in one table.
+    chains: [Option<Chains>; 2],
+    pub(super) form: RulesForm,
+    path: PathBuf,
+}
+
+/// What the router's helper does with a control connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Helper {
+    /// A rule, or a setting, attaches it.
+    Attached(String),
+    /// Nothing does.
+    None,
+    /// A rule does for other ports.
+    OtherPort(String, Vec<u16>),
+    /// A rule does for another interface.
+    OtherInterface(String),
+    /// It is attached by number, but its module is not loaded.
+    NoModule,
+    /// No rules are there to be read.
+    NotKnown,
+}
+
+impl RouterFiles {
+    /// Reads a router directory.
+    ///
+    /// # Errors
+    /// As [`Directory::read`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let directory = Directory::read(path)?;
+        let nft = fs::read_to_string(path.join("ruleset.json")).ok().and_then(|text| Chains::of_nft(&text));
+        let mut form = RulesForm::Iptables;
+        let legacy = |rules: &Option<crate::netfilter::Ruleset>| rules.as_ref().map(Chains::of_iptables);
+        let mut chains = [legacy(&directory.rules4), legacy(&directory.rules6)];
+        if let Some(nft) = nft.filter(|nft| !nft.is_empty()) {
+            for chains in &mut chains {
+                if chains.as_ref().is_none_or(Chains::is_empty) {
+                    *chains = Some(nft.clone());
+                }
+            }
+            form = RulesForm::Nft;
+        }
+        Ok(Self { directory, chains, form, path: path.to_path_buf() })
+    }
+
+    /// The router's captures: one file, or one for each interface.
+    #[must_use]
+    pub fn captures(&self) -> Vec<PathBuf> {
+        if let Some(capture) = &self.directory.capture {
+            return [capture.clone()].into();
+        }
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_one = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with("router-") && (name.ends_with(".pcap") || name.ends_with(".pcapng"))
+        };
+        let mut captures: Vec<PathBuf> = entries.filter(is_one).collect();
+        captures.sort();
+        captures
+    }
+
+    /// The name of an interface.
+    pub(super) fn device(&self, index: u32) -> Option<String> {
+        self.directory
+            .interfaces
+            .iter()
+            .find(|interface| interface.index == index)
+            .map(|interface| interface.name.clone())
+    }
+
+    fn chains(&self, address: IpAddr) -> Option<&Chains> {
+        self.chains[usize::from(address.is_ipv6())].as_ref()
+    }
+
+    pub(super) fn is_local(&self, address: IpAddr) -> bool {
+        self.directory.interfaces.iter().flat_map(|interface| &interface.addresses).any(|own| own.address == address)
+    }
+
+    /// The interface that leads to an address.
+    fn towards(&self, address: IpAddr) -> Option<&str> {
+        let network = |own: &crate::config::InterfaceAddress| crate::netfilter::Cidr::new(own.address, own.prefix);
+        let on_link =
+            self.directory.interfaces.iter().find(|interface| {
+                interface.addresses.iter().filter_map(network).any(|network| network.contains(address))
+            });
+        if let Some(interface) = on_link {
+            return Some(&interface.name);
+        }
+        let routes = self.directory.routes.iter();
+        let fitting = routes.filter(|route| match route.destination {
+            Some(network) => network.contains(address),
+            None => address.is_ipv4() == matches!(route.family, crate::packet::Family::V4),
+        });
+        let best = fitting.max_by_key(|route| route.destination.map_or(0, crate::netfilter::Cidr::prefix));
+        best.and_then(|route| route.interface.as_deref())
+    }
+
+    /// What the filter does with a first packet in this state.
+    pub(super) fn verdict(&self, from: SocketAddr, to: SocketAddr, state: StateSet) -> Option<(Verdict, &'static str)> {
+        let chains = self.chains(to.ip())?;
+        let question = Question { from, to, state, arrives: self.towards(from.ip()), leaves: self.towards(to.ip()) };
+        let hook = if self.is_local(to.ip()) {
+            "input"
+        } else if self.is_local(from.ip()) {
+            "output"
+        } else {
+            "forward"
+        };
+        let before = chains.ask("prerouting", &question);
+        Some((if before == Verdict::Accept { chains.ask(hook, &question) } else { before }, hook))
+    }
+
+    pub(super) fn open_ranges(&self, address: IpAddr, hook: &str) -> Vec<(u16, u16)> {
+        self.chains(address).map(|chains| chains.open_ranges(hook)).unwrap_or_default()
+    }
+
+    /// What the helper does with the control connection between these ends, as the router meets its first packet.
+    pub(super) fn helper(&self, client: SocketAddr, server: SocketAddr) -> Helper {
+        let Some(chains) = self.chains(server.ip()) else { return Helper::NotKnown };
+        let question = Question {
+            from: client,
+            to: server,
+            state: StateSet::NEW,
+            arrives: self.towards(client.ip()),
+            leaves: None,
+        };
+        let rules = chains.helper_rules(&question);
+        if let Some(rule) = rules.iter().find(|rule| !rule.other_port && !rule.other_interface && !rule.other) {
+            return Helper::Attached(rule.origin.clone());
+        }
+        let by_number = self.directory.sysctl.switch("net.netfilter.nf_conntrack_helper").ok().flatten() == Some(true);
+        let modules = self.directory.modules.as_ref();
+        let has_module = modules.is_none_or(|modules| modules.names.is_empty() || modules.has("nf_conntrack_ftp"));
+        if by_number {
+            let mut ports = modules.map(|modules| modules.ports("nf_conntrack_ftp")).unwrap_or_default();
+            if ports.is_empty() {
+                ports.push(21);
+            }
+            return match (has_module, ports.contains(&server.port())) {
+                (false, _) => Helper::NoModule,
+                (true, true) => Helper::Attached("net.netfilter.nf_conntrack_helper = 1".to_string()),
+                (true, false) => Helper::OtherPort("the module's option ports".to_string(), ports),
+            };
+        }
+        if let Some(rule) = rules.iter().find(|rule| !rule.other && !rule.other_interface) {
+            return Helper::OtherPort(rule.origin.clone(), rule.ports.clone());
+        }
+        if let Some(rule) = rules.iter().find(|rule| !rule.other_port) {
+            return Helper::OtherInterface(rule.origin.clone());
+        }
+        Helper::None
+    }
+
+    /// Rules with words that were not judged.
+    #[must_use]
+    pub fn not_judged(&self) -> Vec<String> {
+        let mut found: Vec<String> =
+            self.chains.iter().flatten().flat_map(|chains| chains.not_judged.clone()).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+}
