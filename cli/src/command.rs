@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::{Failure, warn};
-use crate::{DIFFERS, WRONG_INPUT, replay};
+use crate::{DIFFERS, WRONG_INPUT, explain, replay};
 
 /// Shows the FTP in captures, and what a Linux router makes of it.
 #[derive(Debug, Parser)]
@@ -17,12 +17,14 @@ struct Tool {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Explain(explain::Arguments),
     Replay(replay::Arguments),
 }
 
 impl Run for Tool {
     fn run(&self) -> Result<bool, Failure> {
         match &self.command {
+            Command::Explain(arguments) => arguments.run(),
             Command::Replay(arguments) => arguments.run(),
         }
     }

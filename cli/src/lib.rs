@@ -5,6 +5,7 @@
 //! exits with 0 (done), 1 (something differs, or was found) or 2 (the arguments or an input are wrong).
 
 pub mod command;
+pub mod explain;
 pub mod replay;
 
 mod failure;
