@@ -34,9 +34,9 @@ enum Fate {
     /// The router has it and does not send it on.
     DroppedAtRouter(Certainty),
     /// The peer's host, or a machine with its address, resets.
-    RefusedByPeer(Place),
+    RefusedByPeer,
     /// A machine on the way says no.
-    RefusedOnTheWay { place: Place, by: String, is_router: bool },
+    RefusedOnTheWay { by: String, is_router: bool },
     /// It left the last place that was looked at.
     Lost,
 }
@@ -165,7 +165,7 @@ impl Diagnosis<'_> {
                 _ => return Fate::Open,
             }
         }
-        for (place, flow) in flows() {
+        for (_, flow) in flows() {
             if let Some(error) = flow.icmp.iter().find(|error| error.kind == 3 && error.code != 4 || error.kind == 1) {
                 let from = error.from.to_canonical();
                 if from == address(flow.ends[1]) {
@@ -173,28 +173,33 @@ impl Diagnosis<'_> {
                 }
                 let is_router = self.router.is_none_or(|router| router.is_local(from)) || self.has_router_views();
                 return Fate::RefusedOnTheWay {
-                    place,
                     by: format!("{from} (ICMP type {} code {})", error.kind, error.code),
                     is_router,
                 };
             }
         }
+        // Distances that the SYN has come, in all views.
+        let mut distances: Vec<u8> = flows().flat_map(|(_, flow)| flow.syn_ttls.iter().map(|ttl| hops(*ttl))).collect();
+        distances.sort_unstable();
+        distances.dedup();
+        let passed = distances.len() > 1;
         // A peer's reset has come as far as its other packets.
         for (place, flow) in flows() {
             let Some((_, ttl)) = flow.sides[1].reset else { continue };
             let control = self.session.places.iter().find(|other| other.view == place.view);
             let usual = control.map(|other| self.scene.flow(*other).sides[1 - opener].ttls.clone()).unwrap_or_default();
             if usual.is_empty() || usual.iter().any(|other| hops(*other) == hops(ttl)) {
+                // A router that has the address itself answers what it does not send on.
                 let local = self.router.is_some_and(|router| router.is_local(address(flow.ends[1])));
-                if !(local && self.ends_of_peer(opener) != address(flow.ends[1])) {
-                    return Fate::RefusedByPeer(place);
+                if !local || passed || self.ends_of_peer(opener) == address(flow.ends[1]) {
+                    return Fate::RefusedByPeer;
                 }
             }
             let by = format!("a reset from a machine on the way, as {}", flow.ends[1].ip());
-            return Fate::RefusedOnTheWay { place, by, is_router: true };
+            return Fate::RefusedOnTheWay { by, is_router: true };
         }
         if flows().any(|(_, flow)| flow.sides[1].icmp_refused(flow)) {
-            return attempt.places.first().map_or(Fate::Lost, |place| Fate::RefusedByPeer(*place));
+            return Fate::RefusedByPeer;
         }
         let near_peer = self.near(1 - opener);
         if let Some(near) = near_peer
@@ -202,11 +207,6 @@ impl Diagnosis<'_> {
         {
             return Fate::DroppedAtPeer(place, Shown);
         }
-        // Distances that the SYN has come, in all views.
-        let mut distances: Vec<u8> = flows().flat_map(|(_, flow)| flow.syn_ttls.iter().map(|ttl| hops(*ttl))).collect();
-        distances.sort_unstable();
-        distances.dedup();
-        let passed = distances.len() > 1;
         match (self.has_router_views(), passed, near_peer) {
             (true, true, None) => match attempt
                 .places
@@ -241,9 +241,7 @@ impl Diagnosis<'_> {
             control_port: seen.port(),
             ipv6: server.is_ipv6(),
             data_port,
-            is_passive: announced.is_none_or(|announced| announced.form.sender() == Sender::Server),
             server_address: server.ip().to_string(),
-            client_address: client.ip().to_string(),
             form: self.router.map(|router| router.form),
             hook,
             server_file: self.server_file,
@@ -269,7 +267,7 @@ impl Diagnosis<'_> {
         {
             let seen = self.ev(place, flow.first, dialled, format!("{} SYNs, no answer", flow.syns.len()));
             let cause = match self.fate(&attempt, 0) {
-                Fate::RefusedByPeer(_) => Cause::new(
+                Fate::RefusedByPeer => Cause::new(
                     Code::RejectServer,
                     Shown,
                     "The server refuses the control connection: nothing listens on that port.",
@@ -300,6 +298,23 @@ impl Diagnosis<'_> {
             );
             return Some(cause.lacking("capture both directions: on a machine that both pass, tcpdump -i any"));
         }
+        let waited = flow.last.time.saturating_sub(flow.first.time);
+        let is_silent = self.session.places.iter().all(|place| self.scene.flow(*place).sides[1].bytes == 0);
+        if flow.has_syn() && flow.is_open() && is_silent && !said.implicit && waited > SHORT {
+            let seen = self.ev(
+                place,
+                flow.first,
+                dialled,
+                format!("accepted, and in {} s no greeting comes", waited / 1_000_000),
+            );
+            let sentence = "The server accepts the control connection and says nothing: it may wait for a name lookup of the client's address, or be stuck.";
+            return Some(
+                Cause::new(Code::Unknown, Inferred, sentence)
+                    .on(Machine::Server)
+                    .seen([seen])
+                    .lacking("the server's log tells what it waits for"),
+            );
+        }
         if said.implicit && flow.sides[1].bytes == 0 && flow.has_syn() {
             let at = said.tls.unwrap_or_default();
             let seen = self.ev(place, at, "TLS ClientHello", "the server never answers it");
@@ -324,6 +339,7 @@ impl Diagnosis<'_> {
         };
         if let Some(greeting) = said.exchanges.first().filter(|exchange| exchange.verb.is_empty())
             && matches!(greeting.code(), 421 | 530 | 550)
+            && self.scene.flow(place).has_syn()
         {
             let cause = Cause::new(Code::Busy, Shown, "The server takes no client now.")
                 .seen([shown(greeting, "the greeting")]);
@@ -476,6 +492,17 @@ impl Diagnosis<'_> {
         if let Some(cause) = self.untranslated(number, announced) {
             return Some(cause.seen(seen));
         }
+        let [client, dialled_server] = self.ends_of_client();
+        let told = announced.address.unwrap_or(client.ip()).to_canonical();
+        if told.is_ipv4() && is_private(told) && !is_private(dialled_server.ip()) && answer.code != 502 {
+            let sentence = format!(
+                "The client announces its private address {told}, and the server, which sees another one, refuses it: nothing on the way rewrote it."
+            );
+            let cause = Cause::new(Code::PrivateAddress, Inferred, sentence).on(Machine::Path);
+            let cause = cause.or(&[Code::NoHelper, Code::HelperPort, Code::PortRefused]).seen(seen);
+            let missing = "a capture on the server shows what arrives there; the router's files tell why its helper does not rewrite it";
+            return Some(self.mended(cause.lacking(missing), Some(announced)));
+        }
         let code = if announced.form == Form::Eprt && matches!(answer.code, 500 | 501 | 502 | 522) {
             Code::ExtendedRefused
         } else {
@@ -497,7 +524,7 @@ impl Diagnosis<'_> {
         let ttl = |index: &usize| {
             let place = self.session.places[*index];
             (
-                self.scene.flow(place).sides[listener ^ 1].ttls.first().map_or(u8::MAX, |ttl| hops(*ttl)),
+                self.scene.flow(place).sides[listener].ttls.first().map_or(u8::MAX, |ttl| hops(*ttl)),
                 self.scene.view(place).is_router,
             )
         };
@@ -507,7 +534,8 @@ impl Diagnosis<'_> {
         let announcer = usize::from(by_server);
         let own_there = address(self.scene.flow(place).ends[announcer]);
         let told = heard.address?.to_canonical();
-        if told == own_there {
+        let cannot_be = told.is_ipv4() != own_there.is_ipv4() || told.is_unspecified();
+        if told == own_there || cannot_be && !by_server {
             return None;
         }
         let (client, server) = self.ends();
@@ -523,7 +551,7 @@ impl Diagnosis<'_> {
         if nat_is_seen || self.router.is_some() && is_private(told) && !is_private(own_there) && !by_server {
             return Some(self.no_translation(announced, own_there).seen([seen]));
         }
-        if is_private(told) && !is_private(own_there) {
+        if is_private(told) && !told.is_unspecified() && !is_private(own_there) {
             let sentence = format!(
                 "The {who} announces its private address {told}; from outside it is {own_there}, and nobody rewrote it."
             );
@@ -578,7 +606,7 @@ impl Diagnosis<'_> {
             );
         }
         let helper = router.helper(self.ends_of_client()[0], self.ends_of_client()[1]);
-        if helper == Helper::None && announced.form.sender() == Sender::Server || helper == Helper::None {
+        if helper == Helper::None {
             let (from, to) = self.data_question(announced, client, server);
             if let Some((verdict, hook)) = router.verdict(from, to, StateSet::NEW)
                 && verdict != Verdict::Accept
@@ -808,7 +836,7 @@ impl Diagnosis<'_> {
                     cause
                 }
             }
-            Fate::RefusedByPeer(_) => Cause::new(
+            Fate::RefusedByPeer => Cause::new(
                 refuse_code,
                 Shown,
                 format!(
@@ -866,7 +894,7 @@ impl Diagnosis<'_> {
     ) -> Option<Cause> {
         let router = self.router?;
         let [client, server] = self.ends_of_client();
-        let is_readable = !self.session.main().tls.is_some();
+        let is_readable = self.session.main().tls.is_none();
         let expected = is_readable && matches!(router.helper(client, server), Helper::Attached(_));
         let state = if expected { StateSet::RELATED } else { StateSet::NEW };
         let (mut verdict, hook) = router.verdict(question.0, question.1, state)?;
@@ -895,9 +923,6 @@ impl Diagnosis<'_> {
         if !(failed || unanswered || gave_up) {
             return None;
         }
-        if let Some(cause) = self.untranslated(number, announced) {
-            return Some(cause);
-        }
         let quit = self.session.main().exchanges.get(announced.exchange + 1..).unwrap_or_default();
         if gave_up && quit.iter().any(|exchange| exchange.verb != "QUIT") {
             // The client went on to other things: it did not want the connection.
@@ -908,6 +933,14 @@ impl Diagnosis<'_> {
         if !ended && waited < SHORT && !failed {
             let cause = Cause::new(Code::TooShort, Shown, "The capture ends before the data connection comes.");
             return Some(cause.lacking("let the capture run until the client reports its error"));
+        }
+        let accepted =
+            self.session.main().exchanges.get(announced.exchange).is_some_and(|exchange| exchange.code() > 0);
+        if gave_up && opener == 1 && accepted {
+            return None;
+        }
+        if let Some(cause) = self.untranslated(number, announced) {
+            return Some(cause);
         }
         if gave_up && ended && self.near(opener).is_some() && self.session.places.len() == 1 && waited < SHORT {
             return None;
@@ -967,9 +1000,8 @@ impl Diagnosis<'_> {
             let waited = flow.last.time.max(self.scene.flow(self.main_place()).last.time) - flow.first.time;
             let silent =
                 flow.sides[sender].bytes == 0 && flow.sides[sender].fin.is_none() && flow.sides[sender].reset.is_none();
-            let stands =
-                flow.sides[sender].fin.is_none() && flow.sides[sender].bytes > 0 && flow.sides[sender].longest < 1400;
-            if silent && waited > SHORT && !self.is_near(place, usize::from(!uploads)) {
+            let at_sender = self.near(usize::from(!uploads)).is_some_and(|near| near.view == place.view);
+            if silent && waited > SHORT && !at_sender {
                 let seen = self.ev(
                     place,
                     flow.first,
@@ -990,17 +1022,16 @@ impl Diagnosis<'_> {
                     ),
                 );
             }
-            let _ = stands;
         }
         None
     }
 
     /// `PASV`, `EPSV`, `PORT` or `EPRT` were refused, and nothing was transferred after that.
     fn refused_modes(&self, said: &Dialogue) -> Option<Cause> {
-        let refused = said.exchanges.iter().enumerate().filter(|(_, exchange)| {
+        let mut refused = said.exchanges.iter().enumerate().filter(|(_, exchange)| {
             matches!(exchange.verb.as_str(), "PASV" | "EPSV" | "PORT" | "EPRT") && (400..600).contains(&exchange.code())
         });
-        let (index, last) = refused.last()?;
+        let (index, last) = refused.next_back()?;
         let later = said.exchanges.get(index + 1..).unwrap_or_default();
         let recovered = later.iter().any(|exchange| {
             exchange.is_transfer() && (200..300).contains(&exchange.code())
@@ -1052,6 +1083,9 @@ impl Diagnosis<'_> {
                 flow.syn_ack.is_some() && flow.sides[1].reset.is_none()
             })
         });
+        if attempts.is_empty() {
+            return self.quiet_tls(tls);
+        }
         let attempt = attempts.iter().rev().find(|attempt| {
             attempt.places.iter().all(|place| {
                 let flow = self.scene.flow(*place);
@@ -1093,10 +1127,29 @@ impl Diagnosis<'_> {
         Some(cause.seen(seen.into_iter().chain(dialled)))
     }
 
+    /// Nothing was dialled in a session that went on in TLS for a while: only the dialling side knows.
+    fn quiet_tls(&self, tls: Mark) -> Option<Cause> {
+        let place = self.main_place();
+        let flow = self.scene.flow(place);
+        let last_said = flow.sides.iter().filter_map(|side| side.last_data).map(|at| at.time).max().unwrap_or(tls.time);
+        // Who gives up waits first; who is content says QUIT and closes.
+        if flow.last.time.saturating_sub(last_said) < SHORT {
+            return None;
+        }
+        let seen = self.ev(place, tls, "TLS begins", "what is said and announced cannot be read");
+        let cause = Cause::new(
+            Code::Unknown,
+            Inferred,
+            "The dialogue is encrypted, and no data connection comes where this capture could see it.",
+        );
+        let cause = cause.or(&[Code::Tls, Code::Healthy]).seen([seen]);
+        Some(cause.lacking("a capture on the client shows whether it dials one, and the client's log what it was told"))
+    }
+
     /// The control connection was dropped by a machine that had forgotten it.
     fn closed_while_idle(&self, said: &Dialogue) -> Option<Cause> {
         let place = self.main_place();
-        let idle = said.exchanges.iter().filter(|exchange| exchange.code() == 421).last()?;
+        let idle = said.exchanges.iter().rfind(|exchange| exchange.code() == 421)?;
         let answer = idle.answer.as_ref()?;
         let seen = self.ev(place, answer.at, format!("421 {}", answer.text), "the server ends the session");
         let text = answer.text.to_ascii_lowercase();

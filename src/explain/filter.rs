@@ -94,7 +94,7 @@ impl Chains {
         for (name, priority) in [(TableName::Raw, -300), (TableName::Mangle, -150), (TableName::Filter, 0)] {
             for chain in &rules.table(name).chains {
                 let hook = hook_of(&chain.name);
-                let steps = chain.rules.iter().map(|rule| step(rule)).collect();
+                let steps = chain.rules.iter().map(step).collect();
                 let made = Chain {
                     hook: if chain.policy.is_some() { hook } else { "" },
                     is_filter: true,

@@ -47,7 +47,7 @@ pub(super) struct Side {
     pub(super) acked: Option<u32>,
     pub(super) fin: Option<Mark>,
     pub(super) reset: Option<(Mark, u8)>,
-    pub(super) first_data: Option<Mark>,
+    pub(super) last_data: Option<Mark>,
     pub(super) longest: usize,
     pub(super) resent: Resent,
 }
@@ -168,7 +168,7 @@ impl Flow {
 
 impl Side {
     fn data(&mut self, at: Mark, sequence: u32, length: usize) {
-        self.first_data.get_or_insert(at);
+        self.last_data = Some(at);
         self.longest = self.longest.max(length);
         let end = sequence.wrapping_add(length as u32);
         let fresh = self.end.map_or(length as i32, |known| distance(known, end));

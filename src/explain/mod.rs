@@ -174,6 +174,14 @@ impl Explanation {
                 notes.push(format!("{rule} has words that are not judged here; the packets decide"));
             }
         }
+        for (number, session) in sessions.iter().enumerate() {
+            if session.main().gap {
+                notes.push(format!(
+                    "session {}: bytes of the control connection are missing from the capture",
+                    number + 1
+                ));
+            }
+        }
         let report = |(number, session): (usize, &session::Session)| {
             let place = session.places[0];
             let flow = scene.flow(place);

@@ -86,10 +86,8 @@ pub(super) struct Known {
     pub(super) ipv6: bool,
     /// The port that was announced.
     pub(super) data_port: u16,
-    pub(super) is_passive: bool,
     /// The address by which clients reach the server.
     pub(super) server_address: String,
-    pub(super) client_address: String,
     pub(super) form: Option<RulesForm>,
     /// The hook whose rules matter: `forward`, `input`.
     pub(super) hook: &'static str,

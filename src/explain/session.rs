@@ -139,12 +139,16 @@ impl Scene {
             let announcer = usize::from(announced.form.sender() == Sender::Server);
             let until = dialogue.announcements.iter().filter(|other| other.at.time > announced.at.time);
             let until = until.filter(|other| other.port == announced.port).map(|other| other.at.time).min();
+            let again = dialogue.announcements.iter().any(|other| {
+                other.port == announced.port
+                    && (other.at.time, other.at.frame) < (announced.at.time, announced.at.frame)
+            });
+            let since = if again { announced.at.time } else { announced.at.time - EARLY };
             let addresses = [announced.address.unwrap_or(ends[announcer].ip()), ends[announcer].ip()];
             let candidates = self.by_port.get(&(place.view, announced.port)).into_iter().flatten();
             found.extend(candidates.map(|index| Place { view: place.view, flow: *index }).filter(|candidate| {
                 let flow = self.flow(*candidate);
-                let in_time =
-                    flow.first.time >= announced.at.time - EARLY && until.is_none_or(|until| flow.first.time < until);
+                let in_time = flow.first.time >= since && until.is_none_or(|until| flow.first.time < until);
                 let fits = addresses.contains(&flow.ends[1].ip()) || flow.ends[0].ip() == ends[1 - announcer].ip();
                 in_time && fits && !self.controls.contains(candidate)
             }));

@@ -13,7 +13,7 @@ use super::text::Text;
 use crate::capture::{ReadError, Reader};
 use crate::ftp::{Command, Reply};
 use crate::inspect::packets::Packets;
-use crate::inspect::{Moment, Summary};
+use crate::inspect::{FramePos, Summary};
 use crate::packet::link::find_network;
 use crate::packet::{Headers, Layer4, Protocol, TcpFlags};
 
@@ -87,7 +87,7 @@ impl Views {
             let at = Mark { frame: record.frame, time: record.time.micros() };
             view.last = at;
             if !view.icmp(at, bytes) {
-                let moment = Moment { frame: record.frame, time: record.time };
+                let moment = FramePos { frame: record.frame, time: record.time };
                 if let Some(packet) = packets.find(moment, bytes, original, &mut counted) {
                     let captured = packet.captured;
                     view.tcp(at, &packets.buffer, &packet.headers, captured);

@@ -1,0 +1,88 @@
+//! Sessions of real software through real routers, whole and broken in a known way: the cause that is told.
+#![cfg(all(feature = "config", feature = "capture"))]
+#![allow(missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use ftp_conntrack::explain::{Code, Explanation, Options, Report, RouterFiles};
+
+const UNSURE: Code = Code::Unknown;
+
+/// The case; the code from all files together, from the client's capture, the server's, the router's with its files.
+const TABLE: [(&str, [Code; 4]); 16] = [
+    ("drop-client-port", [Code::DropClient, Code::DropClient, UNSURE, Code::DropClient]),
+    ("drop-router-pasv", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
+    ("drop-server-pasv", [Code::DropServer, UNSURE, Code::DropServer, Code::DropServer]),
+    ("healthy-port", [Code::Healthy; 4]),
+    // The client's capture shows no more than that the server refuses the address.
+    ("helper-port-port", [Code::HelperPort, Code::PrivateAddress, Code::PrivateAddress, Code::HelperPort]),
+    ("login", [Code::Login; 4]),
+    ("nft-drop", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
+    ("no-helper-dnat", [Code::NoHelper, Code::PrivateAddress, UNSURE, Code::NoHelper]),
+    ("no-helper-port", [Code::NoHelper, Code::PrivateAddress, Code::PrivateAddress, Code::NoHelper]),
+    ("no-passive", [Code::NoPassive; 4]),
+    ("no-related-pasv", [Code::NoRelated, UNSURE, UNSURE, Code::NoRelated]),
+    ("range-pasv", [Code::Range, UNSURE, UNSURE, Code::Range]),
+    ("reject-router-pasv", [Code::RejectRouter, Code::RejectRouter, UNSURE, Code::RejectRouter]),
+    // The server's own capture has an encrypted dialogue to which nobody came: it cannot know.
+    ("tls-dnat", [Code::Tls, Code::Tls, UNSURE, Code::Tls]),
+    ("tls-drop", [Code::Tls, Code::Tls, UNSURE, Code::Tls]),
+    ("wrong-address", [Code::WrongAddress; 4]),
+];
+
+fn directory(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/explain").join(case)
+}
+
+fn explained(case: &str, captures: &[&str], with_router: bool) -> Report {
+    let directory = directory(case);
+    let mut options = Options::default();
+    let mut files: Vec<(PathBuf, bool)> = captures.iter().map(|name| (directory.join(name), false)).collect();
+    if with_router {
+        let router = RouterFiles::read(&directory.join("router")).unwrap();
+        files.extend(router.captures().into_iter().map(|path| (path, true)));
+        options.router = Some(router);
+    }
+    let mut explanation = Explanation::of(options);
+    for (path, is_router) in files {
+        explanation.read_file(&path, is_router).unwrap();
+    }
+    explanation.report()
+}
+
+#[test]
+fn each_view_gets_the_cause_or_says_what_is_missing() {
+    let mut wrong = Vec::new();
+    for (case, expected) in TABLE {
+        let views: [(&[&str], bool); 4] = [
+            (&["client.pcap", "server.pcap"], true),
+            (&["client.pcap"], false),
+            (&["server.pcap"], false),
+            (&[], true),
+        ];
+        for ((captures, with_router), expected) in views.iter().zip(expected) {
+            let report = explained(case, captures, *with_router);
+            assert_eq!(report.sessions.len(), 1, "{case} {captures:?}");
+            let session = &report.sessions[0];
+            if session.code() != expected {
+                wrong.push((case, captures.to_vec(), *with_router, session.code(), expected));
+            }
+            let cause = &session.causes[0];
+            let decides = session.code() == expected && expected != UNSURE;
+            assert!(decides || !cause.missing.is_empty(), "{case} {captures:?}: {cause:?}");
+        }
+    }
+    assert!(wrong.is_empty(), "case, views, router, found, expected: {wrong:#?}");
+}
+
+#[test]
+fn a_cause_shows_its_frames_and_its_remedy_is_a_command() {
+    let report = explained("drop-router-pasv", &["client.pcap", "server.pcap"], true);
+    let cause = &report.sessions[0].causes[0];
+    assert!(
+        cause.evidence.iter().any(|evidence| evidence.frame > 0 && evidence.shown.starts_with("227 ")),
+        "{cause:?}"
+    );
+    assert!(cause.evidence.iter().any(|evidence| evidence.shown.contains("policy of chain FORWARD")), "{cause:?}");
+    assert_eq!(cause.remedies[0].to_string(), "iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp");
+}
