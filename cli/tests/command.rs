@@ -44,3 +44,32 @@ fn behavior_is_behaviour() {
     assert_eq!(us.status.code(), Some(0));
     assert!(!us.stdout.is_empty() && us.stdout == gb.stdout);
 }
+
+#[test]
+fn explain_names_the_rule_and_the_command_that_mends_it() {
+    let case = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/explain/drop-router-pasv");
+    let [client, router] = ["client.pcap", "router"].map(|name| format!("{case}/{name}"));
+    let output = run(&["explain", &client, "--router", &router]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("[drop-router]") && text.contains("the policy of chain FORWARD (table filter)"), "{text}");
+    assert!(text.contains("\n    iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp\n"), "{text}");
+    let json = String::from_utf8(run(&["explain", "--json", &client, "--router", &router]).stdout).unwrap();
+    assert!(json.contains("\"code\":\"drop-router\""), "{json}");
+}
+
+#[test]
+fn explain_exits_0_if_healthy_and_2_if_the_input_is_wrong() {
+    let client = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/explain/healthy-port/client.pcap");
+    assert_eq!(run(&["explain", client]).status.code(), Some(0));
+    for wrong in [
+        &["explain"][..],
+        &["explain", "none.pcap"],
+        &["explain", client, "--session", "7"],
+        &["explain", client, "--router", client],
+    ] {
+        let output = run(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{wrong:?}");
+    }
+}

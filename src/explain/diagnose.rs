@@ -1131,8 +1131,8 @@ impl Diagnosis<'_> {
     fn quiet_tls(&self, tls: Mark) -> Option<Cause> {
         let place = self.main_place();
         let flow = self.scene.flow(place);
-        let last_said = flow.sides.iter().filter_map(|side| side.last_data).map(|at| at.time).max().unwrap_or(tls.time);
-        // Who gives up waits first; who is content says QUIT and closes.
+        let last_said = flow.sides[1].last_data.map_or(tls.time, |at| at.time);
+        // A client that gives up waits first, and then closes; one that is content says QUIT, and is answered.
         if flow.last.time.saturating_sub(last_said) < SHORT {
             return None;
         }
