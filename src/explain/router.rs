@@ -104,7 +104,7 @@ impl RouterFiles {
 
     /// The interface that leads to an address.
     fn towards(&self, address: IpAddr) -> Option<&str> {
-        let network = |own: &crate::router::InterfaceAddress| crate::netfilter::Cidr::new(own.address, own.prefix);
+        let network = |own: &crate::config::AddressConfig| crate::netfilter::Cidr::new(own.address, own.prefix);
         let on_link =
             self.directory.interfaces.iter().find(|interface| {
                 interface.addresses.iter().filter_map(network).any(|network| network.contains(address))
