@@ -57,6 +57,7 @@ impl Directory {
                 .rewriting(has("nf_nat_ftp")),
             helper_ports: self.helper_ports()?,
             ipvs: self.ipvs_config()?,
+            checksum: self.sysctl.switch("net.netfilter.nf_conntrack_checksum")? != Some(false),
             ip: ip_settings(&self.sysctl)?,
             ..RouterConfig::default()
         })

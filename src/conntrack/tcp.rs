@@ -787,7 +787,9 @@ impl TcpTracker {
                 scale: self.last.scale,
                 flags: self.last.flags,
             };
-            self.peers[direction as usize] = Peer::default();
+            let answering = &mut self.peers[direction as usize];
+            // Of a connection that was picked up, its answering side may still do as it likes (seen on 6.18).
+            *answering = Peer { flags: answering.flags & BE_LIBERAL, ..Peer::default() };
         }
         answers
     }

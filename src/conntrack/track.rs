@@ -240,6 +240,25 @@ impl Conntrack {
         Ok(())
     }
 
+    /// A packet whose checksum is wrong: it belongs to no connection, but uses up the expectation of the one that it would
+    /// have begun (seen on 6.18).
+    #[inline(never)]
+    pub(crate) fn track_bad_checksum(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        headers: &Headers,
+        probe: Option<&Probe>,
+    ) -> Tracked {
+        if let Some(probe) = probe
+            && probe.finds_nobody()
+            && let Some(tuple) = Tuple::of(headers, bytes)
+        {
+            self.consume_expectation(now, &tuple.in_zone(probe.zone));
+        }
+        Tracked::BAD_CHECKSUM
+    }
+
     /// ICMP messages that begin no connection: errors, and what is never tracked.
     #[inline(never)]
     fn track_message(

@@ -352,6 +352,20 @@ impl Headers {
         super::checksum::fold(super::checksum::sum(covered, start)) == 0
     }
 
+    /// True if only the pseudo-header is summed in a TCP or UDP checksum: the sender is on this machine or its link, and a
+    /// device is to fill in the rest. Linux takes such a checksum for right.
+    pub(crate) fn checksum_is_left_to_device(&self, bytes: &[u8]) -> bool {
+        let transport = bytes.get(self.transport..self.end).unwrap_or_default();
+        let at = match self.protocol {
+            Protocol::TCP => 16,
+            Protocol::UDP => 6,
+            _ => return false,
+        };
+        let pseudo = super::checksum::pseudo_header(self.addresses(bytes), self.protocol.0, transport.len());
+        // `fold` complements.
+        read_array(transport, at).map(u16::from_be_bytes) == Some(!super::checksum::fold(pseudo))
+    }
+
     /// Whether it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
     #[inline]
     pub const fn is_icmp_error(&self) -> bool {

@@ -6,6 +6,7 @@
 //! hook.
 
 use super::interfaces::Network;
+use super::slow_path::is_checksum_wrong;
 use super::{Router, Verdict, family_index};
 use crate::Instant;
 use crate::conntrack::{Connection, Direction, Known};
@@ -43,6 +44,9 @@ impl Router {
             return None;
         }
         if self.header_checksum && !headers.header_checksum_ok(bytes) {
+            return None;
+        }
+        if self.checksum && is_checksum_wrong(bytes, headers) {
             return None;
         }
         let probe = self.conntrack.probe(now, bytes, headers, 0)?;

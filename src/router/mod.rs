@@ -205,7 +205,7 @@ impl Router {
             ipvs.follow_helped();
         }
         let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
-        let is_plain = ipvs.is_none() && !config.checksum;
+        let is_plain = ipvs.is_none();
         let has_fast_path = [0, 1].map(|family| is_plain && tracks[family] && rules[family].let_pass_what_is_sent_on());
         Ok(Self {
             ipvs,

@@ -624,12 +624,12 @@ impl Router {
         };
         let PacketContext { now, packet, headers, probe, tracked, .. } = context;
         let bytes = packet.bytes();
-        if self.checksum && hook == Hook::Prerouting && !headers.transport_checksum_ok(bytes) {
-            *tracked = Tracked::BAD_CHECKSUM;
-            return Ok(());
-        }
         if template.zone != 0 {
             **probe = self.conntrack.probe(*now, bytes, headers, template.zone);
+        }
+        if self.checksum && hook == Hook::Prerouting && is_checksum_wrong(bytes, headers) {
+            *tracked = self.conntrack.track_bad_checksum(*now, bytes, headers, probe.as_ref());
+            return Ok(());
         }
         self.conntrack.track_probed(*now, bytes, headers, template, probe.as_ref(), tracked)?;
         context.skipped = self.rules[family_index(headers.family)].skipped(tracked.state);
@@ -859,6 +859,12 @@ fn read_identifier_again(packet: &Packet<'_>, headers: &mut Headers) {
     if let Ok(found) = Headers::find(packet.bytes()) {
         *headers = found;
     }
+}
+
+/// True if Linux would not take the transport checksum of an arriving packet for right.
+#[inline(never)]
+pub(super) fn is_checksum_wrong(bytes: &[u8], headers: &Headers) -> bool {
+    !headers.transport_checksum_ok(bytes) && !headers.checksum_is_left_to_device(bytes)
 }
 
 /// Asks a table's chain of a hook.
