@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::line::{content, is_blank, telnet, trimmed};
+use super::line::{content, is_junk, telnet, trimmed};
 use super::{ExtendedHostPort, HostPort, HostPortError, LongHostPort};
 
 /// One command of a client, borrowed from its line.
@@ -69,8 +69,8 @@ pub enum EpsvArgument<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Reads one complete line. It may end in CRLF, LF or nothing; what follows the first LF is not looked at. Case
-    /// does not matter, blanks and tabs at the ends and several of them behind the verb do not either.
+    /// Reads one complete line. It may end in CRLF, LF or nothing; bytes after the first LF are ignored. Case does not
+    /// matter. Blanks and control bytes around the verb and the argument are skipped, as some server does with each.
     ///
     /// `None` if the line has no verb: it is empty, or its first byte is no letter.
     ///
@@ -151,12 +151,23 @@ impl<'a> EpsvArgument<'a> {
 /// Where verb and argument of the line are.
 fn split(line: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     let text = content(line);
-    let all = trimmed(text, telnet(text)..text.len());
+    let mut start = 0;
+    // Telnet commands and control bytes may take turns.
+    loop {
+        let rest = text.get(start..)?;
+        let junk = rest.iter().take_while(|byte| is_junk(**byte)).count();
+        let commands = telnet(rest.get(junk..)?);
+        start += junk + commands;
+        if commands == 0 {
+            break;
+        }
+    }
+    let all = trimmed(text, start..text.len());
     let words = text.get(all.clone())?;
     if !words.first()?.is_ascii_alphabetic() {
         return None;
     }
-    let length = words.iter().position(|b| is_blank(*b)).unwrap_or(words.len());
+    let length = words.iter().position(|b| is_junk(*b)).unwrap_or(words.len());
     let verb_end = all.start + length;
     Some((all.start..verb_end, trimmed(text, verb_end..all.end)))
 }

@@ -107,6 +107,8 @@ pub enum HostPortError {
     Length(u8),
     /// Something follows the endpoint.
     Trailing,
+    /// The command has bytes in it, or before it, that not every server skips.
+    Verb,
 }
 
 impl fmt::Display for HostPortError {
@@ -121,6 +123,7 @@ impl fmt::Display for HostPortError {
             Self::Address => f.write_str("not an address of its family"),
             Self::Length(length) => write!(f, "wrong length {length}"),
             Self::Trailing => f.write_str("something follows the endpoint"),
+            Self::Verb => f.write_str("the command is spelled so that only some servers read it"),
         }
     }
 }

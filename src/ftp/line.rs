@@ -12,11 +12,11 @@ pub(super) fn content(bytes: &[u8]) -> &[u8] {
     line
 }
 
-/// `range` of `line` without the blanks and tabs at its ends.
+/// `range` of `line` without the blanks and control bytes at its ends.
 pub(super) fn trimmed(line: &[u8], range: Range<usize>) -> Range<usize> {
     let text = line.get(range.clone()).unwrap_or_default();
-    let front = text.iter().take_while(|b| is_blank(**b)).count();
-    let back = text.iter().rev().take_while(|b| is_blank(**b)).count();
+    let front = text.iter().take_while(|b| is_junk(**b)).count();
+    let back = text.iter().rev().take_while(|b| is_junk(**b)).count();
     let start = range.start + front;
     start..(range.end - back.min(range.len())).max(start)
 }
@@ -39,8 +39,9 @@ pub(super) fn telnet(line: &[u8]) -> usize {
     }
 }
 
-pub(super) const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
+/// Returns true for a blank or a control byte: some server skips it around a command's words, or ends a word with it.
+pub(super) const fn is_junk(byte: u8) -> bool {
+    byte <= b' ' || byte == 0x7f
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::line::content;
+use super::permissive::{self, hidden_announcement};
 use super::scanner::Scanner;
 use super::{Announcement, Command, Form, HostPort, HostPortError, LongHostPort, Reply, Sender};
 
@@ -102,8 +103,22 @@ pub fn read_line(sender: Sender, own: IpAddr, line: &[u8], replies: &mut ReplyLi
 }
 
 fn read_command(line: &[u8]) -> LineReading {
+    match read_verb(line) {
+        LineReading::Nothing => hidden_announcement(line)
+            .map_or(LineReading::Nothing, |(form, _)| LineReading::Malformed(form, HostPortError::Verb)),
+        reading => reading,
+    }
+}
+
+/// Reads a line whose verb is where RFC 959 has it.
+fn read_verb(line: &[u8]) -> LineReading {
     let (form, there) = match Command::parse(line) {
-        Some(Command::Port(there)) => (Form::Port, there.map(|there| (there.address.into(), there.port))),
+        Some(Command::Port(there)) => {
+            let there = there.map(|there| (there.address.into(), there.port));
+            let argument = Command::argument_range(line).and_then(|range| line.get(range)).unwrap_or_default();
+            // The strict reading knows best what is wrong.
+            (Form::Port, there.or_else(|error| permissive::host_port(argument).map_err(|_| error)))
+        }
         Some(Command::Eprt(there)) => (Form::Eprt, there.map(|there| (there.address, there.port))),
         Some(Command::Lprt(there)) => (Form::Lprt, there.map(|there| (there.address, there.port))),
         _ => return LineReading::Nothing,

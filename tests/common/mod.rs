@@ -33,7 +33,7 @@ pub(crate) fn tcp(
     flags: u8,
     sequence: u32,
     acknowledgement: u32,
-    text: &str,
+    text: impl AsRef<[u8]>,
 ) -> Vec<u8> {
     let ends: [SocketAddr; 2] = [source.parse().unwrap(), destination.parse().unwrap()];
     let mut bytes = match ends[0] {
@@ -52,7 +52,7 @@ pub(crate) fn tcp(
     bytes.extend(sequence.to_be_bytes());
     bytes.extend(acknowledgement.to_be_bytes());
     bytes.extend([0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
-    bytes.extend(text.as_bytes());
+    bytes.extend(text.as_ref());
     finish(bytes)
 }
 

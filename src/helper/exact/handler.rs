@@ -12,8 +12,8 @@ use super::stream::ReadLines;
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
 use crate::event::{AnnouncementOutcome, Event};
 use crate::ftp::{
-    self, Announcement, Command, Decision, Endpoints, Expect, Form, LineReading, Reading, Sender, Text, decide,
-    read_line, write_like,
+    self, Announcement, Command, Decision, Endpoints, Expect, Form, HostPort, LineReading, Reading, Sender, Text,
+    decide, read_line, write_like,
 };
 use crate::nat::Nat;
 
@@ -34,15 +34,13 @@ pub(super) struct LineHandler<'h> {
     pub(super) tls: bool,
 }
 
-/// What the client may say that announces something.
-const COMMANDS: [&[u8; 4]; 3] = [b"PORT", b"EPRT", b"LPRT"];
 /// A reply's code and what stands behind it.
 const CODE: usize = 4;
 
 impl ReadLines for LineHandler<'_> {
     fn may_leave(&mut self, begun: &[u8]) -> bool {
         match self.job.sender {
-            Sender::Client => !may_be_command(begun),
+            Sender::Client => !ftp::may_announce(begun),
             Sender::Server => self.reply_may_leave(begun),
         }
     }
@@ -57,15 +55,6 @@ impl ReadLines for LineHandler<'_> {
     fn stops(&self) -> bool {
         self.tls
     }
-}
-
-/// Whether a line that begins so may become an announcement.
-fn may_be_command(begun: &[u8]) -> bool {
-    // Telnet commands and blanks may stand before a command.
-    let Some(first) = begun.iter().position(|byte| byte.is_ascii_graphic()) else { return true };
-    let word = begun.get(first..).unwrap_or_default();
-    COMMANDS.iter().any(|command| word.iter().zip(*command).all(|(a, b)| a.eq_ignore_ascii_case(b)))
-        && word.get(CODE).is_none_or(|behind| !behind.is_ascii_alphanumeric())
 }
 
 impl LineHandler<'_> {
@@ -89,7 +78,8 @@ impl LineHandler<'_> {
                 LineAction::Nothing => {}
                 LineAction::Accepted(id, replaced) => (expected, replacement) = (Some(id), replaced),
                 LineAction::Refused(form) => {
-                    let range = Command::argument_range(line).unwrap_or_default();
+                    let range = ftp::hidden_announcement(line).map(|(_, range)| range);
+                    let range = range.or_else(|| Command::argument_range(line)).unwrap_or_default();
                     replacement = Some((range, refused(form, self.ends.client)));
                 }
             }
@@ -159,18 +149,17 @@ impl LineHandler<'_> {
             (tuple, self.job.register(self.conntrack, tuple, OnMatch::Nothing).map_err(no_room)?)
         };
         let before = line.get(announcement.range()).unwrap_or_default();
-        // What stays true keeps its spelling.
-        let writes = (translated && !foreign) || mends;
-        let text = if writes && said != (expect.announce, tuple.destination_port()) {
-            write_like(announcement.form, before, expect.announce, tuple.destination_port())
-        } else {
-            Text::copy_of(before)
-        };
+        // A true announcement keeps its spelling, unless some server may find a second one in it.
+        let (port, writes) = (tuple.destination_port(), (translated && !foreign) || mends);
+        let is_odd = announcement.form == Form::Port && HostPort::parse(before).is_err();
+        let text = (writes && (is_odd || said != (expect.announce, port)))
+            .then(|| write_like(announcement.form, before, expect.announce, port))
+            .filter(|text| text.as_bytes() != before);
         if self.job.sender == Sender::Server && !foreign {
             self.learnt.note(self.job.now, self.server, said.1);
         }
         self.tell(&Announcement { address: said.0, ..announcement }, tuple, before, text);
-        let replacement = (text.as_bytes() != before).then(|| (announcement.range(), text));
+        let replacement = text.map(|text| (announcement.range(), text));
         Ok(LineAction::Accepted(id, replacement))
     }
 
@@ -205,12 +194,8 @@ impl LineHandler<'_> {
         Err(RefusalReason::NoPort)
     }
 
-    fn tell(&mut self, announcement: &Announcement, expected: Tuple, before: &[u8], text: Text) {
-        let outcome = AnnouncementOutcome::Expected {
-            expected,
-            before: Text::copy_of(before),
-            after: (text.as_bytes() != before).then_some(text),
-        };
+    fn tell(&mut self, announcement: &Announcement, expected: Tuple, before: &[u8], after: Option<Text>) {
+        let outcome = AnnouncementOutcome::Expected { expected, before: Text::copy_of(before), after };
         let event = announced(self.job.id, self.job.sender, announcement, outcome);
         self.conntrack.events.push(self.job.now, event);
     }

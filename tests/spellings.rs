@@ -1,0 +1,271 @@
+//! Odd spellings of announcements under behaviour Exact: no server that is modelled here reads an inside address in what
+//! leaves. The models have what `tests/servers/ask.py` measured.
+
+mod common;
+
+use common::*;
+use ftp_conntrack::Behaviour;
+use ftp_conntrack::packet::Headers;
+use ftp_conntrack::router::Verdict;
+use proptest::prelude::*;
+
+const INSIDE: [u32; 4] = [10, 77, 1, 2];
+const WHITE: &[u8] = b"\t\x0b\x0c\r ";
+
+/// How a server reads PORT.
+struct Server {
+    name: &'static str,
+    /// True if Telnet commands are taken out of the line.
+    telnet: bool,
+    /// Bytes before the verb that are skipped.
+    before_verb: &'static [u8],
+    /// Bytes that end the verb.
+    ends_verb: &'static [u8],
+    /// Bytes that are skipped before the first number, and before each other.
+    before_numbers: [&'static [u8]; 2],
+    /// Bytes between a number and its comma that are skipped; `None`: any.
+    after_number: Option<&'static [u8]>,
+    /// True if a field without a number is 0.
+    empty_is_zero: bool,
+    /// Bytes that may follow the last number; `None`: any.
+    at_end: Option<&'static [u8]>,
+    /// True if underscores may be between digits.
+    underscores: bool,
+}
+
+const SERVERS: [Server; 4] = [
+    Server {
+        name: "vsftpd",
+        telnet: false,
+        before_verb: b"",
+        ends_verb: b" ",
+        before_numbers: [b"\0\t\x0b\x0c\r ", WHITE],
+        after_number: None,
+        empty_is_zero: true,
+        at_end: None,
+        underscores: false,
+    },
+    Server {
+        name: "proftpd",
+        telnet: true,
+        before_verb: b"\r",
+        ends_verb: WHITE,
+        before_numbers: [b"\t\x0b\x0c\r \"", b""],
+        after_number: Some(b""),
+        empty_is_zero: false,
+        at_end: None,
+        underscores: false,
+    },
+    Server {
+        name: "pure-ftpd",
+        telnet: false,
+        before_verb: b"",
+        ends_verb: b" ",
+        before_numbers: [b" ", b" "],
+        after_number: Some(b""),
+        empty_is_zero: false,
+        at_end: None,
+        underscores: false,
+    },
+    Server {
+        name: "pyftpdlib",
+        telnet: false,
+        before_verb: b"",
+        ends_verb: b" ",
+        before_numbers: [WHITE, WHITE],
+        after_number: Some(WHITE),
+        empty_is_zero: false,
+        at_end: Some(WHITE),
+        underscores: true,
+    },
+];
+
+impl Server {
+    /// The address and the port's two numbers, if the server reads an announcement in this line, which has no LF.
+    fn reads(&self, line: &[u8]) -> Option<[u32; 6]> {
+        let mut line = if self.telnet { without_telnet(line) } else { line.to_vec() };
+        while line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        let rest = skip(&line, self.before_verb);
+        let verb = rest.iter().position(|byte| self.ends_verb.contains(byte))?;
+        if !rest[..verb].eq_ignore_ascii_case(b"PORT") {
+            return None;
+        }
+        let mut rest = skip(&rest[verb..], self.ends_verb);
+        let mut numbers = [0; 6];
+        for (index, number) in numbers.iter_mut().enumerate() {
+            if index > 0 {
+                let skipped = match self.after_number {
+                    Some(bytes) => skip(rest, bytes),
+                    None => &rest[rest.iter().position(|byte| *byte == b',')?..],
+                };
+                rest = skipped.strip_prefix(b",")?;
+            }
+            rest = skip(rest, self.before_numbers[usize::from(index > 0)]);
+            let signed = rest.strip_prefix(b"+").unwrap_or(rest);
+            let is_digit = |byte: &&u8| byte.is_ascii_digit() || self.underscores && **byte == b'_';
+            let digits: Vec<u8> = signed.iter().take_while(is_digit).copied().collect();
+            rest = if digits.is_empty() { rest } else { &signed[digits.len()..] };
+            let text: String = digits.iter().filter(|byte| **byte != b'_').map(|byte| char::from(*byte)).collect();
+            *number = match text.trim_start_matches('0') {
+                "" if text.is_empty() && !self.empty_is_zero => return None,
+                "" => 0,
+                text => text.parse().ok().filter(|number| *number < 256)?,
+            };
+        }
+        let is_end = self.at_end.is_none_or(|allowed| skip(rest, allowed).is_empty());
+        is_end.then_some(numbers)
+    }
+}
+
+fn skip<'t>(text: &'t [u8], bytes: &[u8]) -> &'t [u8] {
+    &text[text.iter().take_while(|byte| bytes.contains(byte)).count()..]
+}
+
+fn without_telnet(mut line: &[u8]) -> Vec<u8> {
+    let mut left = Vec::new();
+    while let [first, rest @ ..] = line {
+        line = match (first, rest) {
+            (255, [251..=254, _, rest @ ..]) => rest,
+            (255, [241..=250, rest @ ..]) => rest,
+            _ => {
+                left.push(*first);
+                rest
+            }
+        };
+    }
+    left
+}
+
+/// Sends a logged in client's text in pieces of these lengths, and gives what the server gets.
+fn leaves(text: &[u8], pieces: &[usize]) -> Vec<u8> {
+    let mut config = config(MASQUERADE);
+    config.helper = config.helper.behaving(Behaviour::Exact);
+    // Small tables: a router is made for each case.
+    config.helper.windows = 4;
+    (config.conntrack.limits.connections, config.conntrack.limits.helped) = (16, 4);
+    let mut world = World::new(config);
+    world.forward(LAN, &tcp(CLIENT, SERVER, SYN, 999, 0, ""));
+    world.forward(WAN, &tcp(SERVER, OUTSIDE, SYN | ACK, 4999, 1000, ""));
+    world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 5000, 1000, "220 hi\r\n"));
+    world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 1000, 5008, "USER a\r\n"));
+    world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 5008, 1008, "230 in\r\n"));
+    let (mut left, mut rest, mut next) = (Vec::new(), text, 1008);
+    let mut lengths = pieces.iter().copied();
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(lengths.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+        let (verdict, bytes) = world.send(LAN, &tcp(CLIENT, SERVER, PSH_ACK, next, 5016, piece));
+        if matches!(verdict, Verdict::Forward { .. }) {
+            left.extend_from_slice(Headers::find(&bytes).unwrap().payload(&bytes));
+        }
+        (rest, next) = (behind, next + piece.len() as u32);
+    }
+    left
+}
+
+/// Panics if some server reads an inside address in what leaves. Returns the servers that read one in what came.
+fn no_server_reads_an_inside_address(text: &[u8], pieces: &[usize]) -> Vec<&'static str> {
+    let reads = |server: &Server, text: &[u8]| {
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+        lines.any(|line| server.reads(line).is_some_and(|numbers| numbers[..4] == INSIDE))
+    };
+    let left = leaves(text, pieces);
+    for server in &SERVERS {
+        let (came, went) = (text.escape_ascii(), left.escape_ascii());
+        assert!(!reads(server, &left), "{} reads the inside address: {came} left as {went}", server.name);
+    }
+    SERVERS.iter().filter(|server| reads(server, text)).map(|server| server.name).collect()
+}
+
+/// One line of the measured table each: the spelling, the servers that read it, and what leaves.
+#[test]
+fn each_measured_spelling_leaves_rewritten_or_refused() {
+    const GOOD: &[u8] = b"203,0,113,1,78,52";
+    const BAD: &[u8] = b"0,0,0,0,0,0";
+    let all = ["vsftpd", "proftpd", "pure-ftpd", "pyftpdlib"];
+    let rows: &[(&[u8], &[&str], &[u8])] = &[
+        (b"PORT @\r\n", &all, GOOD),
+        (b"port @\r\n", &all, GOOD),
+        (b"PORT @\n", &all, GOOD),
+        (b"PORT @\r\r\n", &all, GOOD),
+        (b"PORT @\0\r\n", &["vsftpd", "proftpd", "pure-ftpd"], GOOD),
+        (b"\0PORT @\r\n", &[], GOOD),
+        (b"PO\0RT @\r\n", &[], BAD),
+        (b"PORT\0@\r\n", &[], GOOD),
+        (b"NOOP\rPORT @\r\n", &[], BAD),
+        (b"NOOP\0PORT @\r\n", &[], BAD),
+        (b"NOOP\x0bPORT @\r\n", &[], BAD),
+        (b"NOOP\nPORT @\r\n", &all, GOOD),
+        (b"\rPORT @\r\n", &["proftpd"], GOOD),
+        (b" PORT @\r\n", &[], GOOD),
+        (b"PORT  @\r\n", &all, GOOD),
+        (b"PORT\t@\r\n", &["proftpd"], GOOD),
+        (b"PORT\x0b@\r\n", &["proftpd"], GOOD),
+        (b"PORT @ text\r\n", &["vsftpd", "proftpd", "pure-ftpd"], GOOD),
+        (b"PORT @x\r\n", &["vsftpd", "proftpd", "pure-ftpd"], GOOD),
+        (b"PORT @\xff\xf1\r\n", &["vsftpd", "proftpd", "pure-ftpd"], GOOD),
+        (b"PORT 10 , 77 , 1 , 2 , 78 , 52\r\n", &["vsftpd", "pyftpdlib"], GOOD),
+        (b"PORT 010,0077,+1,002,78,52\r\n", &all, GOOD),
+        (b"PORT 1_0,77,1,2,78,52\r\n", &["pyftpdlib"], BAD),
+        (b"PORT 10x,77,1,2,78,52\r\n", &["vsftpd"], BAD),
+        (b"PORT \"10,77,1,2,78,52\"\r\n", &["proftpd"], BAD),
+        (b"PO\xff\xf1RT @\r\n", &["proftpd"], BAD),
+        (b"\xff\xfd\x01PORT @\r\n", &["proftpd"], GOOD),
+        (b"PO\xff\xfdART @\r\n", &["proftpd"], BAD),
+        (b"\xef\xbb\xbfPORT @\r\n", &[], BAD),
+    ];
+    for (spelling, servers, expected) in rows {
+        let at = spelling.iter().position(|byte| *byte == b'@');
+        let text =
+            at.map_or(spelling.to_vec(), |at| [&spelling[..at], b"10,77,1,2,78,52", &spelling[at + 1..]].concat());
+        let name = text.escape_ascii();
+        assert_eq!(no_server_reads_an_inside_address(&text, &[]), *servers, "{name}");
+        let left = leaves(&text, &[]);
+        assert!(left.windows(expected.len()).any(|part| part == *expected), "{name}: {}", left.escape_ascii());
+        assert!(!left.windows(5).any(|part| part == b"10,77"), "{name}: {}", left.escape_ascii());
+    }
+}
+
+fn odd() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = prop_oneof![
+        3 => prop::sample::select(b"\0\t\n\x0b\x0c\r \"+0,_;|x\x7f\xa0\xff".to_vec()).prop_map(|byte| vec![byte]),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+        1 => prop::sample::select(vec![&b"\xff\xf1"[..], b"\xff\xfdA", b"\xff\xf4\xff\xf2", b"\r\0", b"PORT ", b"NOOP\r"])
+            .prop_map(<[u8]>::to_vec),
+    ];
+    let first = prop::sample::select(vec![&b""[..], b"NOOP\r\n", b"TYPE I\r\n", b"\n"]);
+    (first, prop::collection::vec((0..24_usize, bytes), 0..4)).prop_map(|(first, changes)| {
+        let mut text = [first, b"PORT 10,77,1,2,78,52\r\n"].concat();
+        for (at, bytes) in changes {
+            let at = at.min(text.len());
+            text.splice(at..at, bytes);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn no_inside_address_leaves_that_a_server_would_read(text in odd(), pieces in prop::collection::vec(1..9_usize, 0..6)) {
+        no_server_reads_an_inside_address(&text, &pieces);
+    }
+}
+
+#[test]
+fn the_random_spellings_are_read_by_every_server() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut read = [0; SERVERS.len()];
+    for _ in 0..400 {
+        let text = odd().new_tree(&mut runner).unwrap().current();
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let line = lines.find(|line| line.windows(4).any(|word| word == b"PORT")).unwrap_or_default();
+        for (server, read) in SERVERS.iter().zip(&mut read) {
+            *read += usize::from(line != b"PORT 10,77,1,2,78,52\r" && server.reads(line).is_some());
+        }
+    }
+    assert!(read.iter().all(|read| *read > 3), "{read:?}");
+}
