@@ -143,7 +143,7 @@ fn leaves(text: &[u8], pieces: &[usize]) -> Vec<u8> {
     let mut config = config(MASQUERADE);
     config.helper = config.helper.behaving(Behaviour::Exact);
     // Small tables: a router is made for each case.
-    config.helper.windows = 4;
+    config.helper.hold_buffers = 4;
     (config.conntrack.limits.connections, config.conntrack.limits.helped) = (16, 4);
     let mut world = World::new(config);
     world.forward(LAN, &tcp(CLIENT, SERVER, SYN, 999, 0, ""));

@@ -15,6 +15,7 @@
 //! otherwise does the same after translation and before sequence adjustment.
 //!
 #![doc = include_str!("peers.md")]
+#![doc = include_str!("servers.md")]
 
 mod exact;
 
