@@ -33,7 +33,7 @@ pub(crate) fn tcp(
     flags: u8,
     sequence: u32,
     acknowledgement: u32,
-    text: impl AsRef<[u8]>,
+    text: &(impl AsRef<[u8]> + ?Sized),
 ) -> Vec<u8> {
     let ends: [SocketAddr; 2] = [source.parse().unwrap(), destination.parse().unwrap()];
     let mut bytes = match ends[0] {
