@@ -48,6 +48,11 @@ impl Sink for Told {
             FtpEvent::Ended(ended) => {
                 format!("ended {} {:?} {:?}", ended.ending.how(), ended.login, ended.ending.bytes)
             }
+            FtpEvent::OtherSide { client, server, .. } => format!("other side {client} > {server}"),
+            FtpEvent::Translated { number, line, .. } => format!("translated {number} {}", text(line)),
+            FtpEvent::IcmpError { number, error, .. } => {
+                format!("{error} about {} > {} {number:?}", error.from, error.to)
+            }
             FtpEvent::Done { .. } => "done".to_owned(),
             FtpEvent::Elsewhere { server, .. } => format!("elsewhere {server}"),
             // Told as something else, too.
@@ -160,14 +165,15 @@ fn a_whole_session() {
     watch.packet(&tcp(to, from, PSH_ACK, 10, 8, "five!")).packet(&tcp(to, from, FIN | ACK, 15, 8, ""));
     watch
         .packet(&tcp(from, to, FIN | ACK, 8, 16, ""))
-        .says(&["11 data 1 10.77.1.2:41000 > 198.51.100.9:51201 Syn Exact related", "15 data 1 closed, [0, 5] bytes"]);
+        .packet(&tcp(to, from, ACK, 16, 9, ""))
+        .says(&["11 data 1 10.77.1.2:41000 > 198.51.100.9:51201 Syn Exact related"]);
     let [client, server] = watch.next;
     watch.packet(&tcp(CLIENT, SERVER, FIN | ACK, client, server, ""));
-    watch.packet(&tcp(SERVER, CLIENT, FIN | ACK, server, client + 1, "")).says(&["17 ended closed Done [24, 59]"]);
+    watch.packet(&tcp(SERVER, CLIENT, FIN | ACK, server, client + 1, "")).says(&[]);
     let summary = watch.finish();
-    watch.says(&["17 done"]);
+    watch.says(&["16 data 1 closed, [0, 5] bytes", "18 ended closed Done [24, 59]", "18 done"]);
     assert_eq!((summary.sessions, summary.announcements, summary.handled, summary.data), (1, 1, 1, 1));
-    assert_eq!((summary.unfulfilled, summary.ftp, summary.copies, summary.gaps), (0, 17, 0, 0));
+    assert_eq!((summary.unfulfilled, summary.ftp, summary.copies, summary.gaps), (0, 18, 0, 0));
 }
 
 #[test]
@@ -237,7 +243,7 @@ fn gaps_are_stepped_over() {
     watch.packet(&tcp(SERVER, CLIENT, PSH_ACK, server, end, "200 ok\r\n")).says(&[
         "2 gap Client 8",
         "1 C PORT 10,77,1,2,4,210",
-        "1 PORT 10.77.1.2 1234: its segment does not begin where one ended in a line feed",
+        "1 PORT 10.77.1.2 1234: cannot be judged: the capture lacks what comes before the segment",
         "2 S 200 ok",
     ]);
     // It was only late.
@@ -251,8 +257,8 @@ fn a_line_whose_beginning_is_missing() {
     watch.packet(&tcp(SERVER, CLIENT, PSH_ACK, server + 4, client, "ok (198,51,100,9,200,1)\r\n"));
     watch.packet(&tcp(CLIENT, SERVER, ACK, client, server + 29, "")).says(&[
         "2 gap Server 4",
-        "1 227 198.51.100.9 51201, its beginning is not in the capture: its segment does not begin where one ended in a \
-         line feed",
+        "1 227 198.51.100.9 51201, its beginning is not in the capture: cannot be judged: the capture lacks what comes \
+         before the segment",
     ]);
 }
 
@@ -264,7 +270,7 @@ fn lines_cut_by_the_capture() {
     watch.cut(&whole, whole.len() - 4).says(&[
         "1 cut Client 4",
         "1 C PORT 10,77,1,2,4,2",
-        "1 PORT 10.77.1.2 1026, its end is not in the capture: the capture has not all of its line",
+        "1 PORT 10.77.1.2 1026, its end is not in the capture: cannot be judged: the capture has not all of the line",
     ]);
     // The stream goes on behind it.
     watch.next[0] += PORT.len() as u32;
@@ -305,7 +311,7 @@ fn why_the_helper_does_nothing() {
         first("NOOP\r\nPORT 10,77,1,2,4,210\r\n"),
         "1 PORT 10.77.1.2 1234: one line stands before it in its segment, and only the first is read"
     );
-    assert_eq!(first("PORT 10,77,1,3,4,210\r\n"), "1 PORT 10.77.1.3 1234: not its sender's own address");
+    assert_eq!(first("PORT 10,77,1,3,4,210\r\n"), "1 PORT 10.77.1.3 1234: the address announced is not the sender's");
     assert_eq!(first("LPRT 4,4,10,77,1,2,2,4,210\r\n"), "1 LPRT 10.77.1.2 1234: the helper does not know this form");
     assert_eq!(
         first(" PORT 10,77,1,2,4,210\r\n"),
@@ -327,10 +333,14 @@ fn why_the_helper_does_nothing() {
         watch.told.0.pop().unwrap(),
         "4 PORT 10.77.1.2 1234: the first line of its side: the helper does not know yet where lines begin"
     );
-    // Nobody saw the handshake, and the server spoke first.
+    // The connection began before the capture.
     let mut watch = Watch::new();
     watch.server("200 ok\r\n").client("NOOP\r\n").server("200 ok\r\n").client(PORT);
-    assert!(watch.told.0.pop().unwrap().contains("takes the server, which speaks first, for the client"));
+    assert_eq!(
+        watch.told.0.pop().unwrap(),
+        "4 PORT 10.77.1.2 1234: cannot be judged: the connection began before the capture"
+    );
+    assert_eq!((watch.finish().unjudged, watch.finish().handled), (1, 0));
     // Beyond the window.
     let mut watch = Watch::logged_in();
     watch.next[0] += 1 << 20;
@@ -413,7 +423,7 @@ fn data_connections_that_end_otherwise() {
         told(&[(THERE, from, ACK)]),
         ["2 data 1 198.51.100.9:20 > 10.77.1.2:1234 MidStream Exact", "2 data 1 still open, [0, 0] bytes"]
     );
-    assert_eq!(told(&[]), ["1 unfulfilled 1: the capture was over"]);
+    assert_eq!(told(&[]), ["1 unfulfilled 1: the capture ended"]);
 }
 
 #[test]
@@ -429,7 +439,7 @@ fn data_connections_between_the_same_ports() {
     // The tracker has seen the first one close.
     watch
         .packet(&tcp(from, THERE, SYN, 70_000, 0, ""))
-        .says(&["10 data 2 198.51.100.9:20 > 10.77.1.2:1234 Syn Exact related"]);
+        .says(&["8 data 1 closed, [0, 0] bytes", "10 data 2 198.51.100.9:20 > 10.77.1.2:1234 Syn Exact related"]);
     assert_eq!(watch.finish().copies, 1);
 }
 
@@ -442,12 +452,169 @@ fn data_connections_that_never_came() {
     watch.packet(&tcp(CLIENT, SERVER, RST, client, server, "")).told.0.clear();
     let summary = watch.finish();
     watch.says(&[
-        "9 unfulfilled 1: the server refused the command: 500",
-        "9 unfulfilled 2: the transfer is complete, so it came; the capture does not have it",
-        "9 unfulfilled 3: the capture was over",
+        "9 ended reset Unknown [78, 54]",
+        "9 unfulfilled 1: the server refused the announcement: 500",
+        "9 unfulfilled 2: the transfer began and was completed; its packets are not in the capture",
+        "9 unfulfilled 3: no transfer was asked for",
         "9 done",
     ]);
-    assert_eq!((summary.unfulfilled, summary.not_captured), (2, 1));
+    assert_eq!((summary.unfulfilled, summary.unused, summary.not_captured), (0, 2, 1));
+}
+
+#[test]
+fn why_nothing_came_is_what_the_server_said() {
+    let told = |lines: &[&str]| {
+        let mut watch = Watch::logged_in();
+        watch.client(PORT).server("200 ok\r\n");
+        for line in lines {
+            let is_reply = line.as_bytes()[0].is_ascii_digit();
+            if is_reply {
+                watch.server(&format!("{line}\r\n"))
+            } else {
+                watch.client(&format!("{line}\r\n"))
+            };
+        }
+        let summary = watch.finish();
+        let why =
+            watch.told.0.into_iter().find_map(|line| line.split_once("unfulfilled 1: ").map(|(_, why)| why.to_owned()));
+        (why.unwrap(), summary.unfulfilled)
+    };
+    // A plain get of a file that is not there is no failure of FTP.
+    assert_eq!(told(&["RETR nosuchfile", "550 no"]), ("the server refused the transfer: 550".to_owned(), 0));
+    assert_eq!(told(&["RETR f", "150 now", "425 no"]), ("the server could not open it: 425".to_owned(), 1));
+    // A 226 without 150 or 125 does not show that a connection was opened.
+    assert_eq!(told(&["RETR f", "226 done"]), ("the capture ended".to_owned(), 1));
+    assert_eq!(told(&["RETR f", "QUIT", "221 bye"]), ("the client quit".to_owned(), 1));
+    assert_eq!(told(&["QUIT", "221 bye"]), ("no transfer was asked for".to_owned(), 0));
+    assert_eq!(told(&["RETR f"]), ("the capture ended".to_owned(), 1));
+}
+
+#[test]
+fn a_227_that_answers_no_pasv_announces_nothing() {
+    let mut watch = Watch::logged_in();
+    watch.client("QUIT\r\n").server("227 Logout.\r\n").says(&["1 C QUIT", "2 S 227 Logout.", "2 would drop 227"]);
+    assert_eq!(watch.finish().announcements, 0);
+    let mut watch = Watch::logged_in();
+    watch.client("PASV\r\n").server("227 what?\r\n");
+    assert_eq!(watch.finish().malformed_announcements, 1);
+}
+
+#[test]
+fn a_data_connection_to_a_control_port_is_a_data_connection() {
+    let mut watch = Watch::logged_in();
+    watch.client("PORT 203,0,113,7,0,21\r\n").told.0.clear();
+    let (from, to) = ("198.51.100.9:20", "203.0.113.7:21");
+    watch.packet(&tcp(from, to, SYN, 7, 0, "")).packet(&tcp(to, from, SYN | ACK, 9, 8, ""));
+    watch.says(&["2 data 1 198.51.100.9:20 > 203.0.113.7:21 Syn Exact"]);
+    let summary = watch.finish();
+    assert_eq!((summary.sessions, summary.data, summary.unfulfilled), (1, 1, 0));
+}
+
+/// A session with four announcements, as one text of what passes; `lost`: the place of a packet that the capture lacks.
+fn session_without(lost: Option<usize>) -> Summary {
+    let mut watch = Watch::new();
+    let mut place = 0;
+    let mut pass = |watch: &mut Watch, packet: Vec<u8>| {
+        if lost != Some(place) {
+            watch.packet(&packet);
+        }
+        place += 1;
+    };
+    pass(&mut watch, tcp(CLIENT, SERVER, SYN, 100, 0, ""));
+    pass(&mut watch, tcp(SERVER, CLIENT, SYN | ACK, 500, 101, ""));
+    pass(&mut watch, tcp(CLIENT, SERVER, ACK, 101, 501, ""));
+    let mut next = [101, 501];
+    let lines = ["220 hi\r\n", "USER a\r\n", "230 in\r\n"].into_iter();
+    let ports = ["PORT 10,77,1,2,4,1\r\n", "200 ok\r\n", "PORT 10,77,1,2,4,2\r\n", "200 ok\r\n"].into_iter();
+    for line in lines.chain(ports.clone()).chain(ports) {
+        let [client, server] = next;
+        if line.as_bytes()[0].is_ascii_digit() {
+            pass(&mut watch, tcp(SERVER, CLIENT, PSH_ACK, server, client, line));
+            next[1] += line.len() as u32;
+        } else {
+            pass(&mut watch, tcp(CLIENT, SERVER, PSH_ACK, client, server, line));
+            next[0] += line.len() as u32;
+        }
+        // Longer than conntrack waits for an acknowledgement.
+        watch.now = watch.now + Duration::from_secs(200);
+    }
+    watch.finish()
+}
+
+#[test]
+fn one_lost_frame_does_not_change_what_the_helper_would_do() {
+    assert_eq!(session_without(None).handled, 4);
+    for lost in 0..14 {
+        let summary = session_without(Some(lost));
+        // A line that is lost itself cannot be counted.
+        let shown = if [6, 8, 10, 12].contains(&lost) { 3 } else { 4 };
+        assert_eq!((summary.handled, summary.announcements), (shown, shown), "without packet {lost}");
+    }
+}
+
+/// A packet as it is behind a router.
+fn routed(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[8] -= 1;
+    packet
+}
+
+#[test]
+fn a_session_seen_on_both_sides_of_nat_is_one() {
+    let mut watch = Watch::new();
+    let outside = "203.0.113.1:61000";
+    let mut both = |from_client: bool, flags: u8, sequence: u32, acknowledgement: u32, text: [&str; 2]| {
+        if from_client {
+            watch.packet(&tcp(CLIENT, SERVER, flags, sequence, acknowledgement, text[0]));
+            watch.packet(&routed(tcp(outside, SERVER, flags, sequence, acknowledgement, text[1])));
+        } else {
+            watch.packet(&tcp(SERVER, outside, flags, sequence, acknowledgement, text[0]));
+            watch.packet(&routed(tcp(SERVER, CLIENT, flags, sequence, acknowledgement, text[1])));
+        }
+    };
+    both(true, SYN, 100, 0, ["", ""]);
+    both(false, SYN | ACK, 500, 101, ["", ""]);
+    both(false, PSH_ACK, 501, 101, ["220 hi\r\n"; 2]);
+    both(true, PSH_ACK, 101, 509, ["NOOP\r\n"; 2]);
+    both(true, PSH_ACK, 107, 509, [PORT, "PORT 203,0,113,1,4,210\r\n"]);
+    let data = ["198.51.100.9:20", "203.0.113.1:1234", THERE];
+    watch.packet(&tcp(data[0], data[1], SYN, 7, 0, "")).packet(&routed(tcp(data[0], data[2], SYN, 7, 0, "")));
+    let summary = watch.finish();
+    let told: Vec<_> = watch.told.0.iter().filter(|line| !line.contains(" C ") && !line.contains(" S ")).collect();
+    assert_eq!(
+        told,
+        [
+            "1 opened 10.77.1.2:40000 > 198.51.100.9:21 Syn",
+            "2 other side 203.0.113.1:61000 > 198.51.100.9:21",
+            "9 PORT 10.77.1.2 1234: expects the data connection",
+            "10 translated 1 PORT 203,0,113,1,4,210",
+            "12 data 1 198.51.100.9:20 > 10.77.1.2:1234 Syn Exact related",
+            "12 data 1 never answered, [0, 0] bytes",
+            "9 ended still open Unknown [28, 8]",
+            "12 done",
+        ]
+    );
+    assert_eq!((summary.sessions, summary.announcements, summary.data, summary.two_sided), (1, 1, 1, 1));
+}
+
+#[test]
+fn an_icmp_error_belongs_to_the_connection_that_it_quotes() {
+    let mut watch = Watch::logged_in();
+    watch.client(PORT);
+    watch.packet(&tcp("198.51.100.9:20", THERE, SYN, 7, 0, "")).told.0.clear();
+    let mut quoted = |bytes: Vec<u8>| {
+        let mut packet =
+            vec![0x45, 0, 0, 56, 0, 1, 0, 0, 64, 1, 0, 0, 10, 77, 1, 1, 198, 51, 100, 9, 3, 13, 0, 0, 0, 0, 0, 0];
+        packet.extend(&bytes[..28]);
+        watch.packet(&packet);
+    };
+    quoted(tcp("198.51.100.9:20", THERE, SYN, 7, 0, ""));
+    quoted(tcp(SERVER, CLIENT, ACK, 7, 0, ""));
+    quoted(tcp("198.51.100.9:99", THERE, SYN, 7, 0, ""));
+    watch.says(&[
+        "3 ICMP administratively prohibited from 10.77.1.1 about 198.51.100.9:20 > 10.77.1.2:1234 Some(1)",
+        "4 ICMP administratively prohibited from 10.77.1.1 about 198.51.100.9:21 > 10.77.1.2:40000 None",
+    ]);
+    assert_eq!(watch.finish().icmp_errors, 2);
 }
 
 #[test]
@@ -465,7 +632,7 @@ fn a_data_connection_may_come_before_its_announcement() {
 fn ports_used_again() {
     let mut watch = Watch::logged_in();
     watch.packet(&tcp(CLIENT, SERVER, SYN, 9000, 0, "")).says(&[
-        "1 ended still open Unknown [6, 19]",
+        "6 ended still open Unknown [6, 19]",
         "1 done",
         "1 opened 10.77.1.2:40000 > 198.51.100.9:21 Syn",
     ]);

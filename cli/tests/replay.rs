@@ -472,10 +472,13 @@ fn a_capture_from_anywhere_is_followed() {
     let told = run(&[path.to_str().unwrap()]);
     assert_eq!((told.status, told.stderr.as_str()), (Some(0), ""));
     told.assert_says(&[
-        "FTP        2 control connections to port 21; 8 data connections announced, 8 came\n",
+        "FTP        1 control connection to port 21; 4 data connections announced, 4 came\n",
+        "1 control connection is seen on both sides of NAT, and counted once\n",
+        "on the other side of NAT it is 203.0.113.1:38327 > 198.51.100.9:21\n",
         "C PORT 10,77,1,2,11,65\n",
         "the helper expects 198.51.100.9:* > 10.77.1.2:2881\n",
-        "C PORT 203,0,113,1,11,65\n",
+        "on the other side of NAT it is PORT 203,0,113,1,11,65\n",
+        "sent: server 5 packets, 38 bytes (frames: 242); client 3 packets, 0 bytes (frames: 124)",
     ]);
     let elsewhere = run(&["--ports", "2121", path.to_str().unwrap()]);
     elsewhere.assert_says(&[
@@ -742,15 +745,17 @@ fn a_story_of_a_capture_from_anywhere() {
     told.assert_says(&[
         ".pcapng: 12 frames in 0.011 s\n",
         "FTP        1 control connection to port 21; 2 data connections announced, 0 came\n",
-        "Helper     Linux's helper would act on 1 of 2\n           1: not its sender's own address\n",
-        "Wrong      1 announcement is malformed\n           1 announced data connection never came\n",
+        "Helper     Linux's helper would act on 1 of 2\n           1: the address announced is not the sender's\n",
+        "Wrong      1 announcement is malformed\n",
+        "1 announced data connection was refused or not used\n",
         "\nControl connection 1: 10.77.1.2:4000 > 198.51.100.9:21\n  frame       time\n",
         "      1    +0.000000  opened by the client\n",
         "      5    +0.004000  C USER ftp\n      6    +0.005000  S 230 in\n",
         "      7    +0.006000  C PORT 10,77,1,2,4,300\n                        malformed: a number is out of range\n",
         "the helper expects 198.51.100.9:* > 10.77.1.2:1324\n",
         "the helper reads another endpoint: 10.77.1.2:1324\n      8    +0.007000  S 500 no\n",
-        "the helper does nothing: not its sender's own address\n                        nothing came: the capture was over\n",
+        "ignored by Linux's helper: announces 10.77.1.9, but the sender is 10.77.1.2\n                        no data connection: no \
+         transfer was asked for\n",
         "     12               closed by the client in frame 11, by the server in frame 12\n",
     ]);
     assert!(!told.stdout.contains('\x1b'), "no colours in a pipe");
@@ -772,7 +777,7 @@ fn events_of_a_capture_from_anywhere() {
     let mut expected = serde_json::json!({
         "event": "announced", "frame": 8, "time": "1000.007000", "connection": "1", "sender": "server", "form": "227",
         "address": "198.51.100.9", "port": 1025, "well_formed": true, "wrong": null, "foreign": false,
-        "helper": {"acts": true, "drops": false, "why": "expects the data connection", "address": null, "port": null},
+        "helper": {"acts": true, "drops": false, "known": true, "why": "expects the data connection", "address": null, "port": null},
         "expected": {"protocol": "tcp", "source": "10.77.1.2", "source_port": 0, "destination": "198.51.100.9",
             "destination_port": 1025},
         "number": 1, "first_frame": 8, "line": "227 ok (198,51,100,9,4,1)",
@@ -785,7 +790,7 @@ fn events_of_a_capture_from_anywhere() {
         "opener": "client", "began": "syn", "fit": "exact", "related": true,
     });
     assert_eq!(events[6], expected);
-    assert_eq!((&events[7]["login"], &events[8]["reason"]), (&"done".into(), &"never_answered".into()));
+    assert_eq!((&events[7]["reason"], &events[8]["login"]), (&"never_answered".into(), &"done".into()));
     let summary = &events[9];
     for (key, count) in [("frames", 12), ("sessions", 1), ("announcements", 1), ("handled", 1), ("data_failed", 1)] {
         assert_eq!(summary[key], count, "{key}");
@@ -840,7 +845,7 @@ fn copies_and_damage_are_told_once() {
     let told = capture.run(&[]);
     told.assert_says(&[
         "1 data connection announced",
-        "Note       8 packets are there more than once, and are told once\n",
+        "Note       8 duplicate packets (same packet captured twice) ignored\n",
     ]);
     assert_eq!(told.stdout.matches("C PORT").count(), 1);
     let whole = fs::read(&capture.0).unwrap();
@@ -870,7 +875,7 @@ fn a_capture_of_headers_is_told_as_far_as_it_reaches() {
     told.assert_says(&[
         "the capture cuts packets short: here 2 bytes of the server's\n",
         "C PORT 10,\n                        its end is not in the capture\n",
-        "the helper does nothing: the capture has not all of its line\n",
+        "Linux's helper: cannot be judged: the capture has not all of the line\n",
         "Note       2 packets of FTP were cut by the capture\n",
     ]);
     assert_eq!(told.stdout.matches("cuts packets short").count(), 1);

@@ -37,7 +37,9 @@ pub enum Asked {
 pub struct Answer {
     /// What it answers; `None` for a greeting, and where the command was not seen.
     pub asked: Option<Asked>,
-    /// Whether it matters to data connections.
+    /// The number of the command that it answers, from 1; `None` as for `asked`, or where the code alone tells the kind.
+    pub command: Option<u64>,
+    /// True if it matters to data connections.
     pub matters: bool,
 }
 
@@ -55,23 +57,38 @@ pub struct Answer {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Dialogue {
-    waiting: VecDeque<Asked>,
+    waiting: VecDeque<(u64, Asked)>,
+    /// Number of commands so far.
+    commands: u64,
     /// The code of the reply whose last line has not come.
     inside: Option<u16>,
 }
 
 impl Dialogue {
-    /// The client said this. Whether it matters to data connections.
+    /// Notes a command. Returns true if it matters to data connections.
     pub fn command(&mut self, command: &Command<'_>) -> bool {
         let asked = asked(command);
         if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(asked);
+        self.commands += 1;
+        self.waiting.push_back((self.commands, asked));
         !matches!(asked, Asked::Other) && !matches!(command, Command::Pass(_))
     }
 
-    /// The server said this. `None` if it is a line within a longer reply, or not its last.
+    /// Number of commands so far.
+    #[must_use]
+    pub const fn commands(&self) -> u64 {
+        self.commands
+    }
+
+    /// Returns true if a command of this kind was not answered yet.
+    #[must_use]
+    pub fn awaits(&self, kind: Asked) -> bool {
+        self.waiting.iter().any(|(_, asked)| *asked == kind)
+    }
+
+    /// Notes a line of a reply. Returns `None` if it is not the reply's last.
     pub fn reply(&mut self, reply: &Reply<'_>) -> Option<Answer> {
         match self.inside {
             // RFC 959 section 4.2: the same code and a blank end it.
@@ -82,9 +99,12 @@ impl Dialogue {
             }
             _ => self.inside = None,
         }
-        let asked = self.answered(reply.code);
+        let (command, asked) = match self.answered(reply) {
+            Some((command, asked)) => (command, Some(asked)),
+            None => (None, None),
+        };
         let wanted = asked.is_some_and(|asked| !matches!(asked, Asked::Other | Asked::Login));
-        Some(Answer { asked, matters: wanted || reply.code >= 400 || matches!(reply.code, 227..=230 | 234) })
+        Some(Answer { asked, command, matters: wanted || reply.code >= 400 || matches!(reply.code, 227..=230 | 234) })
     }
 
     /// The code of the reply of several lines whose last line has not come.
@@ -98,29 +118,32 @@ impl Dialogue {
         self.inside = None;
     }
 
-    /// The command that a reply answers; after a preliminary one comes another.
-    fn answered(&mut self, code: u16) -> Option<Asked> {
+    /// Returns the command that a reply answers. After a preliminary reply comes another.
+    fn answered(&mut self, reply: &Reply<'_>) -> Option<(Option<u64>, Asked)> {
+        let code = reply.code;
         // Some replies tell by themselves what they answer, wherever a capture begins or lacks something.
         let certain = match code {
-            227..=229 => Some(Asked::Passive),
+            227..=229 if reply.endpoint().is_some() => Some(Asked::Passive),
             234 => Some(Asked::Auth),
             _ => None,
         };
         if let Some(certain) = certain {
-            match self.waiting.iter().position(|asked| *asked == certain) {
+            match self.waiting.iter().position(|(_, asked)| *asked == certain) {
                 Some(at) => drop(self.waiting.drain(..at)),
-                None => return Some(certain),
+                None => return Some((None, certain)),
             }
         }
         // 120 and 220 greet; 220 answers HOST and REIN too, which do not matter here.
-        if code == 120 || code == 220 && self.waiting.front() != Some(&Asked::Other) {
+        if code == 120 || code == 220 && self.waiting.front().is_none_or(|(_, asked)| *asked != Asked::Other) {
             return None;
         }
-        if code < 200 { self.waiting.front().copied() } else { self.waiting.pop_front() }
+        let found = if code < 200 { self.waiting.front().copied() } else { self.waiting.pop_front() };
+        found.map(|(number, asked)| (Some(number), asked))
     }
 }
 
-fn asked(command: &Command<'_>) -> Asked {
+/// Returns the kind of a command.
+pub(super) fn asked(command: &Command<'_>) -> Asked {
     match command {
         Command::User(_) | Command::Pass(_) => Asked::Login,
         Command::Port(_) | Command::Eprt(_) | Command::Lprt(_) => Asked::Active,
@@ -175,6 +198,17 @@ mod tests {
         assert!(!said(&mut dialogue, "SYST") && said(&mut dialogue, "EPSV") && said(&mut dialogue, "LIST"));
         assert_eq!(answered(&mut dialogue, "229 (|||1|)"), Some((Some(Asked::Passive), true)));
         assert_eq!(answered(&mut dialogue, "150 now"), Some((Some(Asked::Transfer), true)));
+    }
+
+    #[test]
+    fn replies_name_their_command() {
+        let mut dialogue = Dialogue::default();
+        said(&mut dialogue, "RETR x");
+        said(&mut dialogue, "QUIT");
+        let mut answer = |line: &str| dialogue.reply(&Reply::parse(line.as_bytes()).unwrap()).unwrap();
+        assert_eq!([answer("150 now").command, answer("226 done").command], [Some(1), Some(1)]);
+        let logout = answer("227 Logout.");
+        assert_eq!((logout.asked, logout.command), (Some(Asked::Quit), Some(2)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::announcement::Wrong;
 use super::dialogue::Asked;
 use super::helper_oracle::Helper;
+use super::icmp::IcmpError;
 use crate::capture::ReadError;
 use crate::ftp::{Form, Sender};
 use crate::packet::tunnel::Tunnel;
@@ -154,6 +155,9 @@ pub struct Ending {
     pub packets: [u64; 2],
     /// Bytes of the stream, by sequence numbers: also those that the capture lacks, and none twice.
     pub bytes: [u64; 2],
+    /// Bytes of the frames with all their headers, as Wireshark's conversations count them. Without a link layer, bytes of
+    /// the IP packets.
+    pub frame_bytes: [u64; 2],
 }
 
 impl Ending {
@@ -161,7 +165,8 @@ impl Ending {
     #[must_use]
     pub const fn how(&self) -> CloseKind {
         match (self.reset, self.fin) {
-            (Some(_), _) if !self.answered => CloseKind::Refused,
+            (Some((1, _)), _) if !self.answered => CloseKind::Refused,
+            (Some(_), _) if !self.answered => CloseKind::NeverAnswered,
             (Some(_), _) => CloseKind::Reset,
             (None, [Some(_), Some(_)]) => CloseKind::Closed,
             (None, [Some(_), None] | [None, Some(_)]) if self.answered => CloseKind::HalfClosed,
@@ -208,30 +213,52 @@ impl fmt::Display for CloseKind {
     }
 }
 
-/// Why an announced data connection did not come.
+/// The reason why an announced data connection did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unfulfilled {
-    /// The server refused the command.
+    /// The server refused the announcement with this reply.
     Refused(u16),
-    /// The server said that the transfer is complete: it came, and is not in the capture.
+    /// The server refused or gave up the transfer with this reply, as for a file that does not exist.
+    TransferRefused(u16),
+    /// The server could not open the data connection (425).
+    NoConnection(u16),
+    /// The transfer began and was completed: the data connection came, and is not in the capture.
     NotCaptured,
-    /// Another announcement followed.
+    /// No transfer was asked for before the next announcement, `QUIT` or the end of the control connection.
+    Unused,
+    /// A transfer was asked for, and another announcement followed.
     Replaced,
-    /// The control connection was over.
+    /// A transfer was asked for, and the client quit.
+    Quit,
+    /// A transfer was asked for, and the control connection ended.
     Over,
-    /// The capture was.
+    /// The capture ended first.
     EndOfCapture,
+}
+
+impl Unfulfilled {
+    /// Returns true if the data connection should have come and did not.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::NoConnection(_) | Self::Replaced | Self::Quit | Self::Over | Self::EndOfCapture)
+    }
 }
 
 impl fmt::Display for Unfulfilled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(code) => write!(f, "the server refused the command: {code}"),
-            Self::NotCaptured => f.write_str("the transfer is complete, so it came; the capture does not have it"),
-            Self::Replaced => f.write_str("another announcement followed"),
-            Self::Over => f.write_str("the control connection was over"),
-            Self::EndOfCapture => f.write_str("the capture was over"),
+            Self::Refused(code) => write!(f, "the server refused the announcement: {code}"),
+            Self::TransferRefused(code) => write!(f, "the server refused the transfer: {code}"),
+            Self::NoConnection(code) => write!(f, "the server could not open it: {code}"),
+            Self::NotCaptured => {
+                f.write_str("the transfer began and was completed; its packets are not in the capture")
+            }
+            Self::Unused => f.write_str("no transfer was asked for"),
+            Self::Replaced => f.write_str("the next announcement followed"),
+            Self::Quit => f.write_str("the client quit"),
+            Self::Over => f.write_str("the control connection ended"),
+            Self::EndOfCapture => f.write_str("the capture ended"),
         }
     }
 }
@@ -289,6 +316,8 @@ pub enum FtpEvent<'a> {
     Command {
         /// The control connection.
         session: SessionId,
+        /// Its number on that, from 1.
+        number: u64,
         /// The line, without its end.
         line: &'a [u8],
         /// Whether it matters to data connections.
@@ -304,8 +333,10 @@ pub enum FtpEvent<'a> {
         line: &'a [u8],
         /// Its code.
         code: u16,
-        /// What it answers.
+        /// The kind of command that it answers.
         asked: Option<Asked>,
+        /// The number of the command that it answers; `None` for a greeting, and if the command was not seen.
+        command: Option<u64>,
         /// Whether it matters to data connections.
         matters: bool,
         /// How many lines end before it in its segment.
@@ -377,6 +408,42 @@ pub enum FtpEvent<'a> {
     Clear {
         /// The control connection.
         session: SessionId,
+    },
+    /// The session is seen a second time, on the other side of a router that translates addresses.
+    OtherSide {
+        /// The control connection.
+        session: SessionId,
+        /// The client as it is seen there.
+        client: SocketAddr,
+        /// The server as it is seen there.
+        server: SocketAddr,
+    },
+    /// An announcement is seen on the other side of a router that translates addresses. It may come before
+    /// [`FtpEvent::Announced`]: the packet that arrives is captured first.
+    Translated {
+        /// The control connection.
+        session: SessionId,
+        /// The announcement.
+        number: u32,
+        /// The side that sends it.
+        sender: Sender,
+        /// The form of the announcement.
+        form: Form,
+        /// The line as it is there.
+        line: &'a [u8],
+        /// The address that it names there.
+        address: Option<IpAddr>,
+        /// The port that it names there.
+        port: Option<u16>,
+    },
+    /// An ICMP error about a packet of a session.
+    IcmpError {
+        /// The control connection.
+        session: SessionId,
+        /// The announcement, if the packet belongs to one of its data connections.
+        number: Option<u32>,
+        /// The ICMP error.
+        error: IcmpError,
     },
     /// A data connection begins.
     DataOpened(Data),
@@ -458,6 +525,8 @@ pub struct Summary {
     pub announcements: u64,
     /// Announcements that Linux's helper would act on.
     pub handled: u64,
+    /// Announcements of which the capture does not show what the helper would do.
+    pub unjudged: u64,
     /// Announcements that are not well formed; not those that the capture lacks a part of.
     pub malformed_announcements: u64,
     /// Packets that Linux's helper would drop.
@@ -466,10 +535,16 @@ pub struct Summary {
     pub again: u64,
     /// Data connections.
     pub data: u64,
-    /// Data connections that nobody answered, or that were refused.
+    /// Of these, refused or never answered.
     pub data_failed: u64,
-    /// Announcements to which no data connection came.
+    /// Announcements whose data connection should have come and did not.
     pub unfulfilled: u64,
+    /// Announcements that were refused, or for which no transfer was asked or begun.
+    pub unused: u64,
+    /// ICMP errors about packets of sessions.
+    pub icmp_errors: u64,
+    /// Sessions that are seen on both sides of a router that translates addresses.
+    pub two_sided: u64,
     /// Announcements whose data connection came, as the server says, and is not in the capture.
     pub not_captured: u64,
     /// Gaps in control connections.

@@ -7,6 +7,7 @@ use std::vec::Vec;
 use super::{Fit, FramePos, SessionId, Unfulfilled};
 use crate::Instant;
 use crate::ftp::Sender;
+use crate::packet::Segment;
 
 /// So many announcements of one control connection are waited for; clients use one after the other.
 pub(super) const MAX_OPEN: usize = 16;
@@ -26,15 +27,20 @@ pub(super) struct Open {
     pub(super) opener: Sender,
     /// The address of that side of the control connection.
     pub(super) from: IpAddr,
+    /// That address on the other side of a router that translates it.
+    pub(super) from_translated: Option<IpAddr>,
     /// What was announced.
     pub(super) there: SocketAddr,
     /// The same port at the announcer's address on the control connection, where that is another.
     pub(super) own: Option<SocketAddr>,
     /// How many connections came.
     pub(super) met: u32,
-    pub(super) refused: Option<u16>,
-    /// Whether the server said that a transfer was complete.
-    pub(super) complete: bool,
+    /// True if a transfer was asked for.
+    pub(super) asked: bool,
+    /// True if the server said that the transfer begins.
+    pub(super) begun: bool,
+    /// The reason why no connection comes, as the server's replies tell it.
+    pub(super) why: Option<Unfulfilled>,
 }
 
 /// A SYN.
@@ -43,6 +49,9 @@ pub(super) struct Syn {
     pub(super) at: FramePos,
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
+    pub(super) segment: Segment,
+    /// Bytes of its frame with all headers.
+    pub(super) frame_bytes: u64,
 }
 
 /// What became of an announcement that is given up.
@@ -80,17 +89,34 @@ impl Expected {
 
     /// The server refused the latest announcement of a control connection.
     pub(super) fn refuse(&mut self, session: SessionId, code: u16) {
-        let latest = self.open.get_mut(&session).and_then(VecDeque::back_mut);
-        if let Some(latest) = latest.filter(|latest| latest.opener == Sender::Server) {
-            latest.refused = Some(code);
+        if let Some(latest) = self.latest(session).filter(|latest| latest.opener == Sender::Server) {
+            latest.why = Some(Unfulfilled::Refused(code));
         }
     }
 
-    /// The server said that the transfer after the latest announcement is complete.
-    pub(super) fn complete(&mut self, session: SessionId) {
-        if let Some(latest) = self.open.get_mut(&session).and_then(VecDeque::back_mut) {
-            latest.complete = true;
+    /// The client asked for a transfer.
+    pub(super) fn ask(&mut self, session: SessionId) {
+        if let Some(latest) = self.latest(session) {
+            latest.asked = true;
         }
+    }
+
+    /// The server answered the command for a transfer.
+    pub(super) fn answer(&mut self, session: SessionId, code: u16) {
+        let Some(latest) = self.latest(session) else { return };
+        latest.asked = true;
+        match code {
+            100..200 => latest.begun = true,
+            // A reply without 125 or 150 does not show that a connection was opened.
+            200..300 if latest.begun => latest.why = Some(Unfulfilled::NotCaptured),
+            425 => latest.why = Some(Unfulfilled::NoConnection(code)),
+            400.. => latest.why = Some(Unfulfilled::TransferRefused(code)),
+            _ => {}
+        }
+    }
+
+    fn latest(&mut self, session: SessionId) -> Option<&mut Open> {
+        self.open.get_mut(&session).and_then(VecDeque::back_mut)
     }
 
     /// A control connection is gone: what it announced and nobody met.
@@ -113,6 +139,13 @@ impl Expected {
                 }
             }
         }
+    }
+
+    /// Returns true if a connection between these ends was announced exactly so, and none came yet.
+    pub(super) fn is_expected(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        let sessions = self.endpoints.get(&to).map_or(&[][..], Vec::as_slice);
+        let mut open = sessions.iter().filter_map(|session| self.open.get(session)).flatten();
+        open.any(|open| open.met == 0 && fit(open, from, to) == Some(Fit::Exact))
     }
 
     /// The announcement that a connection from one endpoint to another meets best, which is met then; as it was before.
@@ -156,7 +189,7 @@ impl Expected {
 }
 
 fn fit(open: &Open, from: SocketAddr, to: SocketAddr) -> Option<Fit> {
-    let from_other_side = from.ip() == open.from;
+    let from_other_side = from.ip() == open.from || Some(from.ip()) == open.from_translated;
     match (open.there == to, open.own == Some(to)) {
         (true, _) if from_other_side => Some(Fit::Exact),
         (true, _) => Some(Fit::OtherSource),
@@ -166,9 +199,9 @@ fn fit(open: &Open, from: SocketAddr, to: SocketAddr) -> Option<Fit> {
 }
 
 fn given_up(open: &Open, why: Unfulfilled) -> Option<GivenUp> {
-    let why = match open.refused {
-        Some(code) => Unfulfilled::Refused(code),
-        None if open.complete => Unfulfilled::NotCaptured,
+    let why = match open.why {
+        Some(why) => why,
+        None if !open.asked && why != Unfulfilled::EndOfCapture => Unfulfilled::Unused,
         None => why,
     };
     (open.met == 0).then_some((open.number, why))
@@ -177,6 +210,7 @@ fn given_up(open: &Open, why: Unfulfilled) -> Option<GivenUp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{Headers, Layer4};
     use std::vec;
 
     const SERVER: &str = "10.0.0.1";
@@ -193,9 +227,11 @@ mod tests {
             from: SERVER.parse().unwrap(),
             there: end(there),
             own: own.map(end),
+            from_translated: None,
             met: 0,
-            refused: None,
-            complete: false,
+            asked: false,
+            begun: false,
+            why: None,
         }
     }
 
@@ -231,7 +267,7 @@ mod tests {
         let port = |number: u32| std::format!("10.0.0.2:{}", 1024 + number);
         let given: Vec<_> =
             (1..=MAX_OPEN as u32 + 1).filter_map(|n| expected.announce(open(1, n, &port(n), None))).collect();
-        assert_eq!(given, [(1, Unfulfilled::Replaced)]);
+        assert_eq!(given, [(1, Unfulfilled::Unused)]);
         assert_eq!(meet(&mut expected, "10.0.0.1:20", &port(1)), None);
         expected.refuse(SessionId(1), 500);
         for n in 2..=MAX_OPEN as u32 - 1 {
@@ -240,20 +276,40 @@ mod tests {
         let (before, last) = (MAX_OPEN as u32, MAX_OPEN as u32 + 1);
         let mut filtered = Expected::default();
         filtered.announce(open(1, 1, "10.0.0.2:1025", None));
-        filtered.complete(SessionId(1));
+        filtered.answer(SessionId(1), 150);
+        filtered.answer(SessionId(1), 226);
         assert_eq!(filtered.forget(SessionId(1), Unfulfilled::Over), [(1, Unfulfilled::NotCaptured)]);
         assert_eq!(
             expected.forget(SessionId(1), Unfulfilled::EndOfCapture),
-            vec![(before, Unfulfilled::Replaced), (last, Unfulfilled::Refused(500))]
+            vec![(before, Unfulfilled::Unused), (last, Unfulfilled::Refused(500))]
         );
         assert!(expected.is_empty());
+    }
+
+    #[test]
+    fn replies_tell_why_nothing_came() {
+        let told = |replies: &[u16]| {
+            let mut expected = Expected::default();
+            expected.announce(open(1, 1, "10.0.0.2:1025", None));
+            expected.ask(SessionId(1));
+            replies.iter().for_each(|code| expected.answer(SessionId(1), *code));
+            expected.forget(SessionId(1), Unfulfilled::Over)[0].1
+        };
+        assert_eq!(told(&[226]), Unfulfilled::Over, "nothing says that a connection was opened");
+        assert_eq!(told(&[150, 226]), Unfulfilled::NotCaptured);
+        assert_eq!(told(&[550]), Unfulfilled::TransferRefused(550));
+        assert_eq!(told(&[150, 425]), Unfulfilled::NoConnection(425));
+        assert!(told(&[150, 425]).is_failure() && !told(&[550]).is_failure());
     }
 
     #[test]
     fn a_syn_may_come_before() {
         let mut expected = Expected::default();
         let at = FramePos { frame: 1, time: Instant::from_secs(5) };
-        let syn = Syn { at, from: end("10.0.0.1:20"), to: end("10.0.0.2:1025") };
+        let mut bytes = [0; 40];
+        (bytes[0], bytes[3], bytes[9], bytes[32], bytes[33]) = (0x45, 40, 6, 0x50, 2);
+        let Layer4::Tcp(segment) = Headers::find_cut(&bytes).unwrap().layer4 else { panic!("no TCP") };
+        let syn = Syn { at, from: end("10.0.0.1:20"), to: end("10.0.0.2:1025"), segment, frame_bytes: 54 };
         expected.remember(syn);
         let announced = open(1, 1, "10.0.0.2:1025", None);
         assert!(expected.came_before(&announced, Instant::from_secs(9)).is_none(), "too long ago");

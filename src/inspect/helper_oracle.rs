@@ -8,7 +8,9 @@ use core::fmt;
 use core::net::IpAddr;
 use std::vec::Vec;
 
+use super::Began;
 use super::lines::{Begin, End};
+use super::synthetic::Synthetic;
 use crate::conntrack::{
     ConnectionId, Conntrack, ConntrackConfig, Direction, InvalidReason, Limits, PacketState, Status, Template, Tracked,
     Tuple,
@@ -17,7 +19,7 @@ use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{Form, LineStarts, Sender};
 use crate::helper::{FtpHelper, HelperConfig};
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, Packet, Segment};
+use crate::packet::{Headers, Layer4, Packet, Segment, TcpFlags};
 use crate::{Instant, SequenceNumber};
 
 /// What the helper makes of an announcement.
@@ -33,6 +35,8 @@ pub enum Helper {
     Drops(DropReason),
     /// It does nothing, and the packet passes.
     Passes(PassReason),
+    /// The capture does not show what it does.
+    Unknown(Unjudged),
 }
 
 impl Helper {
@@ -52,6 +56,7 @@ impl fmt::Display for Helper {
             }
             Self::Drops(reason) => write!(f, "the packet is dropped: {reason}"),
             Self::Passes(why) => why.fmt(f),
+            Self::Unknown(why) => write!(f, "cannot be judged: {why}"),
         }
     }
 }
@@ -76,17 +81,33 @@ pub enum PassReason {
     ForeignAddress,
     /// Conntrack takes its segment for invalid.
     Invalid(InvalidReason),
-    /// The beginning of the connection is not in the capture, and what comes first is from the server: conntrack takes
-    /// it for the client, so that the connection has no helper.
-    ServerFirst,
     /// Conntrack has not seen packets both ways.
     OneSided,
-    /// The connection has no helper: there were too many at once.
-    NoHelper,
-    /// The capture has not all of its line.
-    Lost,
-    /// Its segment came while another before it was missing.
-    Unknown,
+}
+
+/// The reason why a capture does not show what the helper does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unjudged {
+    /// The connection began before the capture: nobody knows whether conntrack and the helper saw its beginning.
+    MidStream,
+    /// The capture has not all of the line.
+    PartOfLine,
+    /// The capture lacks what comes before the segment.
+    Gap,
+    /// More connections at once than the inspector follows.
+    TooMany,
+}
+
+impl fmt::Display for Unjudged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MidStream => "the connection began before the capture",
+            Self::PartOfLine => "the capture has not all of the line",
+            Self::Gap => "the capture lacks what comes before the segment",
+            Self::TooMany => "more connections at once than are followed",
+        })
+    }
 }
 
 impl fmt::Display for PassReason {
@@ -103,16 +124,9 @@ impl fmt::Display for PassReason {
             }
             Self::Inside => f.write_str("it begins inside its segment"),
             Self::NotAsLinuxReads => f.write_str("the line does not begin as the helper wants it"),
-            Self::ForeignAddress => f.write_str("not its sender's own address"),
+            Self::ForeignAddress => f.write_str("the address announced is not the sender's"),
             Self::Invalid(reason) => write!(f, "its segment is invalid for conntrack: {}", invalid(*reason)),
-            Self::ServerFirst => f.write_str(
-                "the connection's beginning is not in the capture, and conntrack takes the server, which speaks first, \
-                 for the client",
-            ),
             Self::OneSided => f.write_str("conntrack has not seen packets both ways"),
-            Self::NoHelper => f.write_str("no room for another connection with a helper"),
-            Self::Lost => f.write_str("the capture has not all of its line"),
-            Self::Unknown => f.write_str("not known"),
         }
     }
 }
@@ -136,7 +150,7 @@ fn invalid(reason: InvalidReason) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct HelperOutcome {
     /// Why the helper does not look at it.
-    unread: Option<PassReason>,
+    unread: Option<Helper>,
     outcome: Outcome,
     /// Whether the capture has only its beginning.
     cut: bool,
@@ -146,7 +160,7 @@ pub(super) struct HelperOutcome {
 
 impl Default for HelperOutcome {
     fn default() -> Self {
-        Self { unread: Some(PassReason::Unknown), outcome: Outcome::Nothing, cut: false, related: false }
+        Self { unread: Some(Helper::Unknown(Unjudged::Gap)), outcome: Outcome::Nothing, cut: false, related: false }
     }
 }
 
@@ -165,14 +179,17 @@ impl HelperOutcome {
             return Helper::Passes(PassReason::Form);
         }
         if helper_outcome.cut && end == End::Lost {
-            return Helper::Passes(PassReason::Lost);
+            return Helper::Unknown(Unjudged::PartOfLine);
+        }
+        if let Some(unknown @ Helper::Unknown(Unjudged::MidStream | Unjudged::TooMany)) = helper_outcome.unread {
+            return unknown;
         }
         match helper_outcome.outcome {
             _ if !begin.first && begin.index > 0 => Helper::Passes(PassReason::Behind(begin.index)),
             _ if !begin.first => Helper::Passes(PassReason::Inside),
             Outcome::Announced { form: read, helper, .. } if read == form => helper,
             Outcome::Partial(read) if read == form => Helper::Drops(DropReason::PartialAnnouncement),
-            _ => Helper::Passes(helper_outcome.unread.unwrap_or(PassReason::NotAsLinuxReads)),
+            _ => helper_outcome.unread.unwrap_or(Helper::Passes(PassReason::NotAsLinuxReads)),
         }
     }
 
@@ -181,6 +198,13 @@ impl HelperOutcome {
         match self.outcome {
             Outcome::Announced { form, address, port, helper } => Some((form, address, port, helper)),
             _ => None,
+        }
+    }
+
+    /// The capture lacks what comes before the segment: where lines begin cannot be known.
+    pub(super) const fn follow_gap(&mut self) {
+        if let Some(Helper::Passes(PassReason::NotALineStart | PassReason::FirstLine)) = self.unread {
+            self.unread = Some(Helper::Unknown(Unjudged::Gap));
         }
     }
 
@@ -199,6 +223,12 @@ pub(super) struct Followed {
     connection: Option<ConnectionId>,
     starts: LineStarts,
     spoken: [bool; 2],
+    /// The sequence number after the last byte of each side, as conntrack saw it.
+    end: [Option<SequenceNumber>; 2],
+    /// True if the client acknowledged the server's SYN.
+    acknowledged: bool,
+    /// True if the connection began before the capture.
+    mid_stream: bool,
 }
 
 /// A packet to be judged.
@@ -211,6 +241,9 @@ pub(super) struct Case<'a> {
     /// How much of it was captured.
     pub(super) captured: usize,
 }
+
+/// Maximum number of missing bytes that are made up: no more are on their way unacknowledged on a control connection.
+const MAX_MADE_UP: u16 = 1 << 15;
 
 impl Case<'_> {
     const fn is_cut(&self) -> bool {
@@ -253,7 +286,10 @@ impl HelperOracle {
         let [a, b, c, d] = SEEDS;
         let helped = sessions * HELPED_FOR_EACH;
         let limits = Limits::new(helped * CONNECTIONS_FOR_EACH, helped, helped);
-        let config = ConntrackConfig { limits, ..ConntrackConfig::default() };
+        let mut config = ConntrackConfig { limits, ..ConntrackConfig::default() };
+        // A capture lacks acknowledgements; the connection does not end for that.
+        config.tcp.retransmission = config.tcp.established;
+        config.tcp.unacknowledged = config.tcp.established;
         Self {
             conntrack: Conntrack::new(config, [a, b]),
             helper: FtpHelper::new(HelperConfig::default(), helped),
@@ -284,11 +320,16 @@ impl HelperOracle {
         while self.conntrack.events.pop().is_some() {}
         let template = if dialled { Template::FTP } else { Template::default() };
         let Layer4::Tcp(segment) = case.headers.layer4 else { return HelperOutcome::default() };
+        self.make_up(case, followed, sender);
         let first = case.pretend(&segment);
         let mut helper_outcome = match self.track(case, template) {
             Ok(tracked) => self.help(case, followed, sender, &tracked),
-            Err(_) => HelperOutcome { unread: Some(PassReason::NoHelper), ..HelperOutcome::default() },
+            Err(_) => HelperOutcome { unread: Some(Helper::Unknown(Unjudged::TooMany)), ..HelperOutcome::default() },
         };
+        if followed.mid_stream {
+            helper_outcome.unread = Some(Helper::Unknown(Unjudged::MidStream));
+        }
+        followed.see(sender, &segment, case.length);
         if let (Some(first), Some(place)) = (first, case.buffer.get_mut(segment.payload)) {
             *place = first;
         }
@@ -308,6 +349,53 @@ impl HelperOracle {
             }
         }
         helper_outcome
+    }
+
+    /// Shows conntrack what the capture lacks and must have passed before this packet: the handshake, and bytes of the
+    /// other side that it acknowledges, which stand for whole lines.
+    fn make_up(&mut self, case: &Case<'_>, followed: &mut Followed, sender: Sender) {
+        let Layer4::Tcp(segment) = case.headers.layer4 else { return };
+        if followed.mid_stream || !segment.flags.has(TcpFlags::ACK) || segment.flags.has(TcpFlags::RST) {
+            return;
+        }
+        let acknowledged = segment.acknowledgement;
+        let bare =
+            Synthetic { sequence: acknowledged, acknowledgement: segment.sequence, flags: TcpFlags::ACK, payload: 0 };
+        match followed.end(sender.other()) {
+            None => {
+                let ack = if sender == Sender::Client { TcpFlags::ACK } else { 0 };
+                let sequence = acknowledged + u32::MAX;
+                self.show(case, followed, sender, Synthetic { sequence, flags: TcpFlags::SYN | ack, ..bare });
+            }
+            Some(end) => {
+                let missing = u16::try_from(acknowledged.since(end)).unwrap_or(0);
+                if (1..=MAX_MADE_UP).contains(&missing) {
+                    let bytes = Synthetic { sequence: end, payload: missing, ..bare };
+                    self.show(case, followed, sender, bytes);
+                }
+            }
+        }
+        let speaks = sender == Sender::Server && case.length > segment.payload;
+        if speaks && !followed.acknowledged {
+            self.show(case, followed, sender, bare);
+        }
+    }
+
+    /// Shows a made-up segment of the side that receives the packet at hand.
+    fn show(&mut self, case: &Case<'_>, followed: &mut Followed, sender: Sender, made_up: Synthetic) {
+        let Some(mut buffer) = made_up.packet(case.buffer, case.headers, true) else { return };
+        let Ok(headers) = Headers::find_cut(&buffer) else { return };
+        let Layer4::Tcp(segment) = headers.layer4 else { return };
+        let length = headers.end;
+        buffer.resize(length + Packet::ROOM, 0);
+        let from = sender.other();
+        let template = if from == Sender::Client { Template::FTP } else { Template::default() };
+        let mut case = Case { time: case.time, headers: &headers, buffer: &mut buffer, length, captured: length };
+        if let Ok(tracked) = self.track(&case, template) {
+            let _ = self.help(&mut case, followed, from, &tracked);
+        }
+        while self.conntrack.events.pop().is_some() {}
+        followed.see(from, &segment, length);
     }
 
     /// A control connection is given up: makes room for others.
@@ -338,34 +426,38 @@ impl HelperOracle {
         tracked: &Tracked,
     ) -> HelperOutcome {
         let unread = |why| HelperOutcome { unread: Some(why), ..HelperOutcome::default() };
+        let passes = |why| unread(Helper::Passes(why));
         if let PacketState::Invalid(reason) = tracked.state {
-            return unread(PassReason::Invalid(reason));
+            return passes(PassReason::Invalid(reason));
         }
         let Some(id) = tracked.connection else { return HelperOutcome::default() };
         if followed.connection != Some(id) {
-            *followed = Followed { connection: Some(id), ..Followed::default() };
+            *followed =
+                Followed { connection: Some(id), starts: LineStarts::default(), spoken: [false; 2], ..*followed };
         }
         if Sender::from(tracked.direction) != sender {
-            return unread(PassReason::ServerFirst);
+            return unread(Helper::Unknown(Unjudged::MidStream));
         }
         if self.conntrack.get(id).is_none_or(|connection| !connection.has_helper()) {
-            return unread(PassReason::NoHelper);
+            return unread(Helper::Unknown(Unjudged::TooMany));
         }
         if tracked.state != PacketState::Established {
-            return unread(PassReason::OneSided);
+            return passes(PassReason::OneSided);
         }
         let mut headers = *case.headers;
         let Layer4::Tcp(segment) = headers.layer4 else { return HelperOutcome::default() };
         let Ok(mut packet) = Packet::new(case.buffer, 0..case.length) else { return HelperOutcome::default() };
         let payload = headers.payload(packet.bytes());
         let feed = payload.last().map(|last| *last == b'\n');
-        let helper_outcome =
-            HelperOutcome { unread: followed.why(sender, segment.sequence), ..HelperOutcome::default() };
+        let helper_outcome = HelperOutcome {
+            unread: followed.why(sender, segment.sequence).map(Helper::Passes),
+            ..HelperOutcome::default()
+        };
         let end = segment.sequence + payload.len() as u32;
         // What it does and why is in the events.
-        let passes =
+        let outcome =
             self.helper.process(case.time, &mut self.conntrack, &mut self.nat, tracked, &mut packet, &mut headers);
-        if let (Some(feed), true) = (feed, passes != Err(DropReason::PartialAnnouncement)) {
+        if let (Some(feed), true) = (feed, outcome != Err(DropReason::PartialAnnouncement)) {
             followed.note(sender, feed, end);
         }
         helper_outcome
@@ -373,6 +465,10 @@ impl HelperOracle {
 }
 
 impl Followed {
+    pub(super) fn new(began: Began) -> Self {
+        Self { mid_stream: began == Began::MidStream, ..Self::default() }
+    }
+
     /// Why a segment that begins here is not read; `None` if it is.
     fn why(&self, sender: Sender, sequence: SequenceNumber) -> Option<PassReason> {
         if self.starts.begins_line(sender, sequence) {
@@ -380,6 +476,24 @@ impl Followed {
         }
         let spoken = self.spoken[Direction::from(sender) as usize];
         Some(if spoken { PassReason::NotALineStart } else { PassReason::FirstLine })
+    }
+
+    /// Returns the sequence number after the last byte of a side.
+    fn end(&self, sender: Sender) -> Option<SequenceNumber> {
+        self.end[Direction::from(sender) as usize]
+    }
+
+    /// Notes how far a side's stream has come.
+    fn see(&mut self, sender: Sender, segment: &Segment, length: usize) {
+        if segment.flags.has(TcpFlags::RST) {
+            return;
+        }
+        self.acknowledged |= sender == Sender::Client && segment.flags.has(TcpFlags::ACK);
+        let payload = length.saturating_sub(segment.payload) as u32;
+        let marks = u32::from(segment.flags.has(TcpFlags::SYN)) + u32::from(segment.flags.has(TcpFlags::FIN));
+        let end = segment.sequence + (payload + marks);
+        let known = &mut self.end[Direction::from(sender) as usize];
+        *known = Some(known.map_or(end, |latest| latest.later(end)));
     }
 
     fn note(&mut self, sender: Sender, feed: bool, end: SequenceNumber) {

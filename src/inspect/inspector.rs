@@ -11,9 +11,11 @@ use super::elsewhere::Elsewhere;
 use super::expected::{Expected, Open, Syn};
 use super::flow::FlowKey;
 use super::flow_stats::FlowStats;
-use super::helper_oracle::{Case, HelperOracle};
+use super::helper_oracle::{Case, HelperOracle, HelperOutcome};
+use super::icmp::IcmpError;
 use super::packets::{Packets, TcpPacket};
 use super::session::{Out, Session, Text};
+use super::view::{Print, Prints, Translations, View};
 use super::{Began, Data, Fit, FramePos, FtpEvent, Opened, SessionId, Sink, Summary, Unfulfilled};
 use crate::capture::{Reader, Record};
 use crate::conntrack::Direction;
@@ -61,6 +63,11 @@ pub struct Inspector {
     /// The data connections of each control connection.
     data: HashMap<SessionId, Vec<FlowKey>>,
     expected: Expected,
+    /// Second copies of connections, from the other side of a router.
+    views: HashMap<FlowKey, View>,
+    /// The second copies of each connection.
+    views_of: HashMap<FlowKey, Vec<FlowKey>>,
+    prints: Prints,
     elsewhere: Elsewhere,
     summary: Summary,
     latest: Option<FramePos>,
@@ -78,7 +85,6 @@ struct DataFlow {
     data: Data,
     stats: FlowStats,
     copies: super::copies::Copies,
-    ended: bool,
 }
 
 /// A packet on its way through the inspector.
@@ -88,9 +94,16 @@ struct Transit {
     from: SocketAddr,
     to: SocketAddr,
     key: FlowKey,
+    /// Bytes of the frame with all its headers.
+    frame_bytes: u64,
 }
 
 impl Transit {
+    fn print(&self, buffer: &[u8]) -> Print {
+        let TcpPacket { headers, segment, .. } = &self.packet;
+        Print::of(self.at.time, (self.from, self.to), self.key, (headers.family, buffer), segment, self.payload())
+    }
+
     /// How many bytes of payload it had.
     const fn payload(&self) -> usize {
         self.packet.length.saturating_sub(self.packet.segment.payload)
@@ -133,6 +146,9 @@ impl Inspector {
             sessions: 0,
             data: HashMap::new(),
             expected: Expected::default(),
+            views: HashMap::new(),
+            views_of: HashMap::new(),
+            prints: Prints::default(),
             elsewhere: Elsewhere::default(),
             summary: Summary::default(),
             latest: None,
@@ -175,13 +191,14 @@ impl Inspector {
             return;
         }
         let bytes = record.data.get(payload.offset..).unwrap_or_default();
-        self.network(at, bytes, record.original_len.saturating_sub(payload.offset), sink);
+        let original = record.original_len.saturating_sub(payload.offset);
+        self.network(at, bytes, original, record.original_len as u64, sink);
     }
 
     /// A network packet, from its IP header as far as it was captured. `original`: how many bytes it had.
     pub fn packet(&mut self, at: FramePos, bytes: &[u8], original: usize, sink: &mut dyn Sink) {
         self.note_frame(at);
-        self.network(at, bytes, original, sink);
+        self.network(at, bytes, original, original as u64, sink);
     }
 
     /// The capture is over: what is left to tell is told.
@@ -190,15 +207,21 @@ impl Inspector {
         let mut keys: Vec<(SessionId, bool, FlowKey)> = self.flows.iter().map(|(key, flow)| flow.order(*key)).collect();
         keys.sort_unstable();
         for (session, is_control, key) in &keys {
-            self.end_flow(*key, at, false, sink);
+            self.end_flow(*key, false, sink);
             if *is_control {
-                self.give_up(*session, at, Unfulfilled::EndOfCapture, sink);
+                let why = match self.flows.get(key) {
+                    Some(Flow::Control(session)) => session.why_given_up(true),
+                    _ => Unfulfilled::EndOfCapture,
+                };
+                self.give_up(*session, at, why, sink);
             }
         }
         for (session, _, _) in keys.iter().filter(|(_, is_control, _)| *is_control) {
             sink.event(at, &FtpEvent::Done { session: *session });
         }
         self.flows.clear();
+        self.views.clear();
+        self.views_of.clear();
         self.data.clear();
         self.sessions = 0;
         self.summary.clone()
@@ -213,14 +236,30 @@ impl Inspector {
         self.latest = Some(at);
     }
 
-    fn network(&mut self, at: FramePos, bytes: &[u8], original: usize, sink: &mut dyn Sink) {
+    fn network(&mut self, at: FramePos, bytes: &[u8], original: usize, frame_bytes: u64, sink: &mut dyn Sink) {
         sink.packet(at, bytes);
-        let Some(packet) = self.packets.find(at, bytes, original, &mut self.summary) else { return };
+        let found = self.packets.find(at, bytes, original, &mut self.summary);
+        if let Some(error) = self.packets.icmp_error {
+            self.icmp_error(at, error, sink);
+        }
+        let Some(packet) = found else { return };
         let buffer = &self.packets.buffer;
         let Some((source, destination)) = packet.headers.ports(buffer) else { return };
         let from = SocketAddr::new(packet.headers.source(buffer), source);
         let to = SocketAddr::new(packet.headers.destination(buffer), destination);
-        self.segment(&Transit { at, packet, from, to, key: FlowKey::of(from, to) }, sink);
+        self.segment(&Transit { at, packet, from, to, key: FlowKey::of(from, to), frame_bytes }, sink);
+    }
+
+    /// Reports an ICMP error if the packet that it quotes belongs to a session.
+    fn icmp_error(&mut self, at: FramePos, error: IcmpError, sink: &mut dyn Sink) {
+        let key = FlowKey::of(error.from, error.to);
+        let key = self.views.get(&key).map_or(key, |view| view.of);
+        let (session, number) = match self.flows.get(&key) {
+            Some(Flow::Control(session)) => (session.ends.id, None),
+            Some(Flow::Data(flow)) => (flow.data.session, Some(flow.data.number)),
+            None => return,
+        };
+        Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &FtpEvent::IcmpError { session, number, error });
     }
 
     fn segment(&mut self, transit: &Transit, sink: &mut dyn Sink) {
@@ -234,8 +273,76 @@ impl Inspector {
         match self.flows.get(&transit.key) {
             Some(Flow::Control(_)) => self.control(transit, sink),
             Some(Flow::Data(_)) => self.data(transit, sink),
-            None => self.unknown(transit, sink),
+            None => {
+                if !self.view(transit, sink) {
+                    self.unknown(transit, sink);
+                }
+            }
         }
+    }
+
+    /// Follows a packet that is the second copy of one, on the other side of a router. Returns false if it is none.
+    fn view(&mut self, transit: &Transit, sink: &mut dyn Sink) -> bool {
+        let segment = &transit.packet.segment;
+        let begins = transit.began() == Began::Syn;
+        match self.views.get(&transit.key) {
+            Some(view) if begins && (view.opener, view.first) != (transit.from, segment.sequence) => {
+                self.views.remove(&transit.key);
+            }
+            Some(_) => {}
+            None if self.views.len() >= DATA_FOR_EACH * self.options.sessions => return false,
+            None => {
+                let print = transit.print(&self.packets.buffer);
+                let Some(first) = self.prints.first_copy(&print).copied() else { return false };
+                self.begin_view(transit, &first, sink);
+            }
+        }
+        let Some(view) = self.views.get_mut(&transit.key) else { return false };
+        self.summary.ftp += 1;
+        let Some(session) = &mut view.session else { return true };
+        let sender = if transit.from == session.ends.client { Sender::Client } else { Sender::Server };
+        let captured = transit.captured(&self.packets.buffer);
+        let text = Text {
+            captured,
+            missing: transit.missing() as u32,
+            frame_bytes: transit.frame_bytes,
+            helper_outcome: HelperOutcome::default(),
+        };
+        let mut translations = Translations { session: session.ends.id, sink };
+        let (mut uncounted, mut unmet) = (Summary::default(), Expected::default());
+        session.segment(
+            sender,
+            transit.at,
+            segment,
+            text,
+            &mut Out::new(&mut translations, &mut uncounted, &mut unmet),
+        );
+        true
+    }
+
+    fn begin_view(&mut self, transit: &Transit, first: &Print, sink: &mut dyn Sink) {
+        let began = transit.began();
+        let session = match self.flows.get_mut(&first.key) {
+            Some(Flow::Control(session)) => {
+                let from_client = first.from == session.ends.client;
+                let (client, server) =
+                    if from_client { (transit.from, transit.to) } else { (transit.to, transit.from) };
+                let id = session.ends.id;
+                if session.ends.translated.replace([client.ip(), server.ip()]).is_none() {
+                    let event = FtpEvent::OtherSide { session: id, client, server };
+                    Out::new(sink, &mut self.summary, &mut self.expected).tell(transit.at, &event);
+                }
+                let opened = Opened { session: id, client, server, began, tunnel: None };
+                let (mut uncounted, mut unmet) = (Summary::default(), Expected::default());
+                let mut untold = super::NoopSink;
+                let out = &mut Out::new(&mut untold, &mut uncounted, &mut unmet);
+                Some(Box::new(Session::open(opened, transit.at, out)))
+            }
+            _ => None,
+        };
+        let view = View { of: first.key, opener: transit.from, first: transit.packet.segment.sequence, session };
+        self.views.insert(transit.key, view);
+        self.views_of.entry(first.key).or_default().push(transit.key);
     }
 
     /// A packet of a connection that is not followed: does it begin one that is to be?
@@ -244,6 +351,11 @@ impl Inspector {
             return;
         }
         let watched = |end: SocketAddr| self.options.ports.contains(&end.port());
+        // A client may announce a control port, as bounce scans do: what comes there is the data connection.
+        if transit.began() == Began::Syn && self.expected.is_expected(transit.from, transit.to) {
+            self.open_data(transit, sink);
+            return;
+        }
         let control = match (transit.began(), watched(transit.from), watched(transit.to)) {
             (Began::Syn, _, true) | (Began::SynAck, true, _) => true,
             // Whoever opens a connection is no server: from a control port to another.
@@ -257,7 +369,8 @@ impl Inspector {
             return;
         }
         if transit.began() == Began::Syn {
-            self.expected.remember(Syn { at: transit.at, from: transit.from, to: transit.to });
+            let Transit { at, from, to, frame_bytes, .. } = *transit;
+            self.expected.remember(Syn { at, from, to, segment: transit.packet.segment, frame_bytes });
         }
         let heard = self.elsewhere.hear(transit.from, transit.to, transit.captured(&self.packets.buffer));
         if let Some(server) = heard {
@@ -300,6 +413,7 @@ impl Inspector {
             self.summary.copies += 1;
             return;
         }
+        self.prints.note(transit.print(&self.packets.buffer));
         let missing = transit.missing();
         self.summary.cut += u64::from(packet.captured < *length);
         let dialled = self.options.ports.contains(&transit.to.port());
@@ -307,7 +421,8 @@ impl Inspector {
         let mut case = Case { time: at.time, headers, buffer: &mut self.packets.buffer, length: *length, captured };
         let helper_outcome = self.oracle.control(&mut case, &mut session.followed, sender, dialled);
         let captured = transit.captured(&self.packets.buffer);
-        let text = Text { captured, missing: missing as u32, helper_outcome };
+        let frame_bytes = transit.frame_bytes;
+        let text = Text { captured, missing: missing as u32, frame_bytes, helper_outcome };
         let mut out = Out::new(sink, &mut self.summary, &mut self.expected);
         session.segment(sender, *at, segment, text, &mut out);
         let fresh = core::mem::take(&mut out.fresh);
@@ -323,12 +438,15 @@ impl Inspector {
             let event = FtpEvent::Unfulfilled { session: open.session, number, why };
             Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &event);
         }
-        let Some(Syn { at, from, to }) = self.expected.came_before(open, at.time) else { return };
+        let Some(Syn { at, from, to, segment, frame_bytes }) = self.expected.came_before(open, at.time) else { return };
         let key = FlowKey::of(from, to);
-        if let Some((met, fit)) = self.expected.meet(from, to)
-            && !self.flows.contains_key(&key)
+        if !self.flows.contains_key(&key)
+            && let Some((met, fit)) = self.expected.meet(from, to)
         {
             self.begin_data(key, at, (from, to), (&met, fit), Began::Syn, false, sink);
+            if let Some(Flow::Data(flow)) = self.flows.get_mut(&key) {
+                flow.stats.see(0, at, &segment, 0, frame_bytes);
+            }
         }
     }
 
@@ -382,7 +500,7 @@ impl Inspector {
         let data = Data { session, number, earlier: met, from, to, opener, began, fit, related };
         Out::new(sink, &mut self.summary, &mut self.expected).tell(at, &FtpEvent::DataOpened(data));
         let copies = super::copies::Copies::default();
-        let flow = DataFlow { data, stats: FlowStats::new(at, began), copies, ended: false };
+        let flow = DataFlow { data, stats: FlowStats::new(at, began), copies };
         self.data.entry(session).or_default().push(key);
         self.flows.insert(key, Flow::Data(Box::new(flow)));
     }
@@ -402,16 +520,13 @@ impl Inspector {
     }
 
     fn see_data(&mut self, transit: &Transit, sink: &mut dyn Sink) {
+        self.prints.note(transit.print(&self.packets.buffer));
         let Some(Flow::Data(flow)) = self.flows.get_mut(&transit.key) else { return };
         self.summary.ftp += 1;
         let Transit { at, packet, .. } = transit;
         let side = usize::from(transit.from != flow.data.from);
         self.summary.cut += u64::from(packet.captured < packet.length);
-        flow.stats.see(side, *at, &packet.segment, transit.payload() as u32);
-        if flow.stats.is_over() && !core::mem::replace(&mut flow.ended, true) {
-            let event = FtpEvent::DataEnded(flow.data, flow.stats.ending);
-            Out::new(sink, &mut self.summary, &mut self.expected).tell(*at, &event);
-        }
+        flow.stats.see(side, *at, &packet.segment, transit.payload() as u32, transit.frame_bytes);
         self.sweep(*at, sink);
     }
 
@@ -456,14 +571,17 @@ impl Inspector {
     }
 
     fn forget_flow(&mut self, key: FlowKey, at: FramePos, evicted: bool, sink: &mut dyn Sink) {
-        self.end_flow(key, at, evicted, sink);
+        self.end_flow(key, evicted, sink);
+        for view in self.views_of.remove(&key).unwrap_or_default() {
+            self.views.remove(&view);
+        }
         match self.flows.remove(&key) {
             Some(Flow::Control(session)) => {
                 self.sessions -= 1;
                 let id = session.ends.id;
                 let data = self.data.get(&id).cloned().unwrap_or_default();
                 data.into_iter().for_each(|key| self.forget_flow(key, at, evicted, sink));
-                self.give_up(id, at, Unfulfilled::Over, sink);
+                self.give_up(id, at, session.why_given_up(false), sink);
                 sink.event(at, &FtpEvent::Done { session: id });
             }
             Some(Flow::Data(flow)) => {
@@ -479,23 +597,23 @@ impl Inspector {
         }
     }
 
-    /// Tells how a connection ended, if that was not told.
-    fn end_flow(&mut self, key: FlowKey, at: FramePos, given_up: bool, sink: &mut dyn Sink) {
+    /// Reports how a connection ended, with all its packets: after its last.
+    fn end_flow(&mut self, key: FlowKey, given_up: bool, sink: &mut dyn Sink) {
         let mut out = Out::new(sink, &mut self.summary, &mut self.expected);
         match self.flows.get_mut(&key) {
             Some(Flow::Control(session)) => {
-                session.end(at, given_up, &mut out);
+                session.end(given_up, &mut out);
                 let fresh = core::mem::take(&mut out.fresh);
                 for open in fresh {
                     // What it replaces is told with it.
                     let _ = self.expected.announce(open);
                 }
             }
-            Some(Flow::Data(flow)) if !flow.ended => {
-                flow.ended = true;
-                out.tell(at, &FtpEvent::DataEnded(flow.data, flow.stats.ending));
+            Some(Flow::Data(flow)) => {
+                let ending = flow.stats.ending;
+                out.tell(ending.last, &FtpEvent::DataEnded(flow.data, ending));
             }
-            _ => {}
+            None => {}
         }
     }
 
@@ -524,11 +642,8 @@ impl Flow {
         matches!(self, Self::Control(_))
     }
 
-    fn is_over(&self) -> bool {
-        match self {
-            Self::Control(session) => session.has_ended(),
-            Self::Data(flow) => flow.ended,
-        }
+    const fn is_over(&self) -> bool {
+        self.stats().is_over()
     }
 
     /// In the order of sessions, each one's data connections first.

@@ -31,7 +31,7 @@
 //! let at = FramePos { frame: 1, time: Instant::from_secs(0) };
 //! inspector.packet(at, &packet, packet.len(), &mut endpoints);
 //! let summary = inspector.finish(&mut endpoints);
-//! assert_eq!(endpoints.0, ["frame 1: PORT (10.77.1.2, 1234): conntrack has not seen packets both ways"]);
+//! assert_eq!(endpoints.0, ["frame 1: PORT (10.77.1.2, 1234): the connection began before the capture"]);
 //! assert_eq!((summary.sessions, summary.announcements, summary.handled), (1, 1, 0));
 //! ```
 
@@ -44,11 +44,14 @@ mod expected;
 mod flow;
 mod flow_stats;
 mod helper_oracle;
+mod icmp;
 mod inspector;
 mod lines;
 pub(crate) mod packets;
 mod session;
 mod stream;
+mod synthetic;
+mod view;
 
 pub use announcement::Wrong;
 pub use dialogue::{Answer, Asked, Dialogue};
@@ -56,5 +59,6 @@ pub use event::{
     Announced, Began, CloseKind, Data, Ended, Ending, Fit, FramePos, FtpEvent, Login, NoopSink, Opened, SessionId,
     Sink, Summary, Tls, Unfulfilled,
 };
-pub use helper_oracle::{Helper, PassReason};
+pub use helper_oracle::{Helper, PassReason, Unjudged};
+pub use icmp::IcmpError;
 pub use inspector::{Inspector, Options};

@@ -2,6 +2,7 @@
 
 use std::vec::Vec;
 
+use super::icmp::IcmpError;
 use super::{FramePos, Summary};
 use crate::packet::tunnel::{self, MAX_TUNNELS, Tunnel};
 use crate::packet::{Headers, Layer4, Packet, Segment};
@@ -15,6 +16,8 @@ pub(crate) struct Packets {
     fragments: Fragments,
     /// The innermost packet, zeros for what was not captured of it, and room.
     pub(crate) buffer: Vec<u8>,
+    /// The ICMP error that the latest packet is.
+    pub(super) icmp_error: Option<IcmpError>,
 }
 
 /// A TCP packet, in the buffer.
@@ -30,7 +33,7 @@ pub(crate) struct TcpPacket {
 
 impl Packets {
     pub(crate) fn new() -> Self {
-        Self { fragments: Fragments::new(MAX_INCOMPLETE), buffer: Vec::new() }
+        Self { fragments: Fragments::new(MAX_INCOMPLETE), buffer: Vec::new(), icmp_error: None }
     }
 
     /// The innermost packet of `bytes`, if it is TCP; what else there is is counted. `original`: how long the packet was
@@ -43,6 +46,7 @@ impl Packets {
         summary: &mut Summary,
     ) -> Option<TcpPacket> {
         let mut whole: Vec<u8>;
+        self.icmp_error = None;
         let (mut bytes, mut original) = (bytes, original);
         let (mut tunnel, mut depth) = (None, 0);
         loop {
@@ -112,6 +116,7 @@ impl Packets {
 
     /// Keeps a TCP packet as far as it was captured, with zeros behind.
     fn keep(&mut self, captured: &[u8], headers: &Headers, tunnel: Option<Tunnel>) -> Option<TcpPacket> {
+        self.icmp_error = IcmpError::read(captured, headers);
         if headers.ports(captured).is_none() || headers.protocol != crate::packet::Protocol::TCP {
             return None;
         }

@@ -44,6 +44,7 @@ impl<'o> Out<'o> {
             FtpEvent::Announced(announced) => {
                 self.summary.announcements += 1;
                 self.summary.handled += u64::from(announced.helper.acts());
+                self.summary.unjudged += u64::from(matches!(announced.helper, Helper::Unknown(_)));
                 let malformed = announced.wrong.is_some_and(|wrong| !wrong.is_lack());
                 self.summary.malformed_announcements += u64::from(malformed);
                 self.summary.would_drop += u64::from(matches!(announced.helper, Helper::Drops(_)));
@@ -57,7 +58,10 @@ impl<'o> Out<'o> {
                 self.summary.data_failed += u64::from(failed);
             }
             FtpEvent::Unfulfilled { why: Unfulfilled::NotCaptured, .. } => self.summary.not_captured += 1,
-            FtpEvent::Unfulfilled { .. } => self.summary.unfulfilled += 1,
+            FtpEvent::Unfulfilled { why, .. } if why.is_failure() => self.summary.unfulfilled += 1,
+            FtpEvent::Unfulfilled { .. } => self.summary.unused += 1,
+            FtpEvent::IcmpError { .. } => self.summary.icmp_errors += 1,
+            FtpEvent::OtherSide { .. } => self.summary.two_sided += 1,
             FtpEvent::Ended(ended) => self.summary.evicted += u64::from(ended.evicted),
             _ => {}
         }
@@ -73,7 +77,6 @@ pub(super) struct Session {
     pub(super) followed: Followed,
     sides: [Side; 2],
     talk: Talk,
-    ended: bool,
 }
 
 /// Who they are.
@@ -82,9 +85,15 @@ pub(super) struct Ends {
     pub(super) id: SessionId,
     pub(super) client: SocketAddr,
     pub(super) server: SocketAddr,
+    /// The addresses of the client and the server on the other side of a router that translates them.
+    pub(super) translated: Option<[IpAddr; 2]>,
 }
 
 impl Ends {
+    fn translated(&self, sender: Sender) -> Option<IpAddr> {
+        self.translated.map(|addresses| addresses[Direction::from(sender) as usize])
+    }
+
     pub(super) const fn own(&self, sender: Sender) -> IpAddr {
         match sender {
             Sender::Client => self.client.ip(),
@@ -97,6 +106,8 @@ impl Ends {
 struct Side {
     stream: Stream,
     lines: LineReader,
+    /// True if what comes next follows a gap.
+    after_gap: bool,
 }
 
 /// What was said so far.
@@ -107,7 +118,8 @@ struct Talk {
     agreed: bool,
     tls: bool,
     login: Login,
-    commands: u64,
+    /// True if the client said `QUIT`.
+    quit: bool,
     announcements: u32,
     told: VecDeque<(Sender, SequenceNumber, u32)>,
 }
@@ -121,13 +133,12 @@ impl Session {
             ..Side::default()
         };
         Self {
-            ends: Ends { id, client, server },
+            ends: Ends { id, client, server, translated: None },
             stats: FlowStats::new(at, began),
             copies: Copies::default(),
-            followed: Followed::default(),
+            followed: Followed::new(began),
             sides: [side(), side()],
             talk: Talk::default(),
-            ended: false,
         }
     }
 
@@ -141,7 +152,7 @@ impl Session {
         out: &mut Out<'_>,
     ) {
         let place = Direction::from(sender) as usize;
-        self.stats.see(place, at, segment, text.captured.len() as u32 + text.missing);
+        self.stats.see(place, at, segment, text.captured.len() as u32 + text.missing, text.frame_bytes);
         if segment.flags.has(TcpFlags::ACK) && !segment.flags.has(TcpFlags::RST) {
             self.hear(sender.other(), at, out, |stream, tell| stream.acknowledge(segment.acknowledgement, tell));
         }
@@ -157,20 +168,15 @@ impl Session {
         }
         // A reset's payload says why it was sent, and is no part of the stream (RFC 9293 section 3.5.2).
         if !resets {
-            let Text { captured, missing, helper_outcome } = text;
+            let Text { captured, missing, helper_outcome, .. } = text;
             let piece = Piece { at, sequence: first, text: captured, heard: 0, missing, helper_outcome };
             self.hear(sender, at, out, |stream, tell| stream.take(piece, tell));
         }
-        if self.stats.is_over() && !self.ended {
-            self.end(at, false, out);
-        }
     }
 
-    /// It is over, or given up: tells what is left to tell.
-    pub(super) fn end(&mut self, at: FramePos, evicted: bool, out: &mut Out<'_>) {
-        if core::mem::replace(&mut self.ended, true) {
-            return;
-        }
+    /// Reports what is left: nothing more comes of it.
+    pub(super) fn end(&mut self, evicted: bool, out: &mut Out<'_>) {
+        let at = self.stats.ending.last;
         for sender in [Sender::Client, Sender::Server] {
             self.hear(sender, at, out, |stream, tell| stream.finish(tell));
             if let Some(side) = self.sides.get_mut(Direction::from(sender) as usize) {
@@ -178,14 +184,20 @@ impl Session {
                 side.lines.finish(at, &mut |found| talk.found(ends, sender, found, out));
             }
         }
-        let Talk { login, tls, commands, announcements, .. } = self.talk;
+        let Talk { login, tls, announcements, .. } = self.talk;
+        let commands = self.talk.dialogue.commands();
         let ending = self.stats.ending;
         let ended = Ended { session: self.ends.id, ending, login, tls, commands, announcements, evicted };
         out.tell(at, &FtpEvent::Ended(ended));
     }
 
-    pub(super) const fn has_ended(&self) -> bool {
-        self.ended
+    /// Returns why announcements that nobody met are given up.
+    pub(super) const fn why_given_up(&self, at_end_of_capture: bool) -> Unfulfilled {
+        match (self.talk.quit, self.stats.is_over()) {
+            (true, _) => Unfulfilled::Quit,
+            (false, false) if at_end_of_capture => Unfulfilled::EndOfCapture,
+            (false, _) => Unfulfilled::Over,
+        }
     }
 
     /// Lets a side's stream do something, and hears what it tells.
@@ -196,11 +208,19 @@ impl Session {
         out: &mut Out<'_>,
         act: impl FnOnce(&mut Stream, &mut dyn FnMut(Heard<'_>)),
     ) {
-        let Some(Side { stream, lines }) = self.sides.get_mut(Direction::from(sender) as usize) else { return };
+        let Some(Side { stream, lines, after_gap }) = self.sides.get_mut(Direction::from(sender) as usize) else {
+            return;
+        };
         let (talk, ends) = (&mut self.talk, &self.ends);
         act(stream, &mut |heard| match heard {
-            Heard::Next(piece) => lines.read(&piece, &mut |found| talk.found(ends, sender, found, out)),
+            Heard::Next(mut piece) => {
+                if core::mem::take(after_gap) {
+                    piece.helper_outcome.follow_gap();
+                }
+                lines.read(&piece, &mut |found| talk.found(ends, sender, found, out));
+            }
             Heard::Gap(bytes) => {
+                *after_gap = true;
                 lines.lose(at, &mut |found| talk.found(ends, sender, found, out));
                 talk.dialogue.lose();
                 out.tell(at, &FtpEvent::Gap { session: ends.id, sender, bytes });
@@ -228,6 +248,8 @@ pub(super) struct Text<'a> {
     pub(super) captured: &'a [u8],
     /// How much the capture left out behind it.
     pub(super) missing: u32,
+    /// Bytes of the frame with all its headers.
+    pub(super) frame_bytes: u64,
     pub(super) helper_outcome: HelperOutcome,
 }
 
@@ -258,6 +280,9 @@ impl Talk {
         }
         let inside = self.dialogue.inside();
         let read = announcement::read(sender, ends.own(sender), line, inside);
+        // A 227 that names no endpoint and answers no PASV is another reply, as "227 Logout.".
+        let asked = self.dialogue.awaits(Asked::Passive);
+        let read = read.filter(|read| sender == Sender::Client || asked || read.wrong != Some(Wrong::NoEndpoint));
         match sender {
             Sender::Client => self.command(ends, line, out),
             Sender::Server => self.reply(ends, line, out),
@@ -283,9 +308,14 @@ impl Talk {
         if line.headless && matches!(command, Command::Other { .. }) {
             return;
         }
-        self.commands += 1;
         let matters = self.dialogue.command(&command);
-        let event = FtpEvent::Command { session: ends.id, line: line.text, matters, index: line.begin.index };
+        match super::dialogue::asked(&command) {
+            Asked::Transfer => out.expected.ask(ends.id),
+            Asked::Quit => self.quit = true,
+            _ => {}
+        }
+        let number = self.dialogue.commands();
+        let event = FtpEvent::Command { session: ends.id, number, line: line.text, matters, index: line.begin.index };
         out.tell(line.at, &event);
     }
 
@@ -304,7 +334,7 @@ impl Talk {
             }
             (Some(Asked::Auth), 234 | 334) => self.agreed = true,
             (Some(Asked::Active), 400..) => out.expected.refuse(ends.id, code),
-            (Some(Asked::Transfer), 226 | 250) => out.expected.complete(ends.id),
+            (Some(Asked::Transfer), code) => out.expected.answer(ends.id, code),
             _ => {}
         }
         out.tell(
@@ -314,6 +344,7 @@ impl Talk {
                 line: line.text,
                 code,
                 asked: answer.asked,
+                command: answer.command,
                 matters: answer.matters,
                 index: line.begin.index,
             },
@@ -354,9 +385,11 @@ impl Talk {
                 from: ends.own(sender.other()),
                 there: SocketAddr::new(address, port),
                 own: (address != own).then(|| SocketAddr::new(own, port)),
+                from_translated: ends.translated(sender.other()),
                 met: 0,
-                refused: None,
-                complete: false,
+                asked: false,
+                begun: false,
+                why: None,
             });
         }
     }

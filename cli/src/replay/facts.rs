@@ -6,8 +6,11 @@
 //! | `event` | further keys |
 //! |---|---|
 //! | `new` | `frame` `time` `connection` `original` `reply` `began` `tunnel`: a control connection |
-//! | `command` | `frame` `time` `connection` `line`; those that matter to data connections |
-//! | `reply` | `frame` `time` `connection` `code` `line` `answers`; likewise |
+//! | `command` | `frame` `time` `connection` `number` `line`; those that matter to data connections |
+//! | `reply` | `frame` `time` `connection` `code` `line` `answers` `command`; likewise. `command` is the number of the command that it answers |
+//! | `other_side` | `frame` `time` `connection` `original`: the session is seen on the other side of a router that translates addresses, too |
+//! | `translated` | `frame` `time` `connection` `sender` `form` `address` `port` `number` `line`: an announcement as it is on that side |
+//! | `icmp_error` | `frame` `time` `connection` `number` `reporter` `kind` `code` `mtu` `quoted`: an ICMP error about a packet of the session |
 //! | `announced` | `frame` `time` `connection` `sender` `form` `address` `port` `well_formed` `wrong` `foreign` `helper` `expected` `number` `first_frame` `line` |
 //! | `announced_again` | `frame` `time` `connection` `sender` `form` `helper` `number` `line` |
 //! | `partial_announcement` | `frame` `time` `connection` `sender` `form`: the helper would drop a packet that begins so and announces nothing |
@@ -16,7 +19,7 @@
 //! | `gap` `cut` | `frame` `time` `connection` `sender` `bytes`: not in the capture; cut off from a packet |
 //! | `tls` | `frame` `time` `connection` `how` |
 //! | `clear` | `frame` `time` `connection` |
-//! | `destroyed` | `frame` `time` `connection` `original` `packets` `bytes` `reason` `seconds` `fin` `reset` `reset_by`, and for a control connection `login` `tls` `commands` `announcements` |
+//! | `destroyed` | `frame` `time` `connection` `original` `packets` `bytes` `frame_bytes` `reason` `seconds` `fin` `reset` `reset_by`, and for a control connection `login` `tls` `commands` `announcements` |
 //! | `elsewhere` | `frame` `time` `server` `client` `port`: FTP on a port that is not watched |
 //! | `damaged` | `error` |
 //! | `summary` | the counts of the whole capture, last |
@@ -29,11 +32,11 @@
 //! | `address` `port` | what the text says, as far as it can be understood; with 229 the server's own address |
 //! | `wrong` | what is wrong with it; `null` if it is well formed |
 //! | `foreign` | whether the address is not its sender's own |
-//! | `helper` | `{"acts","drops","why","address","port"}`: whether Linux's helper expects the data connection, or drops the packet; why not; and the endpoint that it reads, where that is another |
+//! | `helper` | `{"acts","drops","known","why","address","port"}`: whether Linux's helper expects the data connection, or drops the packet; whether the capture shows it; why not; and the endpoint that it reads, where that is another |
 //! | `began` | `syn`, `syn_ack`, `mid_stream` |
 //! | `fit` | `exact`, `own_address` (not the address announced, but the announcer's), `other_source` |
 //! | `related` | whether Linux's tracker takes it for the expected one |
-//! | `reason` | of `unfulfilled`: `refused`, `not_captured` (the server says that it came), `replaced`, `over`, `end_of_capture`; of `destroyed`: `closed`, `half_closed`, `reset`, `refused`, `never_answered`, `open` |
+//! | `reason` | of `unfulfilled`: `refused` (the announcement), `transfer_refused`, `no_connection` (425), `not_captured` (the transfer began and was completed), `unused` (no transfer was asked for), `replaced`, `quit`, `over`, `end_of_capture`; of `destroyed`: `closed`, `half_closed`, `reset`, `refused`, `never_answered`, `open` |
 //! | `packets` `bytes` `fin` | two numbers: of the client, or who opened the data connection; of the other side |
 
 use std::net::SocketAddr;
@@ -74,14 +77,18 @@ impl<'o> JsonFacts<'o> {
             ("evicted", summary.evicted),
             ("announcements", summary.announcements),
             ("handled", summary.handled),
+            ("unjudged", summary.unjudged),
             ("malformed_announcements", summary.malformed_announcements),
             ("would_drop", summary.would_drop),
             ("again", summary.again),
             ("data", summary.data),
             ("data_failed", summary.data_failed),
             ("unfulfilled", summary.unfulfilled),
+            ("unused", summary.unused),
             ("not_captured", summary.not_captured),
             ("gaps", summary.gaps),
+            ("icmp_errors", summary.icmp_errors),
+            ("two_sided", summary.two_sided),
             ("damaged", summary.damaged),
             ("steps_back", summary.steps_back),
         ];
@@ -102,14 +109,16 @@ impl Sink for JsonFacts<'_> {
         let object = match event {
             FtpEvent::Opened(opened) => opened_line(begin("new"), opened),
             FtpEvent::Command { matters: false, .. } | FtpEvent::Reply { matters: false, .. } => return,
-            FtpEvent::Command { session, line, .. } => {
-                begin("command").with("connection", session.to_string()).with("line", escaped(line))
-            }
-            FtpEvent::Reply { session, line, code, asked, .. } => begin("reply")
+            FtpEvent::Command { session, number, line, .. } => begin("command")
+                .with("connection", session.to_string())
+                .with("number", *number)
+                .with("line", escaped(line)),
+            FtpEvent::Reply { session, line, code, asked, command, .. } => begin("reply")
                 .with("connection", session.to_string())
                 .with("code", *code)
                 .with("line", escaped(line))
-                .with("answers", asked.as_ref().map(snake)),
+                .with("answers", asked.as_ref().map(snake))
+                .with("command", *command),
             FtpEvent::Announced(announced) => announced_line(begin("announced"), announced),
             FtpEvent::Again { session, number, sender, form, line, helper } => begin("announced_again")
                 .with("connection", session.to_string())
@@ -118,6 +127,25 @@ impl Sink for JsonFacts<'_> {
                 .with("helper", helper_value(helper, None))
                 .with("number", *number)
                 .with("line", escaped(line)),
+            FtpEvent::OtherSide { session, client, server } => {
+                begin("other_side").with("connection", session.to_string()).with("original", between(*client, *server))
+            }
+            FtpEvent::Translated { session, number, sender, form, line, address, port } => begin("translated")
+                .with("connection", session.to_string())
+                .with("sender", snake(sender))
+                .with("form", form.to_string())
+                .with("address", address.map(|address| address.to_string()))
+                .with("port", *port)
+                .with("number", *number)
+                .with("line", escaped(line)),
+            FtpEvent::IcmpError { session, number, error } => begin("icmp_error")
+                .with("connection", session.to_string())
+                .with("number", *number)
+                .with("reporter", error.reporter.to_string())
+                .with("kind", error.kind)
+                .with("code", error.code)
+                .with("mtu", error.mtu)
+                .with("quoted", between(error.from, error.to)),
             FtpEvent::WouldDrop { session, sender, form } => begin("partial_announcement")
                 .with("connection", session.to_string())
                 .with("sender", snake(sender))
@@ -198,6 +226,7 @@ fn helper_value(helper: &Helper, reads: Option<(std::net::IpAddr, u16)>) -> Valu
     json!({
         "acts": helper.acts(),
         "drops": matches!(helper, Helper::Drops(_)),
+        "known": !matches!(helper, Helper::Unknown(_)),
         "why": helper.to_string(),
         "address": reads.map(|(address, _)| address.to_string()),
         "port": reads.map(|(_, port)| port),
@@ -218,6 +247,7 @@ fn ended(object: Object, ending: &Ending, sides: [String; 2]) -> Object {
     object
         .with("packets", json!(ending.packets))
         .with("bytes", json!(ending.bytes))
+        .with("frame_bytes", json!(ending.frame_bytes))
         .with("reason", snake(&ending.how()))
         .with("seconds", ending.duration().as_secs_f64())
         .with("fin", json!(ending.fin))

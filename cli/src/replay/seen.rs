@@ -10,7 +10,7 @@ use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::inspect::{
     self, Announced as AnnouncedFact, Began, CloseKind, Data as DataFact, Ended, Fit, FramePos, FtpEvent, Helper,
-    Login, Opened, PassReason, SessionId, Sink, Summary, Tls, Unfulfilled,
+    Login, Opened, PassReason, SessionId, Sink, Summary, Tls,
 };
 use ftp_conntrack::packet::Protocol;
 
@@ -84,6 +84,8 @@ struct Live {
     number: u64,
     /// Where its announcements stand among its steps.
     announced: HashMap<u32, usize>,
+    /// Announcements as they are on the other side of a router, seen before the announcement itself.
+    translated: HashMap<u32, String>,
     more: u64,
     ended: Option<Ended>,
     /// Whether something went wrong.
@@ -168,7 +170,16 @@ impl Watched<'_> {
         let mut session = Session::new(at, opened.began == Began::Syn, original, reply);
         session.tunnel = opened.tunnel.map(|tunnel| tunnel.to_string());
         let number = opened.session.number();
-        let live = Live { session, number, announced: HashMap::new(), more: 0, ended: None, wrong: false, cut: false };
+        let live = Live {
+            session,
+            number,
+            announced: HashMap::new(),
+            translated: HashMap::new(),
+            more: 0,
+            ended: None,
+            wrong: false,
+            cut: false,
+        };
         self.live.insert(opened.session, live);
     }
 
@@ -247,12 +258,19 @@ impl Watched<'_> {
         let word = if watched.len() == 1 { "port" } else { "ports" };
         let announced = match summary.announcements {
             0 => "no data connection announced".to_owned(),
-            count => format!("{} announced, {} came", plural(count, "data connection"), summary.data),
+            count => {
+                let came = summary.data.saturating_sub(summary.data_failed);
+                format!("{} announced, {came} came", plural(count, "data connection"))
+            }
         };
         teller.label("FTP", &format!("{sessions} to {word} {}; {announced}", ports(watched)));
         if summary.announcements > 0 {
             let all = summary.handled == summary.announcements;
-            let line = format!("Linux's helper would act on {} of {}", summary.handled, summary.announcements);
+            let judged = summary.announcements - summary.unjudged;
+            let mut line = format!("Linux's helper would act on {} of {judged}", summary.handled);
+            if summary.unjudged > 0 {
+                line = format!("{line}; {} cannot be judged", summary.unjudged);
+            }
             teller.label("Helper", &if all { style.good(line) } else { line });
             for (why, count) in &self.why_not {
                 teller.label("", &format!("{count}: {why}"));
@@ -344,14 +362,37 @@ impl Live {
                 self.note(at, &what, false, all);
             }
             FtpEvent::Tls { how, .. } => {
-                let how = if *how == Tls::Explicit { "TLS begins" } else { "TLS from the beginning" };
-                self.note(at, &format!("{how}: nothing more can be read"), false, all);
+                let what = match how {
+                    Tls::Explicit => "TLS begins: nothing more can be read",
+                    _ if self.session.begun => "TLS from the beginning: nothing can be read",
+                    _ => "already in TLS when the capture began: nothing can be read",
+                };
+                self.note(at, what, false, all);
+            }
+            FtpEvent::OtherSide { client, server, .. } => self.session.other_side = Some((*client, *server)),
+            FtpEvent::Translated { number, line, .. } => {
+                let line = text(line);
+                match self.seen(*number) {
+                    Some(seen) => seen.translated = Some(line),
+                    None => drop(self.translated.insert(*number, line)),
+                }
+            }
+            FtpEvent::IcmpError { number: Some(number), error, .. } if self.seen(*number).is_some() => {
+                let what = format!("{error} in frame {}, about {} > {}", at.frame, error.from, error.to);
+                if let Some(seen) = self.seen(*number) {
+                    seen.icmp.push(what);
+                }
+                self.wrong = true;
+            }
+            FtpEvent::IcmpError { error, .. } => {
+                let what = format!("{error}, about {} > {}", error.from, error.to);
+                self.note(at, &what, true, all);
             }
             FtpEvent::Clear { .. } => self.note(at, "clear text again", false, all),
             FtpEvent::DataOpened(data) => self.data_opened(at, data),
             FtpEvent::DataEnded(data, ending) => self.data_ended(data, ending),
             FtpEvent::Unfulfilled { number, why, .. } => {
-                self.wrong |= !matches!(why, Unfulfilled::Refused(_) | Unfulfilled::NotCaptured);
+                self.wrong |= why.is_failure();
                 if let Some(seen) = self.seen(*number) {
                     seen.unfulfilled = Some(*why);
                 }
@@ -385,7 +426,10 @@ impl Live {
         let seen = Seen {
             wrong: announced.wrong,
             helper: announced.helper,
+            why: self.why_ignored(announced),
             helper_reads: announced.helper_reads,
+            translated: self.translated.remove(&announced.number),
+            icmp: Vec::new(),
             data: Vec::new(),
             unfulfilled: None,
         };
@@ -393,6 +437,17 @@ impl Live {
         let step = Announced { said, moved: None, outcome: Outcome::Seen(Box::new(seen)) };
         if let Some(place) = self.push(Step::Announced(Box::new(step)), all) {
             self.announced.insert(announced.number, place);
+        }
+    }
+
+    fn why_ignored(&self, announced: &AnnouncedFact<'_>) -> String {
+        let original = &self.session.original;
+        let sender = if announced.sender == Sender::Client { original.source() } else { original.destination() };
+        match (announced.helper, announced.address) {
+            (Helper::Passes(PassReason::ForeignAddress), Some(address)) => {
+                format!("announces {address}, but the sender is {sender}")
+            }
+            (helper, _) => helper.to_string(),
         }
     }
 
@@ -412,10 +467,13 @@ impl Live {
         let Some(reply) = original.reversed() else { return };
         let acts = self.seen(data.number).is_some_and(|seen| seen.helper.acts());
         let remark = match (data.fit, data.began) {
-            (Fit::OwnAddress, _) => Some("it comes to the announcer's own address, not to the one announced:"),
-            (Fit::OtherSource, _) => Some("it comes from another address than the other side's:"),
+            (Fit::OwnAddress, _) => Some(match data.opener {
+                Sender::Client => "the client connected to the server's real address instead:",
+                _ => "the server connected to the client's real address instead:",
+            }),
+            (Fit::OtherSource, _) => Some("it comes from an address that is not the other side's:"),
             (_, Began::MidStream | Began::SynAck) => Some("its beginning is not in the capture:"),
-            _ if data.earlier > 0 => Some("another connection to the same endpoint:"),
+            _ if data.earlier > 0 => Some("one more connection to the same endpoint:"),
             _ if acts && !data.related => Some("conntrack does not take it for the one expected:"),
             _ => None,
         };
@@ -447,6 +505,9 @@ fn session_of(event: &FtpEvent<'_>) -> Option<SessionId> {
         | FtpEvent::Cut { session, .. }
         | FtpEvent::Tls { session, .. }
         | FtpEvent::Clear { session }
+        | FtpEvent::OtherSide { session, .. }
+        | FtpEvent::Translated { session, .. }
+        | FtpEvent::IcmpError { session, .. }
         | FtpEvent::Unfulfilled { session, .. } => *session,
         FtpEvent::DataOpened(data) | FtpEvent::DataEnded(data, _) => data.session,
         FtpEvent::Ended(ended) => ended.session,
@@ -466,6 +527,7 @@ fn ending_of(ending: &inspect::Ending) -> Ending {
         state: None,
         packets: ending.packets,
         bytes: ending.bytes,
+        frame_bytes: Some(ending.frame_bytes),
         duration: Some(ending.duration()),
         how: Some(ending.how()),
         forgotten: None,
@@ -494,6 +556,7 @@ fn wrong(summary: &Summary) -> Vec<String> {
             "data connections were refused or never answered",
         ),
         (summary.unfulfilled, "announced data connection never came", "announced data connections never came"),
+        (summary.icmp_errors, "ICMP error about a packet of FTP", "ICMP errors about packets of FTP"),
         (summary.gaps, "gap in what was said", "gaps in what was said"),
         (summary.damaged, "damaged place in the capture", "damaged places in the capture"),
     ];
@@ -505,15 +568,25 @@ fn notes(summary: &Summary) -> Vec<String> {
     let counts = [
         (
             summary.copies,
-            "packet is there more than once, and is told once",
-            "packets are there more than once, and are told once",
+            "duplicate packet (same packet captured twice) ignored",
+            "duplicate packets (same packet captured twice) ignored",
         ),
         (summary.cut, "packet of FTP was cut by the capture", "packets of FTP were cut by the capture"),
         (summary.tunnelled, "packet comes in a tunnel", "packets come in a tunnel"),
         (
             summary.not_captured,
-            "announced data connection came, as the server says, and is not in the capture",
-            "announced data connections came, as the server says, and are not in the capture",
+            "announced data connection is not in the capture, though its transfer was completed",
+            "announced data connections are not in the capture, though their transfers were completed",
+        ),
+        (
+            summary.unused,
+            "announced data connection was refused or not used",
+            "announced data connections were refused or not used",
+        ),
+        (
+            summary.two_sided,
+            "control connection is seen on both sides of NAT, and counted once",
+            "control connections are seen on both sides of NAT, and counted once",
         ),
         (
             summary.evicted,

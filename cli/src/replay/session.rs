@@ -1,6 +1,6 @@
 //! One control connection, and what came of it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ftp_conntrack::SequenceNumber;
@@ -20,6 +20,8 @@ pub(crate) struct Session {
     pub(crate) begun: bool,
     /// What carries it, if it comes in a tunnel.
     pub(crate) tunnel: Option<String>,
+    /// Client and server as they are on the other side of a router that translates addresses, if that was captured too.
+    pub(crate) other_side: Option<(SocketAddr, SocketAddr)>,
     /// From the client, as it arrives.
     pub(crate) original: Tuple,
     /// From the server, as it arrives.
@@ -37,7 +39,19 @@ impl Session {
     /// A session of which nothing more is known.
     pub(crate) fn new(opened: FramePos, begun: bool, original: Tuple, reply: Tuple) -> Self {
         let (talk, ending, replies) = (Talk::default(), Ending::default(), ReplyLines::default());
-        Self { opened, begun, tunnel: None, original, reply, steps: Vec::new(), talk, ending, balance: None, replies }
+        Self {
+            opened,
+            begun,
+            tunnel: None,
+            other_side: None,
+            original,
+            reply,
+            steps: Vec::new(),
+            talk,
+            ending,
+            balance: None,
+            replies,
+        }
     }
 }
 
@@ -127,8 +141,14 @@ pub(crate) struct Seen {
     pub(crate) wrong: Option<Wrong>,
     /// What Linux's helper makes of it.
     pub(crate) helper: Helper,
+    /// The reason why the helper ignores it.
+    pub(crate) why: String,
     /// The endpoint that the helper reads, where that is another.
     pub(crate) helper_reads: Option<(IpAddr, u16)>,
+    /// The line as it is on the other side of a router that translates addresses.
+    pub(crate) translated: Option<String>,
+    /// ICMP errors about packets of its data connections.
+    pub(crate) icmp: Vec<String>,
     /// The data connections, each with what is to be said of how it fits.
     pub(crate) data: Vec<(Data, Option<&'static str>)>,
     /// Why none came.
@@ -167,6 +187,8 @@ pub(crate) struct Ending {
     /// What was sent, by direction; bytes with all headers where a router counted them, else of the stream.
     pub(crate) packets: [u64; 2],
     pub(crate) bytes: [u64; 2],
+    /// Bytes of the frames with all headers.
+    pub(crate) frame_bytes: Option<[u64; 2]>,
     /// From the first packet to the last.
     pub(crate) duration: Option<Duration>,
     /// How it ended, where only that was looked at.

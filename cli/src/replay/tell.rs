@@ -3,8 +3,7 @@
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::Direction;
 use ftp_conntrack::ftp::Sender;
-use ftp_conntrack::inspect::FramePos;
-use ftp_conntrack::inspect::{Helper, Unfulfilled};
+use ftp_conntrack::inspect::{FramePos, Helper};
 use ftp_conntrack::replay::Summary;
 
 use crate::output::Output;
@@ -97,6 +96,10 @@ impl<'o> Teller<'o> {
         if let Some(translated) = behind_nat(&session.original, &session.reply) {
             self.output.line(format_args!("    the server sees {}", self.style.changed(translated.to_string())));
         }
+        if let Some((client, server)) = &session.other_side {
+            let other = self.style.changed(format!("{client} > {server}"));
+            self.output.line(format_args!("    on the other side of NAT it is {other}"));
+        }
         if let Some(balance) = &session.balance {
             self.output.line(format_args!("    {}", balance.told()));
         }
@@ -179,7 +182,7 @@ impl<'o> Teller<'o> {
                 ));
             }
             Some(_) if announced.said.sent_on.as_ref() != Some(&announced.said.line) => {
-                self.under("  +0: as long as before, nothing shifts");
+                self.under("  +0: sequence numbers do not shift");
             }
             _ => {}
         }
@@ -188,12 +191,13 @@ impl<'o> Teller<'o> {
             Outcome::Foreign => {
                 self.under(&self.style.bad("  not the speaker's address: nothing is expected, nothing rewritten"));
             }
-            Outcome::Seen(seen) => self.seen(seen, announced.said.sender),
+            Outcome::Seen(seen) => self.seen(seen, announced),
             outcome => self.expected(outcome, announced.said.sender),
         }
     }
 
-    fn seen(&mut self, seen: &Seen, speaker: Sender) {
+    fn seen(&mut self, seen: &Seen, announced: &Announced) {
+        let speaker = announced.said.sender;
         match seen.wrong {
             Some(wrong) if wrong.is_lack() => self.under(&self.style.bad(format!("  {wrong}"))),
             Some(wrong) => self.under(&self.style.bad(format!("  malformed: {wrong}"))),
@@ -202,7 +206,11 @@ impl<'o> Teller<'o> {
         match seen.helper {
             Helper::Acts { expected } => self.under(&format!("  the helper expects {}", expectation(&expected))),
             Helper::Drops(_) => self.under(&self.style.bad(format!("  helper: {}", seen.helper))),
-            _ => self.under(&format!("  the helper does nothing: {}", seen.helper)),
+            Helper::Passes(_) => self.under(&format!("  ignored by Linux's helper: {}", seen.why)),
+            _ => self.under(&format!("  Linux's helper: {}", seen.helper)),
+        }
+        if let Some(line) = seen.translated.as_ref().filter(|line| **line != announced.said.line) {
+            self.under(&format!("  on the other side of NAT it is {}", self.style.changed(line)));
         }
         if let Some((address, port)) = seen.helper_reads {
             let there = std::net::SocketAddr::new(address, port);
@@ -214,8 +222,11 @@ impl<'o> Teller<'o> {
             }
             self.data(data, speaker.other());
         }
+        for error in &seen.icmp {
+            self.under(&self.style.bad(format!("      {error}")));
+        }
         match seen.unfulfilled {
-            Some(why @ Unfulfilled::NotCaptured) => self.under(&self.style.faint(format!("  {why}"))),
+            Some(why) if !why.is_failure() => self.under(&self.style.faint(format!("  no data connection: {why}"))),
             Some(why) => self.under(&self.style.bad(format!("  nothing came: {why}"))),
             None => {}
         }
@@ -253,7 +264,8 @@ impl<'o> Teller<'o> {
         let ways = [Direction::Original, Direction::Reply].map(|way| {
             let (packets, bytes) = (data.ending.packets[way as usize], data.ending.bytes[way as usize]);
             let who = name(speakers[way as usize]);
-            format!("{who} {}, {bytes} bytes", plural(packets, "packet"))
+            let frames = data.ending.frame_bytes.map(|bytes| format!(" (frames: {})", bytes[way as usize]));
+            format!("{who} {}, {bytes} bytes{}", plural(packets, "packet"), frames.unwrap_or_default())
         });
         let within = data.ending.duration.map(|time| format!(", in {:.3} s", time.as_secs_f64())).unwrap_or_default();
         self.under(&format!("      sent: {}{within}", ways.join("; ")));
