@@ -57,7 +57,7 @@ impl Packets {
                     return None;
                 }
                 match self.fragments.gather(at.time, None, bytes, &headers, fragment) {
-                    Gathered::Waits | Gathered::Refused => {
+                    Gathered::Waits | Gathered::Refused | Gathered::Passes => {
                         summary.parts += 1;
                         return None;
                     }

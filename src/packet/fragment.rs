@@ -86,6 +86,45 @@ impl Cut {
     }
 }
 
+/// Where an IPv6 packet is cut: the length of the headers that every fragment has, and where they name what follows
+/// (RFC 8200 section 4.5: hop-by-hop options, routing, and destination options before that).
+pub(crate) fn unfragmentable_v6(bytes: &[u8]) -> (usize, usize) {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const DESTINATION: u8 = 60;
+    let (mut at, mut named_at, mut routed) = (40, 6, false);
+    while let (Some(next), Some(words)) = (bytes.get(named_at), bytes.get(at + 1)) {
+        match *next {
+            DESTINATION if routed => break,
+            HOP_BY_HOP | DESTINATION => {}
+            ROUTING => routed = true,
+            _ => break,
+        }
+        (named_at, at) = (at, at + (usize::from(*words) + 1) * 8);
+    }
+    (at, named_at)
+}
+
+/// Where the first fragment header of an IPv6 packet is, and where it is named; `None` without one, or if that one belongs
+/// to a real fragment.
+pub(crate) fn atomic_fragment_header(bytes: &[u8], end: usize) -> Option<(usize, usize)> {
+    const AUTHENTICATION: u8 = 51;
+    let (mut at, mut named_at) = (40, 6);
+    loop {
+        let [_, words, high, low, ..] = *bytes.get(at..end)?.first_chunk::<8>()?;
+        let length = match *bytes.get(named_at)? {
+            0 | 43 | 60 => (usize::from(words) + 1) * 8,
+            AUTHENTICATION => (usize::from(words) + 2) * 4,
+            Cut::FRAGMENT => {
+                let is_atomic = u16::from_be_bytes([high, low]) & !6 == 0;
+                return is_atomic.then_some((at, named_at));
+            }
+            _ => return None,
+        };
+        (named_at, at) = (at, at + length);
+    }
+}
+
 /// Options that are not copied into every fragment become no-operations (RFC 791 section 3.1).
 fn blank_options(options: &mut [u8]) {
     let mut at = 0;
@@ -106,6 +145,19 @@ fn blank_options(options: &mut [u8]) {
 }
 
 impl Packet<'_> {
+    /// Takes the fragment header out of an IPv6 packet that is whole.
+    pub(crate) fn remove_atomic_fragment_header(&mut self, (at, named_at): (usize, usize)) {
+        let Some(next) = self.bytes().get(at).copied() else { return };
+        let length = self.bytes().len().saturating_sub(40 + 8);
+        if let Some(named) = self.bytes_mut().get_mut(named_at) {
+            *named = next;
+        }
+        if let Some(field) = self.bytes_mut().get_mut(4..6) {
+            field.copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
+        }
+        self.splice(at..at + 8, &[]);
+    }
+
     /// Makes a whole packet of what was gathered behind the headers of its first part: sets its length, and that it is
     /// no part. `next` is what the IPv6 fragment header said follows, and where it is to be said now.
     pub(crate) fn become_whole(&mut self, must_not_be_cut: bool, next: (usize, u8)) {

@@ -55,7 +55,7 @@ pub use buffer::{BadRange, Packet, ReplaceError};
 pub(crate) use build::{DEFAULT_HOP_LIMIT, IcmpError, InName, MAX_BUILT, write_reset};
 pub use edit::Side;
 #[cfg(feature = "alloc")]
-pub(crate) use fragment::{Cut, must_not_be_cut};
+pub(crate) use fragment::{Cut, atomic_fragment_header, must_not_be_cut, unfragmentable_v6};
 #[cfg(feature = "alloc")]
 pub(crate) use headers::read_array;
 pub use headers::{

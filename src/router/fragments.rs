@@ -61,6 +61,8 @@ pub(crate) enum Gathered {
     Waits,
     /// It does not fit, or there is no room.
     Refused,
+    /// It is no fragment that could be gathered, and goes on as it is (IPv6, seen on 6.18).
+    Passes,
     /// The packet is whole.
     Whole(Whole),
 }
@@ -108,11 +110,12 @@ impl Fragments {
             source: headers.source(bytes),
             destination: headers.destination(bytes),
             identification: fragment.identification,
-            protocol: headers.protocol,
+            // The fragments of an IPv6 packet may name different headers; the first one counts (RFC 8200 section 4.5).
+            protocol: if headers.family == Family::V4 { headers.protocol } else { Protocol(0) },
             interface,
         };
         if begins_too_short(bytes, headers, fragment) {
-            return Gathered::Refused;
+            return Gathered::Passes;
         }
         let known = self.queues.iter().position(|queue| queue.key == Some(key) && !queue.deadline.has_passed(now));
         let free = || self.queues.iter().position(|queue| queue.key.is_none() || queue.deadline.has_passed(now));
@@ -120,6 +123,10 @@ impl Fragments {
         let Some(queue) = self.queues.get_mut(index) else { return Gathered::Refused };
         if known.is_none() {
             queue.begin(key, now + TIMEOUT);
+        }
+        if headers.family == Family::V6 && fragment.more && !(headers.end - fragment.body).is_multiple_of(8) {
+            queue.key = None;
+            return Gathered::Passes;
         }
         match queue.insert(bytes, headers, fragment) {
             Some(true) => self.whole(index),
@@ -173,9 +180,9 @@ impl Fragments {
     }
 }
 
-/// Whether the first part of an IPv6 packet does not even show the transport header: it is to be discarded (RFC 8200
-/// section 4.5), and the others wait in vain.
-fn begins_too_short(bytes: &[u8], headers: &Headers, fragment: Fragment) -> bool {
+/// True if the first fragment of an IPv6 packet does not show the whole transport header (RFC 8200 section 4.5). Linux does
+/// not gather it, and the others wait in vain.
+pub(crate) fn begins_too_short(bytes: &[u8], headers: &Headers, fragment: Fragment) -> bool {
     let wanted = match headers.protocol {
         _ if headers.family == Family::V4 || fragment.offset != 0 => return false,
         Protocol::TCP => 20,
@@ -202,13 +209,8 @@ impl Queue {
         let header = fragment.header;
         let mut body = bytes.get(fragment.body..headers.end)?;
         if fragment.more {
-            // IPv4 parts with others behind them are cut at eight bytes; for IPv6 ones that are longer the packet is
-            // given up.
-            let rounded = body.get(..body.len() & !7)?;
-            if headers.family == Family::V6 && rounded.len() < body.len() {
-                return None;
-            }
-            body = rounded;
+            // IPv4 fragments with others after them are cut at a multiple of eight bytes.
+            body = body.get(..body.len() & !7)?;
         }
         let (start, end) = (fragment.offset, fragment.offset + body.len());
         if body.is_empty() || end + header > usize::from(u16::MAX) {

@@ -12,7 +12,7 @@
 use core::net::IpAddr;
 
 use super::answer::Refusal;
-use super::fragments::{Gathered, Whole};
+use super::fragments::{Gathered, Whole, begins_too_short};
 use super::interfaces::{Destination, Network, Resolved};
 use super::{Egress, Outbox, RouteKind, Router, Verdict, family_index};
 use crate::Instant;
@@ -24,7 +24,7 @@ use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::{self, EvalContext, Hook, RawScope, Rules, SkippedTables, TableName, Tracking};
 use crate::packet::{
     Address, Cut, Family, Fragment, Headers, HopByHop, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags,
-    must_not_be_cut, read_hop_by_hop,
+    atomic_fragment_header, must_not_be_cut, read_hop_by_hop, unfragmentable_v6,
 };
 
 /// A packet on its way.
@@ -123,8 +123,20 @@ impl Router {
         if self.header_checksum && in_interface.is_some() && !headers.header_checksum_ok(packet.bytes()) {
             return self.dropped(now, DropReason::Malformed, None);
         }
-        if let Some(fragment) = headers.fragment {
-            return self.gather(now, in_interface, packet, headers, fragment, outbox);
+        if let (Family::V6, Some(interface)) = (headers.family, in_interface)
+            && let Err(refusal) = self.receive_v6(interface, packet.bytes(), headers)
+        {
+            let mut probe = None;
+            let context = PacketContext::new(now, packet, headers, &mut probe, in_interface);
+            return self.refuse(&context, refusal, outbox);
+        }
+        if headers.family == Family::V6 && headers.transport > 40 {
+            self.defragment_atomic(packet, headers);
+        }
+        if let Some(fragment) = headers.fragment
+            && let Some(verdict) = self.gather(now, in_interface, packet, headers, fragment, outbox)
+        {
+            return verdict;
         }
         let mut probe = self.conntrack.probe(now, packet.bytes(), headers, 0);
         let connection = probe.as_ref().and_then(|probe| self.conntrack.probed(probe));
@@ -190,13 +202,20 @@ impl Router {
         now: Instant,
         in_interface: Option<usize>,
         packet: &Packet<'_>,
-        headers: &Headers,
+        headers: &mut Headers,
         fragment: Fragment,
         outbox: &mut Outbox,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
         let mut whole = match self.fragments.gather(now, in_interface, packet.bytes(), headers, fragment) {
-            Gathered::Waits => return Verdict::Held,
-            Gathered::Refused => return self.dropped(now, DropReason::Fragment, None),
+            Gathered::Waits => return Some(Verdict::Held),
+            Gathered::Refused => return Some(self.dropped(now, DropReason::Fragment, None)),
+            Gathered::Passes => {
+                if fragment.offset == 0 {
+                    // What there is counts as a whole packet.
+                    headers.fragment = None;
+                }
+                return None;
+            }
             Gathered::Whole(whole) => whole,
         };
         let mut buffer = core::mem::take(&mut whole.buffer);
@@ -209,7 +228,27 @@ impl Router {
         };
         whole.buffer = buffer;
         self.fragments.give_back(whole);
-        verdict
+        Some(verdict)
+    }
+
+    /// Takes the fragment header out of an IPv6 packet that is whole, and takes one with another such header after it for
+    /// whole. Tracking connections does that.
+    #[inline(never)]
+    fn defragment_atomic(&self, packet: &mut Packet<'_>, headers: &mut Headers) {
+        let Some(found) = atomic_fragment_header(packet.bytes(), headers.end) else { return };
+        let (at, named_at) = found;
+        let after = Fragment { offset: 0, more: false, header: at, body: at + 8, identification: 0, named_at };
+        if !self.tracks[family_index(Family::V6)] || begins_too_short(packet.bytes(), headers, after) {
+            return;
+        }
+        packet.truncate(headers.end);
+        packet.remove_atomic_fragment_header(found);
+        if let Ok(found) = Headers::find(packet.bytes()) {
+            *headers = found;
+            if headers.fragment.is_some_and(|fragment| fragment.offset == 0) {
+                headers.fragment = None;
+            }
+        }
     }
 
     /// A packet that came in parts goes on in parts.
@@ -243,27 +282,37 @@ impl Router {
     /// longest. IPv6 parts bear another identification, and one that is not longer than the longest part leaves whole.
     fn send_in_fragments(&mut self, context: &PacketContext<'_, '_>, whole: &Whole, outbox: &mut Outbox) {
         let (bytes, mark, egress) = (context.packet.bytes(), context.packet.mark, context.egress);
+        let mut removed = 0;
         let (cut, longest) = match context.headers.family {
             Family::V4 => (Cut::v4(bytes), whole.longest),
             Family::V6 if bytes.len() <= whole.longest => return outbox.send_copy(bytes, egress, mark),
             Family::V6 => {
                 let identification = self.identifications.below(u32::MAX);
-                (Cut::v6(whole.header.0, whole.header.1, identification), whole.longest.max(MIN_MTU_V6))
+                let (header, named_at) = unfragmentable_v6(bytes);
+                // Every fragment bears these headers, the first one less of the rest.
+                removed = header as isize - whole.header.0 as isize;
+                (Cut::v6(header, named_at, identification), whole.longest.max(MIN_MTU_V6))
             }
         };
         let mtu = context.mtu.min(longest);
         let connection = context.tracked.connection.and_then(|id| self.conntrack.get(id));
         let was_read = context.tracked.state == PacketState::Established && connection.is_some_and(|c| c.has_helper());
-        let fits = |(i, (_, len)): (usize, &(u16, u16))| {
-            let last = i + 1 == whole.parts.len();
-            usize::from(*len) + cut.overhead() <= mtu && (last || len % 8 == 0)
+        // Offset and length of a fragment in what is cut now.
+        let place = |&(offset, len): &(u16, u16)| {
+            let start = usize::from(offset).checked_add_signed(if offset == 0 { 0 } else { -removed })?;
+            let len = usize::from(len).checked_add_signed(if offset == 0 { -removed } else { 0 })?;
+            Some((start, len))
         };
-        let gathered: usize = whole.parts.iter().map(|(_, len)| usize::from(*len)).sum();
+        let fits = |(i, part): (usize, &(u16, u16))| {
+            let last = i + 1 == whole.parts.len();
+            place(part).is_some_and(|(_, len)| len > 0 && len + cut.overhead() <= mtu && (last || len % 8 == 0))
+        };
+        let gathered: usize = whole.parts.iter().filter_map(place).map(|(_, len)| len).sum();
         if was_read || gathered != cut.body(bytes) || !whole.parts.iter().enumerate().all(fits) {
             return send_cut(&cut, bytes, mtu, egress, mark, outbox);
         }
-        for (offset, len) in &whole.parts {
-            send_part(&cut, bytes, usize::from(*offset), usize::from(*len), egress, mark, outbox);
+        for (offset, len) in whole.parts.iter().filter_map(place) {
+            send_part(&cut, bytes, offset, len, egress, mark, outbox);
         }
     }
 
@@ -287,9 +336,6 @@ impl Router {
     fn run_hooks(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
         if context.in_interface.is_none() {
             return self.send_own(context, None);
-        }
-        if let (Family::V6, Some(interface)) = (context.headers.family, context.in_interface) {
-            self.receive_v6(interface, context)?;
         }
         self.prerouting(context)?;
         if self.route(context)? == Egress::Local {
@@ -371,17 +417,16 @@ impl Router {
 
     /// Drops IPv6 packets before any hook sees them: between addresses that no packet on a link may have, and with
     /// hop-by-hop options that make no sense.
-    fn receive_v6(&self, interface: usize, context: &PacketContext<'_, '_>) -> Result<(), Refusal> {
-        let bytes = context.packet.bytes();
-        let source = context.headers.address(bytes, Side::Source);
-        let destination = context.headers.address(bytes, Side::Destination);
+    fn receive_v6(&self, interface: usize, bytes: &[u8], headers: &Headers) -> Result<(), Refusal> {
+        let source = headers.address(bytes, Side::Source);
+        let destination = headers.address(bytes, Side::Destination);
         let is_ours = self.network.loopback == Some(interface);
         let is_internal = source.is_loopback() || destination.is_loopback();
         let to_no_link = destination.is_multicast() && destination.multicast_scope() < 2;
         if source.is_multicast() || !is_ours && (is_internal || to_no_link) {
             return Err(DropReason::NotForwardable.into());
         }
-        match read_hop_by_hop(bytes, context.headers.end) {
+        match read_hop_by_hop(bytes, headers.end) {
             HopByHop::Passes => Ok(()),
             HopByHop::Discard => Err(DropReason::IpOptions.into()),
             HopByHop::Problem { code, pointer } => {
