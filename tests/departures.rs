@@ -419,7 +419,8 @@ fn a_stream_that_ends_within_a_line() {
     Told::masqueraded().arrives(LAN, fin).says(&[(
         6,
         "Linux drops it (partial announcement): it reads no announcement that is not whole in its \
-             segment; here the stream ends within a line, which does not leave",
+             segment; here the stream ends within a line, which does not leave, its sender is told that all \
+             up to 1023 arrived",
     )]);
 }
 

@@ -15,6 +15,9 @@ pub(crate) enum Turn {
 pub(crate) struct Cipher {
     on: bool,
     rest: usize,
+    /// The beginning of a record's header, where a segment ends within it.
+    header: [u8; HEADER],
+    begun: usize,
     /// Whether the place in the records was lost.
     lost: bool,
 }
@@ -44,26 +47,48 @@ impl Cipher {
             Some(rest) => self.rest = rest,
             None => self.lost = true,
         }
+        self.lost |= bytes > 0 && self.begun > 0;
     }
 
     /// Steps over TLS at the start of `bytes`, which begin where a line would; what follows is text. `missing` bytes
     /// follow that were not captured.
     pub(crate) fn pass<'a>(&mut self, bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
         if !self.on {
-            if !begins_tls(bytes) {
+            if !may_begin_tls(bytes) {
                 return (bytes, None);
             }
-            *self = Self { on: true, rest: 0, lost: false };
+            *self = Self { on: true, ..Self::default() };
             let (text, _) = self.records(bytes, missing);
             return (text, Some(Turn::Tls));
         }
         self.records(bytes, missing)
     }
 
+    /// Completes the header of a record that was cut. Returns what follows; the place is lost if it is none.
+    fn go_on<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let came = bytes.len().min(HEADER.saturating_sub(self.begun));
+        let (more, rest) = bytes.split_at_checked(came).unwrap_or_default();
+        if let Some(place) = self.header.get_mut(self.begun..self.begun + came) {
+            place.copy_from_slice(more);
+        }
+        self.begun += came;
+        match self.header.get(..self.begun).unwrap_or_default() {
+            [high @ 0x80..=0xfe, low, 1, beyond @ ..] => {
+                let length = 2 + (usize::from(high & 0x7f) << 8 | usize::from(*low));
+                (self.rest, self.begun) = (length.saturating_sub(3 + beyond.len()), 0);
+            }
+            header @ [_, _, _, high, low] if begins_record(header) => {
+                (self.rest, self.begun) = (usize::from(u16::from_be_bytes([*high, *low])), 0);
+            }
+            header => self.lost = !may_begin_record(header),
+        }
+        rest
+    }
+
     fn records<'a>(&mut self, mut bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
         if self.lost {
             if begins_record(bytes) {
-                (self.rest, self.lost) = (0, false);
+                (self.rest, self.begun, self.lost) = (0, 0, false);
             } else if is_text(bytes) {
                 *self = Self::default();
                 return (bytes, Some(Turn::Clear));
@@ -79,17 +104,30 @@ impl Cipher {
                 self.lost |= missing > 0;
                 return (&[], None);
             }
+            if self.begun > 0 {
+                bytes = self.go_on(bytes);
+                if self.lost {
+                    return (&[], None);
+                }
+                continue;
+            }
             match bytes {
                 // An SSL 2 hello: its length without the first bit, then its type.
                 [high @ 0x80..=0xff, low, 1, ..] => self.rest = 2 + (usize::from(high & 0x7f) << 8 | usize::from(*low)),
                 [_, _, _, high, low, ..] if begins_record(bytes) => {
                     self.rest = HEADER + usize::from(u16::from_be_bytes([*high, *low]));
                 }
+                _ if may_begin_record(bytes) && missing == 0 => {
+                    if let Some(place) = self.header.get_mut(..bytes.len()) {
+                        place.copy_from_slice(bytes);
+                    }
+                    self.begun = bytes.len();
+                    return (&[], None);
+                }
                 _ if is_text(bytes) => {
                     *self = Self::default();
                     return (bytes, Some(Turn::Clear));
                 }
-                // The header of a record is split over segments, or this is something else.
                 _ => {
                     self.lost = true;
                     return (&[], None);
@@ -97,6 +135,22 @@ impl Cipher {
             }
         }
     }
+}
+
+/// Returns true if these bytes are fewer than a record's header, or a hello's in SSL 2's form, and may be its beginning.
+fn may_begin_record(bytes: &[u8]) -> bool {
+    let begins = match bytes {
+        [kind] => matches!(kind, 0x14..=0x18 | 0x80..=0xfe),
+        [0x80..=0xfe, _] => true,
+        [kind, major] => matches!((kind, major), (0x14..=0x18, 3)),
+        _ => begins_record(bytes),
+    };
+    begins && bytes.len() < HEADER
+}
+
+/// Returns true if TLS begins here, or may begin with a record whose header is cut.
+fn may_begin_tls(bytes: &[u8]) -> bool {
+    begins_tls(bytes) || matches!(bytes, [0x16] | [0x16, 3])
 }
 
 /// Whether a TLS record begins here: a known type and a version (RFC 8446 section 5.1).
@@ -109,14 +163,16 @@ pub(crate) fn begins_tls(bytes: &[u8]) -> bool {
     begins_record(bytes) || matches!(bytes, [0x80..=0xff, _, 1, 3, 0..=4, ..] | [0x80..=0xff, _, 1, 0, 2, ..])
 }
 
-/// Whether this looks like a line of FTP: letters or digits, and nothing but ASCII in the first line.
+/// Returns true if this looks like a line of FTP, or its beginning: letters or digits, and nothing but ASCII in the first
+/// line.
 fn is_text(bytes: &[u8]) -> bool {
     let mut line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if let [before @ .., b'\r'] = line {
         line = before;
     }
     let printable = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
-    line.len() >= 3 && line.iter().take(3).all(u8::is_ascii_alphanumeric) && line.iter().all(printable)
+    let is_cut = line.len() == bytes.len() && !bytes.is_empty();
+    (line.len() >= 3 || is_cut) && line.iter().take(3).all(u8::is_ascii_alphanumeric) && line.iter().all(printable)
 }
 
 #[cfg(test)]
@@ -139,6 +195,27 @@ mod tests {
         assert_eq!(cipher.pass(b"cd\x17\x03\x03\x00\x01x", 0), (&[][..], None));
         assert_eq!(cipher.pass(b"\x15\x03\x03\x00\x01x200 clear\r\n", 0), (&b"200 clear\r\n"[..], Some(Turn::Clear)));
         assert!(!cipher.is_on());
+    }
+
+    #[test]
+    fn records_whose_headers_are_cut_anywhere() {
+        let talk = b"\x16\x03\x03\x00\x04abcd\x17\x03\x03\x00\x01x\x15\x03\x03\x00\x02xy";
+        for first in 1..talk.len() {
+            for second in first..talk.len() {
+                let mut cipher = Cipher::default();
+                for piece in [&talk[..first], &talk[first..second], &talk[second..]] {
+                    if !piece.is_empty() {
+                        assert_eq!(cipher.pass(piece, 0).0, b"", "{first} {second}");
+                    }
+                }
+                assert!(cipher.is_on() && !cipher.is_lost(), "{first} {second}");
+                assert_eq!(cipher.pass(b"2", 0), (&b"2"[..], Some(Turn::Clear)), "{first} {second}");
+            }
+        }
+        let mut cipher = Cipher::default();
+        cipher.pass(b"\x16\x03", 0);
+        assert_eq!(cipher.pass(b"PORT 10,0,0,5,4,210\r\n", 0).0, b"");
+        assert!(cipher.is_lost(), "no record, and no text either");
     }
 
     #[test]

@@ -141,11 +141,28 @@ impl<T: AsRef<[u8]>> History<T> {
         Ok(())
     }
 
-    /// Lets the last replacement take `more` further bytes with it, which stand at `start`, if it ends there.
-    pub fn extend(&mut self, start: SequenceNumber, more: u32) {
-        if let Some(last) = self.edits.back_mut().filter(|last| last.end() == start) {
-            last.removed = last.removed.saturating_add(more);
+    /// Returns how many more replacements can be noted before one is forgotten.
+    pub fn room(&self) -> usize {
+        self.most.saturating_sub(self.edits.len())
+    }
+
+    /// Removes `more` further bytes from `start` on, if the last replacement ends there and removes bytes without
+    /// inserting any. Returns true if it does.
+    pub fn extend(&mut self, start: SequenceNumber, more: u32) -> bool {
+        let last = self.edits.back_mut().filter(|last| last.end() == start && last.inserted().is_empty());
+        last.map(|last| last.removed = last.removed.saturating_add(more)).is_some()
+    }
+
+    /// Returns the position after the bytes at `position` that were removed without replacement. The receiver has them as
+    /// soon as it has what stands before them.
+    #[must_use]
+    pub fn skip_removed(&self, mut position: SequenceNumber) -> SequenceNumber {
+        for edit in self.edits.iter().filter(|edit| edit.inserted().is_empty()) {
+            if edit.start == position {
+                position = edit.end();
+            }
         }
+        position
     }
 
     /// Forgets everything: no byte was replaced.
@@ -288,12 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_can_be_extended() {
+    fn a_removal_can_be_extended() {
         let mut history = example();
-        history.extend(n(1018), 2);
-        assert_eq!(history.outgoing(n(1021)), n(1025), "not where it ends");
-        history.extend(n(1019), 2);
+        assert!(!history.extend(n(1019), 2), "it inserts something");
+        history.replace(n(1019), 1, "").unwrap();
+        assert!(!history.extend(n(1019), 2) && history.extend(n(1020), 1), "only where it ends");
         assert_eq!(history.outgoing(n(1021)), n(1023));
+        assert_eq!([1005, 1019, 1021].map(|at| history.skip_removed(n(at)).0), [1005, 1021, 1021]);
+        assert_eq!(history.room(), 2);
         history.clear();
         assert_eq!((history.outgoing(n(1021)), history.edits().count()), (n(1021), 0));
     }

@@ -3,8 +3,9 @@
 use crate::conntrack::ExpectationId;
 use crate::ftp::{Command, Reply, ReplyLines};
 
-/// So many requests may wait for their replies; of more, the oldest are forgotten.
-const MOST: usize = 32;
+/// Maximum number of requests that wait for their replies, where equal ones in a row count once. Of more, it is known only
+/// how many they are: their replies mean nothing.
+pub(super) const MOST: usize = 32;
 
 /// A request that waits for its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ enum Request {
     /// AUTH TLS or AUTH SSL.
     Tls,
     Other,
+    /// One of those that came when no more could be remembered.
+    Unknown,
 }
 
 /// What a reply changes.
@@ -29,6 +32,8 @@ pub(super) enum Answer {
     Unwanted(ExpectationId),
     /// What follows is TLS.
     Tls,
+    /// What follows may be TLS.
+    Unreadable,
 }
 
 /// Follows requests and replies.
@@ -40,7 +45,8 @@ pub(super) struct Dialogue {
     /// Whether the client's first line was a command of FTP.
     begun: Option<bool>,
     replies: ReplyLines,
-    requests: [Request; MOST],
+    /// Each with how many like it follow each other.
+    requests: [(Request, u32); MOST],
     waiting: usize,
 }
 
@@ -52,7 +58,7 @@ impl Dialogue {
             logged_in: false,
             begun: None,
             replies: ReplyLines::default(),
-            requests: [Request::Other; MOST],
+            requests: [(Request::Other, 0); MOST],
             waiting: 0,
         }
     }
@@ -74,10 +80,10 @@ impl Dialogue {
 
     /// Whether the client waits to hear where the server listens.
     pub(super) fn awaits_passive(&self) -> bool {
-        !self.complete || self.waiting().contains(&Request::Passive)
+        !self.complete || self.waiting().iter().any(|(request, _)| *request == Request::Passive)
     }
 
-    fn waiting(&self) -> &[Request] {
+    fn waiting(&self) -> &[(Request, u32)] {
         self.requests.get(..self.waiting).unwrap_or_default()
     }
 
@@ -100,21 +106,42 @@ impl Dialogue {
             }
             Some(_) => Request::Other,
         };
-        if self.waiting == MOST {
-            self.take(0);
-            self.complete = false;
+        self.wait_for(request);
+    }
+
+    /// Notes a request. The last place takes what has none of its own, as unknown, until it is empty again.
+    fn wait_for(&mut self, request: Request) {
+        let is_last = self.waiting == MOST;
+        if let Some((known, count)) = self.waiting.checked_sub(1).and_then(|last| self.requests.get_mut(last))
+            && (is_last || (*known == request && !matches!(request, Request::Active(_))))
+        {
+            if *known != request {
+                *known = Request::Unknown;
+            }
+            *count = count.saturating_add(1);
+            return;
         }
         if let Some(slot) = self.requests.get_mut(self.waiting) {
-            *slot = request;
+            *slot = (request, 1);
             self.waiting += 1;
         }
     }
 
     fn take(&mut self, at: usize) -> Option<Request> {
-        let request = *self.waiting().get(at)?;
+        let (request, count) = *self.waiting().get(at)?;
+        if let Some((_, count)) = self.requests.get_mut(at).filter(|_| count > 1) {
+            *count -= 1;
+            return Some(request);
+        }
         self.requests.copy_within(at + 1..self.waiting, at);
         self.waiting -= 1;
         Some(request)
+    }
+
+    /// A reply that was not read as a whole answers the oldest request.
+    pub(super) fn lose_reply(&mut self) {
+        self.take(0);
+        self.replies = ReplyLines::default();
     }
 
     /// The reply lines before the next line.
@@ -128,7 +155,7 @@ impl Dialogue {
         let Some(reply) = Reply::parse(line).filter(|reply| !replies.continues() && reply.code >= 200) else {
             return Answer::Nothing;
         };
-        let is_passive = |request: &Request| *request == Request::Passive;
+        let is_passive = |(request, _): &(Request, u32)| *request == Request::Passive;
         let at = match reply.code {
             227..=229 => self.waiting().iter().position(is_passive).unwrap_or(0),
             _ => 0,
@@ -139,7 +166,9 @@ impl Dialogue {
                 Answer::Nothing
             }
             Some(Request::Active(Some(expected))) if reply.code >= 400 => Answer::Unwanted(expected),
+            // One that is unknown may have been AUTH. What follows is not read, and nothing more is opened for it.
             Some(Request::Tls) if reply.code == 234 => Answer::Tls,
+            Some(Request::Unknown) if reply.code == 234 => Answer::Unreadable,
             _ => Answer::Nothing,
         }
     }
@@ -166,6 +195,7 @@ fn is_tls(mechanism: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     fn says(dialogue: &mut Dialogue, line: &str) -> Answer {
         let line = line.as_bytes();
@@ -232,7 +262,18 @@ mod tests {
 
     #[test]
     fn more_requests_than_are_remembered() {
-        let dialogue = begun(&["NOOP"; MOST + 1]);
-        assert!(dialogue.waiting == MOST && dialogue.awaits_passive() && dialogue.is_logged_in());
+        let mut lines = vec!["220 hi"];
+        (0..MOST).for_each(|_| lines.extend(["NOOP", "PWD", "SYST", "USER a", "PASV"]));
+        let mut dialogue = begun(&lines);
+        assert!(dialogue.waiting == MOST && dialogue.awaits_passive());
+        assert!(!dialogue.is_logged_in() && !dialogue.is_something_else(), "nothing is taken for granted");
+        (0..MOST * 5).for_each(|_| {
+            says(&mut dialogue, "230 in");
+        });
+        assert_eq!(dialogue.waiting, 0, "every reply answers one");
+        says(&mut dialogue, "PASV");
+        assert!(dialogue.awaits_passive(), "what is asked then is known again");
+        let dialogue = begun(&[&["220 hi", "POST / HTTP/1.1"][..], &["NOOP"; 1000]].concat());
+        assert!(dialogue.waiting < MOST && dialogue.is_something_else());
     }
 }

@@ -1,4 +1,4 @@
-//! Hears one side of a control connection, and decides about what it announces.
+//! Reads one side of a control connection, and decides about what it announces.
 
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
@@ -8,16 +8,16 @@ use super::dialogue::{Answer, Dialogue};
 use super::learnt::Learnt;
 use super::policy::Policy;
 use super::refusal::RefusalReason;
-use super::stream::ReadLines;
+use super::stream::{Instead, ReadLines, UNIT_EDITS, UnitEdits, Until};
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
 use crate::event::{AnnouncementOutcome, Event};
 use crate::ftp::{
-    self, Announcement, Command, Decision, Endpoints, Expect, Form, HostPort, LineReading, Reading, Sender, Text,
-    decide, read_line, write_like,
+    self, Announcement, Command, Decision, Endpoints, Expect, Form, HostPort, HostPortError, LineReading, Reading,
+    Sender, Text, decide, read_line, write_like,
 };
 use crate::nat::Nat;
 
-/// Who listens to one side.
+/// Reads one side's commands or replies.
 pub(super) struct LineHandler<'h> {
     pub(super) job: Job,
     pub(super) ends: Endpoints,
@@ -30,8 +30,8 @@ pub(super) struct LineHandler<'h> {
     pub(super) learnt: &'h mut Learnt,
     pub(super) conntrack: &'h mut Conntrack,
     pub(super) nat: &'h mut Nat,
-    /// Whether what follows, on both sides, is TLS.
-    pub(super) tls: bool,
+    /// Set if what follows, on both sides, is not read: true if it is TLS, false if it may be.
+    pub(super) tls: Option<bool>,
 }
 
 /// A reply's code and what stands behind it.
@@ -45,15 +45,57 @@ impl ReadLines for LineHandler<'_> {
         }
     }
 
-    fn line(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
+    fn unit(&mut self, bytes: &[u8]) -> Option<usize> {
+        let first = bytes.iter().position(|byte| *byte == b'\n')? + 1;
+        if self.job.sender == Sender::Client {
+            return Some(first);
+        }
+        let mut replies = self.dialogue.replies();
+        let mut end = first;
+        if let Some((227..=229, _)) = replies.code_of(bytes.get(..first)?) {
+            while replies.continues() {
+                let rest = bytes.get(end..)?;
+                let len = rest.iter().position(|byte| *byte == b'\n')? + 1;
+                replies.code_of(rest.get(..len)?);
+                end += len;
+            }
+        }
+        Some(end)
+    }
+
+    fn complete(&mut self, unit: &[u8], edits: &mut UnitEdits) {
         match self.job.sender {
-            Sender::Client => self.command(line, left),
-            Sender::Server => self.reply(line, left),
+            Sender::Client => self.command(unit, edits),
+            Sender::Server => self.reply(unit, edits),
+        }
+    }
+
+    fn left(&mut self, head: &[u8]) {
+        match self.job.sender {
+            Sender::Client => self.dialogue.command(head, None),
+            Sender::Server => self.answer(head),
+        }
+    }
+
+    fn too_long(&mut self, begun: &[u8]) -> Instead {
+        match self.job.sender {
+            Sender::Client => self.long_command(begun),
+            Sender::Server => {
+                self.dialogue.lose_reply();
+                self.tell_refused(form_of_reply(begun), RefusalReason::Malformed(HostPortError::Trailing));
+                Instead::Refusal(Text::copy_of(b"425 No data connection.\r\n"), Until::after(begun))
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        if self.job.sender == Sender::Server {
+            self.dialogue.lose_reply();
         }
     }
 
     fn stops(&self) -> bool {
-        self.tls
+        self.tls.is_some()
     }
 }
 
@@ -68,72 +110,162 @@ impl LineHandler<'_> {
         !matches!(replies.code_of(begun), Some((227..=229, _)))
     }
 
-    fn command(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
+    fn command(&mut self, line: &[u8], edits: &mut UnitEdits) {
         let mut expected = None;
-        let mut replacement = None;
-        if !left {
-            let mut replies = self.dialogue.replies();
-            let reading = read_line(Sender::Client, self.ends.client, line, &mut replies);
-            match self.judge(reading, line) {
-                LineAction::Nothing => {}
-                LineAction::Accepted(id, replaced) => (expected, replacement) = (Some(id), replaced),
-                LineAction::Refused(form) => {
-                    let range = ftp::hidden_announcement(line).map(|(_, range)| range);
-                    let range = range.or_else(|| Command::argument_range(line)).unwrap_or_default();
-                    replacement = Some((range, refused(form, self.ends.client)));
+        let reading = read_line(Sender::Client, self.ends.client, line, &mut self.dialogue.replies());
+        match self.judge(reading, line) {
+            LineAction::Pass => {}
+            LineAction::Expect(id, replacement) => {
+                expected = Some(id);
+                if let Some((range, text)) = replacement {
+                    edits.set(range, text);
                 }
+            }
+            LineAction::Refuse(form) => {
+                let range = ftp::hidden_announcement(line).map(|(_, range)| range);
+                let range = range.or_else(|| Command::argument_range(line)).unwrap_or_default();
+                edits.set(range, refused(form, self.ends.client));
             }
         }
         self.dialogue.command(line, expected);
-        replacement
     }
 
-    fn reply(&mut self, line: &[u8], left: bool) -> Option<(Range<usize>, Text)> {
-        let mut replies = self.dialogue.replies();
-        let mut replacement = None;
-        if left {
-            replies.code_of(line);
-        } else {
-            let reading = read_line(Sender::Server, self.ends.server, line, &mut replies);
-            match self.judge(reading, line) {
-                LineAction::Nothing => {}
-                LineAction::Accepted(_, replaced) => replacement = replaced,
-                LineAction::Refused(_) => replacement = Some(refusal(line, replies.continues())),
+    /// The beginning of a command that is longer than any announcement: the server gets one that it refuses. Blanks before
+    /// a command are left out.
+    fn long_command(&mut self, begun: &[u8]) -> Instead {
+        let form = match Command::parse(begun) {
+            Some(Command::Port(_)) => Form::Port,
+            Some(Command::Eprt(_)) => Form::Eprt,
+            Some(Command::Lprt(_)) => Form::Lprt,
+            _ if begun.iter().any(u8::is_ascii_graphic) => Form::Port,
+            _ => return Instead::Nothing,
+        };
+        self.tell_refused(form, RefusalReason::Malformed(HostPortError::Trailing));
+        self.dialogue.command(begun, None);
+        let line: &[u8] = match form {
+            Form::Port => b"PORT 0,0,0,0,0,0\r\n",
+            Form::Eprt => b"EPRT |1|0.0.0.0|0|\r\n",
+            _ => b"LPRT 4,4,0,0,0,0,2,0,0\r\n",
+        };
+        Instead::Refusal(Text::copy_of(line), Until::LineEnd)
+    }
+
+    /// A reply is refused as a whole, or passes as a whole: its lines have one code.
+    fn reply(&mut self, unit: &[u8], edits: &mut UnitEdits) {
+        let mut expected = [None; UNIT_EDITS];
+        let mut count = 0;
+        let mut at = 0;
+        let mut refuses = !self.may_open_all(unit);
+        for line in unit.split_inclusive(|byte| *byte == b'\n') {
+            let reading = read_line(Sender::Server, self.ends.server, line, &mut self.dialogue.replies());
+            let action = match (refuses, reading) {
+                (false, _) => self.judge(reading, line),
+                // Nothing more is opened by a reply that is refused.
+                (true, _) => LineAction::Pass,
+            };
+            match action {
+                LineAction::Pass => {}
+                LineAction::Refuse(_) => refuses = true,
+                LineAction::Expect(id, replacement) => {
+                    let fits =
+                        replacement.is_none_or(|(range, text)| edits.push(range.start + at..range.end + at, text));
+                    match expected.get_mut(count) {
+                        Some(place) if fits => (*place, count) = (Some(id), count + 1),
+                        _ => {
+                            self.conntrack.unexpect(self.job.now, id);
+                            refuses = true;
+                        }
+                    }
+                }
             }
+            self.answer(line);
+            at += line.len();
         }
+        if refuses {
+            expected.into_iter().flatten().for_each(|id| self.conntrack.unexpect(self.job.now, id));
+            let end = unit.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+            edits.set(0..end, Text::copy_of(b"425 No data connection."));
+        }
+    }
+
+    /// Returns true if no line of a reply announces what may not be opened. The first that does is told.
+    fn may_open_all(&mut self, unit: &[u8]) -> bool {
+        let mut replies = self.dialogue.replies();
+        unit.split_inclusive(|byte| *byte == b'\n').all(|line| {
+            let reading = read_line(Sender::Server, self.ends.server, line, &mut replies);
+            match self.check(reading) {
+                Ok(()) => true,
+                Err((form, reason)) => {
+                    self.tell_refused(form, reason);
+                    false
+                }
+            }
+        })
+    }
+
+    /// Checks what a server's line announces, without opening it.
+    fn check(&self, reading: LineReading) -> Result<(), (Form, RefusalReason)> {
+        match reading {
+            LineReading::Announcement(mut announcement) => {
+                let own = self.ends.own(self.job.sender);
+                self.resolve(&mut announcement);
+                self.may_open(&announcement, own).map_err(|reason| (announcement.form, reason))
+            }
+            LineReading::Malformed(form, error) => {
+                let asked = form.sender() == Sender::Client || self.dialogue.awaits_passive();
+                Err((form, if asked { RefusalReason::Malformed(error) } else { RefusalReason::Unasked }))
+            }
+            LineReading::Nothing => Ok(()),
+        }
+    }
+
+    /// A line of the server's, or its beginning.
+    fn answer(&mut self, line: &[u8]) {
+        let mut replies = self.dialogue.replies();
+        replies.code_of(line);
         match self.dialogue.reply(line, replies) {
             Answer::Nothing => {}
             Answer::Unwanted(expected) => self.conntrack.unexpect(self.job.now, expected),
-            Answer::Tls => self.tls = true,
+            Answer::Tls => self.tls = Some(true),
+            Answer::Unreadable => self.tls = Some(false),
         }
-        replacement
     }
 
     fn judge(&mut self, reading: LineReading, line: &[u8]) -> LineAction {
         let (form, result) = match reading {
             LineReading::Announcement(announcement) => (announcement.form, self.open(announcement, line)),
-            LineReading::Malformed(form, error) => {
-                let asked = form.sender() == Sender::Client || self.dialogue.awaits_passive();
-                (form, Err(if asked { RefusalReason::Malformed(error) } else { RefusalReason::Unasked }))
-            }
-            LineReading::Nothing => return LineAction::Nothing,
+            LineReading::Malformed(form, _) => match self.check(reading) {
+                Err((form, reason)) => (form, Err(reason)),
+                Ok(()) => return LineAction::Refuse(form),
+            },
+            LineReading::Nothing => return LineAction::Pass,
         };
         result.unwrap_or_else(|reason| {
-            let event = Event::Denied { connection: self.job.id, sender: self.job.sender, form, reason };
-            self.conntrack.events.push(self.job.now, event);
-            LineAction::Refused(form)
+            self.tell_refused(form, reason);
+            LineAction::Refuse(form)
         })
+    }
+
+    fn tell_refused(&mut self, form: Form, reason: RefusalReason) {
+        let event = Event::Denied { connection: self.job.id, sender: self.job.sender, form, reason };
+        self.conntrack.events.push(self.job.now, event);
+    }
+
+    /// Takes the address that a server announces for its own, where that is what it means.
+    fn resolve(&self, announcement: &mut Announcement) -> bool {
+        // A server may know the address by which its clients know it.
+        let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
+        let mends = self.job.sender == Sender::Server && self.mends(announcement.address);
+        if self.job.sender == Sender::Server && (means_own || mends) {
+            announcement.address = self.ends.own(self.job.sender);
+        }
+        mends
     }
 
     /// Expects what is announced, if it may be.
     fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<LineAction, RefusalReason> {
         let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
-        // A server may know the address by which its clients know it.
-        let means_own = announcement.address.is_unspecified() || announcement.address == self.ends.dialled;
-        let mends = self.job.sender == Sender::Server && self.mends(announcement.address);
-        if self.job.sender == Sender::Server && (means_own || mends) {
-            announcement.address = own;
-        }
+        let mends = self.resolve(&mut announcement);
         self.may_open(&announcement, own)?;
         let foreign = announcement.address != own;
         let Decision::Expect(expect) =
@@ -160,7 +292,7 @@ impl LineHandler<'_> {
         }
         self.tell(&Announcement { address: said.0, ..announcement }, tuple, before, text);
         let replacement = text.map(|text| (announcement.range(), text));
-        Ok(LineAction::Accepted(id, replacement))
+        Ok(LineAction::Expect(id, replacement))
     }
 
     /// Whether a server that announces this address is taken to mean its own.
@@ -220,12 +352,21 @@ impl LineHandler<'_> {
     }
 }
 
-/// What was decided about a line.
+/// What is to be done about a line.
 enum LineAction {
-    Nothing,
+    Pass,
     /// It opens this, and is to say that.
-    Accepted(ExpectationId, Option<(Range<usize>, Text)>),
-    Refused(Form),
+    Expect(ExpectationId, Option<(Range<usize>, Text)>),
+    Refuse(Form),
+}
+
+/// Returns what a reply with this code announces.
+fn form_of_reply(begun: &[u8]) -> Form {
+    match begun.get(..3) {
+        Some(b"228") => Form::Lpsv,
+        Some(b"229") => Form::Epsv,
+        _ => Form::Pasv,
+    }
 }
 
 /// The reason to refuse an announcement whose expectation cannot be registered.
@@ -245,12 +386,4 @@ fn refused(form: Form, like: IpAddr) -> Text {
         IpAddr::V6(_) => core::net::Ipv6Addr::UNSPECIFIED.into(),
     };
     ftp::write(form, nowhere, 0)
-}
-
-/// A reply that tells the client that there will be no data connection (RFC 959 section 4.2), for a line of one that
-/// would have told where.
-fn refusal(line: &[u8], continues: bool) -> (Range<usize>, Text) {
-    let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
-    let text: &[u8] = if continues { b"425-No data connection." } else { b"425 No data connection." };
-    (0..end, Text::copy_of(text))
 }

@@ -7,8 +7,9 @@ use core::time::Duration;
 
 use crate::Instant;
 
-/// So many servers are remembered; of more, the one that announced longest ago is forgotten.
-const SERVERS: usize = 64;
+/// Maximum number of servers that are remembered. Of more nothing is learnt: a server that made way for another would be
+/// learnt anew, without the ports for which nothing is opened.
+pub(super) const SERVERS: usize = 64;
 /// What was not announced for so long is forgotten: a server may be set up otherwise by then.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -44,10 +45,8 @@ impl Learnt {
             server.last = now;
             return;
         }
-        if self.servers.len() == SERVERS
-            && let Some((oldest, _)) = self.servers.iter().enumerate().min_by_key(|(_, server)| server.last)
-        {
-            self.servers.swap_remove(oldest);
+        if self.servers.len() == SERVERS {
+            return;
         }
         self.servers.push(Server { address, lowest: port, highest: port, last: now });
     }
@@ -103,8 +102,8 @@ mod tests {
         for number in 2..=SERVERS as u8 + 1 {
             learnt.note(at(2 * day + i64::from(number)), server(number), 5000);
         }
-        assert_eq!(learnt.ports(at(2 * day + 100), server(1)), None, "others came");
-        assert!(learnt.ports(at(2 * day + 100), server(2)).is_some() && learnt.servers.len() == SERVERS);
+        assert!(learnt.ports(at(2 * day + 100), server(1)).is_some() && learnt.servers.len() == SERVERS);
+        assert_eq!(learnt.ports(at(2 * day + 100), server(SERVERS as u8 + 1)), None, "there is no room for it");
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Exact {
             states: (0..helped).map(|_| State::new()).collect(),
             tools,
             swept: 0,
-            timers: VecDeque::with_capacity(hold_buffers * 2),
+            timers: VecDeque::with_capacity(helped as usize * 2),
         }
     }
 
@@ -183,13 +183,13 @@ impl Exact {
         state.windows[context.tracked.direction as usize] = segment.window;
         if segment.flags.has(TcpFlags::SYN) {
             state.begin(&segment, context, &mut self.tools.pool);
-            return Ok(());
         }
         state.timestamps[context.tracked.direction as usize] = echoed(context);
         let result = state.pass(&mut self.tools, id, &segment, conntrack, (nat, rewrites), context);
         for direction in [Direction::Original, Direction::Reply] {
             let stream = &state.streams[direction as usize];
-            if stream.is_ours() && !state.timed[direction as usize] && self.timers.len() < self.timers.capacity() {
+            if stream.is_ours() && !state.timed[direction as usize] {
+                debug_assert!(self.timers.len() < self.timers.capacity(), "there is one for every stream");
                 let due = context.now + REPEAT;
                 self.timers.push_back(Timer { due, slot, id, direction, outside: stream.outside(), times: 0 });
                 state.timed[direction as usize] = true;
@@ -221,10 +221,16 @@ impl Exact {
             let Some(timer) = self.timers.front().copied().filter(|timer| timer.due.has_passed(now)) else { return };
             self.timers.pop_front();
             let Timer { slot, id, direction, outside, times, .. } = timer;
-            let Some(state) = self.states.get_mut(slot.index()).filter(|state| state.connection == Some(id)) else {
-                continue;
-            };
+            let Some(state) = self.states.get_mut(slot.index()) else { continue };
             state.timed[direction as usize] = false;
+            if let Some(other) = state.connection.filter(|other| *other != id) {
+                if state.streams[direction as usize].is_ours() {
+                    let outside = state.streams[direction as usize].outside();
+                    self.timers.push_back(Timer { due: now + REPEAT, slot, id: other, direction, outside, times: 0 });
+                    state.timed[direction as usize] = true;
+                }
+                continue;
+            }
             if conntrack.get(id).is_none() || !state.streams[direction as usize].is_ours() {
                 continue;
             }
@@ -287,7 +293,8 @@ impl State {
             }
             (self.connection, self.dialogue) = (Some(id), Dialogue::new());
             (self.longest, self.windows, self.scales) = ([0; 2], [0; 2], [None; 2]);
-            (self.timestamps, self.timed) = ([None; 2], [false; 2]);
+            // A timer that still runs is taken over, so that there is one for every stream.
+            self.timestamps = [None; 2];
         }
     }
 
@@ -314,8 +321,10 @@ impl State {
             let mapped = context.headers.map_sack_blocks(bytes, |left, right| others.selectively(left, right));
             mapped.map_err(|_| DropReason::TcpOptions)?;
         }
-        if segment.flags.has(TcpFlags::RST) {
-            let number = own.outgoing_at_most(segment.sequence);
+        let is_syn = segment.flags.has(TcpFlags::SYN);
+        if segment.flags.has(TcpFlags::RST) || (is_syn && context.headers.payload(context.packet.bytes()).is_empty()) {
+            // A SYN comes before everything that was replaced.
+            let number = if is_syn { segment.sequence } else { own.outgoing_at_most(segment.sequence) };
             context.headers.set_sequence(context.packet.bytes_mut(), number);
             return Ok(());
         }
@@ -337,21 +346,22 @@ impl State {
         let reply = connection.tuple(Direction::Reply);
         let server = SocketAddr::new(reply.source(), reply.source_port());
         let ((policy, loose), dialogue, learnt) = ((&tools.policy, tools.loose), &mut self.dialogue, &mut tools.learnt);
-        let mut handler =
-            LineHandler { job, ends, server, policy, loose, dialogue, learnt, conntrack, nat, tls: false };
+        let mut handler = LineHandler { job, ends, server, policy, loose, dialogue, learnt, conntrack, nat, tls: None };
 
         let mut came = core::mem::take(&mut tools.came);
         let payload = copy(context.headers.payload(context.packet.bytes()), &mut came);
         let pointer = context.headers.urgent_pointer(context.packet.bytes());
         let incoming = Incoming {
-            start: segment.sequence,
+            // Data in a SYN (Fast Open) begins after it.
+            start: segment.sequence + u32::from(is_syn),
             payload,
             fin: segment.flags.has(TcpFlags::FIN),
+            syn: is_syn,
             urgent: pointer.map(|pointer| segment.sequence + u32::from(pointer)),
         };
-        if own.is_at_beginning() && matches!(payload, [HANDSHAKE, TLS, ..]) {
+        if own.is_at_beginning() && matches!(payload, [HANDSHAKE] | [HANDSHAKE, TLS, ..]) {
             own.stop_reading();
-            handler.tls = true;
+            handler.tls = Some(true);
         }
         let before = own.standing();
         let taken = own.take(incoming, &mut tools.pool, &mut handler);
@@ -371,19 +381,22 @@ impl State {
         }
 
         let window = self.windows[direction.other() as usize];
-        if let Some(owed) = own.owed(has_text).or(had) {
+        // A SYN is acknowledged by the other side alone.
+        if !is_syn && let Some(owed) = own.owed(has_text).or(had) {
             answering.acknowledge(owed, window, context.sink);
             noted.note(conntrack, Intervention::Acknowledged(owed));
         }
-        if segment.flags.has(TcpFlags::ACK) {
+        if segment.flags.has(TcpFlags::ACK) && !is_syn {
             let say = (own.told(), window);
             let takes = Takes { longest: self.longest[direction as usize], window: ours };
             if tools.writer.send_unsent(others, &answering, say, takes, context.sink) {
                 noted.other().note(conntrack, Intervention::SentInItsName);
             }
         }
-        if tls {
+        if tls.is_some() {
             self.streams.iter_mut().for_each(Stream::stop_reading);
+        }
+        if tls == Some(true) {
             let declared = tools.policy.tls_passive_ports.clone();
             let passive = declared.or_else(|| tools.learnt.ports(context.now, server));
             let passive = passive.filter(|ports| job.expect_range(conntrack, ports));

@@ -140,18 +140,20 @@ impl SegmentWriter {
             Emission::Nothing { number } => number,
             Emission::Bytes { from, .. } => stream.outgoing(from),
         };
-        context.headers.set_sequence(context.packet.bytes_mut(), number);
+        context.headers.set_sequence(context.packet.bytes_mut(), number - u32::from(incoming.syn));
         let mut begins = number;
         match taken.emission {
             Emission::Same => stream.note_sent(number + incoming.payload.len() as u32),
             Emission::Nothing { .. } => self.put(0, 0, taken.fin, context),
             Emission::Bytes { from, to } => {
                 let len = self.compose(stream, from, to, incoming);
+                // A SYN leaves alone, and with no more than it came with.
+                let had = incoming.payload.len();
                 // Of a replacement the other side may have a part.
                 let first = usize::try_from(stream.outside().since(number)).unwrap_or(0).min(len);
-                let end = len.min(first + takes.window.max(1));
+                let end = len.min(first + takes.window.max(1)).min(if incoming.syn { first + had } else { len });
                 begins = number + first as u32;
-                context.headers.set_sequence(context.packet.bytes_mut(), begins);
+                context.headers.set_sequence(context.packet.bytes_mut(), begins - u32::from(incoming.syn));
                 written.is_cut = end < len;
                 written.pieces =
                     self.put_in_pieces(first..end, number, taken.fin && end == len, takes.longest, context);
@@ -175,7 +177,8 @@ impl SegmentWriter {
         for (stretch, text) in stream.history().within(from, raw).rev() {
             let grown = len - stretch.len() + text.len();
             if grown > self.leaves.len() || stretch.end > len {
-                continue;
+                debug_assert!(false, "there is room for every replacement of a stream");
+                return 0;
             }
             self.leaves.copy_within(stretch.end..len, stretch.start + text.len());
             if let Some(place) = self.leaves.get_mut(stretch.start..stretch.start + text.len()) {
@@ -269,7 +272,8 @@ impl SegmentWriter {
         sink: &mut dyn SegmentSink,
     ) -> bool {
         let Some((from, to, begin)) = stream.unsent() else { return false };
-        let len = self.compose(stream, from, to, Incoming { start: to, payload: &[], fin: false, urgent: None });
+        let len =
+            self.compose(stream, from, to, Incoming { start: to, payload: &[], syn: false, fin: false, urgent: None });
         let number = stream.outgoing(from);
         let mut at = usize::try_from(begin.since(number)).unwrap_or(0);
         let room = usize::try_from((stream.outside() + takes.window as u32).since(number)).unwrap_or(0);

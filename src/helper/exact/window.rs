@@ -59,6 +59,11 @@ impl Window {
         true
     }
 
+    /// Returns how many bytes from `at` on there is room for.
+    pub(super) fn room_at(&self, at: SequenceNumber) -> usize {
+        usize::try_from(at.since(self.start)).map_or(0, |offset| SIZE.saturating_sub(offset))
+    }
+
     fn would_split_too_far(&self, from: usize, to: usize) -> bool {
         let touches = self.stretches.iter().any(|(start, end)| *start <= to && from <= *end);
         !touches && self.stretches.len() >= STRETCHES
