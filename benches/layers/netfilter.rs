@@ -37,6 +37,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     tracked: Some(&tracked),
                     tracking: &mut Tracking::default(),
                     surroundings: &Nowhere,
+                    now: ftp_conntrack::Instant::from_secs(0),
+                    nft: &mut ftp_conntrack::netfilter::nft::NftState::default(),
                     hot_drop: false,
                     logged: None,
                     not_understood: None,

@@ -3,15 +3,18 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
+use super::nft::{Entry, Nft, NftState};
 use super::rules::{
     AddressTypes, Cidr, Condition, ConnmarkAction, Hook, Match, Origin, Policy, RejectWith, Rule, Ruleset, StateSet,
     Table, TableName, Target,
 };
+use crate::Instant;
 use crate::conntrack::{Conntrack, Direction, PacketState, Template, Tracked};
 use crate::nat::{NatRange, PortRange, lies_between};
 use crate::packet::{Family, Headers, Layer4, Packet, Protocol, read_array};
@@ -31,6 +34,10 @@ pub struct Rules {
     may_add_option: bool,
     sets_zones: bool,
     origins: Box<[Option<Origin>]>,
+    /// The chains of nftables, and the family of which packets they are asked about here.
+    nft: Option<(Arc<Nft>, Family)>,
+    /// The number of the first rule of nftables.
+    first_nft_rule: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +107,22 @@ pub enum RulesError {
         /// Where.
         origin: Option<Origin>,
     },
+    /// A rule of nftables names a chain, a set or an object that is not there.
+    NftMissing {
+        /// The family and name of the table.
+        table: String,
+        /// What is missing.
+        what: String,
+        /// Where.
+        origin: Option<Origin>,
+    },
+    /// Chains of nftables call each other in a circle, or too deep.
+    NftLoop {
+        /// The family and name of the table.
+        table: String,
+        /// The chain at which it was noticed.
+        chain: String,
+    },
     /// Chains call each other in a circle, or too deep.
     Loop {
         /// The table.
@@ -118,6 +141,15 @@ impl fmt::Display for RulesError {
                 }
                 write!(f, "no chain {chain} in table {}", table.name())
             }
+            Self::NftMissing { table, what, origin } => {
+                if let Some(origin) = origin {
+                    write!(f, "{origin}: ")?;
+                }
+                write!(f, "no {what} in table {table}")
+            }
+            Self::NftLoop { table, chain } => {
+                write!(f, "chain {chain} in table {table} calls itself, or too many others")
+            }
             Self::Loop { table, chain } => {
                 write!(f, "chain {chain} in table {} calls itself, or more than {MAX_DEPTH} others", table.name())
             }
@@ -130,7 +162,7 @@ impl core::error::Error for RulesError {}
 /// What a table says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum RuleVerdict<'r> {
+pub enum RuleVerdict {
     /// It passes.
     Accept,
     /// It is gone.
@@ -138,11 +170,11 @@ pub enum RuleVerdict<'r> {
     /// It is gone, and its sender is told.
     Reject(RejectWith),
     /// One end of its connection is mapped into a range.
-    Map(&'r NatRange),
+    Map(NatRange),
     /// The source becomes the address of the interface it leaves by.
-    Masquerade(&'r NatRange),
+    Masquerade(NatRange),
     /// The destination becomes this machine.
-    Redirect(&'r NatRange),
+    Redirect(NatRange),
 }
 
 /// What rules in table raw say about tracking a packet.
@@ -182,6 +214,10 @@ pub struct EvalContext<'p, 'b> {
     pub tracking: &'p mut Tracking,
     /// The machine's addresses and links.
     pub surroundings: &'p dyn HostInfo,
+    /// The time.
+    pub now: Instant,
+    /// What rules of nftables remember.
+    pub nft: &'p mut NftState,
     /// A match wanted a header that is not all there: the packet is dropped, whatever the rule says.
     pub hot_drop: bool,
     /// The number of the last LOG rule that was met.
@@ -196,6 +232,18 @@ impl Rules {
     /// # Errors
     /// See [`RulesError`].
     pub fn new(ruleset: &Ruleset, interfaces: &[&str]) -> Result<Self, RulesError> {
+        Self::with_nft(ruleset, interfaces, None)
+    }
+
+    /// Makes rules of one family ready to be asked, and the chains of nftables with them.
+    ///
+    /// # Errors
+    /// See [`RulesError`].
+    pub fn with_nft(
+        ruleset: &Ruleset,
+        interfaces: &[&str],
+        nft: Option<(Arc<Nft>, Family)>,
+    ) -> Result<Self, RulesError> {
         let mut origins = Vec::new();
         let mut tables = [None, None, None, None];
         for name in TableName::ALL {
@@ -204,16 +252,40 @@ impl Rules {
                 tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
             }
         }
-        let asks_raw = |hook| tables[TableName::Raw as usize].as_ref().map_or(RawScope::None, |table| table.asks(hook));
+        let has_nft_chains = |table, hook| {
+            nft.as_ref()
+                .is_some_and(|(nft, family): &(Arc<Nft>, Family)| !nft.slots(*family).at(table, hook).is_empty())
+        };
+        let asks_raw = |hook| match &tables[TableName::Raw as usize] {
+            _ if has_nft_chains(TableName::Raw, hook) => RawScope::All,
+            Some(table) => table.asks(hook),
+            None => RawScope::None,
+        };
         let raw = Hook::ALL.map(asks_raw);
-        let skipped = StateSet::EVERY.map(|state| SkippedTables::of(&tables, state));
-        let loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
+        let skipped = STATES.map(|state| {
+            let mut skipped = SkippedTables::of(&tables, StateSet::of_state(state));
+            if let Some((nft, family)) = &nft {
+                skipped.unless_nft_speaks(nft, *family, state);
+            }
+            skipped
+        });
+        let mut loaded = TableName::ALL.map(|name| ruleset.is_loaded(name));
+        let first_nft_rule = origins.len() as u32;
+        let mut nft_adds_option = false;
+        let mut nft_sets_zones = false;
+        if let Some((nft, family)) = &nft {
+            loaded[TableName::Nat as usize] |= nft.has_nat(*family);
+            origins.extend_from_slice(nft.origins());
+            nft_adds_option = nft.may_add_option(*family);
+            nft_sets_zones = nft.sets_zones(*family);
+        }
         let adds_option = |rule: &Rule| matches!(rule.target, Target::TcpMss(_));
         let all_chains = || TableName::ALL.iter().flat_map(|name| &ruleset.table(*name).chains);
-        let may_add_option = all_chains().any(|chain| chain.rules.iter().any(adds_option));
+        let may_add_option = nft_adds_option || all_chains().any(|chain| chain.rules.iter().any(adds_option));
         let sets_zone = |rule: &Rule| matches!(rule.target, Target::Ct { zone: Some(_), .. });
-        let sets_zones = all_chains().any(|chain| chain.rules.iter().any(sets_zone));
-        Ok(Self { tables, skipped, raw, loaded, may_add_option, sets_zones, origins: origins.into() })
+        let sets_zones = nft_sets_zones || all_chains().any(|chain| chain.rules.iter().any(sets_zone));
+        let origins = origins.into();
+        Ok(Self { tables, skipped, raw, loaded, may_add_option, sets_zones, origins, nft, first_nft_rule })
     }
 
     /// Where a rule was read, by its number.
@@ -258,6 +330,13 @@ impl Rules {
     #[inline]
     pub fn asks_at(&self, table: TableName, hook: Hook) -> bool {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.entries[hook as usize].is_some())
+            || !self.nft_chains(table, hook).is_empty()
+    }
+
+    /// Returns the chains asked in the place of a table's hook, if chains of nftables are among them.
+    #[inline]
+    fn nft_chains(&self, table: TableName, hook: Hook) -> &[Entry] {
+        self.nft.as_ref().map_or(&[], |(nft, family)| nft.slots(*family).at(table, hook))
     }
 
     /// Whom table raw asks about at a hook.
@@ -276,7 +355,15 @@ impl Rules {
     pub(crate) fn let_pass_what_is_sent_on(&self) -> bool {
         use {Hook::*, TableName::*};
         let skipped = self.skipped(PacketState::Established);
-        let mut asked = [(Mangle, Prerouting), (Mangle, Forward), (Filter, Forward), (Mangle, Postrouting)].into_iter();
+        let mut asked = [
+            (Mangle, Prerouting),
+            (Filter, Prerouting),
+            (Mangle, Forward),
+            (Filter, Forward),
+            (Mangle, Postrouting),
+            (Filter, Postrouting),
+        ]
+        .into_iter();
         self.asks_raw(Prerouting) != RawScope::All
             && !self.may_grow_packets()
             && asked.all(|(table, hook)| skipped.includes(table, hook))
@@ -289,11 +376,38 @@ impl Rules {
         hook: Hook,
         conntrack: &mut Conntrack,
         subject: &mut EvalContext<'_, '_>,
-    ) -> RuleVerdict<'_> {
+    ) -> RuleVerdict {
+        let chains = self.nft_chains(table, hook);
+        if !chains.is_empty() {
+            return self.evaluate_all(table, hook, conntrack, subject);
+        }
         match &self.tables[table as usize] {
             Some(compiled) => compiled.evaluate(hook, conntrack, subject),
             None => RuleVerdict::Accept,
         }
+    }
+
+    /// Asks chains of nftables and of iptables, until one does not accept the packet.
+    #[inline(never)]
+    fn evaluate_all(
+        &self,
+        table: TableName,
+        hook: Hook,
+        conntrack: &mut Conntrack,
+        subject: &mut EvalContext<'_, '_>,
+    ) -> RuleVerdict {
+        let Some((nft, family)) = &self.nft else { return RuleVerdict::Accept };
+        for entry in nft.slots(*family).at(table, hook) {
+            let verdict = match (entry, &self.tables[table as usize]) {
+                (Entry::Nft(chain), _) => nft.evaluate(*chain, self.first_nft_rule, conntrack, subject),
+                (Entry::Iptables, Some(compiled)) => compiled.evaluate(hook, conntrack, subject),
+                (Entry::Iptables, None) => RuleVerdict::Accept,
+            };
+            if verdict != RuleVerdict::Accept || subject.hot_drop {
+                return verdict;
+            }
+        }
+        RuleVerdict::Accept
     }
 }
 
@@ -375,14 +489,14 @@ impl CompiledTable {
         Ok(Self { rules: rules.into(), entries: Hook::ALL.map(entry), only_begins: Hook::ALL.map(only_begins) })
     }
 
-    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> RuleVerdict<'_> {
+    fn evaluate(&self, hook: Hook, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> RuleVerdict {
         let Some(entry) = self.entries[hook as usize] else { return RuleVerdict::Accept };
         // Only a chain that was gone to from the built-in one returns here: its policy decides then.
         self.run(entry, conntrack, subject).unwrap_or_else(|| self.policy(hook))
     }
 
     /// RawScope the rules from one on; `None` when a chain returns. Chains that call each other too deep were refused.
-    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<RuleVerdict<'_>> {
+    fn run(&self, begin: u32, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<RuleVerdict> {
         let mut next = begin;
         while let Some(rule) = self.rules.get(next as usize) {
             next += 1;
@@ -438,7 +552,7 @@ impl CompiledTable {
     }
 
     /// The policy of a hook's chain: the first end behind its entry.
-    fn policy(&self, hook: Hook) -> RuleVerdict<'_> {
+    fn policy(&self, hook: Hook) -> RuleVerdict {
         let entry = self.entries[hook as usize].unwrap_or_default() as usize;
         let end = self.rules.iter().skip(entry).find(|rule| rule.number == u32::MAX);
         match end.map(|rule| &rule.action) {
@@ -475,7 +589,23 @@ impl SkippedTables {
                 skipped.0 |= Self::bit(table, hook);
             }
         }
+        // Places in which iptables has no chains.
+        for hook in [Hook::Input, Hook::Forward, Hook::Postrouting] {
+            skipped.0 |= Self::bit(TableName::Raw, hook);
+        }
         skipped
+    }
+
+    /// Takes away the places where chains of nftables do not let every packet in a state pass.
+    fn unless_nft_speaks(&mut self, nft: &Nft, family: Family, state: PacketState) {
+        for table in TableName::ALL {
+            for hook in Hook::ALL {
+                let speaks = |entry: &Entry| matches!(entry, Entry::Nft(chain) if !nft.is_silent(*chain, state));
+                if nft.slots(family).at(table, hook).iter().any(speaks) {
+                    self.0 &= !Self::bit(table, hook);
+                }
+            }
+        }
     }
 
     /// Whether this table need not be asked at this hook.
@@ -489,6 +619,15 @@ impl SkippedTables {
         1 << (table as u32 * Hook::ALL.len() as u32 + hook as u32)
     }
 }
+
+/// Every state a packet can be in, in the order of [`StateSet`]'s bits.
+const STATES: [PacketState; 5] = [
+    PacketState::Invalid(crate::conntrack::InvalidReason::Header),
+    PacketState::New,
+    PacketState::Established,
+    PacketState::Related,
+    PacketState::Untracked,
+];
 
 /// What can be said about a rule when no more is known of a packet than its state.
 enum StaticOutcome {
@@ -701,9 +840,6 @@ fn one_of(ranges: &[PortRange], port: u16) -> bool {
 }
 
 impl StateSet {
-    /// Every state a packet can be in, as [`Rules::skipped`] has them; SNAT and DNAT are said besides.
-    const EVERY: [Self; 5] = [Self::INVALID, Self::NEW, Self::ESTABLISHED, Self::RELATED, Self::UNTRACKED];
-
     #[inline]
     const fn of_state(state: PacketState) -> Self {
         match state {
@@ -732,19 +868,19 @@ fn state_of(wanted: StateSet, subject: &EvalContext<'_, '_>, conntrack: &Conntra
 }
 
 /// Does what a target says; `None` when the next rule is to be asked.
-fn apply_target<'r>(
-    target: &'r Target,
+fn apply_target(
+    target: &Target,
     rule: u32,
     conntrack: &mut Conntrack,
     subject: &mut EvalContext<'_, '_>,
-) -> Option<RuleVerdict<'r>> {
+) -> Option<RuleVerdict> {
     match target {
         Target::Accept => return Some(RuleVerdict::Accept),
         Target::Drop => return Some(RuleVerdict::Drop),
         Target::Reject(with) => return Some(RuleVerdict::Reject(*with)),
-        Target::Snat(range) | Target::Dnat(range) => return Some(RuleVerdict::Map(range)),
-        Target::Masquerade(range) => return Some(RuleVerdict::Masquerade(range)),
-        Target::Redirect(range) => return Some(RuleVerdict::Redirect(range)),
+        Target::Snat(range) | Target::Dnat(range) => return Some(RuleVerdict::Map(*range)),
+        Target::Masquerade(range) => return Some(RuleVerdict::Masquerade(*range)),
+        Target::Redirect(range) => return Some(RuleVerdict::Redirect(*range)),
         Target::Mark(change) => subject.packet.mark = (subject.packet.mark & !change.mask) ^ change.value,
         Target::Connmark(action) => connmark(*action, conntrack, subject),
         Target::NoTrack => {
@@ -762,7 +898,7 @@ fn apply_target<'r>(
 }
 
 /// TCPMSS: `None` for what fits the links towards both ends. A header that cannot be read is dropped, as in Linux.
-fn clamp_mss(mss: Option<u16>, subject: &mut EvalContext<'_, '_>) -> Option<RuleVerdict<'static>> {
+pub(super) fn clamp_mss(mss: Option<u16>, subject: &mut EvalContext<'_, '_>) -> Option<RuleVerdict> {
     let bytes = subject.packet.bytes();
     let Layer4::Tcp(_) = subject.headers.layer4 else { return Some(RuleVerdict::Drop) };
     let headers_len = if subject.headers.family == Family::V4 { 40 } else { 60 };
@@ -847,14 +983,6 @@ mod tests {
         &[0x45, 0, 0, 24, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 21],
     ];
 
-    const STATES: [PacketState; 5] = [
-        PacketState::Invalid(crate::conntrack::InvalidReason::Header),
-        PacketState::New,
-        PacketState::Established,
-        PacketState::Related,
-        PacketState::Untracked,
-    ];
-
     /// What FORWARD of table filter says of a packet in a state, and whether it did anything.
     fn ask_forward(rules: &Rules, packet: &[u8], state: PacketState) -> (bool, bool) {
         let limits = crate::conntrack::Limits::new(1, 1, 1);
@@ -872,6 +1000,8 @@ mod tests {
             tracked: Some(&tracked),
             tracking: &mut Tracking::None,
             surroundings: &Nowhere,
+            now: Instant::from_secs(0),
+            nft: &mut NftState::default(),
             hot_drop: false,
             logged: None,
             not_understood: None,

@@ -20,6 +20,7 @@
 //! ```
 
 mod evaluate;
+pub mod nft;
 mod rules;
 
 pub use crate::nat::{NatRange, PortRange};

@@ -52,6 +52,7 @@ pub use interfaces::{AddressScope, Interface, InterfaceAddress, InterfaceSetting
 pub use outbox::{Egress, Outbox, Outgoing};
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -61,6 +62,7 @@ use crate::event::{DropReason, Event};
 use crate::helper::{FtpHelper, HelperConfig};
 use crate::ipvs::{self, Ipvs};
 use crate::nat::{Nat, PortChooser};
+use crate::netfilter::nft::{Nft, NftRuleset, NftState};
 use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
 use crate::packet::{DEFAULT_HOP_LIMIT, Family, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
@@ -78,6 +80,8 @@ pub struct RouterConfig {
     pub rules4: Ruleset,
     /// Its rules for IPv6.
     pub rules6: Ruleset,
+    /// Its tables of nftables.
+    pub nft: NftRuleset,
     /// Its tracker.
     pub conntrack: conntrack::ConntrackConfig,
     /// Its FTP helper.
@@ -125,6 +129,7 @@ impl Default for RouterConfig {
             routes: Vec::new(),
             rules4: Ruleset::default(),
             rules6: Ruleset::default(),
+            nft: NftRuleset::default(),
             conntrack: conntrack::ConntrackConfig::default(),
             helper: HelperConfig::default(),
             helper_ports: Vec::new(),
@@ -162,6 +167,7 @@ pub enum Verdict {
 pub struct Router {
     network: Network,
     rules: [Rules; 2],
+    nft_state: NftState,
     conntrack: Conntrack,
     nat: Nat,
     helper: FtpHelper,
@@ -192,7 +198,14 @@ impl Router {
     /// When a rule calls a chain that is not there, or chains call each other in a circle.
     pub fn new(config: RouterConfig, seeds: [u64; 4]) -> Result<Self, RulesError> {
         let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        let rules = [Rules::new(&config.rules4, &names)?, Rules::new(&config.rules6, &names)?];
+        let has_nft = !config.nft.is_empty();
+        let nft = if has_nft { Some(Arc::new(Nft::new(&config.nft, &names)?)) } else { None };
+        let nft_state = nft.as_ref().map(|nft| nft.initial_state()).unwrap_or_default();
+        let of = |family| nft.clone().map(|nft| (nft, family));
+        let rules = [
+            Rules::with_nft(&config.rules4, &names, of(Family::V4))?,
+            Rules::with_nft(&config.rules6, &names, of(Family::V6))?,
+        ];
         let helped = config.conntrack.limits.helped;
         let released = match config.helper.behaviour {
             Behaviour::Linux => Outbox::new(0, 0),
@@ -204,7 +217,11 @@ impl Router {
         if let Some(ipvs) = ipvs.as_mut().filter(|_| follows) {
             ipvs.follow_helped();
         }
-        let tracks = tracked_families(ipvs.as_ref(), [&config.rules4, &config.rules6], !config.helper_ports.is_empty());
+        let tracks = tracked_families(
+            ipvs.as_ref(),
+            [&config.rules4, &config.rules6],
+            has_nft || !config.helper_ports.is_empty(),
+        );
         let is_plain = ipvs.is_none();
         let has_fast_path = [0, 1].map(|family| is_plain && tracks[family] && rules[family].let_pass_what_is_sent_on());
         Ok(Self {
@@ -213,6 +230,7 @@ impl Router {
             has_fast_path,
             network: Network::new(config.interfaces, config.routes, config.ip.ipv6_forwarding),
             rules,
+            nft_state,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
             nat: Nat::new([c, d]),
             helper: FtpHelper::new(config.helper, helped),

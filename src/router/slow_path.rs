@@ -21,6 +21,7 @@ use crate::event::{DestroyReason, DropReason, Event};
 use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, moves, resists, translate, translate_error};
+use crate::netfilter::nft::NftState;
 use crate::netfilter::{self, EvalContext, Hook, RawScope, Rules, SkippedTables, TableName, Tracking};
 use crate::packet::{
     Address, Cut, Family, Fragment, Headers, HopByHop, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags,
@@ -507,6 +508,7 @@ impl Router {
         self.ask_raw(Hook::Prerouting, context)?;
         self.filter(TableName::Mangle, Hook::Prerouting, context)?;
         self.translate(Hook::Prerouting, Side::Destination, context)?;
+        self.filter(TableName::Filter, Hook::Prerouting, context)?;
         self.input(context)
     }
 
@@ -515,7 +517,8 @@ impl Router {
     fn prerouting(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
         self.track(Hook::Prerouting, context)?;
         self.filter(TableName::Mangle, Hook::Prerouting, context)?;
-        Ok(self.translate(Hook::Prerouting, Side::Destination, context)?)
+        self.translate(Hook::Prerouting, Side::Destination, context)?;
+        self.filter(TableName::Filter, Hook::Prerouting, context)
     }
 
     /// This machine made it: raw, conntrack, mangle, translation of its destination, filter.
@@ -558,6 +561,7 @@ impl Router {
             return Ok(());
         }
         self.translate(Hook::Input, Side::Source, context)?;
+        self.filter(TableName::Raw, Hook::Input, context)?;
         Ok(self.finish(context)?)
     }
 
@@ -594,6 +598,7 @@ impl Router {
     pub(super) fn postrouting(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Postrouting, context)?;
         self.translate(Hook::Postrouting, Side::Source, context)?;
+        self.filter(TableName::Filter, Hook::Postrouting, context)?;
         Ok(self.finish(context)?)
     }
 
@@ -694,7 +699,14 @@ impl Router {
     pub(super) fn ask_raw(&mut self, hook: Hook, context: &mut PacketContext<'_, '_>) -> Result<Tracking, Refusal> {
         let mut tracking = Tracking::default();
         let rules = &self.rules[family_index(context.headers.family)];
-        let verdict = ask(rules, &self.network, &mut self.conntrack, (TableName::Raw, hook), context, &mut tracking);
+        let verdict = ask(
+            rules,
+            &self.network,
+            (&mut self.conntrack, &mut self.nft_state),
+            (TableName::Raw, hook),
+            context,
+            &mut tracking,
+        );
         into_result(context.headers.family, verdict)?;
         if let Tracking::Template(template) = &mut tracking {
             template.helper &= self.helper.config().enabled;
@@ -735,7 +747,14 @@ impl Router {
             return Ok(());
         }
         let mut tracking = Tracking::None;
-        let verdict = ask(rules, &self.network, &mut self.conntrack, (table, hook), context, &mut tracking);
+        let verdict = ask(
+            rules,
+            &self.network,
+            (&mut self.conntrack, &mut self.nft_state),
+            (table, hook),
+            context,
+            &mut tracking,
+        );
         into_result(context.headers.family, verdict)
     }
 
@@ -816,14 +835,20 @@ impl Router {
         }
         let mut tracking = Tracking::None;
         let verdict = if rules.asks_at(TableName::Nat, hook) {
-            ask(rules, &self.network, &mut self.conntrack, (TableName::Nat, hook), context, &mut tracking)
+            ask(
+                rules,
+                &self.network,
+                (&mut self.conntrack, &mut self.nft_state),
+                (TableName::Nat, hook),
+                context,
+                &mut tracking,
+            )
         } else {
             netfilter::RuleVerdict::Accept
         };
         let range = match verdict {
-            netfilter::RuleVerdict::Map(range) => *range,
+            netfilter::RuleVerdict::Map(range) => range,
             netfilter::RuleVerdict::Masquerade(range) => {
-                let range = *range;
                 let address = self.masquerade_address(context)?;
                 if let Some(connection) = self.conntrack.get_mut(id) {
                     connection.masqueraded_on = context.out_interface.map(|i| i as u32);
@@ -831,7 +856,6 @@ impl Router {
                 NatRange { addresses: Some((address, address)), ..range }
             }
             netfilter::RuleVerdict::Redirect(range) => {
-                let range = *range;
                 let address = self.redirect_address(hook, context)?;
                 NatRange { addresses: Some((address, address)), ..range }
             }
@@ -913,14 +937,14 @@ pub(super) fn is_checksum_wrong(bytes: &[u8], headers: &Headers) -> bool {
 }
 
 /// Asks a table's chain of a hook.
-fn ask<'r>(
-    rules: &'r Rules,
+fn ask(
+    rules: &Rules,
     network: &Network,
-    conntrack: &mut Conntrack,
+    (conntrack, nft): (&mut Conntrack, &mut NftState),
     (table, hook): (TableName, Hook),
     context: &mut PacketContext<'_, '_>,
     tracking: &mut Tracking,
-) -> netfilter::RuleVerdict<'r> {
+) -> netfilter::RuleVerdict {
     let before = matches!(table, TableName::Raw);
     let mut subject = EvalContext {
         packet: &mut *context.packet,
@@ -930,6 +954,8 @@ fn ask<'r>(
         tracked: if before { None } else { Some(&context.tracked) },
         tracking,
         surroundings: network,
+        now: context.now,
+        nft,
         hot_drop: false,
         logged: None,
         not_understood: None,
@@ -948,7 +974,7 @@ fn ask<'r>(
 }
 
 /// The verdict of a table that only passes or drops.
-const fn into_result(family: Family, verdict: netfilter::RuleVerdict<'_>) -> Result<(), Refusal> {
+const fn into_result(family: Family, verdict: netfilter::RuleVerdict) -> Result<(), Refusal> {
     match verdict {
         netfilter::RuleVerdict::Drop => Err(Refusal { reason: DropReason::Rule, answer: None }),
         netfilter::RuleVerdict::Reject(with) => Err(Refusal::rejected(family, with)),

@@ -1,0 +1,522 @@
+//! Makes a ruleset ready to be asked: chains, sets and interfaces become numbers.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::super::evaluate::RulesError;
+use super::super::rules::{Origin, Policy, RejectWith};
+use super::lookup::Lookup;
+use super::model::{
+    Base, ChainKind, Data, Element, Expression, Meter, NatKind, NatValue, NftRuleset, NftTable, NftVerdict, Operator,
+    SetRef, Span, Statement, TableFamily,
+};
+use super::slots::Slots;
+use super::state::{MeterState, NftState};
+use crate::packet::Family;
+
+/// Maximum number of chains that call each other: the kernel refuses more.
+const MAX_DEPTH: usize = 16;
+
+/// Maximum number of values that an expression holds at once.
+pub(super) const MAX_STACK: usize = 16;
+
+/// The chains of nftables, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Nft {
+    pub(super) chains: Box<[CompiledChain]>,
+    pub(super) sets: Box<[CompiledSet]>,
+    pub(super) names: Box<[u128]>,
+    slots: [Slots; 2],
+    origins: Box<[Option<Origin>]>,
+    initial: NftState,
+    has_nat: [bool; 2],
+    adds_option: [bool; 2],
+    sets_zones: [bool; 2],
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CompiledChain {
+    pub(super) policy: Option<Policy>,
+    pub(super) rules: Box<[CompiledRule]>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CompiledRule {
+    pub(super) steps: Box<[Step]>,
+    pub(super) number: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CompiledSet {
+    pub(super) lookup: Lookup,
+    pub(super) data: Box<[CompiledData]>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum CompiledData {
+    None,
+    Verdict(CompiledVerdict),
+    Values(Box<[Span]>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CompiledVerdict {
+    Accept,
+    Drop,
+    Continue,
+    Return,
+    Jump(u32),
+    Goto(u32),
+}
+
+/// An expression, operands before operators. What it leaves is a key.
+pub(super) type Code = Box<[Instruction]>;
+
+#[derive(Clone, Debug)]
+pub(super) enum Instruction {
+    Load(Expression),
+    And,
+    Or,
+    Xor,
+    ShiftLeft(u8),
+    ShiftRight(u8),
+    /// Replaces a key of so many parts by what a map has for it.
+    Map {
+        parts: usize,
+        set: u32,
+    },
+    Counter {
+        modulus: u32,
+        offset: u32,
+        number: u32,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Match {
+        code: Code,
+        operator: Operator,
+        spans: Box<[Span]>,
+    },
+    Lookup {
+        code: Code,
+        set: u32,
+        negated: bool,
+    },
+    Verdict(CompiledVerdict),
+    VerdictMap {
+        code: Code,
+        set: u32,
+    },
+    SetMark(Code),
+    SetCtMark(Code),
+    /// True for the FTP helper.
+    SetHelper(bool),
+    SetZone(Code),
+    NoTrack,
+    Nat(Box<CompiledNat>),
+    MaxSeg(Option<u16>),
+    Reject {
+        with: RejectWith,
+        family: Option<Family>,
+    },
+    Log,
+    Meter(u32),
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CompiledNat {
+    pub(super) kind: NatKind,
+    pub(super) family: Option<Family>,
+    pub(super) address: Option<CompiledNatValue>,
+    pub(super) port: Option<CompiledNatValue>,
+    pub(super) random: bool,
+    pub(super) persistent: bool,
+    pub(super) netmap: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum CompiledNatValue {
+    Span(Span),
+    Map { code: Code, set: u32 },
+    Computed(Code),
+}
+
+impl Nft {
+    /// Makes tables ready to be asked on a machine with these interfaces, in the order of their numbers.
+    ///
+    /// # Errors
+    /// When a rule calls a chain that is not there, or chains call each other in a circle.
+    pub fn new(ruleset: &NftRuleset, interfaces: &[&str]) -> Result<Self, RulesError> {
+        let mut compiler = Compiler::default();
+        for table in &ruleset.tables {
+            compiler.table(table)?;
+        }
+        let bases = &compiler.bases;
+        let of = |family: Family| {
+            let seen: Vec<(u32, Base)> =
+                bases.iter().filter(|(table, ..)| table.sees(family)).map(|(_, chain, base)| (*chain, *base)).collect();
+            seen
+        };
+        let both = [of(Family::V4), of(Family::V6)];
+        let has = |wanted: fn(&Statement) -> bool| {
+            [Family::V4, Family::V6].map(|family| {
+                let tables = ruleset.tables.iter().filter(|table| table.family.sees(family));
+                let mut statements = tables.flat_map(|t| &t.chains).flat_map(|c| &c.rules).flat_map(|r| &r.statements);
+                statements.any(wanted)
+            })
+        };
+        Ok(Self {
+            slots: both.each_ref().map(|bases| Slots::new(bases)),
+            has_nat: both.each_ref().map(|bases| bases.iter().any(|(_, base)| base.kind == ChainKind::Nat)),
+            adds_option: has(|statement| matches!(statement, Statement::MaxSeg(_))),
+            sets_zones: has(|statement| matches!(statement, Statement::SetZone(_))),
+            chains: compiler.chains.into(),
+            sets: compiler.sets.into(),
+            origins: compiler.origins.into(),
+            initial: NftState { meters: compiler.meters.into(), counters: compiler.counters.into() },
+            names: interfaces.iter().map(|name| name_value(name)).collect(),
+        })
+    }
+
+    /// Returns what its rules remember before the first packet.
+    pub fn initial_state(&self) -> NftState {
+        self.initial.clone()
+    }
+
+    pub(crate) const fn slots(&self, family: Family) -> &Slots {
+        &self.slots[index(family)]
+    }
+
+    pub(crate) const fn origins(&self) -> &[Option<Origin>] {
+        &self.origins
+    }
+
+    pub(crate) const fn has_nat(&self, family: Family) -> bool {
+        self.has_nat[index(family)]
+    }
+
+    pub(crate) const fn may_add_option(&self, family: Family) -> bool {
+        self.adds_option[index(family)]
+    }
+
+    pub(crate) const fn sets_zones(&self, family: Family) -> bool {
+        self.sets_zones[index(family)]
+    }
+}
+
+const fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+/// Returns an interface's name as a value: its bytes, padded with zeros to 16.
+pub(super) fn name_value(name: &str) -> u128 {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    u128::from_be_bytes(bytes)
+}
+
+#[derive(Default)]
+struct Compiler {
+    chains: Vec<CompiledChain>,
+    sets: Vec<CompiledSet>,
+    origins: Vec<Option<Origin>>,
+    meters: Vec<MeterState>,
+    counters: Vec<u32>,
+    bases: Vec<(TableFamily, u32, Base)>,
+}
+
+/// What a table's rules name.
+struct Names<'t> {
+    table: &'t NftTable,
+    chains: BTreeMap<&'t str, u32>,
+    sets: BTreeMap<&'t str, u32>,
+    meters: BTreeMap<&'t str, u32>,
+}
+
+impl Compiler {
+    fn table(&mut self, table: &NftTable) -> Result<(), RulesError> {
+        let first = self.chains.len() as u32;
+        let meter = |compiler: &mut Self, (name, meter): &'_ (String, Meter)| {
+            let number = compiler.meter(*meter);
+            (name.clone(), number)
+        };
+        let meters: Vec<(String, u32)> = table.meters.iter().map(|named| meter(self, named)).collect();
+        let mut names = Names {
+            table,
+            chains: table.chains.iter().map(|chain| chain.name.as_str()).zip(first..).collect(),
+            sets: BTreeMap::new(),
+            meters: meters.iter().map(|(name, number)| (name.as_str(), *number)).collect(),
+        };
+        for set in &table.sets {
+            let number = self.set(&names, &set.elements, None)?;
+            names.sets.insert(&set.name, number);
+        }
+        for (chain, number) in table.chains.iter().zip(first..) {
+            if let Some(base) = chain.base {
+                self.bases.push((table.family, number, base));
+            }
+            let mut rules = Vec::new();
+            for rule in &chain.rules {
+                let mut steps = Vec::new();
+                for statement in &rule.statements {
+                    steps.extend(self.statement(&names, statement, rule.origin.as_ref())?);
+                }
+                rules.push(CompiledRule { steps: steps.into(), number: self.origins.len() as u32 });
+                self.origins.push(rule.origin.clone());
+            }
+            self.chains.push(CompiledChain { policy: chain.base.map(|base| base.policy), rules: rules.into() });
+        }
+        self.refuse_circles(table, first as usize)
+    }
+
+    /// Chains that call each other in a circle, or too deep, are refused, as the kernel does.
+    fn refuse_circles(&self, table: &NftTable, first: usize) -> Result<(), RulesError> {
+        let chains = self.chains.get(first..).unwrap_or_default();
+        let calls: Vec<Vec<usize>> = chains.iter().map(|chain| self.calls(chain, first)).collect();
+        // Every round finds the chains that are one deeper than those found before.
+        let mut depths: Vec<Option<usize>> = alloc::vec![None; calls.len()];
+        for _ in 0..=MAX_DEPTH {
+            for (chain, called) in calls.iter().enumerate() {
+                let deepest = called.iter().try_fold(0, |deepest, called| {
+                    let depth = depths.get(*called).copied().flatten()?;
+                    Some(deepest.max(depth + 1))
+                });
+                if let Some(depth) = depths.get_mut(chain) {
+                    *depth = deepest;
+                }
+            }
+        }
+        match depths.iter().position(|depth| depth.is_none_or(|depth| depth > MAX_DEPTH)) {
+            Some(chain) => {
+                let name = table.chains.get(chain).map(|chain| chain.name.as_str()).unwrap_or_default();
+                Err(RulesError::NftLoop { table: table_name(table), chain: name.into() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The chains that a chain calls, counted from the table's first.
+    fn calls(&self, chain: &CompiledChain, first: usize) -> Vec<usize> {
+        let mut calls = Vec::new();
+        let mut note = |verdict: CompiledVerdict| {
+            if let CompiledVerdict::Jump(chain) | CompiledVerdict::Goto(chain) = verdict {
+                calls.push((chain as usize).saturating_sub(first));
+            }
+        };
+        for step in chain.rules.iter().flat_map(|rule| &rule.steps) {
+            match step {
+                Step::Verdict(verdict) => note(*verdict),
+                Step::VerdictMap { set, .. } => {
+                    for data in self.sets.get(*set as usize).into_iter().flat_map(|set| &set.data) {
+                        if let CompiledData::Verdict(verdict) = data {
+                            note(*verdict);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        calls.sort_unstable();
+        calls.dedup();
+        calls
+    }
+
+    fn meter(&mut self, meter: Meter) -> u32 {
+        self.meters.push(MeterState::new(meter));
+        self.meters.len() as u32 - 1
+    }
+
+    fn set(&mut self, names: &Names<'_>, elements: &[Element], origin: Option<&Origin>) -> Result<u32, RulesError> {
+        let mut data = Vec::new();
+        for element in elements {
+            data.push(match &element.data {
+                Data::None => CompiledData::None,
+                Data::Verdict(verdict) => CompiledData::Verdict(names.verdict(verdict, origin)?),
+                Data::Values(values) => CompiledData::Values(values.clone()),
+            });
+        }
+        self.sets.push(CompiledSet { lookup: Lookup::new(elements), data: data.into() });
+        Ok(self.sets.len() as u32 - 1)
+    }
+
+    fn set_ref(&mut self, names: &Names<'_>, set: &SetRef, origin: Option<&Origin>) -> Result<u32, RulesError> {
+        match set {
+            SetRef::Anonymous(elements) => self.set(names, elements, origin),
+            SetRef::Named(name) => names.sets.get(name.as_str()).copied().ok_or_else(|| RulesError::NftMissing {
+                table: table_name(names.table),
+                what: format!("set {name}"),
+                origin: origin.cloned(),
+            }),
+        }
+    }
+
+    fn statement(
+        &mut self,
+        names: &Names<'_>,
+        statement: &Statement,
+        origin: Option<&Origin>,
+    ) -> Result<Option<Step>, RulesError> {
+        let missing =
+            |what: String| RulesError::NftMissing { table: table_name(names.table), what, origin: origin.cloned() };
+        Ok(Some(match statement {
+            Statement::Match { left, operator, right } => Step::Match {
+                code: self.code(names, core::slice::from_ref(left), origin)?,
+                operator: *operator,
+                spans: right.clone().into(),
+            },
+            Statement::Lookup { key, set, negated } => Step::Lookup {
+                code: self.code(names, key, origin)?,
+                set: self.set_ref(names, set, origin)?,
+                negated: *negated,
+            },
+            Statement::Verdict(verdict) => Step::Verdict(names.verdict(verdict, origin)?),
+            Statement::VerdictMap { key, map } => {
+                Step::VerdictMap { code: self.code(names, key, origin)?, set: self.set_ref(names, map, origin)? }
+            }
+            Statement::SetMark(value) => Step::SetMark(self.code(names, core::slice::from_ref(value), origin)?),
+            Statement::SetCtMark(value) => Step::SetCtMark(self.code(names, core::slice::from_ref(value), origin)?),
+            Statement::SetZone(value) => Step::SetZone(self.code(names, core::slice::from_ref(value), origin)?),
+            Statement::SetHelper(object) => {
+                let helper = names.table.helpers.iter().find(|(name, _)| name == object);
+                let (_, helper) = helper.ok_or_else(|| missing(format!("ct helper {object}")))?;
+                Step::SetHelper(helper == "ftp")
+            }
+            Statement::NoTrack => Step::NoTrack,
+            Statement::Nat(nat) => {
+                let mut value = |value: &Option<NatValue>| match value {
+                    None => Ok(None),
+                    Some(value) => self.nat_value(names, value, origin).map(Some),
+                };
+                Step::Nat(Box::new(CompiledNat {
+                    kind: nat.kind,
+                    family: nat.family,
+                    address: value(&nat.address)?,
+                    port: value(&nat.port)?,
+                    random: nat.random,
+                    persistent: nat.persistent,
+                    netmap: nat.netmap,
+                }))
+            }
+            Statement::MaxSeg(size) => Step::MaxSeg(*size),
+            Statement::Reject { with, family } => Step::Reject { with: *with, family: *family },
+            Statement::Log { .. } => Step::Log,
+            Statement::Meter(meter) => Step::Meter(self.meter(*meter)),
+            Statement::NamedMeter(name) => {
+                let number = names.meters.get(name.as_str()).copied();
+                Step::Meter(number.ok_or_else(|| missing(format!("limit or quota {name}")))?)
+            }
+            Statement::Update { .. } | Statement::Unknown(_) => Step::Unknown,
+        }))
+    }
+
+    fn nat_value(
+        &mut self,
+        names: &Names<'_>,
+        value: &NatValue,
+        origin: Option<&Origin>,
+    ) -> Result<CompiledNatValue, RulesError> {
+        Ok(match value {
+            NatValue::Span(span) => CompiledNatValue::Span(*span),
+            NatValue::Map { key, map } => {
+                CompiledNatValue::Map { code: self.code(names, key, origin)?, set: self.set_ref(names, map, origin)? }
+            }
+            NatValue::Computed(expression) => {
+                CompiledNatValue::Computed(self.code(names, core::slice::from_ref(expression), origin)?)
+            }
+        })
+    }
+
+    /// Puts the parts of a key into the order in which they are computed. One that is too deep is not understood.
+    fn code(&mut self, names: &Names<'_>, key: &[Expression], origin: Option<&Origin>) -> Result<Code, RulesError> {
+        let mut code = Vec::new();
+        let mut deepest = 0;
+        for (below, part) in key.iter().enumerate() {
+            let depth = self.push(names, part, &mut code, origin)?;
+            deepest = deepest.max(below + depth);
+        }
+        if deepest > MAX_STACK {
+            code = alloc::vec![Instruction::Load(Expression::Unknown("an expression that is too deep".into()))];
+        }
+        Ok(code.into())
+    }
+
+    /// Returns how many values it holds at once.
+    fn push(
+        &mut self,
+        names: &Names<'_>,
+        expression: &Expression,
+        code: &mut Vec<Instruction>,
+        origin: Option<&Origin>,
+    ) -> Result<usize, RulesError> {
+        let (left, right, instruction) = match expression {
+            Expression::And(left, right) => (left, Some(right), Instruction::And),
+            Expression::Or(left, right) => (left, Some(right), Instruction::Or),
+            Expression::Xor(left, right) => (left, Some(right), Instruction::Xor),
+            Expression::ShiftLeft(value, bits) => (value, None, Instruction::ShiftLeft(*bits)),
+            Expression::ShiftRight(value, bits) => (value, None, Instruction::ShiftRight(*bits)),
+            Expression::Map { key, map } => {
+                let mut deepest = 1;
+                for (below, part) in key.iter().enumerate() {
+                    deepest = deepest.max(below + self.push(names, part, code, origin)?);
+                }
+                code.push(Instruction::Map { parts: key.len(), set: self.set_ref(names, map, origin)? });
+                return Ok(deepest);
+            }
+            Expression::Counter { modulus, offset } => {
+                code.push(Instruction::Counter {
+                    modulus: *modulus,
+                    offset: *offset,
+                    number: self.counters.len() as u32,
+                });
+                self.counters.push(0);
+                return Ok(1);
+            }
+            leaf => {
+                code.push(Instruction::Load(leaf.clone()));
+                return Ok(1);
+            }
+        };
+        let left = self.push(names, left, code, origin)?;
+        let right = match right {
+            Some(right) => 1 + self.push(names, right, code, origin)?,
+            None => 0,
+        };
+        code.push(instruction);
+        Ok(left.max(right))
+    }
+}
+
+impl Names<'_> {
+    fn verdict(&self, verdict: &NftVerdict, origin: Option<&Origin>) -> Result<CompiledVerdict, RulesError> {
+        let find = |name: &String| {
+            self.chains.get(name.as_str()).copied().ok_or_else(|| RulesError::NftMissing {
+                table: table_name(self.table),
+                what: format!("chain {name}"),
+                origin: origin.cloned(),
+            })
+        };
+        Ok(match verdict {
+            NftVerdict::Accept => CompiledVerdict::Accept,
+            NftVerdict::Drop => CompiledVerdict::Drop,
+            NftVerdict::Continue => CompiledVerdict::Continue,
+            NftVerdict::Return => CompiledVerdict::Return,
+            NftVerdict::Jump(chain) => CompiledVerdict::Jump(find(chain)?),
+            NftVerdict::Goto(chain) => CompiledVerdict::Goto(find(chain)?),
+        })
+    }
+}
+
+fn table_name(table: &NftTable) -> String {
+    format!("{} {}", table.family.name(), table.name)
+}
