@@ -13,6 +13,7 @@ use super::ip_settings::warn_of_settings;
 use super::ipvsadm::parse_ipvs_rules;
 use super::keepalived::parse_keepalived_with;
 use super::modules::{Modules, parse_modules};
+use super::nft::parse_nft_json;
 use super::policy::parse_policy;
 use super::routes::{RouteConfig, parse_routes};
 use super::rules::parse_rules;
@@ -22,6 +23,7 @@ use crate::Instant;
 use crate::helper::Policy;
 use crate::ipvs;
 use crate::netfilter::Ruleset;
+use crate::netfilter::nft::NftRuleset;
 use crate::packet::Family;
 
 /// The file of keepalived's configuration.
@@ -34,6 +36,8 @@ pub struct Directory {
     pub rules4: Option<Ruleset>,
     /// `rules.v6`, from ip6tables-save or as typed.
     pub rules6: Option<Ruleset>,
+    /// `ruleset.json`, from `nft -j list ruleset`, or else `ruleset.nft`, from `nft list ruleset` or as typed.
+    pub nft: Option<NftRuleset>,
     /// `addr.json`, from `ip -j addr`; empty where absent.
     pub interfaces: Vec<InterfaceConfig>,
     /// `route.json`, from `ip -j route`; empty where absent.
@@ -79,6 +83,7 @@ impl Directory {
         let mut directory = Self::default();
         directory.rules4 = directory.rules(path, "rules.v4", Family::V4)?;
         directory.rules6 = directory.rules(path, "rules.v6", Family::V6)?;
+        directory.nft = directory.nft(path)?;
         directory.interfaces = parsed(path, "addr.json", parse_addresses)?.unwrap_or_default();
         directory.routes = parsed(path, "route.json", parse_routes)?.unwrap_or_default();
         directory.sysctl = parsed(path, "sysctl.conf", parse_sysctl)?.unwrap_or_default();
@@ -119,6 +124,14 @@ impl Directory {
         self.warnings.extend(warnings);
         // A keepalived without virtual servers moves addresses and balances nothing.
         Ok((self.has_ipvs_rules || !config.services.is_empty()).then_some(config))
+    }
+
+    fn nft(&mut self, path: &Path) -> Result<Option<NftRuleset>, Error> {
+        let name = "ruleset.json";
+        let Some(text) = text(path, name)? else { return Ok(None) };
+        let (ruleset, warnings) = parse_nft_json(name, &text)?;
+        self.warnings.extend(warnings);
+        Ok(Some(ruleset))
     }
 
     fn rules(&mut self, path: &Path, name: &str, family: Family) -> Result<Option<Ruleset>, Error> {

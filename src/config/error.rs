@@ -182,6 +182,14 @@ pub enum WarningKind {
     NotUsed,
     /// A kernel setting that changes what a router does: not imitated.
     NotImitated,
+    /// A statement of nftables that is not known: a packet that reaches it is undecided.
+    UnknownStatement,
+    /// A table of nftables for other packets than IP: passed over.
+    OtherPackets,
+    /// A flowtable: packets that it takes do not meet the rules of forward.
+    Flowtable,
+    /// An object of nftables that is not known: what names it is not known either.
+    UnknownObject,
 }
 
 impl fmt::Display for WarningKind {
@@ -201,6 +209,10 @@ impl fmt::Display for WarningKind {
             Self::NoValue => "a macro has no value here",
             Self::NotImitated => "is not imitated; the kernel may handle packets in another way",
             Self::NotUsed => "is not used, since ipvs.rules has its services",
+            Self::UnknownStatement => "is not known; a packet that reaches it is undecided",
+            Self::OtherPackets => "is no table for IP packets and passed over",
+            Self::Flowtable => "takes packets past the rules of forward",
+            Self::UnknownObject => "is not known; a packet that reaches a rule with it is undecided",
         })
     }
 }

@@ -49,6 +49,7 @@ impl Directory {
             routes,
             rules4: self.rules4.clone().unwrap_or_default(),
             rules6: self.rules6.clone().unwrap_or_default(),
+            nft: self.nft.clone().unwrap_or_default(),
             conntrack: conntrack_config(&self.sysctl)?,
             helper: HelperConfig::default()
                 .under(self.policy.clone())

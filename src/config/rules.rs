@@ -313,7 +313,7 @@ impl Loader {
         }
         let (mut rules, warnings) = rules(words, place)?;
         self.warnings.extend(warnings);
-        let origin = Origin { file: self.file.clone(), line: chain.line };
+        let origin = Origin { file: self.file.clone(), line: chain.line, rule: None };
         rules.iter_mut().for_each(|rule| rule.origin = Some(origin.clone()));
         Ok(rules)
     }

@@ -247,13 +247,22 @@ impl Rule {
 pub struct Origin {
     /// The file's name.
     pub file: Arc<str>,
-    /// Its line, from 1.
+    /// Its line, from 1; 0 where lines say nothing.
     pub line: u32,
+    /// The rule in nftables' words: table, chain and handle.
+    pub rule: Option<Arc<str>>,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        f.write_str(&self.file)?;
+        if self.line != 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        match &self.rule {
+            Some(rule) => write!(f, " ({rule})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -503,6 +512,8 @@ pub enum RejectWith {
     TcpReset,
     /// An ICMP (ICMPv6) error: destination unreachable with this code.
     Unreachable(u8),
+    /// `icmpx` of nftables, destination unreachable by its own code: 0 no route, 1 port, 2 host, 3 prohibited.
+    EitherFamily(u8),
 }
 
 /// CONNMARK's ways.

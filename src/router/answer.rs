@@ -40,8 +40,24 @@ impl Refusal {
         let answer = match with {
             RejectWith::TcpReset => Answer::Reset,
             RejectWith::Unreachable(code) => Answer::Icmp(IcmpError::unreachable(family, code)),
+            RejectWith::EitherFamily(code) => {
+                Answer::Icmp(IcmpError::unreachable(family, code_of_family(family, code)))
+            }
         };
         Self { reason: DropReason::Rejected, answer: Some(answer) }
+    }
+}
+
+/// The code of a family for one of `icmpx`, which nftables counts for both.
+const fn code_of_family(family: Family, code: u8) -> u8 {
+    match (code, family) {
+        (0, _) => 0,
+        (2, Family::V4) => 1,
+        (2, Family::V6) => 3,
+        (3, Family::V4) => 13,
+        (3, Family::V6) => 1,
+        (_, Family::V4) => 3,
+        (_, Family::V6) => 4,
     }
 }
 

@@ -1,0 +1,350 @@
+//! The data types of nftables: how a word becomes a number.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::string::String;
+
+/// The type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Datatype {
+    Ipv4,
+    Ipv6,
+    Port,
+    Protocol,
+    /// The name of an interface; a trailing asterisk stands for any ending.
+    Name,
+    /// An interface, by its name: without wildcards.
+    Interface,
+    /// The name of a helper.
+    Text,
+    Mark,
+    State,
+    Status,
+    Direction,
+    Family,
+    EtherType,
+    IcmpType,
+    IcmpCode,
+    Icmpv6Type,
+    Icmpv6Code,
+    TcpFlags,
+    Dscp,
+    PacketType,
+    RouteType,
+    Boolean,
+    User,
+    Integer(u8),
+}
+
+impl Datatype {
+    /// How many bits a value has.
+    pub(super) const fn bits(self) -> u8 {
+        match self {
+            Self::Ipv4 | Self::Mark | Self::State | Self::Status | Self::RouteType | Self::User => 32,
+            Self::Ipv6 | Self::Name | Self::Interface | Self::Text => 128,
+            Self::Port | Self::EtherType => 16,
+            Self::Dscp => 6,
+            Self::Integer(bits) => bits,
+            _ => 8,
+        }
+    }
+
+    /// The type that a set's declaration names.
+    pub(super) fn of_set(name: &str) -> Option<Self> {
+        Some(match name {
+            "ipv4_addr" => Self::Ipv4,
+            "ipv6_addr" => Self::Ipv6,
+            "inet_service" => Self::Port,
+            "inet_proto" => Self::Protocol,
+            "ifname" => Self::Name,
+            "iface_index" => Self::Interface,
+            "mark" => Self::Mark,
+            "ct_state" => Self::State,
+            "ct_status" => Self::Status,
+            "ct_dir" => Self::Direction,
+            "nf_proto" => Self::Family,
+            "ether_type" => Self::EtherType,
+            "icmp_type" => Self::IcmpType,
+            "icmp_code" => Self::IcmpCode,
+            "icmpv6_type" => Self::Icmpv6Type,
+            "icmpv6_code" => Self::Icmpv6Code,
+            "tcp_flag" => Self::TcpFlags,
+            "dscp" => Self::Dscp,
+            "pkt_type" => Self::PacketType,
+            "fib_addrtype" => Self::RouteType,
+            "boolean" => Self::Boolean,
+            "uid" => Self::User,
+            "integer" => Self::Integer(32),
+            _ => return None,
+        })
+    }
+
+    /// The value of a word.
+    pub(super) fn value(self, word: &str) -> Option<u128> {
+        if let Some(value) = self.symbol(word) {
+            return Some(value);
+        }
+        match self {
+            Self::Ipv4 => word.parse::<Ipv4Addr>().ok().map(|address| u128::from(address.to_bits())),
+            Self::Ipv6 => word.parse::<Ipv6Addr>().ok().map(Ipv6Addr::to_bits),
+            Self::Name | Self::Interface | Self::Text => name(word),
+            _ => number(word).filter(|value| self.fits(*value)),
+        }
+    }
+
+    /// True if a number is not too large for the type.
+    pub(super) const fn fits(self, value: u128) -> bool {
+        let bits = self.bits();
+        bits >= 128 || value >> bits == 0
+    }
+
+    fn symbol(self, word: &str) -> Option<u128> {
+        let table: &[(&str, u128)] = match self {
+            Self::State => &[("invalid", 1), ("established", 2), ("related", 4), ("new", 8), ("untracked", 64)],
+            Self::Status => &[
+                ("expected", 1),
+                ("seen-reply", 2),
+                ("assured", 4),
+                ("confirmed", 8),
+                ("snat", 16),
+                ("dnat", 32),
+                ("dying", 512),
+            ],
+            Self::Direction => &[("original", 0), ("reply", 1)],
+            Self::Family => &[("ipv4", 2), ("ipv6", 10)],
+            Self::EtherType => &[("ip", 0x800), ("ip6", 0x86dd), ("arp", 0x806), ("vlan", 0x8100), ("8021q", 0x8100)],
+            Self::Protocol => PROTOCOLS,
+            Self::Port => SERVICES,
+            Self::TcpFlags => {
+                &[("fin", 1), ("syn", 2), ("rst", 4), ("psh", 8), ("ack", 16), ("urg", 32), ("ecn", 64), ("cwr", 128)]
+            }
+            Self::IcmpType => ICMP_TYPES,
+            Self::IcmpCode => ICMP_CODES,
+            Self::Icmpv6Type => ICMPV6_TYPES,
+            Self::Icmpv6Code => ICMPV6_CODES,
+            Self::PacketType => &[("host", 0), ("unicast", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)],
+            Self::RouteType => &[
+                ("unspec", 0),
+                ("unicast", 1),
+                ("local", 2),
+                ("broadcast", 3),
+                ("anycast", 4),
+                ("multicast", 5),
+                ("blackhole", 6),
+                ("unreachable", 7),
+                ("prohibit", 8),
+            ],
+            Self::Boolean => &[("exists", 1), ("missing", 0), ("true", 1), ("false", 0)],
+            Self::Dscp => DSCP,
+            Self::User => &[("root", 0)],
+            _ => return None,
+        };
+        table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value)
+    }
+}
+
+/// A name's bytes, padded with zeros to 16.
+pub(super) fn name(word: &str) -> Option<u128> {
+    let mut bytes = [0; 16];
+    bytes.get_mut(..word.len())?.copy_from_slice(word.as_bytes());
+    (word.len() < 16).then(|| u128::from_be_bytes(bytes))
+}
+
+/// The names that begin so: `wan*`.
+pub(super) fn names(word: &str) -> Option<(u128, u128)> {
+    if let Some(literal) = word.strip_suffix("\\*") {
+        let mut whole = String::from(literal);
+        whole.push('*');
+        return name(&whole).map(|value| (value, value));
+    }
+    match word.strip_suffix('*') {
+        None => name(word).map(|value| (value, value)),
+        Some(prefix) => {
+            let first = name(prefix)?;
+            let rest = u128::MAX.checked_shr(8 * prefix.len() as u32).unwrap_or(0);
+            Some((first, first | rest))
+        }
+    }
+}
+
+/// A number in decimal, octal or hexadecimal digits.
+pub(super) fn number(word: &str) -> Option<u128> {
+    match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => u128::from_str_radix(digits, 16).ok(),
+        None if word.bytes().all(|byte| byte.is_ascii_digit()) => word.parse().ok(),
+        None => None,
+    }
+}
+
+/// IANA's assigned protocol numbers, by the names in `/etc/protocols`.
+const PROTOCOLS: &[(&str, u128)] = &[
+    ("hopopt", 0),
+    ("icmp", 1),
+    ("igmp", 2),
+    ("ipencap", 4),
+    ("ipv4", 4),
+    ("ipip", 4),
+    ("tcp", 6),
+    ("udp", 17),
+    ("dccp", 33),
+    ("ipv6", 41),
+    ("ipv6-route", 43),
+    ("ipv6-frag", 44),
+    ("gre", 47),
+    ("esp", 50),
+    ("ah", 51),
+    ("ipv6-icmp", 58),
+    ("icmpv6", 58),
+    ("ipv6-nonxt", 59),
+    ("ipv6-opts", 60),
+    ("ospf", 89),
+    ("pim", 103),
+    ("comp", 108),
+    ("ipcomp", 108),
+    ("vrrp", 112),
+    ("l2tp", 115),
+    ("sctp", 132),
+    ("udplite", 136),
+];
+
+/// IANA's assigned ports, by the names in `/etc/services` that rules use.
+const SERVICES: &[(&str, u128)] = &[
+    ("echo", 7),
+    ("ftp-data", 20),
+    ("ftp", 21),
+    ("ssh", 22),
+    ("telnet", 23),
+    ("smtp", 25),
+    ("domain", 53),
+    ("bootps", 67),
+    ("bootpc", 68),
+    ("tftp", 69),
+    ("http", 80),
+    ("kerberos", 88),
+    ("pop3", 110),
+    ("sunrpc", 111),
+    ("auth", 113),
+    ("ntp", 123),
+    ("netbios-ns", 137),
+    ("netbios-dgm", 138),
+    ("netbios-ssn", 139),
+    ("imap2", 143),
+    ("imap", 143),
+    ("snmp", 161),
+    ("snmp-trap", 162),
+    ("bgp", 179),
+    ("ldap", 389),
+    ("https", 443),
+    ("microsoft-ds", 445),
+    ("submissions", 465),
+    ("isakmp", 500),
+    ("syslog", 514),
+    ("dhcpv6-client", 546),
+    ("dhcpv6-server", 547),
+    ("submission", 587),
+    ("ipp", 631),
+    ("ldaps", 636),
+    ("ftps-data", 989),
+    ("ftps", 990),
+    ("imaps", 993),
+    ("pop3s", 995),
+    ("openvpn", 1194),
+    ("socks", 1080),
+    ("radius", 1812),
+    ("nfs", 2049),
+    ("mysql", 3306),
+    ("ipsec-nat-t", 4500),
+    ("sip", 5060),
+    ("mdns", 5353),
+    ("postgresql", 5432),
+    ("http-alt", 8080),
+];
+
+const ICMP_TYPES: &[(&str, u128)] = &[
+    ("echo-reply", 0),
+    ("destination-unreachable", 3),
+    ("source-quench", 4),
+    ("redirect", 5),
+    ("echo-request", 8),
+    ("router-advertisement", 9),
+    ("router-solicitation", 10),
+    ("time-exceeded", 11),
+    ("parameter-problem", 12),
+    ("timestamp-request", 13),
+    ("timestamp-reply", 14),
+    ("info-request", 15),
+    ("info-reply", 16),
+    ("address-mask-request", 17),
+    ("address-mask-reply", 18),
+];
+
+/// The codes of ICMP's destination unreachable that nft names.
+pub(super) const ICMP_CODES: &[(&str, u128)] = &[
+    ("net-unreachable", 0),
+    ("host-unreachable", 1),
+    ("prot-unreachable", 2),
+    ("port-unreachable", 3),
+    ("frag-needed", 4),
+    ("net-prohibited", 9),
+    ("host-prohibited", 10),
+    ("admin-prohibited", 13),
+];
+
+const ICMPV6_TYPES: &[(&str, u128)] = &[
+    ("destination-unreachable", 1),
+    ("packet-too-big", 2),
+    ("time-exceeded", 3),
+    ("parameter-problem", 4),
+    ("echo-request", 128),
+    ("echo-reply", 129),
+    ("mld-listener-query", 130),
+    ("mld-listener-report", 131),
+    ("mld-listener-done", 132),
+    ("mld-listener-reduction", 132),
+    ("nd-router-solicit", 133),
+    ("nd-router-advert", 134),
+    ("nd-neighbor-solicit", 135),
+    ("nd-neighbor-advert", 136),
+    ("nd-redirect", 137),
+    ("router-renumbering", 138),
+    ("ind-neighbor-solicit", 141),
+    ("ind-neighbor-advert", 142),
+    ("mld2-listener-report", 143),
+];
+
+/// The codes of ICMPv6's destination unreachable that nft names.
+pub(super) const ICMPV6_CODES: &[(&str, u128)] = &[
+    ("no-route", 0),
+    ("admin-prohibited", 1),
+    ("addr-unreachable", 3),
+    ("port-unreachable", 4),
+    ("policy-fail", 5),
+    ("reject-route", 6),
+];
+
+const DSCP: &[(&str, u128)] = &[
+    ("cs0", 0),
+    ("cs1", 8),
+    ("cs2", 16),
+    ("cs3", 24),
+    ("cs4", 32),
+    ("cs5", 40),
+    ("cs6", 48),
+    ("cs7", 56),
+    ("be", 0),
+    ("df", 0),
+    ("lephb", 1),
+    ("af11", 10),
+    ("af12", 12),
+    ("af13", 14),
+    ("af21", 18),
+    ("af22", 20),
+    ("af23", 22),
+    ("af31", 26),
+    ("af32", 28),
+    ("af33", 30),
+    ("af41", 34),
+    ("af42", 36),
+    ("af43", 38),
+    ("va", 44),
+    ("ef", 46),
+];

@@ -1,0 +1,335 @@
+//! Objects as `nft -j` writes them, one by one: one that cannot be read is named, and what needs it is undecided.
+
+use std::collections::BTreeMap;
+use std::format;
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::vec;
+use std::vec::Vec;
+
+use serde_json::Value;
+
+use super::datatype::Datatype;
+use super::expressions::{elements, key, only, whole, words};
+use super::statements::{limit, quota, statement};
+use crate::config::error::{Warning, WarningKind};
+use crate::netfilter::nft::{
+    Base, ChainKind, Meter, NftChain, NftRule, NftRuleset, NftSet, NftTable, Statement, TableFamily,
+};
+use crate::netfilter::{Hook, Origin, Policy};
+
+/// An object of a file, and the line where it begins; 0 where lines say nothing.
+pub(super) type Object = (Value, u32);
+
+/// What the rules of a table may name.
+pub(super) struct Scope<'t> {
+    pub(super) family: TableFamily,
+    /// The types of each set's key and, if it is a map, of its data.
+    pub(super) sets: &'t BTreeMap<String, Vec<Datatype>>,
+    pub(super) helpers: &'t [String],
+    pub(super) meters: &'t [String],
+}
+
+#[derive(Default)]
+struct TableNames {
+    sets: BTreeMap<String, Vec<Datatype>>,
+    data: BTreeMap<String, Vec<Datatype>>,
+    helpers: Vec<String>,
+    meters: Vec<String>,
+}
+
+/// Builds the model from the objects of a file.
+pub(super) struct Loader<'f> {
+    file: &'f str,
+    file_name: Arc<str>,
+    tables: Vec<NftTable>,
+    names: Vec<TableNames>,
+    /// Tables for other packets than IP.
+    skipped: Vec<(String, String)>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl<'f> Loader<'f> {
+    pub(super) fn new(file: &'f str) -> Self {
+        Self {
+            file,
+            file_name: file.into(),
+            tables: Vec::new(),
+            names: Vec::new(),
+            skipped: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Loads the objects of a file: first what rules name, then the rules, in the order of the file.
+    pub(super) fn load(mut self, objects: &[Object]) -> (NftRuleset, Vec<Warning>) {
+        let flushed = objects.iter().rposition(|(object, _)| {
+            only(object).is_some_and(|(name, inner)| name == "flush" && inner.get("ruleset").is_some())
+        });
+        let objects = objects.get(flushed.map_or(0, |at| at + 1)..).unwrap_or_default();
+        let objects: Vec<(&str, &Value, u32, bool)> = objects.iter().filter_map(named).collect();
+        for (name, object, line, _) in &objects {
+            if *name == "table" {
+                self.table(object, *line);
+            }
+        }
+        for (name, object, line, _) in &objects {
+            self.declare(name, object, *line);
+        }
+        for (name, object, line, is_first) in &objects {
+            match *name {
+                "set" | "map" => self.fill(object, *line),
+                "element" => self.fill(object, *line),
+                "rule" => self.rule(object, *line, *is_first),
+                _ => {}
+            }
+        }
+        (NftRuleset { tables: self.tables }, self.warnings)
+    }
+
+    fn warn(&mut self, kind: WarningKind, line: u32, word: &str) {
+        let warning = Warning::new(kind, line, word).in_file(self.file);
+        self.warnings.push(if line == 0 { Warning { line: None, ..warning } } else { warning });
+    }
+
+    fn table(&mut self, object: &Value, line: u32) {
+        let (Some(family), Some(name)) = (text(object, "family"), text(object, "name")) else { return };
+        match family_of(family) {
+            Some(family) => {
+                if !self.tables.iter().any(|table| table.family == family && table.name == name) {
+                    self.tables.push(NftTable::new(family, name));
+                    self.names.push(TableNames::default());
+                }
+            }
+            None => {
+                let skipped = (family.to_string(), name.to_string());
+                if !self.skipped.contains(&skipped) {
+                    self.skipped.push(skipped);
+                    self.warn(WarningKind::OtherPackets, line, &format!("table {family} {name}"));
+                }
+            }
+        }
+    }
+
+    /// The table of an object; `None` where it is not one for IP packets.
+    fn table_of(&self, object: &Value) -> Option<usize> {
+        let family = family_of(text(object, "family")?)?;
+        let name = text(object, "table")?;
+        self.tables.iter().position(|table| table.family == family && table.name == name)
+    }
+
+    /// Takes up what rules may name.
+    fn declare(&mut self, kind: &str, object: &Value, line: u32) {
+        let Some(index) = self.table_of(object) else { return };
+        let Some(name) = text(object, "name") else { return };
+        let known = match kind {
+            "chain" => self.chain(index, name, object),
+            "set" | "map" => self.set(index, name, object),
+            "ct helper" => match text(object, "type") {
+                Some(helper) => {
+                    self.tables[index].helpers.push((name.into(), helper.into()));
+                    self.names[index].helpers.push(name.into());
+                    true
+                }
+                None => false,
+            },
+            "limit" => self.meter(index, name, limit(object)),
+            "quota" => self.meter(index, name, quota(object)),
+            "flowtable" => {
+                let what = format!("flowtable {name} of table {}", self.table_name(index));
+                return self.warn(WarningKind::Flowtable, line, &what);
+            }
+            _ => return,
+        };
+        if !known {
+            let what = format!("{kind} {name} of table {}", self.table_name(index));
+            self.warn(WarningKind::UnknownObject, line, &what);
+        }
+    }
+
+    fn table_name(&self, index: usize) -> String {
+        self.tables.get(index).map(|table| format!("{} {}", table.family.name(), table.name)).unwrap_or_default()
+    }
+
+    fn meter(&mut self, index: usize, name: &str, meter: Option<Meter>) -> bool {
+        let Some(meter) = meter else { return false };
+        self.tables[index].meters.push((name.into(), meter));
+        self.names[index].meters.push(name.into());
+        true
+    }
+
+    fn chain(&mut self, index: usize, name: &str, object: &Value) -> bool {
+        if self.tables[index].chains.iter().any(|chain| chain.name == name) {
+            return true;
+        }
+        let base = match text(object, "hook") {
+            None => None,
+            Some(hook) => match base(hook, object) {
+                Some(base) => Some(base),
+                None => return false,
+            },
+        };
+        self.tables[index].chains.push(NftChain { name: name.into(), base, rules: Vec::new() });
+        true
+    }
+
+    fn set(&mut self, index: usize, name: &str, object: &Value) -> bool {
+        let Some(types) = object.get("type").and_then(types) else { return false };
+        let data = match object.get("map") {
+            None => None,
+            Some(data) if data.as_str() == Some("verdict") => Some(Vec::new()),
+            Some(data) => match self::types(data) {
+                Some(types) => Some(types),
+                None => return false,
+            },
+        };
+        let flags = object.get("flags").map(words).unwrap_or_default();
+        let milliseconds = |key: &str| whole::<u64>(object.get(key)).map(|seconds| seconds.saturating_mul(1000));
+        let set = NftSet {
+            name: name.into(),
+            elements: Vec::new(),
+            size: whole(object.get("size")).unwrap_or(u32::from(u16::MAX)),
+            timeout: milliseconds("timeout"),
+            dynamic: flags.contains(&"dynamic") || flags.contains(&"timeout"),
+        };
+        self.tables[index].sets.retain(|known| known.name != name);
+        self.tables[index].sets.push(set);
+        self.names[index].sets.insert(name.into(), types);
+        if let Some(data) = data {
+            self.names[index].data.insert(name.into(), data);
+        }
+        true
+    }
+
+    /// Fills a set with its elements. One whose elements cannot be read is unknown.
+    fn fill(&mut self, object: &Value, line: u32) {
+        let (Some(index), Some(name)) = (self.table_of(object), text(object, "name")) else { return };
+        let Some(given) = object.get("elem") else { return };
+        let one;
+        let list = match given {
+            Value::Array(list) => list,
+            other => {
+                one = vec![other.clone()];
+                &one
+            }
+        };
+        let names = &self.names[index];
+        let Some(types) = names.sets.get(name) else { return };
+        let read = elements(list, types, names.data.get(name).map(Vec::as_slice));
+        match read {
+            Ok(read) => {
+                if let Some(set) = self.tables[index].sets.iter_mut().find(|set| set.name == name) {
+                    set.elements.extend(read);
+                }
+            }
+            Err(what) => {
+                self.names[index].sets.remove(name);
+                let what = format!("set {name} of table {}: {what}", self.table_name(index));
+                self.warn(WarningKind::UnknownObject, line, &what);
+            }
+        }
+    }
+
+    fn rule(&mut self, object: &Value, line: u32, is_first: bool) {
+        let (Some(index), Some(chain)) = (self.table_of(object), text(object, "chain")) else { return };
+        let handle = whole::<u64>(object.get("handle"));
+        let table = self.table_name(index);
+        let place = match handle {
+            Some(handle) => format!("table {table}, chain {chain}, handle {handle}"),
+            None => format!("table {table}, chain {chain}"),
+        };
+        let names = &self.names[index];
+        let scope = Scope {
+            family: self.tables[index].family,
+            sets: &names.sets,
+            helpers: &names.helpers,
+            meters: &names.meters,
+        };
+        let mut statements = Vec::new();
+        let mut failed = Vec::new();
+        let given = object.get("expr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for one in given {
+            match statement(one, &scope) {
+                Ok(read) => statements.extend(read),
+                Err(what) => {
+                    failed.push(format!("{place}: {what}"));
+                    statements.push(Statement::Unknown(what));
+                }
+            }
+        }
+        let origin = Origin { file: self.file_name.clone(), line, rule: Some(place.into()) };
+        for what in failed {
+            self.warn(WarningKind::UnknownStatement, line, &what);
+        }
+        if let Some(chain) = self.tables[index].chains.iter_mut().find(|known| known.name == chain) {
+            let rule = NftRule { statements, origin: Some(origin) };
+            if is_first {
+                chain.rules.insert(0, rule);
+            } else {
+                chain.rules.push(rule);
+            }
+        }
+    }
+}
+
+/// An object's kind, what it says, its line, and whether it is put first.
+fn named((object, line): &Object) -> Option<(&str, &Value, u32, bool)> {
+    let (name, inner) = only(object)?;
+    match name {
+        "add" | "create" => only(inner).map(|(name, inner)| (name, inner, *line, false)),
+        "insert" => only(inner).map(|(name, inner)| (name, inner, *line, true)),
+        _ => Some((name, inner, *line, false)),
+    }
+}
+
+fn text<'v>(object: &'v Value, key: &str) -> Option<&'v str> {
+    object.get(key)?.as_str()
+}
+
+fn family_of(name: &str) -> Option<TableFamily> {
+    match name {
+        "ip" => Some(TableFamily::Ip),
+        "ip6" => Some(TableFamily::Ip6),
+        "inet" => Some(TableFamily::Inet),
+        _ => None,
+    }
+}
+
+fn base(hook: &str, object: &Value) -> Option<Base> {
+    let hook = match hook {
+        "prerouting" => Hook::Prerouting,
+        "input" => Hook::Input,
+        "forward" => Hook::Forward,
+        "output" => Hook::Output,
+        "postrouting" => Hook::Postrouting,
+        _ => return None,
+    };
+    let kind = match text(object, "type")? {
+        "filter" => ChainKind::Filter,
+        "nat" => ChainKind::Nat,
+        "route" => ChainKind::Route,
+        _ => return None,
+    };
+    let policy = match text(object, "policy") {
+        None | Some("accept") => Policy::Accept,
+        Some("drop") => Policy::Drop,
+        Some(_) => return None,
+    };
+    let priority = i32::try_from(object.get("prio")?.as_i64()?).ok()?;
+    Some(Base { kind, hook, priority, policy })
+}
+
+/// The types of a set's key: their names, or expressions that have them.
+fn types(given: &Value) -> Option<Vec<Datatype>> {
+    if let Some(expressions) = given.get("typeof") {
+        let (sets, nothing) = (BTreeMap::new(), []);
+        let scope = Scope { family: TableFamily::Inet, sets: &sets, helpers: &nothing, meters: &nothing };
+        let parts = key(expressions, &scope).ok()?;
+        return Some(parts.into_iter().map(|(_, datatype)| datatype).collect());
+    }
+    match given {
+        Value::String(name) => Some(vec![Datatype::of_set(name)?]),
+        Value::Array(names) => names.iter().map(|name| Datatype::of_set(name.as_str()?)).collect(),
+        _ => None,
+    }
+}
