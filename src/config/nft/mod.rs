@@ -43,3 +43,57 @@ pub fn parse_nft_json(file: &str, text: &str) -> Result<(NftRuleset, Vec<Warning
     let objects: Vec<Object> = list.iter().map(|object| (object.clone(), 0)).collect();
     Ok(Loader::new(file).load(&objects))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netfilter::nft::{NftVerdict, Statement};
+    use std::format;
+    use std::string::{String, ToString};
+
+    /// The rules of a chain `forward` in a table `inet edge` with a set `ports`.
+    fn rules(expressions: &str) -> (NftRuleset, Vec<String>) {
+        let text = format!(
+            r#"{{"nftables": [{{"metainfo": {{"version": "1.0.6"}}}}, {{"table": {{"family": "inet", "name": "edge"}}}},
+            {{"table": {{"family": "bridge", "name": "ports"}}}},
+            {{"set": {{"family": "inet", "table": "edge", "name": "ports", "type": "inet_service", "elem": [21, {{"range": [80, 90]}}]}}}},
+            {{"set": {{"family": "inet", "table": "edge", "name": "strange", "type": "moon", "elem": [1]}}}},
+            {{"chain": {{"family": "inet", "table": "edge", "name": "forward", "type": "filter", "hook": "forward", "prio": 0}}}},
+            {{"rule": {{"family": "inet", "table": "edge", "chain": "forward", "handle": 7, "expr": {expressions}}}}}]}}"#
+        );
+        let (ruleset, warnings) = parse_nft_json("ruleset.json", &text).unwrap();
+        (ruleset, warnings.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_statement_that_is_not_known_is_named_by_table_chain_and_handle() {
+        let (ruleset, warnings) =
+            rules(r#"[{"match": {"op": "==", "left": {"moon": 1}, "right": 1}}, {"drop": null}]"#);
+        let statements = &ruleset.tables[0].chains[0].rules[0].statements;
+        assert!(matches!(statements.as_slice(), [Statement::Unknown(_), Statement::Verdict(NftVerdict::Drop)]));
+        let expected = "ruleset.json: \"table inet edge, chain forward, handle 7: the expression {\\\"moon\\\":1}\" is not \
+                        known; a packet that reaches it is undecided";
+        assert_eq!(warnings[2], expected);
+        assert!(warnings[0].contains("bridge ports") && warnings[1].contains("set strange"), "{warnings:?}");
+        let origin = ruleset.tables[0].chains[0].rules[0].origin.as_ref().unwrap().to_string();
+        assert_eq!(origin, "ruleset.json (table inet edge, chain forward, handle 7)");
+    }
+
+    #[test]
+    fn a_rule_with_a_set_that_is_not_known_is_undecided() {
+        let dport = r#"{"payload": {"protocol": "tcp", "field": "dport"}}"#;
+        for (set, known) in [("@ports", true), ("@strange", false), ("@gone", false)] {
+            let expression = format!(r#"[{{"match": {{"op": "==", "left": {dport}, "right": "{set}"}}}}]"#);
+            let (ruleset, _) = rules(&expression);
+            let statements = &ruleset.tables[0].chains[0].rules[0].statements;
+            assert_eq!(matches!(statements[0], Statement::Lookup { .. }), known, "{set}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_objects_is_refused() {
+        for text in ["", "[]", "{}", "{\"nftables\": 1}", "{\"nftables\": ["] {
+            assert!(parse_nft_json("ruleset.json", text).is_err(), "{text}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::super::rules::Policy;
 use super::compile::{Code, CompiledData, CompiledVerdict, Instruction, Nft, Step};
 use super::evaluate::state_bit;
-use super::model::{CtKey, Expression, Operator};
+use super::model::{CtKey, Expression, MetaKey, Operator};
 use crate::conntrack::PacketState;
 
 /// What becomes of every packet in a state.
@@ -105,9 +105,12 @@ fn is_state(code: &Code) -> bool {
 }
 
 fn has_no_effect(code: &Code) -> bool {
-    code.iter().all(|instruction| match instruction {
-        Instruction::Counter { .. } => false,
-        Instruction::Load(Expression::Unknown(_) | Expression::Meta(super::model::MetaKey::SocketUser)) => false,
-        _ => true,
-    })
+    let has_effect = |instruction: &Instruction| {
+        matches!(
+            instruction,
+            Instruction::Counter { .. }
+                | Instruction::Load(Expression::Unknown(_) | Expression::Meta(MetaKey::SocketUser))
+        )
+    };
+    !code.iter().any(has_effect)
 }
