@@ -260,7 +260,7 @@ fn where_exact_differs_from_linux_it_is_said_why() {
     let shifted = "Linux sends it with its sequence number 22 higher, its acknowledgement 23 lower: numbers differ since \
                    frame 19, where other text left\n";
     told.assert_says(&[
-        "Linux      would send something else for 10 packets, 4 of them for a reason told of their connection before\n",
+        "Linux      would send something else for 10 packets, 4 for reasons already shown for that connection\n",
         &format!("     19    +0.000412  {held}"),
         "     23    +0.000463  Linux lets it pass as it came; here it is refused (the client did not ask for it)\n",
         &format!("     25    +0.000485  {shifted}"),
@@ -272,8 +272,8 @@ fn where_exact_differs_from_linux_it_is_said_why() {
     let verified = run(&["--verify"]);
     assert_eq!(verified.status, Some(1));
     verified.assert_says(&[
-        "  bytes 40-61, only there: 504f52542031302c37372c312c322c31...\n  Linux lets it pass as it came: it does not wait",
-        &format!("  bytes 36-37, TCP checksum: 2388 here, 2389 there\n  {shifted}"),
+        "  bytes 40-61, only in the capture: 504f52542031302c37372c312c322c31...\n  Linux lets it pass as it came: it does not wait",
+        &format!("  bytes 36-37, TCP checksum: replay 2388, capture 2389\n  {shifted}"),
         "\nLinux would send something else for 10 packets, ",
     ]);
     let blocks = verified.stdout.split("\n\n").filter(|block| block.starts_with("frame "));
@@ -309,7 +309,7 @@ fn what_the_helper_drops_is_told() {
     told.assert_says(&[
         "     19    +0.000630  dropped, partial announcement: 10.77.1.2:38327 > 198.51.100.9:21 tcp [PA] seq 3280387033 ",
         "Packets    ",
-        " differ from the kernel's; --verify shows them\n",
+        " differ from the capture; --verify shows them\n",
     ]);
 }
 
@@ -330,7 +330,8 @@ fn what_is_not_the_speakers_address_is_told() {
 #[test]
 fn the_bundled_recording_agrees() {
     for told in [run(&["--verify"]), run(&["--router", bundled().to_str().unwrap(), "--verify"])] {
-        assert_eq!((told.status, told.stdout.trim_end(), told.stderr.as_str()), (Some(0), AGREES, ""));
+        let expected = format!("OK: all 63 packets leave as captured\n{AGREES}\n");
+        assert_eq!((told.status, told.stdout.as_str(), told.stderr.as_str()), (Some(0), expected.as_str(), ""));
     }
 }
 
@@ -346,11 +347,11 @@ fn a_changed_byte_is_found() {
     assert_eq!(told.last_line(), AGREES.replace("0 differ", "1 differ"));
     told.assert_says(&[
         "frame 19 arrived, frame 20 left: other bytes (by out at ",
-        "  library  203.0.113.1:38327 > 198.51.100.9:21 tcp [PA] seq 3280387033 ack 1930549445 win 64240 len 24 \
+        "  replay   203.0.113.1:38327 > 198.51.100.9:21 tcp [PA] seq 3280387033 ack 1930549445 win 64240 len 24 \
          \"PORT 203,0,113,1,11,65\\r\\n\"\n",
         "  capture  203.0.113.1:38327 > 198.51.100.9:21 tcp [PA] seq 3280387033 ack 1930549445 win 64240 len 24 \
          \"PORT 203,0,113,1,11,65\\r\\r\"\n",
-        "  payload differs from byte 63, 23 into it: 0a here, 0d there\n",
+        "  payload differs from byte 63, 23 into it: replay 0a, capture 0d\n",
     ]);
 }
 
@@ -360,7 +361,7 @@ fn a_changed_field_is_named() {
     scratch.change(|capture| capture.frames[1].bytes[8] = 1);
     let told = scratch.verify(&[]);
     assert_eq!((told.status, told.last_line()), (Some(1), AGREES.replace("0 differ", "1 differ").as_str()));
-    told.assert_says(&["  bytes 8-8, IP time to live: 3f here, 01 there\n"]);
+    told.assert_says(&["  bytes 8-8, IP time to live: replay 3f, capture 01\n"]);
 }
 
 #[test]
@@ -374,7 +375,7 @@ fn a_missing_packet_is_found() {
     assert_eq!(told.status, Some(1));
     let expected = AGREES.replace("63 left, 0 differ", "62 left, 1 differ");
     assert_eq!(told.last_line(), expected);
-    told.assert_says(&["frame 23 arrived: the library sends a packet, the capture has none (by out at "]);
+    told.assert_says(&["frame 23 arrived: replay sends a packet, the capture has none (by out at "]);
 }
 
 #[test]
@@ -387,7 +388,7 @@ fn an_extra_packet_is_found() {
     let told = scratch.verify(&[]);
     assert_eq!(told.status, Some(1), "{told:?}");
     assert_eq!(told.last_line(), AGREES.replace("63 left, 0 differ", "64 left, 1 differ"));
-    told.assert_says(&["frame 127 left: the library sends no such packet (by in at "]);
+    told.assert_says(&["frame 127 left: replay sends no such packet (by in at "]);
 }
 
 #[test]
@@ -421,7 +422,7 @@ fn at_most_twenty_packets_are_shown() {
     scratch.change(|capture| capture.frames.retain(|frame| frame.direction == Direction::In));
     let told = scratch.verify(&[]);
     assert_eq!(told.status, Some(1));
-    assert_eq!(told.stdout.matches(": the library sends a packet, the capture has none").count(), 20);
+    assert_eq!(told.stdout.matches(": replay sends a packet, the capture has none").count(), 20);
     told.assert_says(&["... and 43 more packets that differ; --json shows all\n"]);
     let all = scratch.verify(&["--json"]);
     assert_eq!(all.status, Some(1));
@@ -505,7 +506,7 @@ fn what_a_capture_lacks_is_made_good_and_said() {
     });
     let told = scratch.verify(&[]);
     told.assert_says(&[
-        "the capture lacks packets: 10 bytes that what is there follows or acknowledges were supplied\n",
+        "packets are missing from the capture; 10 bytes were filled in with blanks\n",
         ", 0 differ, 0 table lines differ,",
     ]);
     assert_eq!(told.status, Some(0));
@@ -528,7 +529,7 @@ fn connections_older_than_the_capture_are_adopted() {
     assert_eq!(told.status, Some(1));
     let told = scratch.verify(&["--adopt"]);
     told.assert_says(&[
-        "the capture lacks packets: 2 connections were taken over without their beginning\n",
+        "packets are missing from the capture; 2 connections were taken over without their beginning\n",
         ", 0 differ, 0 table lines differ,",
     ]);
     assert_eq!(told.status, Some(0));
@@ -657,7 +658,7 @@ fn a_capture_that_breaks_off_is_processed_up_to_there() {
     let verified = scratch.verify(&[]);
     assert_eq!(verified.status, Some(0), "what is there agrees");
     verified.assert_says(&[
-        "the capture lacks packets: 6 lines of the tables that nothing in it leads to were not compared\n",
+        "packets are missing from the capture; 6 lines of the kernel's tables that no packet in it explains were not compared\n",
     ]);
     assert!(verified.last_line().starts_with("verified: "), "{verified:?}");
 }
@@ -888,6 +889,7 @@ fn packets_of_a_capture_from_anywhere_are_written() {
     let written = capture.0.with_extension("written");
     let told = capture.run(&["-w", written.to_str().unwrap()]);
     assert_eq!(told.status, Some(0), "{told:?}");
+    assert!(told.stderr.contains("-w copies the packets unchanged: "), "{told:?}");
     let frames = Capture::read(&written).frames;
     fs::remove_file(&written).unwrap();
     assert_eq!(frames.into_iter().map(|frame| frame.bytes).collect::<Vec<_>>(), packets);
@@ -930,4 +932,24 @@ fn a_capture_from_the_inside_is_masqueraded_and_brought_back() {
     };
     assert_eq!(packets(&back), packets(&capture));
     assert_ne!(packets(&there), packets(&capture));
+}
+
+#[test]
+fn a_connection_without_helper_says_why() {
+    let scratch = Scratch::new("unhelped");
+    let rules = fs::read_to_string(scratch.0.join("rules.v4")).unwrap();
+    let without = |change: &dyn Fn(&str) -> Option<String>| {
+        let changed: Vec<_> = rules.lines().filter_map(change).collect();
+        fs::write(scratch.0.join("rules.v4"), changed.join("\n") + "\n").unwrap();
+        run(&["--router", scratch.0.to_str().unwrap()])
+    };
+    let told = without(&|line| (!line.contains("--helper")).then(|| line.to_owned()));
+    told.assert_says(&[
+        "connection without FTP helper: 10.77.1.2:38327 > 198.51.100.9:21 (frame 1): no rule attaches the helper",
+    ]);
+    let told = without(&|line| Some(line.replace("--dport 21 ", "--dport 2121 ")));
+    told.assert_says(&[
+        "connection without FTP helper: 10.77.1.2:38327 > 198.51.100.9:21 (frame 1): the rule that attaches the helper does \
+         not match it (other port, interface or address)\n",
+    ]);
 }

@@ -6,7 +6,7 @@ use ftp_conntrack::capture::{Interface, ReadError};
 use ftp_conntrack::inspect::{FramePos, FtpEvent, Inspector, Options, Sink, Summary};
 use ftp_conntrack::packet::link::LinkType;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, warn};
 use crate::output::Output;
 use crate::replay::arguments::Arguments;
 use crate::replay::facts::JsonFacts;
@@ -27,6 +27,9 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let ports = options.ports.clone();
     let interface = Interface::named("capture", LinkType::RAW);
     let mut recorder = Recorder::create(arguments.write.as_deref(), path, &[interface])?;
+    if arguments.write.is_some() {
+        warn("-w copies the packets unchanged: only --router, --masquerade and --unmasquerade change them");
+    }
     let mut notices = Notices::new(&name);
     let mut output = Output::standard();
     let mut inspector = Inspector::new(options);

@@ -10,10 +10,10 @@ use ftp_conntrack::netfilter::Cidr;
 
 use crate::failure::Failure;
 
-/// Tells the FTP story of a capture; with the files of the router that it was taken on, what that router makes of it.
+/// Shows every FTP session in a capture; with the files of the router that it was taken on, what that router makes of it.
 ///
-/// Without --router nothing is translated: every control connection on one of the --ports is told of, what it announces,
-/// whether Linux's helper would act on that and if not why, and which data connections came.
+/// Without --router nothing is translated. Each control connection to one of the --ports is shown: the data connections that
+/// it announces, whether Linux's helper would act and if not why, and what became of them.
 #[derive(Debug, Parser)]
 #[command(name = "replay", version, after_long_help = after_help())]
 pub struct Arguments {
@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(long)]
     pub(crate) verify: bool,
 
-    /// Take over connections older than the capture from their first packets, translated as these leave (counted)
+    /// Handle connections that began before the capture, learning their NAT mapping from their first packets
     #[arg(long)]
     pub(crate) adopt: bool,
 
@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,
 
-    /// Whom to behave like [default: linux]; exact says for each packet that Linux would have sent otherwise, why
+    /// Behaviour of the router [default: linux]; with exact, each packet that Linux would have sent otherwise is explained
     #[arg(long, alias = "behavior", value_enum)]
     pub(crate) behaviour: Option<Behaviour>,
 
@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with_all = ["router", "verify", "unmasquerade"])]
     pub(crate) masquerade: Option<IpAddr>,
 
-    /// The other way round: a capture from the outside, in which this address stands for the one host --inside
+    /// The reverse of --masquerade: replace ADDR (the router) by the host given with --inside
     #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with_all = ["router", "verify"])]
     pub(crate) unmasquerade: Option<IpAddr>,
 
@@ -63,8 +63,8 @@ pub struct Arguments {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub(crate) inside: Vec<Cidr>,
 
-    /// Tell of every control connection, in full and as each ends; the summary comes last then. Otherwise, of many, only of
-    /// those with something announced or something wrong. For captures without --router
+    /// Show every control connection in full, as it ends; summary last. Without it, of many, only those that announce
+    /// something or go wrong are shown. For captures without --router
     #[arg(long)]
     pub(crate) all: bool,
 
@@ -82,6 +82,8 @@ connection (its data connections are called 1.1, 1.2 ..., their control connecti
   command, reply        what was said, where it matters to data connections: line; code, answers
   announced             an endpoint: sender, form, address, port, well_formed, wrong, foreign, helper {acts, drops, why,
                         address, port}, expected, number, first_frame, line
+  other_side, translated  the session, and an announcement, on the other side of NAT
+  icmp_error            an ICMP error about a packet of the session: reporter, kind, code, mtu, quoted
   announced_again       the same line sent again
   partial_announcement  the helper would drop a packet that begins like an announcement: sender, form
   fulfilled             a data connection: number (of the announcement), original, opener, began, fit, related
@@ -112,7 +114,7 @@ with --behaviour exact also
 pub(crate) enum Behaviour {
     /// As Linux 6.18 does, quirks included
     Linux,
-    /// As FTP needs it
+    /// Correct for FTP even where Linux is not
     Exact,
 }
 
@@ -135,6 +137,9 @@ impl Arguments {
         }
         if !self.policy.is_empty() && self.behaviour != Some(Behaviour::Exact) {
             return Err(Failure::new("--policy needs --behaviour exact: Linux asks for no policy"));
+        }
+        if self.behaviour.is_some() && self.router.is_none() && self.capture.is_some() && !translates {
+            return Err(Failure::new("--behaviour needs --router DIR: without a router nothing behaves"));
         }
         if !translates && !self.inside.is_empty() {
             return Err(Failure::new("--inside belongs to --masquerade ADDR or --unmasquerade ADDR"));

@@ -94,6 +94,9 @@ impl Differences {
         if input.is_exact {
             output.line(format_args!("Linux {}", departures(summary, style)));
         }
+        if summary.agrees() && summary.left > 0 {
+            output.line(style.good(format!("OK: all {} leave as captured", plural(summary.left, "packet"))));
+        }
         output.line(summary);
     }
 }
@@ -121,7 +124,7 @@ fn notes(input: &Input, summary: &Summary) -> Vec<String> {
         ));
     }
     if summary.events_lost > 0 {
-        notes.push(format!("{} events came faster than they were read, and are not told", summary.events_lost));
+        notes.push(format!("{} events came faster than they were read, and are not shown", summary.events_lost));
     }
     if !summary.tables_compared {
         let timeless = input.directory.tables_time.is_none();
@@ -141,12 +144,12 @@ fn show_packet(difference: &Difference, interface: &str, style: Style, output: &
     let heading = match kind {
         DifferenceKind::Bytes if is_own => format!("frame {left}, the router's own: other bytes"),
         DifferenceKind::Bytes => format!("frame {arrived} arrived, frame {left} left: other bytes"),
-        DifferenceKind::Missing => format!("frame {arrived} arrived: the library sends a packet, the capture has none"),
-        DifferenceKind::Unexpected => format!("frame {left} left: the library sends no such packet"),
+        DifferenceKind::Missing => format!("frame {arrived} arrived: replay sends a packet, the capture has none"),
+        DifferenceKind::Unexpected => format!("frame {left} left: replay sends no such packet"),
         other => format!("frame {arrived} arrived, frame {left} left: {other:?}"),
     };
     output.line(format_args!("{} {}", style.bad(heading), style.faint(format!("(by {interface} at {time})"))));
-    for (who, bytes) in [("library", ours), ("capture", theirs)] {
+    for (who, bytes) in [("replay ", ours), ("capture", theirs)] {
         if !bytes.is_empty() {
             output.line(format_args!("  {who}  {}", describe(bytes)));
         }
@@ -169,13 +172,13 @@ fn differing_fields(ours: &[u8], theirs: &[u8]) -> Vec<String> {
         lines.push(match name {
             "payload" => {
                 format!(
-                    "payload differs from byte {at}, {first} into it: {} here, {} there",
+                    "payload differs from byte {at}, {first} into it: replay {}, capture {}",
                     ten(here, first),
                     ten(there, first)
                 )
             }
             _ => format!(
-                "bytes {}-{}, {name}: {} here, {} there",
+                "bytes {}-{}, {name}: replay {}, capture {}",
                 range.start,
                 range.end - 1,
                 digits(here),
@@ -184,7 +187,7 @@ fn differing_fields(ours: &[u8], theirs: &[u8]) -> Vec<String> {
         });
     }
     if let Some(beyond) = theirs.get(end..).filter(|beyond| !beyond.is_empty()) {
-        lines.push(format!("bytes {end}-{}, only there: {}", theirs.len() - 1, digits(beyond)));
+        lines.push(format!("bytes {end}-{}, only in the capture: {}", theirs.len() - 1, digits(beyond)));
     }
     lines
 }

@@ -45,6 +45,13 @@ impl Input {
         Some(Watch::new(config))
     }
 
+    /// Ports of control connections: 21, those asked for, and those that rules attach the helper to.
+    pub(crate) fn watched_ports(&self) -> Vec<u16> {
+        let mut ports = vec![21];
+        ports.extend(&self.ports);
+        ports
+    }
+
     fn of_router(path: &Path, capture: Option<&Path>, arguments: &Arguments) -> Result<Self, Failure> {
         if !path.is_dir() {
             return Err(Failure::of_file(path, "is no directory; --router wants one with the router's files"));

@@ -86,7 +86,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         differences.tell(&input, &summary, &mut output);
         summary
     } else {
-        let mut story = Story { watch, ..Story::default() };
+        let mut story = Story { watch, watched: input.watched_ports(), ..Story::default() };
         let summary = replay(&mut input, &mut story, &mut sinks, Progress::alone());
         story.finish(input.replay.router());
         tell::tell(&story, &input, &summary, &mut output);

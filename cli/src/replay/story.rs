@@ -8,7 +8,7 @@ use ftp_conntrack::conntrack::{Connection, ConnectionId, Direction, Tuple};
 use ftp_conntrack::event::{AnnouncementOutcome, DropReason, Event};
 use ftp_conntrack::ftp::{Form, Sender};
 use ftp_conntrack::inspect::FramePos;
-use ftp_conntrack::packet::{Family, Headers, Layer4, Segment, TcpFlags};
+use ftp_conntrack::packet::{Family, Headers, Layer4, Protocol, Segment, TcpFlags};
 use ftp_conntrack::replay::{Departure, Hole, Seen, Sink, Watch};
 use ftp_conntrack::router::{Router, Verdict};
 
@@ -21,6 +21,8 @@ use crate::replay::talk::line_at;
 const NAMED: usize = 8;
 /// So many packets of no session are told of that Linux would have sent otherwise.
 const DEPARTURES: usize = 20;
+/// Maximum number of connections without a helper to list.
+const UNHELPED: usize = 20;
 /// So much of a dropped packet is shown.
 const DROPPED: usize = 140;
 
@@ -36,6 +38,10 @@ pub(crate) struct Story {
     pub(crate) departures: Vec<(u64, String)>,
     /// Connections that are neither control nor data connections.
     pub(crate) others: u64,
+    /// Connections to control ports that no helper reads: the first frame, the tuple, and true if it was a SYN.
+    pub(crate) unhelped: Vec<(u64, Tuple, bool)>,
+    /// Control ports.
+    pub(crate) watched: Vec<u16>,
     /// Where the load balancer leaves holes, and in which frame it was seen.
     pub(crate) holes: Vec<(Hole, Option<u64>)>,
     pub(crate) watch: Option<Watch>,
@@ -274,7 +280,14 @@ impl Story {
             self.roles.insert(id, role);
             self.reply_known(role, original, reply);
         } else if master.is_none() && !self.data_unbalanced(at, id, &original, &reply) {
-            self.others += 1;
+            let is_control =
+                original.protocol() == Protocol::TCP && self.watched.contains(&original.destination_port());
+            if is_control && self.unhelped.len() < UNHELPED {
+                let begun = self.current.flags().is_some_and(|flags| flags.has(TcpFlags::SYN));
+                self.unhelped.push((at.frame, original, begun));
+            } else {
+                self.others += 1;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::replay::session::{Announced, Data, Ending, Outcome, Said, Seen, Sessi
 use crate::replay::story::Story;
 use crate::replay::words::{
     announces, behind_nat, compared, departures, expectation, frames, ftp_line, given_up, how_ended, lacking,
-    last_frame, name, not_understood, plural, ports, rules,
+    last_frame, name, not_understood, plural, ports, rules, why_no_helper,
 };
 use crate::style::Style;
 
@@ -30,7 +30,7 @@ pub(crate) fn tell(story: &Story, input: &Input, summary: &Summary, output: &mut
         teller.output.blank();
         teller.session(number + 1, session);
     }
-    teller.strays(story);
+    teller.strays(story, input);
     teller.tables(story, input);
 }
 
@@ -280,14 +280,24 @@ impl<'o> Teller<'o> {
         }
     }
 
-    fn strays(&mut self, story: &Story) {
-        if story.drops.is_empty() && story.undecided.is_empty() && story.departures.is_empty() && story.others == 0 {
+    fn strays(&mut self, story: &Story, input: &Input) {
+        if story.drops.is_empty()
+            && story.undecided.is_empty()
+            && story.departures.is_empty()
+            && story.others == 0
+            && story.unhelped.is_empty()
+        {
             return;
         }
         self.output.blank();
         self.output.line(self.style.heading("Besides"));
+        for (frame, tuple, begun) in &story.unhelped {
+            let why = why_no_helper(input, tuple, *begun);
+            let text = self.style.bad(format!("connection without FTP helper: {tuple}"));
+            self.output.line(format_args!("    {text} (frame {frame}): {why}"));
+        }
         if story.others > 0 {
-            self.output.line(format_args!("    {} that no helper reads", plural(story.others, "connection")));
+            self.output.line(format_args!("    {} to other ports", plural(story.others, "connection")));
         }
         for (reason, tally) in &story.drops {
             let count = plural(tally.count, "packet");

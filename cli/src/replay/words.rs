@@ -6,9 +6,10 @@ use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::event::DestroyReason;
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::inspect::CloseKind;
-use ftp_conntrack::netfilter::{Policy, Ruleset, TableName};
+use ftp_conntrack::netfilter::{Policy, Ruleset, TableName, Target};
 use ftp_conntrack::replay::Summary;
 
+use crate::replay::input::Input;
 use crate::replay::session::{Ending, Outcome};
 use crate::replay::story::{Story, Tally};
 use crate::style::Style;
@@ -35,11 +36,7 @@ pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
 /// What the capture lacks, and what was done about it.
 pub(crate) fn lacking(summary: &Summary) -> Option<String> {
     let counts = [
-        (
-            summary.supplied,
-            "byte that what is there follows or acknowledges was supplied",
-            "bytes that what is there follows or acknowledges were supplied",
-        ),
+        (summary.supplied, "byte was filled in with a blank", "bytes were filled in with blanks"),
         (
             summary.adopted,
             "connection was taken over without its beginning",
@@ -47,14 +44,14 @@ pub(crate) fn lacking(summary: &Summary) -> Option<String> {
         ),
         (
             summary.lines_beyond,
-            "line of the tables that nothing in it leads to was not compared",
-            "lines of the tables that nothing in it leads to were not compared",
+            "line of the kernel's tables that no packet in it explains was not compared",
+            "lines of the kernel's tables that no packet in it explains were not compared",
         ),
     ];
     let told = counts.into_iter().filter(|(count, ..)| *count > 0);
     let told: Vec<String> =
         told.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
-    (!told.is_empty()).then(|| format!("the capture lacks packets: {}", told.join(", ")))
+    (!told.is_empty()).then(|| format!("packets are missing from the capture; {}", told.join(", ")))
 }
 
 pub(crate) fn ftp_line(story: &Story) -> String {
@@ -88,8 +85,10 @@ pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
             style.good(format!("what leaves is what the capture shows leaving, to the byte{aside}{tables}"))
         }
         false => {
-            let (packets, lines) = (plural(summary.differ, "packet"), plural(summary.table_lines, "table line"));
-            style.bad(format!("{packets} and {lines} differ from the kernel's; --verify shows them"))
+            let packets = (summary.differ > 0).then(|| plural(summary.differ, "packet"));
+            let lines = (summary.table_lines > 0).then(|| plural(summary.table_lines, "table line"));
+            let both = [packets, lines].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+            style.bad(format!("{both} differ from the capture; --verify shows them"))
         }
     })
 }
@@ -100,7 +99,7 @@ pub(crate) fn departures(summary: &Summary, style: Style) -> String {
     let told = all.saturating_sub(alike);
     let more = match (told, alike) {
         (_, 0) => String::new(),
-        (_, alike) => format!(", {alike} of them for a reason told of their connection before"),
+        (_, alike) => format!(", {alike} for reasons already shown for that connection"),
     };
     match all {
         0 => style.good("would send the same packets"),
@@ -126,6 +125,23 @@ fn table_rules(rules: &Ruleset, name: TableName) -> Option<String> {
         (0, []) => None,
         (_, []) => Some(format!("{count} in {}", name.name())),
         _ => Some(format!("{count} in {} (policy DROP: {})", name.name(), refusing.join(" "))),
+    }
+}
+
+/// Returns the reason why no helper reads a connection to a control port.
+pub(crate) fn why_no_helper(input: &Input, tuple: &Tuple, begun: bool) -> String {
+    let directory = &input.directory;
+    let rules = if tuple.destination().is_ipv4() { &directory.rules4 } else { &directory.rules6 };
+    let raw = rules.as_ref().map(|rules| rules.table(TableName::Raw));
+    let attaching = |rule: &&ftp_conntrack::netfilter::Rule| matches!(rule.target, Target::Ct { helper: Some(_), .. });
+    let count = raw.map_or(0, |raw| raw.chains.iter().flat_map(|chain| &chain.rules).filter(attaching).count());
+    let module = directory.modules.as_ref().is_none_or(|modules| modules.has("nf_conntrack_ftp"));
+    match count {
+        0 if !module => "the module nf_conntrack_ftp is not loaded, and no rule attaches the helper".to_owned(),
+        0 => "no rule attaches the helper (iptables -t raw ... -j CT --helper ftp)".to_owned(),
+        _ if !begun => "it began before the capture".to_owned(),
+        1 => "the rule that attaches the helper does not match it (other port, interface or address)".to_owned(),
+        _ => format!("none of the {count} rules that attach a helper matches it (other port, interface or address)"),
     }
 }
 
