@@ -73,3 +73,38 @@ fn explain_exits_0_if_healthy_and_2_if_the_input_is_wrong() {
         assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{wrong:?}");
     }
 }
+
+#[test]
+fn explain_reads_a_clients_log() {
+    let directory = std::env::temp_dir().join(format!("ftp-conntrack-log-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let logs = [
+        (
+            "private.log",
+            "Status:\tVerbinde mit 192.0.2.7:21...\nAntwort:\t220 ready\nBefehl:\tUSER u\nAntwort:\t331 password\n\
+             Befehl:\tPASS ***\nAntwort:\t230 in\nBefehl:\tPASV\nAntwort:\t227 Entering Passive Mode (10,0,0,5,195,80).\n\
+             Befehl:\tMLSD\nFehler:\tDie Datenverbindung konnte nicht hergestellt werden\n",
+            "[private-address, inferred]",
+        ),
+        (
+            "login.log",
+            "*   Trying 192.0.2.7:21...\n< 220 ready\n> USER u\n< 331 password\n> PASS x\n< 530 Login incorrect.\n",
+            "[login]",
+        ),
+        (
+            "dropped.log",
+            "---- Connecting to h (192.0.2.7) port 21\n<--- 220 ready\n---> USER u\n<--- 230 in\n---> PASV\n\
+             <--- 227 Entering Passive Mode (192,0,2,7,195,80).\n---> LIST\n",
+            "[unknown, inferred]",
+        ),
+    ];
+    for (name, log, expected) in logs {
+        let path = directory.join(name);
+        std::fs::write(&path, log).unwrap();
+        let output = run(&["explain", "--transcript", path.to_str().unwrap()]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(1) && text.contains(expected), "{name}: {text}");
+        assert!(!text.contains("PASS x"), "{text}");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}

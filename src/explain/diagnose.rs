@@ -80,12 +80,10 @@ impl Diagnosis<'_> {
     }
 
     fn ev(&self, place: Place, at: Mark, shown: impl Into<String>, means: impl Into<String>) -> Evidence {
-        Evidence {
-            view: self.scene.view(place).name.clone(),
-            frame: at.frame,
-            shown: shown.into(),
-            means: means.into(),
-        }
+        let view = self.scene.view(place);
+        let (name, frame) =
+            if view.is_log { (format!("{} line {}", view.name, at.frame), 0) } else { (view.name.clone(), at.frame) };
+        Evidence { view: name, frame, shown: shown.into(), means: means.into() }
     }
 
     fn rule(shown: impl Into<String>, means: impl Into<String>) -> Evidence {
@@ -286,6 +284,9 @@ impl Diagnosis<'_> {
                     .lacking("a capture on the server tells whether the SYN gets there"),
             };
             return Some(cause.seen([seen]));
+        }
+        if self.scene.view(place).is_log {
+            return None;
         }
         let silent =
             |side: usize| self.session.places.iter().all(|place| self.scene.flow(*place).sides[side].packets == 0);
@@ -534,6 +535,9 @@ impl Diagnosis<'_> {
         let announcer = usize::from(by_server);
         let own_there = address(self.scene.flow(place).ends[announcer]);
         let told = heard.address?.to_canonical();
+        if own_there.is_unspecified() {
+            return None;
+        }
         let cannot_be = told.is_ipv4() != own_there.is_ipv4() || told.is_unspecified();
         if told == own_there || cannot_be && !by_server {
             return None;
@@ -578,6 +582,19 @@ impl Diagnosis<'_> {
                     Some(announced),
                 ),
             );
+        }
+        let beside = |a: IpAddr, b: IpAddr| match (a, b) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
+            (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
+            _ => false,
+        };
+        if self.router.is_some() && by_server && beside(told, own_there) && !cannot_be {
+            let sentence = format!(
+                "The server announces {told}, another machine beside {own_there}: the router's helper expects no data connection to it."
+            );
+            let cause = Cause::new(Code::OtherServer, Inferred, sentence).or(&[Code::WrongAddress]).seen([seen]);
+            let missing = "the server's own files tell whether that address is meant";
+            return Some(self.mended(cause.lacking(missing), Some(announced)));
         }
         let sentence =
             format!("The server announces {told}, which is not its address: clients reach it as {own_there}.");
@@ -928,6 +945,9 @@ impl Diagnosis<'_> {
             // The client went on to other things: it did not want the connection.
             return None;
         }
+        if self.scene.view(place).is_log {
+            return self.not_in_log(number, announced);
+        }
         let ended = flow.sides.iter().any(|side| side.fin.is_some() || side.reset.is_some());
         let waited = self.scene.view(place).last.time.saturating_sub(announced.at.time);
         if !ended && waited < SHORT && !failed {
@@ -966,6 +986,30 @@ impl Diagnosis<'_> {
             &[Code::DropRouter, Code::NoHelper, Code::HelperPort]
         });
         Some(cause.lacking(format!("a capture on the {dialler} shows whether, and where to, it dials")))
+    }
+
+    /// A client's log ends without the data connection: only files can tell more.
+    fn not_in_log(&self, number: usize, announced: &Announcement) -> Option<Cause> {
+        if let Some(cause) = self.untranslated(number, announced) {
+            return Some(cause);
+        }
+        let passive = announced.form.sender() == Sender::Server;
+        let cause = if self.session.main().tls.is_some() {
+            let sentence = "The data connection fails, and the control connection is encrypted, so that no firewall on the way can expect it.";
+            Cause::new(Code::Tls, Inferred, sentence).or(&[Code::DropServer, Code::Range])
+        } else {
+            let sentence = "The data connection fails: it is dropped on the way, or by a firewall at its end.";
+            let candidates: &[Code] = if passive {
+                &[Code::DropServer, Code::DropRouter, Code::NoHelper, Code::Range]
+            } else {
+                &[Code::DropClient, Code::NoHelper, Code::DropRouter, Code::HelperPort]
+            };
+            Cause::new(Code::Unknown, Inferred, sentence).or(candidates)
+        };
+        let missing =
+            "a log does not show packets: a capture on the client, and one on the server, show where they get lost";
+        let said = self.ev(self.main_place(), announced.at, announced.line.clone(), "no data connection follows");
+        Some(self.mended(cause.lacking(missing).seen([said]), Some(announced)))
     }
 
     /// An open data connection that does not do its work.

@@ -21,6 +21,7 @@ mod remedy;
 mod router;
 mod session;
 mod text;
+mod transcript;
 mod view;
 
 use core::net::SocketAddr;
@@ -162,6 +163,17 @@ impl Explanation {
             }
         }
         self.views.extend(views);
+    }
+
+    /// Reads a client's log instead of a capture: FileZilla's, curl's, lftp's, WinSCP's, ftplib's. Returns false if it has no
+    /// FTP line.
+    pub fn read_log(&mut self, name: &str, log: &str) -> bool {
+        self.files += 1;
+        let view = transcript::read(name, self.files, log);
+        let found = view.is_some();
+        self.frames += u64::from(found);
+        self.views.extend(view);
+        found
     }
 
     /// Finds the causes.

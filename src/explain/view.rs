@@ -27,6 +27,8 @@ pub(super) struct View {
     pub(super) file: usize,
     /// True if the capture is said to be the router's.
     pub(super) is_router: bool,
+    /// True for a client's log: frames are lines, and packets are not known.
+    pub(super) is_log: bool,
     pub(super) flows: Vec<Flow>,
     /// Where the connection of these ends is that came last.
     latest: HashMap<[SocketAddr; 2], usize>,
@@ -106,15 +108,7 @@ impl Views {
         let index = *self.found.entry((interface, cooked)).or_insert_with(|| {
             let device = name.or_else(|| cooked.map(|index| format!("interface {index}")));
             let name = device.map_or_else(|| self.file.clone(), |device| format!("{} ({device})", self.file));
-            self.views.push(View {
-                name,
-                file: self.number,
-                is_router: self.is_router,
-                flows: Vec::new(),
-                latest: HashMap::new(),
-                left_out: 0,
-                last: Mark::default(),
-            });
+            self.views.push(View::empty(name, self.number, self.is_router));
             self.views.len() - 1
         });
         &mut self.views[index]
@@ -127,6 +121,19 @@ fn key(a: SocketAddr, b: SocketAddr) -> [SocketAddr; 2] {
 }
 
 impl View {
+    pub(super) fn empty(name: String, file: usize, is_router: bool) -> Self {
+        Self {
+            name,
+            file,
+            is_router,
+            is_log: false,
+            flows: Vec::new(),
+            latest: HashMap::new(),
+            left_out: 0,
+            last: Mark::default(),
+        }
+    }
+
     fn tcp(&mut self, at: Mark, buffer: &[u8], headers: &Headers, captured: usize) {
         let (Layer4::Tcp(segment), Some((from, to))) = (headers.layer4, ends(headers, buffer)) else { return };
         let length = headers.end.saturating_sub(segment.payload);

@@ -30,6 +30,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
 
+    /// A client's log instead of a capture: FileZilla, curl -v, lftp -d, WinSCP, ftplib
+    #[arg(long, value_name = "FILE")]
+    transcript: Option<PathBuf>,
+
     /// Look only at control connections to these ports [default: every port on which FTP is spoken]
     #[arg(long, value_name = "PORT,PORT", value_delimiter = ',')]
     ports: Vec<u16>,
@@ -79,12 +83,22 @@ impl Arguments {
             }
             options.router = Some(router);
         }
-        if captures.is_empty() {
+        if captures.is_empty() && self.transcript.is_none() {
             return Err(Failure::new("name a capture, as in ftp-conntrack explain capture.pcap"));
         }
         let mut explanation = Explanation::of(options);
         for (path, is_router) in &captures {
             explanation.read_file(path, *is_router).map_err(|error| Failure::of_file(path, error))?;
+        }
+        if let Some(path) = &self.transcript {
+            let log = std::fs::read(path).map_err(|error| Failure::of_file(path, error))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !explanation.read_log(&name, &String::from_utf8_lossy(&log)) {
+                return Err(Failure::of_file(
+                    path,
+                    "has no line of FTP; name a log with the commands and replies in it",
+                ));
+            }
         }
         let report = explanation.report();
         if report.frames == 0 {

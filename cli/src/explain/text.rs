@@ -98,6 +98,8 @@ fn show_cause(out: &mut Output, cause: &Cause) {
 fn show_evidence(out: &mut Output, evidence: &Evidence) {
     let place = if evidence.view.is_empty() {
         "rules".to_owned()
+    } else if evidence.frame == 0 {
+        evidence.view.clone()
     } else {
         format!("{} frame {}", evidence.view, evidence.frame)
     };
