@@ -152,6 +152,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     fn said(log: &str) -> Vec<(usize, String)> {
         let lines = log.lines().filter_map(ftp_line);
