@@ -120,7 +120,9 @@ fn is_error(headers: &Headers) -> bool {
 /// Writes the reset that answers a TCP segment as if its destination had sent it (RFC 9293 section 3.5.2). Gives its
 /// length; `None` for what is no segment, or a reset itself.
 pub(crate) fn write_reset(out: &mut [u8], original: &[u8]) -> Option<usize> {
-    let headers = Headers::find(original).ok()?;
+    let found = Headers::find(original).ok()?;
+    // A first fragment that is not gathered counts as whole.
+    let headers = Headers { fragment: found.fragment.filter(|fragment| fragment.offset != 0), ..found };
     let Layer4::Tcp(segment) = headers.layer4 else { return None };
     if segment.flags.has(TcpFlags::RST) || headers.fragment.is_some() || !headers.transport_checksum_ok(original) {
         return None;

@@ -366,6 +366,17 @@ impl Headers {
         read_array(transport, at).map(u16::from_be_bytes) == Some(!super::checksum::fold(pseudo))
     }
 
+    /// Leaves the rest of a TCP checksum to a device.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn sum_pseudo_header_only(&self, bytes: &mut [u8]) {
+        let length = self.end.saturating_sub(self.transport);
+        let pseudo = super::checksum::pseudo_header(self.addresses(bytes), self.protocol.0, length);
+        let field = bytes.get_mut(self.transport + 16..self.transport + 18);
+        if let (Protocol::TCP, Some(field)) = (self.protocol, field) {
+            field.copy_from_slice(&(!super::checksum::fold(pseudo)).to_be_bytes());
+        }
+    }
+
     /// Whether it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
     #[inline]
     pub const fn is_icmp_error(&self) -> bool {

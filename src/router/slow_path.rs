@@ -54,7 +54,7 @@ pub(super) struct PacketContext<'t, 'b> {
     pub(super) link: Option<usize>,
     /// The IPv4 options it bears, once they were read.
     pub(super) ip_options: Option<IpOptions>,
-    /// Its text was rewritten before the helper's turn.
+    /// True if its text was rewritten, by the helper or the load balancer.
     pub(super) rewritten: bool,
 }
 
@@ -179,7 +179,11 @@ impl Router {
     /// The packet ends here: its sender is told if need be, and a connection that it would have begun does not begin.
     #[inline(never)]
     fn refuse(&mut self, context: &PacketContext<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
-        if let Some(answer) = refusal.answer {
+        // REJECT does not answer what may be damaged (seen on 6.18).
+        let is_damaged = refusal.reason == DropReason::Rejected
+            && context.in_interface.is_some()
+            && is_checksum_wrong(context.packet.bytes(), context.headers);
+        if let Some(answer) = refusal.answer.filter(|_| !is_damaged) {
             self.answer(context, answer, outbox);
         }
         if let Some(id) = context.tracked.connection {
@@ -319,11 +323,15 @@ impl Router {
 
     /// A packet that is longer than the link takes leaves in parts, or not at all.
     #[inline(never)]
-    fn cut_for_link(&mut self, context: &PacketContext<'_, '_>, outbox: &mut Outbox) -> Verdict {
+    fn cut_for_link(&mut self, context: &mut PacketContext<'_, '_>, outbox: &mut Outbox) -> Verdict {
         let (bytes, mtu) = (context.packet.bytes(), context.mtu);
         if context.headers.family == Family::V4 && !must_not_be_cut(bytes) {
             send_cut(&Cut::v4(bytes), bytes, mtu, context.egress, context.packet.mark, outbox);
             return Verdict::Held;
+        }
+        if context.rewritten {
+            // Linux sums a rewritten packet when it leaves: the error quotes one with only the pseudo-header summed.
+            context.headers.sum_pseudo_header_only(context.packet.bytes_mut());
         }
         let error = IcmpError::too_big(context.headers.family, mtu as u32);
         self.refuse(context, Refusal::with_error(DropReason::TooBig, error), outbox)
@@ -357,6 +365,9 @@ impl Router {
             if context.headers.transport != 20 {
                 self.read_options(context)?;
             }
+        }
+        if family == Family::V4 && destination.is_unspecified() {
+            return Ok(Egress::Local);
         }
         if destination.is_link_local_v6() {
             return self.route_on_link(interface, context);
@@ -404,6 +415,10 @@ impl Router {
     fn validate_v4(&mut self, interface: usize, source: Address, destination: Address) -> Result<(), DropReason> {
         let to_loopback = destination.is_loopback()
             && self.network.interfaces.get(interface).is_none_or(|interface| !interface.settings.route_localnet);
+        if source.is_unspecified() && destination.is_unspecified() {
+            // A broadcast as hosts sent it once (RFC 1122 section 3.2.1.3 (a)).
+            return Ok(());
+        }
         if destination.is_unspecified() || to_loopback {
             return Err(DropReason::NotForwardable);
         }
@@ -411,8 +426,7 @@ impl Router {
         if is_plain && !self.network.is_own_v4(source) {
             return Ok(());
         }
-        let to_many = destination.is_broadcast() || destination.is_multicast();
-        let is_accepted = self.network.accepts_source(interface, source, to_many);
+        let is_accepted = self.network.accepts_source(interface, source, Some(destination));
         if is_accepted { Ok(()) } else { Err(DropReason::NotForwardable) }
     }
 
@@ -633,10 +647,10 @@ impl Router {
             }
             return Ok(());
         }
-        let mut rewritten = context.rewritten;
         if connection.has_helper() {
             let PacketContext { now, packet, headers, tracked, .. } = context;
-            rewritten |= self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
+            let rewritten = self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
+            context.rewritten |= rewritten;
         }
         // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
         // its numbers.
@@ -647,7 +661,7 @@ impl Router {
         {
             let PacketContext { packet, headers, tracked, .. } = context;
             self.conntrack.adjust(connection, tracked.direction, packet.bytes_mut(), headers)?;
-            if rewritten {
+            if context.rewritten {
                 // Linux sums a rewritten packet when all is done: of the two zeros its checksum is the other one.
                 headers.fill_transport_checksum(packet.bytes_mut());
             }

@@ -21,20 +21,21 @@ impl Network {
     #[inline(never)]
     pub(super) fn is_let_in(&mut self, interface: usize, source: Address) -> bool {
         self.forwards(source.family, interface)
-            && (source.family == Family::V6 || self.accepts_source(interface, source, false))
+            && (source.family == Family::V6 || self.accepts_source(interface, source, None))
     }
 
     /// True if an IPv4 packet may come from this source by this interface (RFC 1812 section 5.3.7, RFC 3704).
-    /// `to_many`: it is for all hosts of a link.
-    pub(super) fn accepts_source(&mut self, interface: usize, source: Address, to_many: bool) -> bool {
+    /// `destination`: where it is for, if that may be all hosts of a link.
+    pub(super) fn accepts_source(&mut self, interface: usize, source: Address, destination: Option<Address>) -> bool {
         let settings = self.interfaces.get(interface).map(|interface| interface.settings).unwrap_or_default();
         if source.is_multicast() || source.is_broadcast() {
             return false;
         }
         if source.is_unspecified() {
-            return to_many;
+            return destination.is_some_and(|to| to.is_broadcast() || to.is_multicast());
         }
-        if source.is_loopback() && !settings.route_localnet {
+        let to_all = destination.is_some_and(Address::is_broadcast);
+        if source.is_loopback() && !settings.route_localnet && !to_all {
             return false;
         }
         if self.is_own_v4(source) {

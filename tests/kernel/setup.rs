@@ -31,6 +31,13 @@ impl Setup {
         self
     }
 
+    /// The same with a kernel setting, by its whole name.
+    #[must_use]
+    pub(crate) fn with_sysctl(mut self, key: &str, value: u32) -> Self {
+        self.sysctl.push((key.to_owned(), value.to_string()));
+        self
+    }
+
     /// The same with a setting of connection tracking.
     #[must_use]
     pub(crate) fn with(mut self, key: &str, value: u32) -> Self {

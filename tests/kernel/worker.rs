@@ -30,6 +30,8 @@ struct Findings {
     /// How often each kind.
     kinds: BTreeMap<String, u64>,
     dialogues: u64,
+    /// By family: dialogues, packets that arrived, and packets that left.
+    families: BTreeMap<&'static str, [u64; 3]>,
     /// Dialogues that were left because chance decided otherwise for each.
     left: u64,
 }
@@ -75,6 +77,17 @@ fn ask_all(judge: &mut Judge, arguments: &Arguments) -> Result<Findings, String>
         findings.dialogues as f64 / seconds,
         arguments.seed,
     );
+    for (family, [dialogues, arrived, left]) in &findings.families {
+        println!("  {family:16} {dialogues:8} dialogues {arrived:10} packets arrived {left:10} left");
+    }
+    let asks_nothing = |[_, arrived, left]: &[u64; 3]| *arrived == 0 || *left == 0;
+    let silent: Vec<_> = findings.families.iter().filter(|(_, counts)| asks_nothing(counts)).collect();
+    // A family of which a few dialogues show nothing may show something in more.
+    for (family, [dialogues, ..]) in silent {
+        if *dialogues >= 20 {
+            findings.kinds.insert(format!("{family}: the family asks nothing"), *dialogues);
+        }
+    }
     for (kind, count) in &findings.kinds {
         println!("  {count:6} {kind}");
     }
@@ -117,6 +130,11 @@ fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &m
     play(&mut world);
     let mut trial = world.trial;
     judge.end(&mut trial)?;
+    let counts = findings.families.entry(planned.family.name).or_default();
+    let arrived = trial.seen.iter().filter(|seen| seen.arrived).count() as u64;
+    for (count, more) in counts.iter_mut().zip([1, arrived, trial.seen.len() as u64 - arrived]) {
+        *count += more;
+    }
     findings.left += u64::from(trial.chance);
     if findings.dialogues <= arguments.saved && trial.difference.is_none() {
         let path = arguments.findings.join(format!("{}-{}", planned.family.name, planned.seed));

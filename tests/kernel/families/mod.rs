@@ -3,6 +3,7 @@
 mod expectations;
 mod ftp;
 mod host;
+mod odd;
 mod packets;
 mod streams;
 mod transports;
@@ -63,6 +64,8 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("fragments", packets::fragments),
     family("local", packets::local),
     family("host", host::host),
+    family("odd", odd::odd),
+    family("sysctls", odd::sysctls),
     family("rejects", packets::rejects),
     family("sctp", transports::sctp),
     Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },
