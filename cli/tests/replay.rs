@@ -66,6 +66,7 @@ impl Capture {
         for frame in arriving {
             if let Some(at) = frame.bytes.windows(text.len()).position(|window| window == text) {
                 frame.bytes[at..at + text.len()].copy_from_slice(other);
+                fill_in_checksum(&mut frame.bytes);
                 return;
             }
         }
@@ -79,6 +80,22 @@ impl Capture {
         };
         self.frames.iter().position(has).unwrap()
     }
+}
+
+/// Makes the TCP checksum of an IPv4 packet right: a router drops what arrives with a wrong one.
+fn fill_in_checksum(frame: &mut [u8]) {
+    let start = if frame[0] >> 4 == 4 { 0 } else { 14 };
+    let packet = &mut frame[start..];
+    let header = usize::from(packet[0] & 15) * 4;
+    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    packet[header + 16..header + 18].fill(0);
+    let pseudo = [&packet[12..20], &[0, 6], &((length - header) as u16).to_be_bytes()].concat();
+    let words = pseudo.chunks(2).chain(packet[header..length].chunks(2));
+    let mut sum: u32 = words.map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |low| u32::from(*low))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    packet[header + 16..header + 18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
 
 /// A copy of the bundled router directory that goes away with the test.
