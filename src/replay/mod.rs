@@ -284,6 +284,8 @@ impl Replay {
         let imitates = options.behaviour == Behaviour::Linux;
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
         config.header_checksum = header_checksum;
+        // Where headers are not verified, neither is what they carry.
+        config.checksum &= header_checksum;
         config.helper_ports.extend(&options.ports);
         config.helper = config.helper.behaving(options.behaviour);
         config.conntrack.limits.events = EVENTS;
