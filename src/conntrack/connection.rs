@@ -147,6 +147,8 @@ pub struct Connection {
     pub(super) master_had_helper: bool,
     /// How many connections there are that this one announced.
     pub(super) children: u32,
+    /// True if it is not forgotten as long as one of them lives.
+    pub(super) kept_by_children: bool,
     /// The first expectation this connection is the master of; they are chained, newest first.
     pub(super) expectations: u32,
     pub(super) counters: [Counters; 2],
@@ -207,6 +209,7 @@ impl Connection {
             master: None,
             master_had_helper: false,
             children: 0,
+            kept_by_children: false,
             expectations: NO_EXPECTATION,
             counters: Default::default(),
             masqueraded_on: None,
@@ -332,6 +335,11 @@ impl Connection {
     /// Whether its time is over.
     #[inline]
     pub(super) fn expired(&self, now: Instant) -> bool {
-        self.deadline.has_passed(now) || self.status.has(Status::DYING)
+        (self.deadline.has_passed(now) && !self.is_kept()) || self.status.has(Status::DYING)
+    }
+
+    /// Returns true if one of the connections that it announced keeps it.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.kept_by_children && self.children > 0
     }
 }

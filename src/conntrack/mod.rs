@@ -447,6 +447,25 @@ impl Conntrack {
         }
     }
 
+    /// Lets a connection live as long as one that it announced.
+    pub(crate) fn keep_for_children(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.kept_by_children = true;
+        }
+    }
+
+    /// A connection is about to go: its master, if only that kept it, lasts a little longer.
+    fn prolong_master(&mut self, now: Instant, slot: u32) {
+        let master = self.table.at(slot).master.and_then(|master| self.table.slot(master));
+        if let Some(master) = master {
+            let connection = self.table.at(master);
+            let deadline = now + table::AFTER_CHILDREN;
+            if connection.is_kept() && connection.remaining(now) < table::AFTER_CHILDREN {
+                self.table.set_deadline(master, deadline);
+            }
+        }
+    }
+
     /// Closes a TCP connection, since a reset is sent in its name (`nf_conntrack_tcp_set_closing`).
     pub(crate) fn close(&mut self, now: Instant, id: ConnectionId) {
         let Some(slot) = self.table.slot(id) else { return };
@@ -500,6 +519,7 @@ impl Conntrack {
             };
             self.events.push(now, event);
         }
+        self.prolong_master(now, slot);
         while self.table.at(slot).expectations != NONE {
             let expectation = self.table.at(slot).expectations;
             self.unexpect_slot(now, expectation, Some(DestroyReason::Master));

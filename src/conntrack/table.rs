@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
+use core::time::Duration;
 
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
 use super::tuple::Tuple;
@@ -208,6 +209,9 @@ impl Table {
         loop {
             let slot = self.wheel.pop(now)?;
             let connection = &mut self.slots[slot as usize].connection;
+            if connection.is_kept() && connection.deadline.has_passed(now) {
+                connection.deadline = now + AFTER_CHILDREN;
+            }
             connection.scheduled = connection.deadline;
             self.wheel.insert(slot, connection.deadline);
             if connection.expired(now) {
@@ -221,6 +225,9 @@ impl Table {
     }
 }
 
+/// How long a connection that others kept is remembered after the last of them: time for the reply that ends a transfer.
+pub(super) const AFTER_CHILDREN: Duration = Duration::from_secs(60);
+
 /// What a node of the chains of tuples stands for.
 #[inline(always)]
 const fn place(node: u32) -> (u32, Direction) {
@@ -233,7 +240,6 @@ mod tests {
     use crate::packet::Protocol;
     use alloc::vec::Vec;
     use core::net::{IpAddr, SocketAddr};
-    use core::time::Duration;
     use proptest::prelude::*;
 
     const CAPACITY: u32 = 6;

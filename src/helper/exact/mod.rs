@@ -180,6 +180,7 @@ impl Exact {
         let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
         state.belong_to((slot, id), conntrack, &mut self.tools.pool);
         conntrack.be_liberal(id);
+        conntrack.keep_for_children(id);
         state.windows[context.tracked.direction as usize] = segment.window;
         if segment.flags.has(TcpFlags::SYN) {
             state.begin(&segment, context, &mut self.tools.pool);

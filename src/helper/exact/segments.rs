@@ -151,7 +151,9 @@ impl SegmentWriter {
                 let had = incoming.payload.len();
                 // Of a replacement the other side may have a part.
                 let first = usize::try_from(stream.outside().since(number)).unwrap_or(0).min(len);
-                let end = len.min(first + takes.window.max(1)).min(if incoming.syn { first + had } else { len });
+                // The window is not known before the other side's SYN.
+                let fits = if incoming.syn { had } else { takes.window.max(1) };
+                let end = len.min(first + fits);
                 begins = number + first as u32;
                 context.headers.set_sequence(context.packet.bytes_mut(), begins - u32::from(incoming.syn));
                 written.is_cut = end < len;
