@@ -330,7 +330,7 @@ impl Conntrack {
 
     /// Whether an expectation's time is not over, nor its master's.
     fn is_pending(&self, now: Instant, expectation: &Expectation) -> bool {
-        !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| !master.expired(now))
+        !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| master.outlives(now))
     }
 
     /// Takes an expectation back, if it is still there.
