@@ -45,10 +45,10 @@ impl Talk {
     fn send(&mut self, bytes: &[u8]) -> String {
         let (verdict, left) = self.world.send(LAN, bytes);
         assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
-        let said = common::text(&left);
+        let said = text(&left);
         self.left.push((numbers(&left).0, said.clone()));
         for packet in self.world.outbox.iter().filter(|packet| packet.bytes[16..20] == [198, 51, 100, 9]) {
-            self.left.push((numbers(packet.bytes).0, common::text(packet.bytes)));
+            self.left.push((numbers(packet.bytes).0, text(packet.bytes)));
         }
         self.world.outbox.clear();
         said
@@ -286,7 +286,7 @@ fn a_transfer_keeps_its_control_connection() {
         talk.world.forward(WAN, &tcp("198.51.100.9:20", "203.0.113.1:8080", ACK, 2, 2, ""));
     }
     let done = talk.world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 519, 133, "226 done\r\n"));
-    assert_eq!(common::text(&done), "226 done\r\n");
+    assert_eq!(text(&done), "226 done\r\n");
     // When both are silent, both are forgotten.
     talk.world.now = talk.world.now + Duration::from_secs(2000);
     talk.world.router.handle_timeout(talk.world.now, &mut talk.world.outbox);
