@@ -152,15 +152,17 @@ fn a_passive_address_that_is_not_the_servers() {
     assert_eq!(expected(&allowed).as_deref(), Some("10.77.1.2 > 192.168.7.7:51210"));
 }
 
-/// The same where nothing is translated, and where the server is inside and names another host there.
+/// The same where nothing is translated and the address is of another kind, and where the server is inside and names
+/// another host there.
 #[test]
 fn a_passive_address_is_mended_behind_any_router() {
     const HELPER: &str = "*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n";
     const DNAT: &str = "*nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n";
     let (client, inside) = ("198.51.100.9:40000", "10.77.1.2:21");
-    for (rules, public, shown) in
-        [(HELPER.to_owned(), inside, "10,77,1,2"), ([HELPER, DNAT].concat(), "203.0.113.1:21", "203,0,113,1")]
-    {
+    for (rules, public, named, shown) in [
+        (HELPER.to_owned(), inside, "192,0,2,9", "10,77,1,2"),
+        ([HELPER, DNAT].concat(), "203.0.113.1:21", "10,77,1,9", "203,0,113,1"),
+    ] {
         let mut config = config(&rules);
         config.helper = config.helper.behaving(Behaviour::Exact);
         let mut world = World::new(config);
@@ -169,7 +171,7 @@ fn a_passive_address_is_mended_behind_any_router() {
         world.forward(WAN, &tcp(client, public, PSH_ACK, 1000, 5000, "USER a\r\n"));
         world.forward(LAN, &tcp(inside, client, PSH_ACK, 5000, 1008, "230 in\r\n"));
         world.forward(WAN, &tcp(client, public, PSH_ACK, 1008, 5008, "PASV\r\n"));
-        let left = world.forward(LAN, &tcp(inside, client, PSH_ACK, 5008, 1014, "227 =10,77,1,9,200,10\r\n"));
+        let left = world.forward(LAN, &tcp(inside, client, PSH_ACK, 5008, 1014, &format!("227 ={named},200,10\r\n")));
         assert_eq!(text(&left), format!("227 ={shown},200,10\r\n"));
         let to = public.replace(":21", ":51210");
         let (verdict, packet) = world.send(WAN, &tcp("198.51.100.9:6000", &to, SYN, 1, 0, ""));
@@ -358,5 +360,52 @@ fn the_learnt_ports_of_sessions_within_tls() {
         assert!(!dials(&mut world, "198.51.100.9:6006", 50_013), "it ends with the control connection");
         world.now = world.now + std::time::Duration::from_secs(24 * 60 * 60);
         assert_eq!(encrypts(&mut world, "198.51.100.9:40002"), Some(None), "what is old is forgotten");
+    }
+}
+
+/// The client's own port is published by DNAT, and it announces the address by which it is seen (containers).
+#[test]
+fn a_client_may_announce_its_own_address_as_the_outside_sees_it() {
+    let mut talk = Talk::logged_in(|_| {});
+    let line = "PORT 203,0,113,1,82,38\r\n";
+    assert_eq!(talk.says(0, line), line, "the text passes");
+    assert_eq!((talk.denied(), talk.world.router.conntrack().expected()), (vec![], 0), "nothing is opened");
+    assert_eq!(talk.says(0, "PORT 203,0,113,1,0,22\r\n"), "PORT 0,0,0,0,0,0\r\n");
+    assert_eq!(talk.denied(), [RefusalReason::LowPort(22)]);
+}
+
+/// A front end names the server that has the data; clients reach it by that address.
+#[test]
+fn a_front_end_may_name_another_server() {
+    for (server, line) in [
+        ("198.51.100.9:21", "227 Entering Passive Mode (198,51,100,10,200,10).\r\n"),
+        ("10.20.0.20:21", "227 Entering Passive Mode (10,20,0,19,200,10).\r\n"),
+    ] {
+        for (loose, expected) in [(false, 0), (true, 1)] {
+            let mut config = config(MASQUERADE);
+            config.helper = config.helper.behaving(Behaviour::Exact).loose(loose);
+            config.helper.policy.require_login = false;
+            let mut world = World::new(config);
+            world.forward(LAN, &tcp(CLIENT, server, SYN, 999, 0, ""));
+            world.forward(WAN, &tcp(server, OUTSIDE, SYN | ACK, 4999, 1000, ""));
+            world.forward(LAN, &tcp(CLIENT, server, PSH_ACK, 1000, 5000, "PASV\r\n"));
+            let left = world.forward(WAN, &tcp(server, OUTSIDE, PSH_ACK, 5000, 1006, line));
+            assert_eq!(text(&left), line);
+            assert_eq!(world.router.conntrack().expected(), expected, "{server}, loose: {loose}");
+        }
+    }
+}
+
+/// `loose=1` is the owner's word that other addresses may be announced; the policy may be narrower.
+#[test]
+fn a_loose_helper_lets_third_parties_be_announced() {
+    for (allowed, passes) in [(None, true), (Some(vec![]), false)] {
+        let mut config = config(MASQUERADE);
+        config.helper = config.helper.behaving(Behaviour::Exact).loose(true);
+        config.helper.policy.allowed_third_parties = allowed;
+        let mut talk = Talk::open(World::new(config), [CLIENT, OUTSIDE]);
+        talk.log_in();
+        assert_eq!(talk.says(0, "PORT 192,0,2,25,40,25\r\n").contains("192,0,2,25"), passes);
+        assert_eq!(talk.world.router.conntrack().expected(), usize::from(passes));
     }
 }

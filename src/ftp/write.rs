@@ -54,8 +54,9 @@ pub fn write(form: Form, address: IpAddr, port: u16) -> Text {
     text
 }
 
-/// Writes as [`write()`], in the dress of the text that is replaced: with its delimiter, unless that stands in the address
-/// too, and in a [`Form::Epsv`] reply with family and address if it had them.
+/// Writes like [`write()`], in the style of the text that is replaced: with its delimiter, unless the address contains that
+/// too, and in a [`Form::Epsv`] reply with family and address if it had them. IPv6 addresses are written as RFC 5952
+/// recommends: some servers refuse any other form.
 ///
 /// ```
 /// use core::net::{IpAddr, Ipv4Addr};
@@ -71,7 +72,11 @@ pub fn write_like(form: Form, replaced: &[u8], address: IpAddr, port: u16) -> Te
         return write(form, address, port);
     };
     let says_address = form == Form::Epsv && replaced.get(1) != Some(&delimiter);
-    let mut text = write(if says_address { Form::Eprt } else { form }, address, port);
+    let mut text = match (says_address || form == Form::Eprt, address) {
+        (true, IpAddr::V6(v6)) => Text::recommended(v6, port),
+        (true, IpAddr::V4(_)) => write(Form::Eprt, address, port),
+        (false, _) => write(form, address, port),
+    };
     let stands_in_text = delimiter.is_ascii_hexdigit() || matches!(delimiter, b'.' | b':');
     if delimiter.is_ascii_graphic() && !stands_in_text {
         let written = text.bytes.iter_mut().take(usize::from(text.length));
@@ -134,6 +139,18 @@ impl Text {
         }
         self.push(b'|');
         self.port(port);
+    }
+
+    /// Writes `|2|`, the address as RFC 5952 recommends, and the port.
+    fn recommended(address: Ipv6Addr, port: u16) -> Self {
+        let mut text = Self::EMPTY;
+        text.push_all(b"|2|");
+        // A text takes every byte that there is room for, and the longest IPv6 address has room.
+        let written = fmt::Write::write_fmt(&mut text, format_args!("{address}"));
+        debug_assert!(written.is_ok(), "an address has a text");
+        text.push(b'|');
+        text.port(port);
+        text
     }
 
     /// RFC 1639: IP version, length and bytes of the address, length and bytes of the port.
@@ -218,6 +235,13 @@ fn first_four(address: IpAddr) -> [u8; 4] {
     }
 }
 
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push_all(text.as_bytes());
+        Ok(())
+    }
+}
+
 impl Deref for Text {
     type Target = [u8];
 
@@ -298,7 +322,13 @@ mod tests {
         assert_eq!(like(Form::Eprt, b"a1a10.0.0.5a1234a", V4), "|1|203.0.113.1|7|", "no longer one that can be read");
         assert_eq!(like(Form::Eprt, b":1:10.0.0.5:1234:", V4), "|1|203.0.113.1|7|");
         assert_eq!(like(Form::Epsv, b"###1234#", V4), "###7#");
-        assert_eq!(like(Form::Epsv, b"+2+fd00::5+1234+", V6), "+2+2001:0db8:0000:0000:0000:0000:00ab:0001+7+");
+        assert_eq!(like(Form::Epsv, b"+2+fd00::5+1234+", V6), "+2+2001:db8::ab:1+7+");
+        assert_eq!(like(Form::Eprt, b"|2|fd00::5|1234|", V6), "|2|2001:db8::ab:1|7|");
+        assert_eq!(
+            like(Form::Eprt, b":2:fd00::5:1234:", V6),
+            "|2|2001:db8::ab:1|7|",
+            "the delimiter is in the address"
+        );
         assert_eq!(like(Form::Pasv, b"10,0,0,5,4,210", V4), "203,0,113,1,0,7");
         assert_eq!(like(Form::Lprt, b"", V4), "4,4,203,0,113,1,2,0,7");
     }

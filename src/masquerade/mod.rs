@@ -186,6 +186,13 @@ impl Masquerade {
                 let there = ExtendedHostPort { delimiter, address, port: endpoint.port() };
                 Some(Text::copy_of(there.to_string().as_bytes()))
             }
+            (Form::Eprt, address @ IpAddr::V6(_)) => {
+                let styled = ftp::write_like(form, replaced, address, endpoint.port());
+                let delimiter = [*styled.as_bytes().first()?];
+                let full = ftp::write(form, address, endpoint.port());
+                let full = full.as_str().replace('|', core::str::from_utf8(&delimiter).ok()?);
+                Some(Text::copy_of(full.as_bytes()))
+            }
             (_, address) => Some(ftp::write_like(form, replaced, address, endpoint.port())),
         }
     }

@@ -266,6 +266,13 @@ impl LineHandler<'_> {
     fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<LineAction, RefusalReason> {
         let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
         let mends = self.resolve(&mut announcement);
+        if self.is_arranged(announcement.address) {
+            // The firewall's rules decide about the data connection, as in Linux.
+            self.may_open(&announcement, announcement.address)?;
+            let event = announced(self.job.id, self.job.sender, &announcement, AnnouncementOutcome::ForeignAddress);
+            self.conntrack.events.push(self.job.now, event);
+            return Ok(LineAction::Pass);
+        }
         self.may_open(&announcement, own)?;
         let foreign = announcement.address != own;
         let Decision::Expect(expect) =
@@ -295,10 +302,32 @@ impl LineHandler<'_> {
         Ok(LineAction::Expect(id, replacement))
     }
 
-    /// Whether a server that announces this address is taken to mean its own.
+    /// Returns true if a server that announces this address is taken to mean its own.
     fn mends(&self, address: IpAddr) -> bool {
         let is_of_family = address.is_ipv4() == self.ends.server.is_ipv4();
-        self.policy.rewrite_foreign_pasv && is_of_family && !self.allows(address)
+        let is_own = address == self.ends.server || address == self.ends.dialled;
+        self.policy.rewrite_foreign_pasv
+            && is_of_family
+            && !is_own
+            && !self.allows(address)
+            && !self.is_arranged(address)
+    }
+
+    /// Returns true if somebody arranged that data connections go to this address, which is not the sender's: the text
+    /// passes, and nothing is expected. That is a client's address as the server sees it (its ports are published by DNAT),
+    /// and another server that a front end names, if clients reach it as they reach the front end.
+    fn is_arranged(&self, address: IpAddr) -> bool {
+        let Endpoints { client, dialled, server, seen } = self.ends;
+        if self.allows(address) {
+            return false;
+        }
+        match self.job.sender {
+            Sender::Client => address == seen && seen != client,
+            Sender::Server => {
+                let rewrites = self.policy.rewrite_foreign_pasv && server == dialled;
+                rewrites && address != server && !address.is_unspecified() && is_reached_like(address, server)
+            }
+        }
     }
 
     fn allows(&self, third_party: IpAddr) -> bool {
@@ -366,6 +395,26 @@ fn form_of_reply(begun: &[u8]) -> Form {
         Some(b"228") => Form::Lpsv,
         Some(b"229") => Form::Epsv,
         _ => Form::Pasv,
+    }
+}
+
+/// Returns true if hosts that reach `server` by its address may reach `address` too: both are private, or neither is.
+fn is_reached_like(address: IpAddr, server: IpAddr) -> bool {
+    let is_unicast = !address.is_loopback() && !address.is_multicast();
+    address.is_ipv4() == server.is_ipv4() && is_unicast && is_private(address) == is_private(server)
+}
+
+/// Returns true for addresses of private networks, shared ones and links (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || a == 100 && b & 0xc0 == 64 || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => {
+            let first = v6.segments()[0];
+            first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80
+        }
     }
 }
 

@@ -29,9 +29,13 @@ pub struct Policy {
     /// Addresses that may be announced although they are not the sender's, for transfers between two servers (FXP). `None`:
     /// all if the helper is [loose](crate::helper::HelperConfig::loose), else none (RFC 2577 section 3, the bounce attack).
     pub allowed_third_parties: Option<Vec<RangeInclusive<IpAddr>>>,
-    /// True if another address in a 227 or 228 reply is replaced by the one that the client dialled. Servers behind a NAT of
-    /// their own often announce their private address. Otherwise such a reply is refused. A reply with one of the
-    /// [`allowed_third_parties`](Self::allowed_third_parties) passes unchanged.
+    /// True if an address in a 227 or 228 reply that clients cannot reach is replaced by the one that the client dialled.
+    /// Servers behind a NAT of their own often announce their private address. False: replies with another address are
+    /// refused.
+    ///
+    /// A reply with one of the [`allowed_third_parties`](Self::allowed_third_parties) passes unchanged. So does one that names
+    /// another server, if the server is not behind DNAT and both addresses are private, or both are not: front ends do that.
+    /// Then nothing is expected, and the rules decide about the data connection.
     pub rewrite_foreign_pasv: bool,
     /// Maximum number of expectations of one control connection. Beyond it, the oldest expectation is forgotten.
     pub max_expectations: u8,

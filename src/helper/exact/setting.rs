@@ -92,7 +92,7 @@ impl PolicySetting {
                 "addresses that may be announced besides the sender's own (default: any with loose=1, else none)"
             }
             Self::RewriteForeignPasv => {
-                "replace another address in a 227 by the one that the client dialled; no: refuse it"
+                "replace an address in a 227 that clients cannot reach by the one that they dialled; no: refuse it"
             }
             Self::MaxExpectations => "forget a control connection's oldest expectation beyond this number",
             Self::MaxExpectationsPerClient => {
