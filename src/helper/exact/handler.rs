@@ -266,14 +266,13 @@ impl LineHandler<'_> {
     fn open(&mut self, mut announcement: Announcement, line: &[u8]) -> Result<LineAction, RefusalReason> {
         let (own, said) = (self.ends.own(self.job.sender), (announcement.address, announcement.port));
         let mends = self.resolve(&mut announcement);
+        self.may_open(&announcement, own)?;
         if self.is_arranged(announcement.address) {
             // The firewall's rules decide about the data connection, as in Linux.
-            self.may_open(&announcement, announcement.address)?;
             let event = announced(self.job.id, self.job.sender, &announcement, AnnouncementOutcome::ForeignAddress);
             self.conntrack.events.push(self.job.now, event);
             return Ok(LineAction::Pass);
         }
-        self.may_open(&announcement, own)?;
         let foreign = announcement.address != own;
         let Decision::Expect(expect) =
             decide(Reading::Announcement(announcement), self.job.sender, &self.ends, foreign)
@@ -371,7 +370,8 @@ impl LineHandler<'_> {
         if self.policy.require_login && !self.dialogue.is_logged_in() {
             return Err(RefusalReason::NotLoggedIn);
         }
-        if announcement.address != own && !self.allows(announcement.address) {
+        let may_be_named = self.allows(announcement.address) || self.is_arranged(announcement.address);
+        if announcement.address != own && !may_be_named {
             return Err(RefusalReason::ForeignAddress(announcement.address));
         }
         if announcement.port < self.policy.lowest_port {
