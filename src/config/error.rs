@@ -75,6 +75,8 @@ pub enum ErrorKind {
     UnclosedQuote,
     /// A shell variable or substitution, whose value the file does not say.
     Variable,
+    /// A word with which a shell decides what to run: `if`, `for`, `case`, a function.
+    Control,
     /// A command that may change the rules, but is none of iptables.
     UnknownCommand,
     /// No table has this name.
@@ -103,6 +105,7 @@ impl fmt::Display for ErrorKind {
             Self::Json => "is not JSON as ip -j writes it",
             Self::UnclosedQuote => "a quote is not closed on its line",
             Self::Variable => "a variable has no value here",
+            Self::Control => "decides in a shell which commands run, which only a shell can tell",
             Self::UnknownCommand => "is no command known here",
             Self::UnknownTable => "is no table",
             Self::UnknownChain => "is no chain of this table",

@@ -75,8 +75,9 @@ impl Parts {
                 }
             }
             "-c" | "--set-counters" => {
-                cursor.value(word)?;
-                cursor.value(word)?;
+                if !cursor.value(word)?.text.contains(',') {
+                    cursor.value(word)?;
+                }
             }
             "-M" | "--modprobe" => drop(cursor.value(word)?),
             "-n" | "--numeric" | "-v" | "--verbose" | "-x" | "--exact" | "--line-numbers" => {}
@@ -143,7 +144,7 @@ fn separate(words: &[Word]) -> Vec<Word> {
     for word in words {
         if is_text {
             separated.push(Word { quoted: true, ..word.clone() });
-        } else if let Some(parts) = together(word) {
+        } else if let Some(parts) = together(word).or_else(|| joined_value(word)) {
             separated.extend(parts);
         } else {
             separated.push(word.clone());
@@ -151,6 +152,18 @@ fn separate(words: &[Word]) -> Vec<Word> {
         is_text = !is_text && TEXT_OPTIONS.iter().any(|option| word.is(option));
     }
     separated
+}
+
+/// Parts `--OPTION=VALUE`, which getopt takes for every long option.
+fn joined_value(word: &Word) -> Option<Vec<Word>> {
+    let (option, value) = word.text.split_once('=')?;
+    let name = option.strip_prefix("--")?;
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let is_text = TEXT_OPTIONS.contains(&option);
+    is_name.then(|| {
+        let option = Word { text: option.into(), quoted: false, ..word.clone() };
+        std::vec![option, Word { text: value.into(), quoted: word.quoted || is_text, ..word.clone() }]
+    })
 }
 
 fn together(word: &Word) -> Option<Vec<Word>> {

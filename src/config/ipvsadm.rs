@@ -466,7 +466,7 @@ mod tests {
             ("-A -a -f 21", "-a"),
             ("-A -f 21\n-a -f 21 -r 10.0.0.1 -i --tun-type gue", "gue"),
             ("ipvsadm -A -f $MARK", "$MARK"),
-            ("rm -rf x", "rm"),
+            ("nft -f x", "nft"),
         ] {
             let error = parse_ipvs_rules("ipvs.rules", text).unwrap_err();
             assert_eq!((error.word.as_str(), error.file.as_str()), (word, "ipvs.rules"), "{text}: {error}");

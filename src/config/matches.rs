@@ -177,14 +177,7 @@ impl Module {
     pub(super) const fn needs_option(self) -> bool {
         !matches!(
             self,
-            Self::Tcp
-                | Self::Udp
-                | Self::Sctp
-                | Self::Icmp
-                | Self::Icmpv6
-                | Self::OtherProtocol
-                | Self::Limit
-                | Self::Comment
+            Self::Tcp | Self::Udp | Self::Sctp | Self::Icmp | Self::Icmpv6 | Self::OtherProtocol | Self::Limit
         )
     }
 

@@ -7,7 +7,7 @@ use std::vec::Vec;
 use super::error::{Error, ErrorKind, Warning, WarningKind};
 use super::matches::{Module, Outcome};
 use super::options::{Cursor, Given, OptionSpec, abbreviated, exact, flag, one, push_word};
-use super::targets::{TargetModule, TargetWords, is_other_target};
+use super::targets::{TargetModule, TargetWords, goes_on, looks_like_target};
 use super::values::{self, Network};
 use super::words::Word;
 use crate::netfilter::{Cidr, Condition, Match, Rule, Table, TableName, Target};
@@ -466,8 +466,11 @@ impl<'a> Reader<'a> {
                     return Ok(Target::Unknown(text));
                 }
                 Kind::UnknownTarget(text) => {
+                    if goes_on(&extension.word.text) {
+                        return Ok(Target::Continue);
+                    }
                     let has_options = text.len() > extension.word.text.len().saturating_add(3);
-                    if !has_options && !is_other_target(&extension.word.text) {
+                    if !has_options && !looks_like_target(&extension.word.text) {
                         let wanted = "write a target such as ACCEPT, or make the chain before with -N";
                         return Err(Error::at(extension.word, ErrorKind::UnknownTarget, wanted));
                     }

@@ -12,24 +12,20 @@ use crate::netfilter::{Chain, Origin, Policy, Rule, Ruleset, Table, TableName, T
 use crate::packet::Family;
 
 /// Commands that a script of rules may hold and that change no rule.
+#[rustfmt::skip]
 pub(super) const HARMLESS: &[&str] = &[
-    "modprobe",
-    "insmod",
-    "depmod",
-    "echo",
-    "printf",
-    "set",
-    "sysctl",
-    "exit",
-    "true",
-    ":",
-    "cd",
-    "sleep",
-    "service",
-    "systemctl",
-    "ipvsadm",
-    "export",
-    "logger",
+    ".", ":", "arp", "cat", "cd", "chmod", "chown", "clear", "conntrack", "cp", "date", "depmod", "dmesg", "echo",
+    "ethtool", "exit", "export", "false", "grep", "ifconfig", "ifdown", "ifup", "insmod", "ip", "ip6tables-legacy-save",
+    "ip6tables-save", "ipset", "iptables-legacy-save", "iptables-save", "ipvsadm", "kill", "ln", "logger", "ls", "lsmod",
+    "mkdir", "modprobe", "mv", "printf", "read", "rm", "rmmod", "route", "service", "set", "sleep", "source", "sync",
+    "sysctl", "systemctl", "tc", "tee", "touch", "trap", "true", "ulimit", "umask", "unset", "wait", "which",
+];
+
+/// Words with which a shell decides which commands to run, or runs them later.
+#[rustfmt::skip]
+const CONTROL: &[&str] = &[
+    "!", "(", "[", "[[", "case", "do", "done", "elif", "else", "esac", "eval", "exec", "fi", "for", "function", "if",
+    "in", "return", "select", "shift", "test", "then", "until", "while", "{", "}",
 ];
 
 /// Reads the rules of one family, as iptables-save (ip6tables-save) prints them or as commands were typed; the two
@@ -51,9 +47,9 @@ pub(super) const HARMLESS: &[&str] = &[
 /// # Errors
 ///
 /// What iptables would refuse, and what it would take but cannot be understood here and may matter to a packet, such
-/// as a variable. A match or a target that is not known is no error: its rule is loaded with `Unknown` in it, and a
-/// warning says so. `-m limit` is taken to match always, with a warning. Commands for the other family, and those
-/// that change no rule (`modprobe`, `echo`), are passed over with a warning.
+/// as a variable without a value in the file, or `if`. A match or a target that is not known is no error: its rule is
+/// loaded with `Unknown` in it, and a warning says so. `-m limit` is taken to match always, with a warning. Commands
+/// for the other family, and those that change no rule (`modprobe`, `echo`), are passed over, with one warning for all.
 pub fn parse_rules(file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>), Error> {
     load(file, text, family).map_err(|error| error.in_file(file))
 }
@@ -65,11 +61,14 @@ fn load(file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>
         file: Arc::from(file),
         section: Section::Outside,
         warnings: Vec::new(),
+        passed_over: PassedOver::default(),
+        other_family: PassedOver::default(),
     };
     for words in commands(text)? {
         loader.line(&words)?;
     }
     loader.end_section();
+    loader.note_passed_over();
     let warnings = loader.warnings.into_iter().map(|warning| warning.in_file(file)).collect();
     Ok((loader.rules, warnings))
 }
@@ -91,13 +90,46 @@ struct Loader {
     file: Arc<str>,
     section: Section,
     warnings: Vec<Warning>,
+    passed_over: PassedOver,
+    other_family: PassedOver,
+}
+
+/// Commands that are passed over: their programs, each once, and the first one's line.
+#[derive(Default)]
+struct PassedOver {
+    programs: Vec<String>,
+    first_line: u32,
+}
+
+impl PassedOver {
+    fn add(&mut self, program: &Word) {
+        if self.programs.is_empty() {
+            self.first_line = program.line;
+        }
+        if !self.programs.contains(&program.text) {
+            self.programs.push(program.text.clone());
+        }
+    }
+
+    fn warning(&self, kind: WarningKind) -> Option<Warning> {
+        (!self.programs.is_empty()).then(|| Warning::new(kind, self.first_line, &self.programs.join(", ")))
+    }
 }
 
 impl Loader {
+    fn note_passed_over(&mut self) {
+        self.warnings.extend(self.passed_over.warning(WarningKind::PassedOver));
+        self.warnings.extend(self.other_family.warning(WarningKind::OtherFamily));
+    }
+
     fn line(&mut self, words: &[Word]) -> Result<(), Error> {
         let Some(first) = words.first() else { return Ok(()) };
         let expanded = words.iter().find(|word| word.expands);
+        if words.windows(2).any(|pair| matches!(pair, [_, second] if second.is("()"))) || first.text.ends_with("()") {
+            return Err(control(first));
+        }
         match first.text.chars().next() {
+            Some('[') if first.is("[") || first.is("[[") => Err(control(first)),
             Some('*') if !first.quoted => self.begin_table(first, words),
             Some(':') if !first.quoted && first.text.len() > 1 => self.declare_chain(first, words),
             _ if first.is("COMMIT") => {
@@ -154,7 +186,9 @@ impl Loader {
                 "write the policy behind the chain: ACCEPT, DROP or -",
             ));
         };
-        if let Some(extra) = words.get(2).filter(|word| !is_counters(word)).or(words.get(3)) {
+        // iptables takes any word after the policy of a chain of the user's, as in `:LOGGING - DROP [0:0]`.
+        let extra = if policy.is("-") { None } else { words.get(2).filter(|word| !is_counters(word)).or(words.get(3)) };
+        if let Some(extra) = extra {
             return Err(Error::at(extra, ErrorKind::UnknownOption, "write counters here, such as [0:0], or nothing"));
         }
         let table = match self.section {
@@ -206,7 +240,10 @@ impl Loader {
                 Some((last, rest)) if last.operator && !is_redirection(last) => (rest, Some(last)),
                 _ => (part, None),
             };
-            if let Some(word) = separator.filter(|word| !matches!(word.text.as_str(), ";" | "&&" | "||" | "&")) {
+            // What a command that changes no rule prints may go anywhere.
+            let is_piped = |word: &Word| word.text == "|" && part.first().is_some_and(is_harmless);
+            let splits = |word: &Word| matches!(word.text.as_str(), ";" | "&&" | "||" | "&") || is_piped(word);
+            if let Some(word) = separator.filter(|word| !splits(word)) {
                 return Err(Error::at(word, ErrorKind::UnknownCommand, "write one command a line"));
             }
             self.simple_command(&without_redirections(part), alternative)?;
@@ -218,15 +255,16 @@ impl Loader {
     fn simple_command(&mut self, words: &[Word], alternative: bool) -> Result<(), Error> {
         let words = without_sudo(words);
         let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-        let name = program.text.rsplit('/').next().unwrap_or_default();
+        let name = program_name(program);
         let family = match name {
             "iptables" | "iptables-legacy" | "iptables-nft" => Family::V4,
             "ip6tables" | "ip6tables-legacy" | "ip6tables-nft" => Family::V6,
-            _ if HARMLESS.contains(&name) && !program.expands => {
-                self.warn(WarningKind::PassedOver, program);
+            _ if program.expands => return Err(variable(program)),
+            _ if is_harmless(program) => {
+                self.passed_over.add(program);
                 return Ok(());
             }
-            _ if program.expands => return Err(variable(program)),
+            _ if CONTROL.contains(&name) => return Err(control(program)),
             _ => {
                 return Err(Error::at(
                     program,
@@ -243,7 +281,7 @@ impl Loader {
             ));
         }
         if family != self.family {
-            self.warn(WarningKind::OtherFamily, program);
+            self.other_family.add(program);
             return Ok(());
         }
         if let Some(word) = arguments.iter().find(|word| word.expands) {
@@ -472,6 +510,15 @@ fn check_chain_name(name: &Word) -> Result<(), Error> {
     Ok(())
 }
 
+/// Returns the program of a command without its folders.
+fn program_name(program: &Word) -> &str {
+    program.text.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_harmless(program: &Word) -> bool {
+    !program.expands && HARMLESS.contains(&program_name(program))
+}
+
 fn is_redirection(word: &Word) -> bool {
     word.operator && word.text.contains(['<', '>'])
 }
@@ -502,7 +549,11 @@ fn without_sudo(words: &[Word]) -> &[Word] {
 }
 
 fn variable(word: &Word) -> Error {
-    Error::at(word, ErrorKind::Variable, "write the value itself, as iptables-save does")
+    Error::at(word, ErrorKind::Variable, "write the value itself, or save the rules with iptables-save > rules.v4")
+}
+
+fn control(word: &Word) -> Error {
+    Error::at(word, ErrorKind::Control, "run the script on the router and save what it made: iptables-save > rules.v4")
 }
 
 fn unknown_table(word: &Word) -> Error {

@@ -221,9 +221,38 @@ fn programs_and_what_is_passed_over() {
         parse("#!/bin/sh\nset -e\nmodprobe nf_conntrack_ftp ports=$P\nip6tables -A INPUT -j DROP\necho \"$x\" || true")
             .unwrap();
     assert!(rules.is_empty());
-    let lines: Vec<_> = warnings.iter().map(|w| (w.line.unwrap(), w.kind)).collect();
+    let lines: Vec<_> = warnings.iter().map(|w| (w.line.unwrap(), w.kind, w.word.as_str())).collect();
     use WarningKind::{OtherFamily, PassedOver};
-    assert_eq!(lines, [(2, PassedOver), (3, PassedOver), (4, OtherFamily), (5, PassedOver), (5, PassedOver)]);
+    assert_eq!(lines, [(2, PassedOver, "set, modprobe, echo, true"), (4, OtherFamily, "ip6tables")]);
+}
+
+#[test]
+fn a_script_with_constants_is_read() {
+    let text = "#!/bin/sh\nIPT=\"$(which iptables) -w\"\nEXT=eth0 # outside\nLAN='10.77.1.0/24'; FTP=21\n\
+                echo 1 > /proc/sys/net/ipv4/ip_forward\nip addr show | grep $EXT\n$IPT -t nat -A POSTROUTING -o $EXT -s $LAN -j MASQUERADE\n\
+                $IPT -t raw -A PREROUTING -i ${EXT} -p tcp --dport $FTP -j CT --helper ftp\n";
+    let (rules, warnings) = parse(text).unwrap();
+    let nat = &rules_of(&rules, TableName::Nat, "POSTROUTING")[0];
+    assert_eq!(nat.conditions.len(), 2);
+    assert_eq!(nat.origin.as_ref().unwrap().line, 7);
+    let raw = &rules_of(&rules, TableName::Raw, "PREROUTING")[0];
+    assert_eq!(raw.conditions[0].test, Match::InInterface("eth0".into()));
+    assert_eq!(raw.conditions[2].test, Match::DestinationPorts(vec![PortRange::one(21)]));
+    let notes: Vec<_> = warnings.iter().map(|w| (w.kind, w.line, w.word.as_str())).collect();
+    assert_eq!(notes, [(WarningKind::PassedOver, Some(5), "echo, ip, grep")]);
+}
+
+#[test]
+fn old_and_odd_spellings_are_read() {
+    let rules = quiet("*filter\n:INPUT ACCEPT [0:0]\n:LOGGING - DROP [0:0]\n-A INPUT -j LOGGING\nCOMMIT\n", Family::V4);
+    assert_eq!(rules_of(&rules, TableName::Filter, "INPUT")[0].target, Target::Jump("LOGGING".into()));
+    for words in
+        ["--wait=5 -A INPUT -j DROP", "-c 2,3 -A INPUT -j DROP", "-c 2 3 -A INPUT -j DROP", "-A INPUT --jump=DROP"]
+    {
+        let rules = quiet(&std::format!("iptables {words}"), Family::V4);
+        assert_eq!(rules_of(&rules, TableName::Filter, "INPUT")[0].target, Target::Drop, "{words}");
+    }
+    assert_eq!(tests("-p tcp --dport=21 -m comment --comment=\"a = -b\"").len(), 2);
 }
 
 #[test]
@@ -400,7 +429,14 @@ fn unknown_targets_keep_their_words() {
         other => panic!("{other:?}"),
     };
     assert_eq!(target("-p tcp -j NFQUEUE --queue-num 3 --queue-bypass"), "-j NFQUEUE --queue-num 3 --queue-bypass");
-    assert_eq!(target("-j TRACE"), "-j TRACE");
+    assert_eq!(target("-j TRACED"), "-j TRACED");
+    assert_eq!(target("-j FULLCONENAT"), "-j FULLCONENAT");
+    assert_eq!(target("-j FLOWOFFLOAD --hw"), "-j FLOWOFFLOAD --hw");
+    for words in
+        ["-j NFLOG --nflog-group 5 --nflog-prefix \"a b\"", "-j TRACE", "-j CLASSIFY --set-class 1:2", "-j ULOG"]
+    {
+        assert_eq!(unknown(words), (vec![], Target::Continue), "{words}");
+    }
     assert_eq!(target("-j SOMETHING --new 1"), "-j SOMETHING --new 1");
     assert_eq!(
         target("-j CONNMARK --set-xmark 1 --left-shift-mark 4"),
@@ -528,7 +564,15 @@ fn refusals_name_the_word() {
         ("-A INPUT -i $EXT -j DROP", ErrorKind::Variable, "$EXT"),
         ("iptables -A INPUT -i \"${EXT}\" -j DROP", ErrorKind::Variable, "${EXT}"),
         ("$IPT -A INPUT -j DROP", ErrorKind::Variable, "$IPT"),
-        ("EXT=eth0", ErrorKind::UnknownCommand, "EXT=eth0"),
+        ("EXT=$(cat /etc/ext)\niptables -A INPUT -i $EXT -j DROP", ErrorKind::Variable, "$EXT"),
+        ("if [ -f /proc/net/ip6 ]; then iptables -F; fi", ErrorKind::Control, "if"),
+        ("[ -x /sbin/iptables ] || exit 0", ErrorKind::Control, "["),
+        ("for p in 20 21; do\niptables -A INPUT -p tcp --dport $p -j DROP\ndone", ErrorKind::Control, "for"),
+        ("start() {\niptables -F\n}", ErrorKind::Control, "start()"),
+        ("start () {\niptables -F\n}", ErrorKind::Control, "start"),
+        ("test -f x && iptables -F", ErrorKind::Control, "test"),
+        ("iptables -A INPUT -j LOG --log-level bad", ErrorKind::BadValue, "bad"),
+        ("iptables -A INPUT -m comment -j DROP", ErrorKind::MissingValue, "comment"),
         ("iptables -A INPUT -j DROP | cat", ErrorKind::UnknownCommand, "|"),
         ("iptables -C INPUT -j DROP || iptables -A INPUT -j DROP", ErrorKind::Misplaced, "iptables"),
         ("iptables -t broute -A INPUT -j DROP", ErrorKind::UnknownTable, "broute"),

@@ -24,41 +24,19 @@ pub(super) enum TargetModule {
     Log,
 }
 
-/// The other target modules of iptables: without options they would look like chains that are not there.
-const OTHER_TARGETS: &[&str] = &[
-    "AUDIT",
-    "CHECKSUM",
-    "CLASSIFY",
-    "CLUSTERIP",
-    "CONNSECMARK",
-    "DNPT",
-    "DSCP",
-    "ECN",
-    "HL",
-    "HMARK",
-    "IDLETIMER",
-    "LED",
-    "NETMAP",
-    "NFLOG",
-    "NFQUEUE",
-    "QUEUE",
-    "RATEEST",
-    "SECMARK",
-    "SET",
-    "SNPT",
-    "SYNPROXY",
-    "TCPOPTSTRIP",
-    "TEE",
-    "TOS",
-    "TPROXY",
-    "TRACE",
-    "TTL",
-    "ULOG",
-];
+/// Target modules that send, count or label elsewhere: the packet goes on to the next rule as it was.
+const GOES_ON: &[&str] =
+    &["AUDIT", "CLASSIFY", "CONNSECMARK", "IDLETIMER", "LED", "NFACCT", "NFLOG", "RATEEST", "SECMARK", "TRACE", "ULOG"];
 
-/// Whether iptables has a target module of this name that is not known here.
-pub(super) fn is_other_target(name: &str) -> bool {
-    OTHER_TARGETS.contains(&name)
+/// Returns true if the target leaves the packet as it was and the next rule is asked.
+pub(super) fn goes_on(name: &str) -> bool {
+    GOES_ON.contains(&name)
+}
+
+/// Returns true if a name is written as target modules are, in capitals: a kernel may have such a module, whatever it
+/// does. A name with small letters is a chain that nobody made.
+pub(super) fn looks_like_target(name: &str) -> bool {
+    name.len() > 1 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 static REJECT: &[OptionSpec] = &[one("--reject-with")];
@@ -212,9 +190,7 @@ impl TargetModule {
                 to_addresses(words, "--to-destination", "write --to-destination ADDRESS").map(Target::Dnat).map(Some)
             }
             Self::TcpMss => tcp_mss(words).map(Target::TcpMss).map(Some),
-            Self::Log => Ok(Some(Target::Log {
-                prefix: words.option("--log-prefix").map(|given| given.value().text.clone()).unwrap_or_default(),
-            })),
+            Self::Log => log(words).map(Some),
         }
     }
 }
@@ -302,6 +278,21 @@ fn set_mark(given: &Given<'_>) -> Result<Masked, Error> {
         "--set-mark" => values::masked(value).map(|m| Masked { value: m.value, mask: m.mask | m.value })?,
         _ => values::masked(value)?,
     })
+}
+
+/// The names of syslog(3) for the levels 0 to 7, in the spellings that iptables takes.
+const LOG_LEVELS: &[&str] = &[
+    "emerg", "panic", "alert", "crit", "error", "warning", "notice", "info", "debug", "0", "1", "2", "3", "4", "5",
+    "6", "7",
+];
+
+fn log(words: &TargetWords<'_>) -> Result<Target, Error> {
+    if let Some(given) = words.option("--log-level").filter(|given| !LOG_LEVELS.contains(&given.value().text.as_str()))
+    {
+        return Err(Error::bad_value(given.value(), "write a level from 0 to 7 or its name, such as warning"));
+    }
+    let prefix = words.option("--log-prefix").map(|given| given.value().text.clone()).unwrap_or_default();
+    Ok(Target::Log { prefix })
 }
 
 fn connmark(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
