@@ -55,6 +55,23 @@ fn nobody_else_answers_in_the_name_of_the_router_either() {
     }
 }
 
+#[test]
+fn table_security_drops_what_table_filter_lets_pass() {
+    let rules = "*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n*security\n-A FORWARD -p tcp --dport 21 -j DROP\nCOMMIT\n";
+    let mut world = World::new(config(rules));
+    let (verdict, _) = world.send(LAN, &tcp(CLIENT, SERVER, SYN, 1, 0, ""));
+    assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+    let other = SERVER.replace(":21", ":22");
+    let (verdict, _) = world.send(LAN, &tcp(CLIENT, &other, SYN, 1, 0, ""));
+    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    // Once it is established, the fast path asks the table too.
+    let late = "*security\n-A FORWARD -p tcp -m tcp --tcp-flags FIN FIN -j DROP\nCOMMIT\n";
+    let mut world = World::new(config(&[MASQUERADE, late].join("\n")));
+    world.login();
+    let (verdict, _) = world.send(LAN, &tcp(CLIENT, SERVER, PSH_ACK | 1, 101, 501, "NOOP\r\n"));
+    assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+}
+
 /// A packet with IPv4 options, and its header's checksum.
 fn with_options(bytes: &[u8], options: &[u8]) -> Vec<u8> {
     let mut packet = [&bytes[..20], options, &bytes[20..]].concat();

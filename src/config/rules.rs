@@ -80,8 +80,6 @@ enum Section {
     Outside,
     /// Behind `*TABLE`, which stood on this line.
     Table(TableName, u32),
-    /// Behind `*security`, which is only tolerated empty.
-    Security,
 }
 
 struct Loader {
@@ -154,10 +152,6 @@ impl Loader {
             return Err(Error::at(extra, ErrorKind::UnknownOption, "write nothing behind the table's name"));
         }
         let name = first.text.trim_start_matches('*');
-        if name == "security" {
-            self.section = Section::Security;
-            return Ok(());
-        }
         let table = table_name(name).ok_or_else(|| unknown_table(first))?;
         let fresh = Table::new(table);
         if *self.rules.table(table) != fresh {
@@ -193,8 +187,6 @@ impl Loader {
         }
         let table = match self.section {
             Section::Table(table, _) => table,
-            Section::Security if policy.is("DROP") => return Err(security(policy)),
-            Section::Security => return Ok(()),
             Section::Outside => {
                 return Err(Error::at(first, ErrorKind::Misplaced, "name the table before, such as *filter"));
             }
@@ -227,7 +219,6 @@ impl Loader {
                 return Err(Error::at(word, ErrorKind::Misplaced, "between *TABLE and COMMIT the table is settled"));
             }
             (Section::Table(table, _), None) => table,
-            (Section::Security, None) => return Err(security(first)),
         };
         self.act(table, invocation)
     }
@@ -287,7 +278,7 @@ impl Loader {
         if let Some(word) = arguments.iter().find(|word| word.expands) {
             return Err(variable(word));
         }
-        if let Section::Table(..) | Section::Security = self.section {
+        if let Section::Table(..) = self.section {
             return Err(Error::at(program, ErrorKind::Misplaced, "write COMMIT before it"));
         }
         let invocation = Invocation::read(program, arguments)?;
@@ -557,13 +548,9 @@ fn control(word: &Word) -> Error {
 }
 
 fn unknown_table(word: &Word) -> Error {
-    Error::at(word, ErrorKind::UnknownTable, "write raw, mangle, nat or filter")
+    Error::at(word, ErrorKind::UnknownTable, "write raw, mangle, nat, filter or security")
 }
 
 fn unknown_chain(word: &Word) -> Error {
     Error::at(word, ErrorKind::UnknownChain, "write a built-in chain such as FORWARD, or make the chain before with -N")
-}
-
-fn security(word: &Word) -> Error {
-    Error::at(word, ErrorKind::UnknownTable, "rules of the table security are not understood; move them to filter")
 }

@@ -590,14 +590,16 @@ fn refusals_name_the_word() {
         ("*filter\n:x ACCEPT", ErrorKind::BadValue, "ACCEPT"),
         ("*filter\n-A INPUT -t nat -j DROP", ErrorKind::Misplaced, "nat"),
         ("*filter\niptables -A INPUT -j DROP", ErrorKind::Misplaced, "iptables"),
-        ("*security\n:INPUT ACCEPT\n-A INPUT -j DROP", ErrorKind::UnknownTable, "-A"),
+        ("*security\n-A PREROUTING -j DROP", ErrorKind::UnknownChain, "PREROUTING"),
         ("*odd", ErrorKind::UnknownTable, "*odd"),
     ];
     for (text, kind, word) in cases {
         assert_eq!(refused(text), (kind, word.into()), "{text}");
     }
     assert_eq!(parse("\n\n-A INPUT -s x").unwrap_err().line, Some(3));
-    assert!(quiet("*security\n:INPUT ACCEPT [0:0]\nCOMMIT\n", Family::V4).is_empty());
+    let security = "*security\n:INPUT ACCEPT [0:0]\n:x - [0:0]\n-A INPUT -j SECMARK --selctx a:b:c:s0\n-A INPUT -j x\n-A x -j DROP\nCOMMIT\n";
+    let rules = rules_of(&quiet(security, Family::V4), TableName::Security, "INPUT");
+    assert_eq!([&rules[0].target, &rules[1].target], [&Target::Continue, &Target::Jump("x".into())]);
 }
 
 proptest! {

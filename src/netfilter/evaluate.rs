@@ -25,12 +25,12 @@ const MAX_DEPTH: usize = 64;
 /// The rules of one family, ready to be asked: chains are ranges of one list, interfaces are numbers.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    tables: [Option<CompiledTable>; 4],
+    tables: [Option<CompiledTable>; TableName::COUNT],
     /// For each state, which tables need not be asked about a packet in it, and where.
     skipped: [SkippedTables; 5],
     /// For each hook, whom table raw asks about.
     raw: [RawScope; 5],
-    loaded: [bool; 4],
+    loaded: [bool; TableName::COUNT],
     may_add_option: bool,
     sets_zones: bool,
     origins: Box<[Option<Origin>]>,
@@ -245,7 +245,7 @@ impl Rules {
         nft: Option<(Arc<Nft>, Family)>,
     ) -> Result<Self, RulesError> {
         let mut origins = Vec::new();
-        let mut tables = [None, None, None, None];
+        let mut tables = [const { None }; TableName::COUNT];
         for name in TableName::ALL {
             let table = ruleset.table(name);
             if !table.is_trivial() {
@@ -355,21 +355,21 @@ impl Rules {
     pub(crate) fn let_pass_what_is_sent_on(&self) -> bool {
         use {Hook::*, TableName::*};
         let skipped = self.skipped(PacketState::Established);
-        let mut asked = [
+        let asked = [
             (Mangle, Prerouting),
             (Filter, Prerouting),
             (Mangle, Forward),
             (Filter, Forward),
+            (Security, Forward),
             (Mangle, Postrouting),
             (Filter, Postrouting),
-        ]
-        .into_iter();
+        ];
         self.asks_raw(Prerouting) != RawScope::All
             && !self.may_grow_packets()
-            && asked.all(|(table, hook)| skipped.includes(table, hook))
+            && asked.into_iter().all(|(table, hook)| skipped.includes(table, hook))
     }
 
-    /// RawScope a table at a hook.
+    /// Asks a table at a hook.
     pub fn evaluate(
         &self,
         table: TableName,
@@ -581,9 +581,9 @@ impl SkippedTables {
     pub(crate) const NONE: Self = Self(0);
 
     /// Those that say nothing about packets in this state. Table raw is asked before there is one.
-    fn of(tables: &[Option<CompiledTable>; 4], state: StateSet) -> Self {
+    fn of(tables: &[Option<CompiledTable>; TableName::COUNT], state: StateSet) -> Self {
         let mut skipped = Self::default();
-        for table in [TableName::Mangle, TableName::Nat, TableName::Filter] {
+        for table in [TableName::Mangle, TableName::Nat, TableName::Filter, TableName::Security] {
             let says_nothing = |hook| tables[table as usize].as_ref().is_none_or(|t| t.is_silent(hook, state));
             for hook in Hook::ALL.into_iter().filter(|hook| says_nothing(*hook)) {
                 skipped.0 |= Self::bit(table, hook);

@@ -53,11 +53,16 @@ pub enum TableName {
     Nat,
     /// What may pass.
     Filter,
+    /// Labels for SELinux, after table filter; its chains can drop too.
+    Security,
 }
 
 impl TableName {
     /// Every table, in the order a hook calls them.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+    pub const ALL: [Self; Self::COUNT] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter, Self::Security];
+
+    /// Number of tables.
+    pub(crate) const COUNT: usize = 5;
 
     /// The name that `iptables -t` takes.
     pub const fn name(self) -> &'static str {
@@ -66,6 +71,7 @@ impl TableName {
             Self::Mangle => "mangle",
             Self::Nat => "nat",
             Self::Filter => "filter",
+            Self::Security => "security",
         }
     }
 
@@ -75,12 +81,12 @@ impl TableName {
             Self::Raw => &[Hook::Prerouting, Hook::Output],
             Self::Mangle => &Hook::ALL,
             Self::Nat => &[Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting],
-            Self::Filter => &[Hook::Input, Hook::Forward, Hook::Output],
+            Self::Filter | Self::Security => &[Hook::Input, Hook::Forward, Hook::Output],
         }
     }
 }
 
-/// The rules of one address family, as loaded: four tables.
+/// The rules of one address family, as loaded: one of each table.
 ///
 /// ```
 /// use ftp_conntrack::netfilter::{Chain, Condition, Match, PortRange, Rule, Ruleset, TableName, Target, NatRange};
@@ -96,14 +102,14 @@ impl TableName {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
-    tables: [Table; 4],
-    loaded: [bool; 4],
+    tables: [Table; TableName::COUNT],
+    loaded: [bool; TableName::COUNT],
 }
 
 impl Default for Ruleset {
     /// Four tables with built-in chains that accept everything: what a kernel has before any rule is loaded.
     fn default() -> Self {
-        Self { tables: TableName::ALL.map(Table::new), loaded: [false; 4] }
+        Self { tables: TableName::ALL.map(Table::new), loaded: [false; TableName::COUNT] }
     }
 }
 

@@ -103,6 +103,7 @@ impl Router {
         self.filter(TableName::Mangle, Hook::Output, context)?;
         self.translate(Hook::Output, Side::Destination, context)?;
         self.filter(TableName::Filter, Hook::Output, context)?;
+        self.filter(TableName::Security, Hook::Output, context)?;
         self.postrouting(context)
     }
 

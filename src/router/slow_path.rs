@@ -559,6 +559,7 @@ impl Router {
             return Ok(true);
         }
         self.filter(TableName::Filter, Hook::Output, context)?;
+        self.filter(TableName::Security, Hook::Output, context)?;
         Ok(false)
     }
 
@@ -567,6 +568,7 @@ impl Router {
     fn input(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
         self.filter(TableName::Mangle, Hook::Input, context)?;
         self.filter(TableName::Filter, Hook::Input, context)?;
+        self.filter(TableName::Security, Hook::Input, context)?;
         if context.ip_options.is_some_and(|read| read.is_changed()) {
             // Not before: an ICMP error quotes the header with the checksum that it came with.
             context.headers.fill_header_checksum(context.packet.bytes_mut());
@@ -598,6 +600,7 @@ impl Router {
         context.headers.decrement_hop_limit(context.packet.bytes_mut());
         self.filter(TableName::Mangle, Hook::Forward, context)?;
         self.filter(TableName::Filter, Hook::Forward, context)?;
+        self.filter(TableName::Security, Hook::Forward, context)?;
         if self.ipvs.is_some() {
             self.answer_for_service(context)?;
         }

@@ -21,7 +21,7 @@ pub(crate) enum Entry {
 /// A slot that iptables has no chain for is the place of chains that are called after those it has: (filter, PREROUTING)
 /// follows the translation of destinations, (filter, POSTROUTING) and (raw, INPUT) that of sources.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Slots([[Box<[Entry]>; 5]; 4]);
+pub(crate) struct Slots([[Box<[Entry]>; Hook::ALL.len()]; TableName::COUNT]);
 
 /// When conntrack looks a packet up.
 const CONNTRACK: i32 = -200;
@@ -64,6 +64,7 @@ const fn slot_of(base: &Base) -> TableName {
         (_, Hook::Input) if priority >= 100 => TableName::Raw,
         (_, Hook::Input | Hook::Forward) if priority < 0 => TableName::Mangle,
         (_, Hook::Postrouting) if priority < 100 => TableName::Mangle,
+        (_, Hook::Input | Hook::Forward | Hook::Output) if priority >= 50 => TableName::Security,
         _ => TableName::Filter,
     }
 }
@@ -77,6 +78,7 @@ impl TableName {
             (Self::Nat, Hook::Prerouting | Hook::Output) => -100,
             (Self::Nat, _) => 100,
             (Self::Filter, _) => 0,
+            (Self::Security, _) => 50,
         }
     }
 }
@@ -94,5 +96,7 @@ mod tests {
         assert_eq!(slots.at(TableName::Mangle, Hook::Forward), [Entry::Nft(2), Entry::Iptables, Entry::Nft(1)]);
         assert_eq!(slots.at(TableName::Filter, Hook::Forward), [Entry::Iptables, Entry::Nft(0)]);
         assert!(slots.at(TableName::Filter, Hook::Input).is_empty());
+        let slots = Slots::new(&[(0, base(Hook::Forward, 60))]);
+        assert_eq!(slots.at(TableName::Security, Hook::Forward), [Entry::Iptables, Entry::Nft(0)]);
     }
 }
