@@ -407,7 +407,7 @@ mod tests {
         let texts: Vec<_> = words.iter().map(|word| (word.text.as_str(), word.expands)).collect();
         assert_eq!(texts[2], ("$A", true));
         assert_eq!(texts[4], ("`date; ls`", true));
-        assert_eq!(texts[6].1, true);
+        assert!(texts[6].1);
         assert_eq!(texts.len(), 7);
     }
 
