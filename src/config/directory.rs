@@ -36,7 +36,7 @@ pub struct Directory {
     pub rules4: Option<Ruleset>,
     /// `rules.v6`, from ip6tables-save or as typed.
     pub rules6: Option<Ruleset>,
-    /// `ruleset.json`, from `nft -j list ruleset`, or else `ruleset.nft`, from `nft list ruleset` or as typed.
+    /// `ruleset.json`, from `nft -j list ruleset`.
     pub nft: Option<NftRuleset>,
     /// `addr.json`, from `ip -j addr`; empty where absent.
     pub interfaces: Vec<InterfaceConfig>,
@@ -128,7 +128,12 @@ impl Directory {
 
     fn nft(&mut self, path: &Path) -> Result<Option<NftRuleset>, Error> {
         let name = "ruleset.json";
-        let Some(text) = text(path, name)? else { return Ok(None) };
+        let Some(text) = text(path, name)? else {
+            if path.join("ruleset.nft").is_file() {
+                self.warnings.push(Warning::of_file("ruleset.nft", WarningKind::NotRead));
+            }
+            return Ok(None);
+        };
         let (ruleset, warnings) = parse_nft_json(name, &text)?;
         self.warnings.extend(warnings);
         Ok(Some(ruleset))

@@ -42,7 +42,10 @@ impl Directory {
             [] => connected(&interfaces),
             routes => routes.iter().filter_map(|route| self.route(route)).collect(),
         };
-        let has = |module: &str| self.modules.as_ref().is_none_or(|modules| modules.has(module));
+        // A table of nftables has a helper object only where the kernel has the helper, built in or not.
+        let tables = self.nft.iter().flat_map(|nft| &nft.tables);
+        let has_object = tables.flat_map(|table| &table.helpers).any(|(_, helper)| helper == "ftp");
+        let has = |module: &str| has_object || self.modules.as_ref().is_none_or(|modules| modules.has(module));
         let loose = self.modules.as_ref().is_some_and(Modules::loose);
         Ok(RouterConfig {
             interfaces,
@@ -250,6 +253,19 @@ mod tests {
         assert_eq!((config.interfaces[1].name.as_str(), config.interfaces[1].mtu), ("wan", 1400));
         let gateway = "203.0.113.254".parse().unwrap();
         assert_eq!(config.routes, [Route::through(everything(Family::V4).unwrap(), 1, gateway)]);
+    }
+
+    #[test]
+    fn a_helper_object_of_nftables_shows_that_the_helper_is_there() {
+        use crate::config::{parse_modules, parse_nft_json};
+        let text = r#"{"nftables": [{"table": {"family": "inet", "name": "t"}},
+            {"ct helper": {"family": "inet", "table": "t", "name": "h", "type": "ftp", "protocol": "tcp"}}]}"#;
+        let modules = Some(parse_modules("modules", "").unwrap());
+        let nft = Some(parse_nft_json("ruleset.json", text).unwrap().0);
+        let with = Directory { modules: modules.clone(), nft, ..Directory::default() };
+        assert!(with.router_config().unwrap().helper.enabled && with.router_config().unwrap().helper.rewrites);
+        let without = Directory { modules, ..Directory::default() };
+        assert!(!without.router_config().unwrap().helper.rewrites);
     }
 
     #[test]
