@@ -13,7 +13,7 @@ use super::sysctl::Sysctl;
 use crate::conntrack;
 use crate::helper::HelperConfig;
 use crate::ipvs;
-use crate::netfilter::Cidr;
+use crate::netfilter::{Cidr, Rule, TableName, Target};
 use crate::packet::Family;
 use crate::router::{self, Interface, InterfaceAddress, Route, RouterConfig};
 
@@ -21,8 +21,8 @@ impl Directory {
     /// The router that the directory describes.
     ///
     /// Its interfaces are those of `addr.json`, in that order. Without `route.json`, networks of its own addresses are
-    /// reached on their links. Without `modules`, the FTP helper and its NAT part are there; with it, only if it names
-    /// them. The helper is attached by rule; by port only if `net.netfilter.nf_conntrack_helper = 1`, which kernels
+    /// reached on their links. Without `modules`, or where it names none, the FTP helper and its NAT part are there; else only
+    /// if it names them, or if a rule attaches the helper. The helper is attached by rule; by port only if `net.netfilter.nf_conntrack_helper = 1`, which kernels
     /// had until 5.x, and then on the ports of `nf_conntrack_ftp`.
     ///
     /// # Errors
@@ -42,10 +42,8 @@ impl Directory {
             [] => connected(&interfaces),
             routes => routes.iter().filter_map(|route| self.route(route)).collect(),
         };
-        // A table of nftables has a helper object only where the kernel has the helper, built in or not.
-        let tables = self.nft.iter().flat_map(|nft| &nft.tables);
-        let has_object = tables.flat_map(|table| &table.helpers).any(|(_, helper)| helper == "ftp");
-        let has = |module: &str| has_object || self.modules.as_ref().is_none_or(|modules| modules.has(module));
+        let shown = self.helper_is_shown();
+        let has = |module: &str| shown || self.modules.as_ref().is_none_or(|modules| modules.has(module));
         let loose = self.modules.as_ref().is_some_and(Modules::loose);
         Ok(RouterConfig {
             interfaces,
@@ -65,6 +63,20 @@ impl Directory {
             ip: ip_settings(&self.sysctl)?,
             ..RouterConfig::default()
         })
+    }
+
+    /// Returns true if the files show that the helper is there, whatever modules are loaded: a list without any module
+    /// is that of a kernel with everything built in, and a kernel without the helper refuses rules that attach it.
+    fn helper_is_shown(&self) -> bool {
+        let nothing_loaded = self.modules.as_ref().is_some_and(|modules| modules.names.is_empty());
+        let attaches =
+            |rule: &Rule| matches!(&rule.target, Target::Ct { helper: Some(helper), .. } if helper.starts_with("ftp"));
+        let rulesets = [&self.rules4, &self.rules6].into_iter().flatten();
+        let raw = rulesets.flat_map(|rules| &rules.table(TableName::Raw).chains);
+        let objects = self.nft.iter().flat_map(|nft| &nft.tables).flat_map(|table| &table.helpers);
+        nothing_loaded
+            || raw.flat_map(|chain| &chain.rules).any(attaches)
+            || objects.into_iter().any(|(_, helper)| helper == "ftp")
     }
 
     /// The load balancer, with what modules and settings say of it.
@@ -260,12 +272,17 @@ mod tests {
         use crate::config::{parse_modules, parse_nft_json};
         let text = r#"{"nftables": [{"table": {"family": "inet", "name": "t"}},
             {"ct helper": {"family": "inet", "table": "t", "name": "h", "type": "ftp", "protocol": "tcp"}}]}"#;
-        let modules = Some(parse_modules("modules", "").unwrap());
+        let modules = Some(parse_modules("modules", "nf_nat").unwrap());
         let nft = Some(parse_nft_json("ruleset.json", text).unwrap().0);
         let with = Directory { modules: modules.clone(), nft, ..Directory::default() };
         assert!(with.router_config().unwrap().helper.enabled && with.router_config().unwrap().helper.rewrites);
-        let without = Directory { modules, ..Directory::default() };
+        let without = Directory { modules: modules.clone(), ..Directory::default() };
         assert!(!without.router_config().unwrap().helper.rewrites);
+        let rule = "*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n";
+        let rules4 = Some(crate::config::parse_rules("rules.v4", rule, Family::V4).unwrap().0);
+        assert!(Directory { rules4, modules, ..Directory::default() }.router_config().unwrap().helper.rewrites);
+        let built_in = Some(parse_modules("modules", "# nothing is loaded\n").unwrap());
+        assert!(Directory { modules: built_in, ..Directory::default() }.router_config().unwrap().helper.rewrites);
     }
 
     #[test]

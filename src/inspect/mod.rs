@@ -31,7 +31,7 @@
 //! let at = FramePos { frame: 1, time: Instant::from_secs(0) };
 //! inspector.packet(at, &packet, packet.len(), &mut endpoints);
 //! let summary = inspector.finish(&mut endpoints);
-//! assert_eq!(endpoints.0, ["frame 1: PORT (10.77.1.2, 1234): the connection began before the capture"]);
+//! assert_eq!(endpoints.0, ["frame 1: PORT (10.77.1.2, 1234): cannot be judged: the connection began before the capture"]);
 //! assert_eq!((summary.sessions, summary.announcements, summary.handled), (1, 1, 0));
 //! ```
 

@@ -15,6 +15,8 @@ pub struct Packet<'b> {
     end: usize,
     /// The firewall mark (`skb->mark`): set by the caller or by rules, read by rules and by the caller's routing.
     pub mark: u32,
+    /// Length of the longest segment in bytes, IP header included, of a train of TCP segments in one packet.
+    segment_len: Option<usize>,
 }
 
 impl<'b> Packet<'b> {
@@ -29,7 +31,7 @@ impl<'b> Packet<'b> {
         if range.start > range.end || range.end > buffer.len() {
             return Err(BadRange);
         }
-        Ok(Self { buffer, start: range.start, end: range.end, mark: 0 })
+        Ok(Self { buffer, start: range.start, end: range.end, mark: 0, segment_len: None })
     }
 
     /// The packet, from its IP header to its end.
@@ -42,6 +44,22 @@ impl<'b> Packet<'b> {
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..self.end]
+    }
+
+    /// Marks the packet as a train of TCP segments, which the card or the kernel merged as they arrived or will cut as
+    /// they leave (GRO, TSO, GSO). The longest of them has this many bytes, IP header included. A train is sent on
+    /// whole if that fits the MTU.
+    #[must_use]
+    pub const fn with_segments_of(mut self, longest: usize) -> Self {
+        self.segment_len = Some(longest);
+        self
+    }
+
+    /// Returns the number of bytes, IP header included, of the longest packet that it becomes on a link.
+    #[inline]
+    pub fn len_on_link(&self) -> usize {
+        let len = self.end - self.start;
+        self.segment_len.map_or(len, |segment| segment.min(len))
     }
 
     /// Where in the buffer the packet stands.
@@ -153,6 +171,17 @@ mod tests {
         assert_eq!((packet.bytes(), packet.tail_room()), (&b"to:a:packet"[..], 1));
         assert!(!packet.prepend(b"no"));
         assert_eq!(packet.bytes(), b"to:a:packet");
+    }
+
+    #[test]
+    fn a_train_is_as_long_as_its_longest_segment() {
+        let mut buffer = [0; 100];
+        let packet = Packet::new(&mut buffer, 0..90).unwrap();
+        assert_eq!(packet.len_on_link(), 90);
+        let packet = packet.with_segments_of(60);
+        assert_eq!((packet.len_on_link(), packet.bytes().len()), (60, 90));
+        let packet = packet.with_segments_of(95);
+        assert_eq!(packet.len_on_link(), 90);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub use tables::TableDifference;
 pub use verify::{Difference, DifferenceKind};
 
 use core::fmt;
+use core::net::IpAddr;
 use core::ops::Range;
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -54,7 +55,7 @@ use crate::config::{self, Directory};
 use crate::conntrack::Tuple;
 use crate::event::Event;
 use crate::netfilter::RulesError;
-use crate::packet::{Headers, Packet};
+use crate::packet::{Headers, Layer4, Packet, Protocol};
 use crate::router::{Egress, Outbox, Router, Verdict};
 use crate::{Behaviour, Instant};
 use beside::{Beside, Sending};
@@ -166,6 +167,8 @@ pub struct Summary {
     pub arrived: u64,
     /// Packets that the router's own machine sent.
     pub own: u64,
+    /// Packets that leave and are not compared: neighbour discovery and the like, which the machine itself sends.
+    pub housekeeping: u64,
     /// Packets that the capture shows leaving.
     pub left: u64,
     /// Packets that differ: in a byte, or because one side has none.
@@ -251,6 +254,25 @@ const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
 struct Passed {
     verdict: Verdict,
     range: Range<usize>,
+}
+
+/// Returns true for what every machine says on its own links, whatever it routes: neighbour and router discovery,
+/// multicast listeners, IGMP and DHCP. Nothing in the router's files leads to it. What is forwarded has no hop limit of
+/// 255, which discovery must have (RFC 4861 section 4).
+fn is_housekeeping(headers: &Headers, bytes: &[u8]) -> bool {
+    const IGMP: Protocol = Protocol(2);
+    let stays_on_link = match headers.destination(bytes) {
+        IpAddr::V4(to) => to.is_broadcast() || to.is_multicast(),
+        IpAddr::V6(to) => to.segments()[0] == 0xff02,
+    };
+    match headers.layer4 {
+        Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMPV6 => {
+            let is_listener = matches!(icmp.kind, 130..=132 | 143) && stays_on_link;
+            is_listener || matches!(icmp.kind, 133..=136) && headers.hop_limit(bytes) == 255
+        }
+        Layer4::Udp => matches!(headers.ports(bytes), Some((68, 67) | (67, 68) | (546, 547) | (547, 546))),
+        _ => headers.protocol == IGMP && stays_on_link,
+    }
 }
 
 /// The packets that leave because of one: itself, and what is in the outbox.
@@ -411,13 +433,29 @@ impl Replay {
         }
     }
 
+    /// Returns the longest segment of a train: a TCP packet longer than the link that it arrived on takes, or, of the
+    /// machine's own, than any of its links takes.
+    fn longest_segment(&self, arrived: Option<usize>, bytes: &[u8]) -> Option<usize> {
+        let interfaces = self.router.interfaces();
+        let mtu = match arrived {
+            Some(interface) => interfaces.get(interface)?.mtu,
+            None => interfaces.iter().map(|interface| interface.mtu).min()?,
+        };
+        let is_tcp = bytes.len() > mtu && Headers::find(bytes).is_ok_and(|h| matches!(h.layer4, Layer4::Tcp(_)));
+        is_tcp.then_some(mtu)
+    }
+
     /// Hands a packet to the router: it arrived on an interface, or is the machine's own. What leaves is in the buffer and
     /// in the outbox.
     fn hand_over(&mut self, time: Instant, arrived: Option<usize>, bytes: &[u8]) -> Option<Passed> {
+        let longest_segment = self.longest_segment(arrived, bytes);
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(bytes.len() + Packet::ROOM, 0);
         let mut packet = Packet::new(&mut self.buffer, 0..bytes.len()).ok()?;
+        if let Some(longest) = longest_segment {
+            packet = packet.with_segments_of(longest);
+        }
         let verdict = match arrived {
             Some(interface) => self.router.process(time, interface, &mut packet, &mut self.outbox),
             None => self.router.output(time, &mut packet, &mut self.outbox),
@@ -432,7 +470,15 @@ impl Replay {
         if self.was_predicted(frame, sink) {
             return;
         }
-        if Headers::find(&frame.bytes).is_ok_and(|h| self.router.is_local(h.source(&frame.bytes))) {
+        let Ok(headers) = Headers::find(&frame.bytes) else {
+            self.differs(&Difference::unexpected(frame), sink);
+            return;
+        };
+        if is_housekeeping(&headers, &frame.bytes) {
+            self.summary.housekeeping += 1;
+            return;
+        }
+        if self.router.is_local(headers.source(&frame.bytes)) {
             self.summary.own += 1;
             self.feed(frame, ahead, true, sink);
             if self.was_predicted(frame, sink) {

@@ -170,7 +170,7 @@ impl Router {
             return self.refuse(context, refusal, outbox);
         }
         let Egress::Forward { interface, next_hop } = context.egress else { return Verdict::Local };
-        if context.packet.bytes().len() > context.mtu {
+        if context.packet.len_on_link() > context.mtu {
             return self.cut_for_link(context, outbox);
         }
         Verdict::Forward { interface, next_hop }
@@ -594,7 +594,7 @@ impl Router {
         }
         let mtu = context.mtu;
         let fitted = context.longest_part.is_some_and(|longest| longest <= mtu);
-        if bytes.len() > mtu && !fitted && (family == Family::V6 || must_not_be_cut(bytes)) {
+        if context.packet.len_on_link() > mtu && !fitted && (family == Family::V6 || must_not_be_cut(bytes)) {
             return Err(Refusal::with_error(DropReason::TooBig, IcmpError::too_big(family, mtu as u32)));
         }
         context.headers.decrement_hop_limit(context.packet.bytes_mut());

@@ -28,7 +28,7 @@
 //! | `lacking` | `frame` `time` `own` `other`: bytes that the capture lacks before this frame, of its own stream and of the one it acknowledges; blanks were supplied |
 //! | `adopted` | `frame` `time` `original`: a connection whose beginning the capture lacks was taken over |
 //! | `damaged` | `error` |
-//! | `summary` | `arrived` `own` `left` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `older` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees`, with behaviour exact `departures` `departures_alike`: packets of which something else leaves than Linux would send, and those of them not told by `departs` |
+//! | `summary` | `arrived` `own` `left` `housekeeping` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `older` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees`, with behaviour exact `departures` `departures_alike`: packets of which something else leaves than Linux would send, and those of them not told by `departs` |
 //! | `other` | `frame` `time` `text`: an event this program does not know |
 //!
 //! | value | is |
@@ -109,6 +109,7 @@ impl<'o> JsonLines<'o> {
             .with("arrived", summary.arrived)
             .with("own", summary.own)
             .with("left", summary.left)
+            .with("housekeeping", summary.housekeeping)
             .with("not_ip", summary.not_ip)
             .with("ignored", summary.ignored)
             .with("cut", summary.cut)
