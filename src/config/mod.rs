@@ -24,7 +24,7 @@
 //! let error = parse_rules("rules.v4", "iptables -A INPUT -i $EXT -j DROP", Family::V4).unwrap_err();
 //! assert_eq!(
 //!     error.to_string(),
-//!     "rules.v4:1: \"$EXT\" a variable has no value here; write the value itself, as iptables-save does"
+//!     "rules.v4:1: \"$EXT\" a variable has no value here; write the value itself, or save the rules with iptables-save > rules.v4"
 //! );
 //! # Ok::<(), ftp_conntrack::config::Error>(())
 //! ```

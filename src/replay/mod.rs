@@ -560,3 +560,29 @@ impl Replay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    /// An ICMPv6 message from fe80::1 to ff02::2.
+    fn icmpv6(kind: u8, hop_limit: u8) -> Vec<u8> {
+        let mut bytes = vec![0x60, 0, 0, 0, 0, 8, 58, hop_limit];
+        bytes.extend("fe80::1".parse::<core::net::Ipv6Addr>().unwrap().octets());
+        bytes.extend("ff02::2".parse::<core::net::Ipv6Addr>().unwrap().octets());
+        bytes.extend([kind, 0, 0, 0, 0, 0, 0, 0]);
+        bytes
+    }
+
+    #[test]
+    fn discovery_is_housekeeping_and_what_is_forwarded_is_not() {
+        let is_it = |bytes: &[u8]| is_housekeeping(&Headers::find(bytes).unwrap(), bytes);
+        for kind in 133..=136 {
+            assert!(is_it(&icmpv6(kind, 255)), "type {kind}");
+            assert!(!is_it(&icmpv6(kind, 254)), "type {kind} was forwarded");
+        }
+        assert!(is_it(&icmpv6(143, 1)));
+        assert!(!is_it(&icmpv6(128, 255)), "an echo request");
+    }
+}

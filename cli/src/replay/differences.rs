@@ -117,6 +117,12 @@ fn notes(input: &Input, summary: &Summary) -> Vec<String> {
         let count = plural(summary.older, "TCP connection");
         notes.push(format!("older than the capture: {count}; --adopt takes them over"));
     }
+    if summary.housekeeping > 0 {
+        notes.push(format!(
+            "{} of the router's own for its links (neighbour discovery, multicast listeners, DHCP) not compared",
+            plural(summary.housekeeping, "packet")
+        ));
+    }
     if summary.bad_checksums > 0 {
         notes.push(format!(
             "{} packets arrived with a wrong transport checksum; that checksum is not compared",
