@@ -263,6 +263,14 @@ fn number(frame: &[u8], at: usize) -> Result<u16, LinkError> {
     bytes(frame, at).map(u16::from_be_bytes)
 }
 
+/// Returns the destination's and the source's address of an Ethernet frame; `None` if it is shorter than these.
+#[cfg(all(feature = "capture", feature = "config"))]
+pub(crate) fn ethernet_addresses(frame: &[u8]) -> Option<[[u8; 6]; 2]> {
+    let (to, rest) = frame.split_first_chunk::<6>()?;
+    let (from, _) = rest.split_first_chunk::<6>()?;
+    Some([*to, *from])
+}
+
 fn ethernet(frame: &[u8]) -> Result<Payload, LinkError> {
     after_ether_type(frame, 12, MAX_DEPTH)
 }

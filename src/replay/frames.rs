@@ -6,7 +6,7 @@ use std::vec::Vec;
 use super::Summary;
 use crate::Instant;
 use crate::capture::{Direction, ReadError, Reader, Record};
-use crate::packet::link::{self, Cooked, PacketType};
+use crate::packet::link::{self, Cooked, LinkType, PacketType};
 use crate::packet::{Headers, Side};
 use crate::router::Router;
 
@@ -17,6 +17,9 @@ pub(super) struct Frame {
     /// The router's number of the interface.
     pub(super) interface: usize,
     pub(super) direction: Direction,
+    /// True if each interface was recorded on its own, so that frames of two may lie in the file in another order than
+    /// that of their times.
+    pub(super) unordered: bool,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -24,6 +27,8 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     /// The kernel's index of each interface.
     indexes: Vec<u32>,
+    /// The link-layer address of each interface, where it has one.
+    link_addresses: Vec<Option<[u8; 6]>>,
     /// Whether every frame is one that arrived on the first interface.
     anywhere: bool,
     spare: Vec<Vec<u8>>,
@@ -37,13 +42,13 @@ enum Other {
 }
 
 impl Frames {
-    pub(super) const fn new(indexes: Vec<u32>) -> Self {
-        Self { indexes, anywhere: false, spare: Vec::new() }
+    pub(super) const fn new(indexes: Vec<u32>, link_addresses: Vec<Option<[u8; 6]>>) -> Self {
+        Self { indexes, link_addresses, anywhere: false, spare: Vec::new() }
     }
 
     /// Takes frames of any device and direction for arrived on the only interface.
     pub(super) const fn anywhere() -> Self {
-        Self { indexes: Vec::new(), anywhere: true, spare: Vec::new() }
+        Self { indexes: Vec::new(), link_addresses: Vec::new(), anywhere: true, spare: Vec::new() }
     }
 
     /// The next packet on one of the router's interfaces; other frames are counted.
@@ -95,10 +100,27 @@ impl Frames {
             Some(interface) => interface.ok_or(Other::Ignored)?,
             None => by_address(packet, direction, router).ok_or(Other::Ignored)?,
         };
+        let unordered = direction == Direction::Unknown;
+        let direction = if unordered { self.direction_on(interface, record)? } else { direction };
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(packet);
-        Ok(Frame { number: record.frame, time: record.time, interface, direction, bytes })
+        Ok(Frame { number: record.frame, time: record.time, interface, direction, unordered, bytes })
+    }
+}
+
+impl Frames {
+    /// Returns the direction of a frame that has no flag of it, as `dumpcap` records frames: what the interface sends
+    /// has its own address as source. A frame for another host's address is not the router's.
+    fn direction_on(&self, interface: usize, record: &Record<'_>) -> Result<Direction, Other> {
+        let own = self.link_addresses.get(interface).copied().flatten();
+        let (Some(own), LinkType::ETHERNET) = (own, record.link_type) else { return Ok(Direction::Unknown) };
+        let Some([to, from]) = link::ethernet_addresses(record.data) else { return Ok(Direction::Unknown) };
+        if from == own {
+            return Ok(Direction::Out);
+        }
+        let is_for_group = to[0] & 1 == 1;
+        if to == own || is_for_group { Ok(Direction::In) } else { Err(Other::Ignored) }
     }
 }
 

@@ -256,6 +256,13 @@ struct Passed {
     range: Range<usize>,
 }
 
+/// Adds a frame to those read ahead: one of several interfaces recorded on their own goes where its time puts it.
+fn put_in_order(frame: Frame, ahead: &mut VecDeque<Frame>) {
+    let later = |other: &&Frame| frame.unordered && other.unordered && other.time > frame.time;
+    let at = ahead.len() - ahead.iter().rev().take_while(later).count();
+    ahead.insert(at, frame);
+}
+
 /// Returns true for what every machine says on its own links, whatever it routes: neighbour and router discovery,
 /// multicast listeners, IGMP and DHCP. Nothing in the router's files leads to it. What is forwarded has no hop limit of
 /// 255, which discovery must have (RFC 4861 section 4).
@@ -321,10 +328,11 @@ impl Replay {
             }
         };
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
+        let link_addresses = directory.interfaces.iter().map(|interface| interface.link_address).collect();
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
         Ok(Self {
             router,
-            frames: Frames::new(indexes),
+            frames: Frames::new(indexes, link_addresses),
             verifier: options.verify.then(Verifier::default),
             streams: (options.verify && imitates || options.adopt).then(Streams::default),
             adopts: options.adopt,
@@ -355,7 +363,7 @@ impl Replay {
         loop {
             while more && ahead.len() < LOOK_AHEAD {
                 match self.frames.next(capture, &self.router, &mut self.summary) {
-                    Some(Ok(frame)) => ahead.push_back(frame),
+                    Some(Ok(frame)) => put_in_order(frame, &mut ahead),
                     Some(Err(error)) => sink.broken(&error),
                     None => more = false,
                 }
