@@ -25,6 +25,8 @@ pub struct InterfaceConfig {
     pub resolves_neighbours: bool,
     /// Its link-layer address, where it has one of six bytes.
     pub link_address: Option<[u8; 6]>,
+    /// The bridge, bond, team or VRF that it is a port of.
+    pub master: Option<String>,
     /// Its addresses, in the order of the file, which is the order in which Linux prefers them.
     pub addresses: Vec<AddressConfig>,
 }
@@ -99,6 +101,7 @@ fn interface(object: Object<'_>) -> Result<InterfaceConfig, Error> {
         up: object.has_flag("UP"),
         resolves_neighbours: !object.has_flag("NOARP"),
         link_address: object.text("address")?.and_then(link_address),
+        master: object.text("master")?.map(Into::into),
         addresses: addresses?,
     })
 }

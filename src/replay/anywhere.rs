@@ -38,6 +38,7 @@ impl Replay {
             up: true,
             resolves_neighbours: true,
             link_address: None,
+            master: None,
             addresses: Vec::new(),
         };
         let directory = Directory {

@@ -29,6 +29,8 @@ pub(super) struct Frames {
     indexes: Vec<u32>,
     /// The link-layer address of each interface, where it has one.
     link_addresses: Vec<Option<[u8; 6]>>,
+    /// Whether each interface is a port of another device, which has a copy of each of its frames.
+    is_port: Vec<bool>,
     /// Whether every frame is one that arrived on the first interface.
     anywhere: bool,
     spare: Vec<Vec<u8>>,
@@ -42,13 +44,13 @@ enum Other {
 }
 
 impl Frames {
-    pub(super) const fn new(indexes: Vec<u32>, link_addresses: Vec<Option<[u8; 6]>>) -> Self {
-        Self { indexes, link_addresses, anywhere: false, spare: Vec::new() }
+    pub(super) const fn new(indexes: Vec<u32>, link_addresses: Vec<Option<[u8; 6]>>, is_port: Vec<bool>) -> Self {
+        Self { indexes, link_addresses, is_port, anywhere: false, spare: Vec::new() }
     }
 
     /// Takes frames of any device and direction for arrived on the only interface.
     pub(super) const fn anywhere() -> Self {
-        Self { indexes: Vec::new(), link_addresses: Vec::new(), anywhere: true, spare: Vec::new() }
+        Self { indexes: Vec::new(), link_addresses: Vec::new(), is_port: Vec::new(), anywhere: true, spare: Vec::new() }
     }
 
     /// The next packet on one of the router's interfaces; other frames are counted.
@@ -100,6 +102,9 @@ impl Frames {
             Some(interface) => interface.ok_or(Other::Ignored)?,
             None => by_address(packet, direction, router).ok_or(Other::Ignored)?,
         };
+        if self.is_port.get(interface).is_some_and(|is_port| *is_port) {
+            return Err(Other::Ignored);
+        }
         let unordered = direction == Direction::Unknown;
         let direction = if unordered { self.direction_on(interface, record)? } else { direction };
         let mut bytes = self.spare.pop().unwrap_or_default();

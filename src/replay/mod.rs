@@ -51,7 +51,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use crate::capture::{Direction, ReadError, Reader};
-use crate::config::{self, Directory};
+use crate::config::{self, Directory, InterfaceConfig};
 use crate::conntrack::Tuple;
 use crate::event::Event;
 use crate::netfilter::RulesError;
@@ -256,6 +256,16 @@ struct Passed {
     range: Range<usize>,
 }
 
+/// Returns true for a port of a bridge, bond or team: what it receives and sends, the device with the addresses receives
+/// and sends too, and that copy is the router's. A device of a VRF keeps its addresses.
+fn is_bridge_port(interface: &InterfaceConfig) -> bool {
+    let is_routed = |address: IpAddr| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    };
+    interface.master.is_some() && !interface.addresses.iter().any(|address| is_routed(address.address))
+}
+
 /// Adds a frame to those read ahead: one of several interfaces recorded on their own goes where its time puts it.
 fn put_in_order(frame: Frame, ahead: &mut VecDeque<Frame>) {
     let later = |other: &&Frame| frame.unordered && other.unordered && other.time > frame.time;
@@ -329,10 +339,11 @@ impl Replay {
         };
         let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
         let link_addresses = directory.interfaces.iter().map(|interface| interface.link_address).collect();
+        let is_port = directory.interfaces.iter().map(is_bridge_port).collect();
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
         Ok(Self {
             router,
-            frames: Frames::new(indexes, link_addresses),
+            frames: Frames::new(indexes, link_addresses, is_port),
             verifier: options.verify.then(Verifier::default),
             streams: (options.verify && imitates || options.adopt).then(Streams::default),
             adopts: options.adopt,
@@ -482,16 +493,16 @@ impl Replay {
             self.differs(&Difference::unexpected(frame), sink);
             return;
         };
-        if is_housekeeping(&headers, &frame.bytes) {
-            self.summary.housekeeping += 1;
-            return;
-        }
         if self.router.is_local(headers.source(&frame.bytes)) {
             self.summary.own += 1;
             self.feed(frame, ahead, true, sink);
             if self.was_predicted(frame, sink) {
                 return;
             }
+        }
+        if is_housekeeping(&headers, &frame.bytes) {
+            self.summary.housekeeping += 1;
+            return;
         }
         self.differs(&Difference::unexpected(frame), sink);
     }
