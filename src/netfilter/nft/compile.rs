@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -355,7 +354,7 @@ impl Compiler {
             SetRef::Anonymous(elements) => self.set(names, elements, origin),
             SetRef::Named(name) => names.sets.get(name.as_str()).copied().ok_or_else(|| RulesError::NftMissing {
                 table: table_name(names.table),
-                what: format!("set {name}"),
+                what: described("set", name),
                 origin: origin.cloned(),
             }),
         }
@@ -389,7 +388,7 @@ impl Compiler {
             Statement::SetZone(value) => Step::SetZone(self.code(names, core::slice::from_ref(value), origin)?),
             Statement::SetHelper(object) => {
                 let helper = names.table.helpers.iter().find(|(name, _)| name == object);
-                let (_, helper) = helper.ok_or_else(|| missing(format!("ct helper {object}")))?;
+                let (_, helper) = helper.ok_or_else(|| missing(described("ct helper", object)))?;
                 Step::SetHelper(helper == "ftp")
             }
             Statement::NoTrack => Step::NoTrack,
@@ -414,7 +413,7 @@ impl Compiler {
             Statement::Meter(meter) => Step::Meter(self.meter(*meter)),
             Statement::NamedMeter(name) => {
                 let number = names.meters.get(name.as_str()).copied();
-                Step::Meter(number.ok_or_else(|| missing(format!("limit or quota {name}")))?)
+                Step::Meter(number.ok_or_else(|| missing(described("limit or quota", name)))?)
             }
             Statement::Update { .. } | Statement::Unknown(_) => Step::Unknown,
         }))
@@ -502,7 +501,7 @@ impl Names<'_> {
         let find = |name: &String| {
             self.chains.get(name.as_str()).copied().ok_or_else(|| RulesError::NftMissing {
                 table: table_name(self.table),
-                what: format!("chain {name}"),
+                what: described("chain", name),
                 origin: origin.cloned(),
             })
         };
@@ -517,6 +516,11 @@ impl Names<'_> {
     }
 }
 
+/// Returns `KIND NAME`. (Formatting would need unwinding, which a program without std may not have.)
+fn described(kind: &str, name: &str) -> String {
+    [kind, " ", name].concat()
+}
+
 fn table_name(table: &NftTable) -> String {
-    format!("{} {}", table.family.name(), table.name)
+    described(table.family.name(), &table.name)
 }
