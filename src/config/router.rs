@@ -21,9 +21,10 @@ impl Directory {
     /// The router that the directory describes.
     ///
     /// Its interfaces are those of `addr.json`, in that order. Without `route.json`, networks of its own addresses are
-    /// reached on their links. Without `modules`, or where it names none, the FTP helper and its NAT part are there; else only
-    /// if it names them, or if a rule attaches the helper. The helper is attached by rule; by port only if `net.netfilter.nf_conntrack_helper = 1`, which kernels
-    /// had until 5.x, and then on the ports of `nf_conntrack_ftp`.
+    /// reached on their links. Without `modules`, or where it names none, the FTP helper and its NAT part are there;
+    /// else only if it names them, or if a rule attaches the helper. The helper is attached by rule; by port only if
+    /// `net.netfilter.nf_conntrack_helper = 1`, which kernels had until 5.x, and then on the ports of
+    /// `nf_conntrack_ftp`.
     ///
     /// # Errors
     /// A value in `sysctl.conf` that is none.

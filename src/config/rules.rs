@@ -14,11 +14,11 @@ use crate::packet::Family;
 /// Commands that a script of rules may hold and that change no rule.
 #[rustfmt::skip]
 pub(super) const HARMLESS: &[&str] = &[
-    ".", ":", "arp", "cat", "cd", "chmod", "chown", "clear", "conntrack", "cp", "date", "depmod", "dmesg", "echo",
+    ":", "arp", "cat", "cd", "chmod", "chown", "clear", "conntrack", "cp", "date", "depmod", "dmesg", "echo",
     "ethtool", "exit", "export", "false", "grep", "ifconfig", "ifdown", "ifup", "insmod", "ip", "ip6tables-legacy-save",
     "ip6tables-save", "ipset", "iptables-legacy-save", "iptables-save", "ipvsadm", "kill", "ln", "logger", "ls", "lsmod",
-    "mkdir", "modprobe", "mv", "printf", "read", "rm", "rmmod", "route", "service", "set", "sleep", "source", "sync",
-    "sysctl", "systemctl", "tc", "tee", "touch", "trap", "true", "ulimit", "umask", "unset", "wait", "which",
+    "mkdir", "modprobe", "mv", "printf", "read", "rm", "rmmod", "route", "service", "set", "sleep", "sync",
+    "sysctl", "systemctl", "tc", "tee", "touch", "true", "ulimit", "umask", "unset", "wait", "which",
 ];
 
 /// Words with which a shell decides which commands to run, or runs them later.

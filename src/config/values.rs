@@ -12,6 +12,7 @@ const WANTED_PORT: &str = "write a port from 0 to 65535, a range such as 1024:65
 
 /// The ports that some names stand for (IANA's service names, and `www` and `imap2` as /etc/services has them).
 const SERVICES: &[(&str, u16)] = &[
+    ("echo", 7),
     ("ftp-data", 20),
     ("ftp", 21),
     ("ssh", 22),
@@ -43,9 +44,13 @@ const SERVICES: &[(&str, u16)] = &[
     ("ldap", 389),
     ("https", 443),
     ("microsoft-ds", 445),
+    ("submissions", 465),
     ("isakmp", 500),
     ("syslog", 514),
+    ("dhcpv6-client", 546),
+    ("dhcpv6-server", 547),
     ("submission", 587),
+    ("ipp", 631),
     ("ldaps", 636),
     ("rsync", 873),
     ("ftps-data", 989),
@@ -54,7 +59,12 @@ const SERVICES: &[(&str, u16)] = &[
     ("pop3s", 995),
     ("socks", 1080),
     ("openvpn", 1194),
+    ("radius", 1812),
+    ("nfs", 2049),
     ("mysql", 3306),
+    ("ipsec-nat-t", 4500),
+    ("sip", 5060),
+    ("mdns", 5353),
     ("postgresql", 5432),
     ("http-alt", 8080),
 ];
@@ -139,9 +149,14 @@ pub(super) fn bits(word: &Word) -> Result<u32, Error> {
     number(&word.text).ok_or_else(|| Error::bad_value(word, "write a number such as 21 or 0xff"))
 }
 
+/// Returns the port that a service's name stands for.
+pub(super) fn service(text: &str) -> Option<u16> {
+    SERVICES.iter().find(|(name, _)| *name == text).map(|(_, port)| *port)
+}
+
 /// A port by number or service.
 pub(super) fn port(text: &str) -> Option<u16> {
-    decimal(text).or_else(|| SERVICES.iter().find(|(name, _)| *name == text).map(|(_, port)| *port))
+    decimal(text).or_else(|| service(text))
 }
 
 /// `A`, `A:B`, `:B` or `A:`, with the separator that the option has.

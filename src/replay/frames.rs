@@ -29,7 +29,7 @@ pub(super) struct Frames {
     indexes: Vec<u32>,
     /// The link-layer address of each interface, where it has one.
     link_addresses: Vec<Option<[u8; 6]>>,
-    /// Whether each interface is a port of another device, which has a copy of each of its frames.
+    /// True for each interface that is a port of another device, which has a copy of each of its frames.
     is_port: Vec<bool>,
     /// Whether every frame is one that arrived on the first interface.
     anywhere: bool,

@@ -3,6 +3,8 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::string::String;
 
+use super::super::values::service;
+
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Datatype {
@@ -113,7 +115,7 @@ impl Datatype {
             Self::Family => &[("ipv4", 2), ("ipv6", 10)],
             Self::EtherType => &[("ip", 0x800), ("ip6", 0x86dd), ("arp", 0x806), ("vlan", 0x8100), ("8021q", 0x8100)],
             Self::Protocol => PROTOCOLS,
-            Self::Port => SERVICES,
+            Self::Port => return service(word).map(u128::from),
             Self::TcpFlags => {
                 &[("fin", 1), ("syn", 2), ("rst", 4), ("psh", 8), ("ack", 16), ("urg", 32), ("ecn", 64), ("cwr", 128)]
             }
@@ -204,59 +206,6 @@ const PROTOCOLS: &[(&str, u128)] = &[
     ("l2tp", 115),
     ("sctp", 132),
     ("udplite", 136),
-];
-
-/// IANA's assigned ports, by the names in `/etc/services` that rules use.
-const SERVICES: &[(&str, u128)] = &[
-    ("echo", 7),
-    ("ftp-data", 20),
-    ("ftp", 21),
-    ("ssh", 22),
-    ("telnet", 23),
-    ("smtp", 25),
-    ("domain", 53),
-    ("bootps", 67),
-    ("bootpc", 68),
-    ("tftp", 69),
-    ("http", 80),
-    ("kerberos", 88),
-    ("pop3", 110),
-    ("sunrpc", 111),
-    ("auth", 113),
-    ("ntp", 123),
-    ("netbios-ns", 137),
-    ("netbios-dgm", 138),
-    ("netbios-ssn", 139),
-    ("imap2", 143),
-    ("imap", 143),
-    ("snmp", 161),
-    ("snmp-trap", 162),
-    ("bgp", 179),
-    ("ldap", 389),
-    ("https", 443),
-    ("microsoft-ds", 445),
-    ("submissions", 465),
-    ("isakmp", 500),
-    ("syslog", 514),
-    ("dhcpv6-client", 546),
-    ("dhcpv6-server", 547),
-    ("submission", 587),
-    ("ipp", 631),
-    ("ldaps", 636),
-    ("ftps-data", 989),
-    ("ftps", 990),
-    ("imaps", 993),
-    ("pop3s", 995),
-    ("openvpn", 1194),
-    ("socks", 1080),
-    ("radius", 1812),
-    ("nfs", 2049),
-    ("mysql", 3306),
-    ("ipsec-nat-t", 4500),
-    ("sip", 5060),
-    ("mdns", 5353),
-    ("postgresql", 5432),
-    ("http-alt", 8080),
 ];
 
 const ICMP_TYPES: &[(&str, u128)] = &[
