@@ -354,6 +354,7 @@ impl Headers {
 
     /// True if only the pseudo-header is summed in a TCP or UDP checksum: the sender is on this machine or its link, and a
     /// device is to fill in the rest. Linux takes such a checksum for right.
+    #[cfg(feature = "alloc")]
     pub(crate) fn checksum_is_left_to_device(&self, bytes: &[u8]) -> bool {
         let transport = bytes.get(self.transport..self.end).unwrap_or_default();
         let at = match self.protocol {
