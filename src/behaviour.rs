@@ -10,7 +10,7 @@ pub enum Behaviour {
     /// Linux 6.18, byte for byte, quirks included.
     #[default]
     Linux,
-    /// What FTP needs: every line of every segment, lines across segments, every retransmission with the same bytes and
-    /// the right numbers, nothing private leaking.
+    /// Correct for FTP: every line of every segment, lines across segments, every retransmission with the same bytes
+    /// and the right numbers, nothing private leaking.
     Exact,
 }

@@ -1,8 +1,8 @@
-//! What happened, as data.
+//! Events and drop reasons, as data.
 //!
-//! Layers note events as they work; whoever is interested takes them out after each packet. A packet of an
-//! established connection makes none, unless it is dropped, meets a LOG rule, announces something, or is one of a control
-//! connection that behaviour Exact does something about. The queue is bounded: what nobody takes is lost, and counted.
+//! Layers note events as they work; whoever is interested takes them out after each packet. A packet of an established
+//! connection makes none, unless it is dropped, meets a LOG rule or announces something. Behaviour Exact also notes
+//! what it does to a control connection's packets. The queue is bounded: what nobody takes is lost, and counted.
 //!
 //! ```
 //! use ftp_conntrack::event::Events;
@@ -26,48 +26,48 @@ use crate::ipvs;
 pub enum Event {
     /// A connection was confirmed: its first packet left.
     New {
-        /// Its name.
+        /// Name of the connection.
         connection: ConnectionId,
-        /// Its first packet's tuple, before NAT.
+        /// Tuple of the first packet, before NAT.
         original: Tuple,
         /// The tuple its replies have.
         reply: Tuple,
         /// The connection that announced it.
         master: Option<ConnectionId>,
-        /// Whether the FTP helper reads it.
+        /// True if the FTP helper reads it.
         helper: bool,
     },
     /// A connection is forgotten.
     Destroyed {
-        /// Its name, never used again.
+        /// Name of the connection, never used again.
         connection: ConnectionId,
-        /// Its first packet's tuple.
+        /// Tuple of the first packet.
         original: Tuple,
         /// Packets and bytes each way.
         counters: [Counters; 2],
-        /// Why.
+        /// The reason.
         reason: DestroyReason,
     },
     /// The helper read an endpoint on a control connection.
     Announced {
         /// The control connection.
         connection: ConnectionId,
-        /// Who spoke.
+        /// The sender of the line.
         sender: ftp::Sender,
-        /// How it was said.
+        /// The command or reply that announced it.
         form: ftp::Form,
         /// The address and port as they stood in the text.
         address: IpAddr,
         /// The port as it stood in the text.
         port: u16,
-        /// What the helper made of it.
+        /// The helper's outcome.
         outcome: AnnouncementOutcome,
     },
     /// The helper dropped a packet: the keyword of an announcement stood there, and the rest of it did not.
     PartialAnnouncement {
         /// The control connection.
         connection: ConnectionId,
-        /// Who spoke.
+        /// The sender of the line.
         sender: ftp::Sender,
         /// Which announcement it began like.
         form: ftp::Form,
@@ -76,23 +76,23 @@ pub enum Event {
     Denied {
         /// The control connection.
         connection: ConnectionId,
-        /// Who spoke.
+        /// The sender of the line.
         sender: ftp::Sender,
-        /// How it was announced.
+        /// The command or reply that announced it.
         form: ftp::Form,
-        /// Why.
+        /// The reason.
         reason: crate::helper::RefusalReason,
     },
     /// Behaviour Exact did something with a segment of a control connection besides replacing what it announces.
     Intervened {
         /// The control connection.
         connection: ConnectionId,
-        /// Whose bytes.
+        /// The sender of the bytes.
         sender: ftp::Sender,
-        /// What.
+        /// The intervention.
         intervention: crate::helper::Intervention,
     },
-    /// What follows on a control connection is TLS: it is not read any more.
+    /// The control connection switched to TLS and is not read any more.
     Encrypted {
         /// The control connection.
         connection: ConnectionId,
@@ -118,7 +118,7 @@ pub enum Event {
         master: ConnectionId,
         /// The expectation's tuple.
         expected: Tuple,
-        /// Why.
+        /// The reason.
         reason: DestroyReason,
     },
     /// A client's connection was given to a real server.
@@ -129,21 +129,21 @@ pub enum Event {
         service: ipvs::ServiceAddress,
         /// The client.
         client: SocketAddr,
-        /// What it dialled.
+        /// The endpoint that the client connected to.
         dialled: SocketAddr,
         /// The real server.
         real_server: SocketAddr,
-        /// Why this one.
+        /// The reason for this real server.
         by: BalancedBy,
     },
-    /// `ip_vs_ftp` read an announcement on a control connection, or under behaviour Exact a PASV that a real server answers
-    /// directly, and an entry waits for the data connection.
+    /// `ip_vs_ftp` read an announcement on a control connection, or under behaviour Exact a PASV that a real server
+    /// answers directly, and an entry waits for the data connection.
     BalancedDataAnnounced {
         /// The control connection's entry.
         control: ipvs::EntryId,
         /// The data connection's entry, new or waiting again.
         entry: ipvs::EntryId,
-        /// Who spoke.
+        /// The sender of the line.
         sender: ftp::Sender,
         /// The client's end; its port is 0 where nobody has said it.
         client: SocketAddr,
@@ -165,42 +165,42 @@ pub enum Event {
         /// The real server's end.
         real_server: SocketAddr,
     },
-    /// A client asked several real servers where they listen, on control connections whose replies do not come through here:
-    /// nobody can say whose data connection this is, and the services decide (behaviour Exact).
+    /// A client asked several real servers where they listen, on control connections whose replies do not come through
+    /// here: nobody can say whose data connection this is, and the services decide (behaviour Exact).
     BalancedContested {
         /// The client.
         client: SocketAddr,
-        /// What it dialled.
+        /// The endpoint that the client connected to.
         dialled: SocketAddr,
         /// Two of the real servers.
         real_servers: [IpAddr; 2],
     },
     /// A packet was dropped.
     Dropped {
-        /// Why.
+        /// The reason.
         reason: DropReason,
-        /// Its connection, where it has one.
+        /// The connection of the packet, if it has one.
         connection: Option<ConnectionId>,
         /// Which way it went.
         direction: Option<Direction>,
     },
     /// A LOG rule was met.
     Log {
-        /// Whether the rule belongs to IPv6.
+        /// True if the rule belongs to IPv6.
         ipv6: bool,
         /// The rule's number among all rules of its family, in loading order.
         rule: usize,
     },
     /// A packet met a rule that this library does not understand; it went on as if the rule did not match.
     Undecided {
-        /// Whether the rule belongs to IPv6.
+        /// True if the rule belongs to IPv6.
         ipv6: bool,
         /// The rule's number among all rules of its family, in loading order.
         rule: usize,
     },
 }
 
-/// Why a client met the real server it met.
+/// The reason for the choice of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BalancedBy {
@@ -210,7 +210,7 @@ pub enum BalancedBy {
     Persistence(ipvs::EntryId),
 }
 
-/// Why a packet was dropped.
+/// The reason for dropping a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
@@ -224,7 +224,7 @@ pub enum DropReason {
     TableFull,
     /// No more connections can have a helper.
     HelpersFull,
-    /// Its connection's tuple was taken when it was to be confirmed.
+    /// Another connection had the same tuple when this one was confirmed.
     Clash,
     /// No address to translate to, on the interface it leaves by or arrived on.
     NoAddress,
@@ -243,7 +243,7 @@ pub enum DropReason {
     TcpOptions,
     /// An IPv4 option in it makes no sense, or is a source route.
     IpOptions,
-    /// Its time to live is over.
+    /// The time to live, or hop limit, is used up.
     HopLimit,
     /// No route leads to its destination.
     NoRoute,
@@ -259,9 +259,9 @@ pub enum DropReason {
     EntriesFull,
     /// It begins another connection between the same ends while the tracker still has the old one, which is gone now.
     PortReused,
-    /// Its text had to be rewritten, and its connection is not tracked.
+    /// The text had to be rewritten, but the connection is not tracked.
     NotTracked,
-    /// Its checksum is wrong, and its text is read.
+    /// The checksum is wrong, and the helper would read the text.
     Checksum,
 }
 
@@ -296,13 +296,13 @@ impl core::fmt::Display for DropReason {
     }
 }
 
-/// What the helper made of an announcement.
+/// Outcome of an announcement.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum AnnouncementOutcome {
     /// A data connection is expected; the text was rewritten if NAT asks for it.
     Expected {
-        /// Who is expected to open it to where; source port 0 stands for any.
+        /// Tuple of the expected connection; source port 0 stands for any.
         expected: Tuple,
         /// The text that was announced.
         before: ftp::Text,
@@ -315,11 +315,11 @@ pub enum AnnouncementOutcome {
     Refused(DropReason),
 }
 
-/// Why a connection or an expectation is forgotten.
+/// The reason for forgetting a connection or an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DestroyReason {
-    /// Its time was over.
+    /// The timeout passed.
     Timeout,
     /// Another one took its tuple: the same ports again.
     Reopened,
@@ -358,7 +358,7 @@ impl Events {
         self.queue.pop_front()
     }
 
-    /// How many events were lost because nobody took older ones.
+    /// Returns the number of events that were lost because nobody took older ones.
     pub const fn lost(&self) -> u64 {
         self.lost
     }

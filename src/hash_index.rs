@@ -14,8 +14,8 @@ pub(crate) struct HashIndex {
     nodes: Box<[Node]>,
 }
 
-/// The first node of a bucket, and the upper half of its hash: nearly always it is the one that is looked for, and the nodes
-/// themselves, which lie elsewhere, are not touched.
+/// The first node of a bucket, and the upper half of its hash: nearly always it is the one that is looked for, and the
+/// nodes themselves, which lie elsewhere, are not touched.
 #[derive(Clone, Copy, Debug)]
 struct Head {
     tag: u32,
@@ -89,7 +89,7 @@ impl HashIndex {
         self.walk(self.heads[(self.bucket(hash) + distance) % self.heads.len()].node)
     }
 
-    /// How many nodes the longest bucket has. Looks at all of them.
+    /// Returns the length of the longest bucket. Looks at all of them.
     pub(crate) fn longest(&self) -> usize {
         self.heads.iter().map(|head| self.walk(head.node).count()).max().unwrap_or(0)
     }

@@ -5,12 +5,12 @@
 //! FTP speaks of addresses in its text. A client says `PORT 192,168,0,239,12,13` or a server `227 Entering Passive Mode
 //! (192,168,0,18,48,196)`, and a second TCP connection is opened to that address and port, often from the other side. A
 //! firewall that lets only port 21 in drops it; NAT makes the address wrong. So something on the path has to read the
-//! control connection, expect the data connection, rewrite the text, and from then on shift every sequence and
+//! control connection, expect the data connection and rewrite the text. From then on it has to shift every sequence and
 //! acknowledgement number by as many bytes as the text grew.
 //!
 //! No sockets, no threads, no clock and no random source: time and randomness come in as arguments, packets as bytes
-//! with room around them, verdicts and events go out. The same packets, at the same times, with the same seeds, give the
-//! same bytes.
+//! with room around them, verdicts and events go out. The same packets, at the same times, with the same seeds, give
+//! the same bytes.
 //!
 //! # Layers
 //!
@@ -43,15 +43,15 @@
 //!
 //! # Two behaviours
 //!
-//! [`Behaviour::Linux`], the default, is the kernel to the byte; [`Behaviour::Exact`] is what FTP needs. [`helper`] has the
-//! page that tells where they differ. They differ in how lines are read and what is held back, in what is remembered of a
-//! stream's shifts, and in what an announcement may open, and nowhere else.
+//! [`Behaviour::Linux`], the default, is the kernel to the byte; [`Behaviour::Exact`] is what FTP needs. [`helper`] has
+//! the page that tells where they differ. They differ in how lines are read and what is held back, in what is
+//! remembered of a stream's shifts, and in what an announcement may open, and nowhere else.
 //!
 //! # Features
 //!
 //! `default = ["std", "config", "capture"]`, so that the tools run as typed. An embedder writes `default-features =
-//! false`, which needs only core, and adds `alloc` for the layers that keep tables. A feature adds API and never changes
-//! behaviour.
+//! false`, which needs only core, and adds `alloc` for the layers that keep tables. A feature adds API and never
+//! changes behaviour.
 //!
 //! # Promises
 //!

@@ -19,19 +19,19 @@ use core::fmt;
 pub struct SequenceNumber(pub u32);
 
 impl SequenceNumber {
-    /// Whether this number comes strictly before `other`.
+    /// Returns true if this number comes strictly before `other`.
     #[inline]
     pub const fn before(self, other: Self) -> bool {
         (self.0.wrapping_sub(other.0) as i32) < 0
     }
 
-    /// Whether this number comes strictly after `other`.
+    /// Returns true if this number comes strictly after `other`.
     #[inline]
     pub const fn after(self, other: Self) -> bool {
         other.before(self)
     }
 
-    /// How many bytes this number is ahead of `earlier`; negative when it is behind.
+    /// Returns the number of bytes this number is ahead of `earlier`; negative when it is behind.
     #[inline]
     pub const fn since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32

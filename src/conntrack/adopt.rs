@@ -8,16 +8,16 @@ use crate::event::{DestroyReason, DropReason};
 use crate::packet::{Headers, Protocol, Side};
 use crate::{Instant, Micros};
 
-/// What is known of a connection that is taken over, beside one of its packets.
+/// State of a connection that began elsewhere, needed beside one of its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportedState {
-    /// What a packet of its reply direction looks like as it arrives: the translation of the connection, if it has one.
+    /// Tuple of a reply packet as it arrives: gives the translation, if there is one.
     pub reply: Tuple,
-    /// By how many bytes each direction's stream has grown so far, by [`Direction`] of the sender: what was added to the
-    /// sequence numbers that left.
+    /// By how many bytes each direction's stream has grown so far, by [`Direction`] of the sender: what was added to
+    /// the sequence numbers that left.
     pub growth: [i32; 2],
-    /// Whether another connection announced it: until it is answered, its packets are related.
+    /// True if another connection announced it: until it is answered, its packets are related.
     pub expected: bool,
 }
 
@@ -42,13 +42,13 @@ impl ImportedState {
 
 impl Conntrack {
     /// Takes a connection over that began elsewhere, or before anybody looked: from a peer that fails, or in a capture
-    /// that begins later. `bytes` is a packet of its original direction as it arrives; it is not tracked by this, and may
-    /// be handed to [`Conntrack::track`] afterwards.
+    /// that begins later. `bytes` is a packet of its original direction as it arrives; it is not tracked by this, and
+    /// may be handed to [`Conntrack::track`] afterwards.
     ///
     /// What is there with one of its tuples makes way; what is there with both goes on, with the growth told here. Its
-    /// windows are not known: segments outside them pass, as Linux has it for connections whose beginning it did not see
-    /// and for those that `conntrackd` hands over. A connection whose packet is a SYN begins; any other is established
-    /// and answered.
+    /// windows are not known: segments outside them pass, as Linux has it for connections whose beginning it did not
+    /// see and for those that `conntrackd` hands over. A connection whose packet is a SYN begins; any other is
+    /// established and answered.
     ///
     /// ```
     /// use ftp_conntrack::Instant;
@@ -75,8 +75,8 @@ impl Conntrack {
     /// ```
     ///
     /// # Errors
-    /// When the packet has no tuple, the reply's family or protocol is another, or there is no room: nothing is taken over
-    /// then, and nothing makes way but what is given up for want of space.
+    /// When the packet has no tuple, the reply's family or protocol is another, or there is no room: nothing is taken
+    /// over then, and nothing makes way but what is given up for want of space.
     pub fn adopt(
         &mut self,
         now: Instant,
@@ -164,7 +164,7 @@ impl Conntrack {
         }
     }
 
-    /// What its tracker keeps of a connection, and how long it is remembered if nothing comes.
+    /// Returns what its tracker keeps of a connection, and how long it is remembered if nothing comes.
     fn take_up(&self, now: Instant, bytes: &[u8], headers: &Headers) -> Option<(ProtocolState, Micros)> {
         let config = &self.config;
         if headers.protocol != Protocol::TCP {

@@ -1,34 +1,34 @@
-//! What can be set.
+//! Configuration of the tracker.
 
 use core::time::Duration;
 
 use super::{SctpConfig, TcpConfig};
 
-/// What a tracker is made with.
+/// Configuration of a [`Conntrack`](super::Conntrack).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConntrackConfig {
-    /// How much it may keep.
+    /// Maximum number of entries of each kind.
     pub limits: Limits,
     /// TCP.
     pub tcp: TcpConfig,
     /// SCTP.
     pub sctp: SctpConfig,
-    /// How long UDP, or UDP-Lite, is remembered before it goes both ways (`nf_conntrack_udp_timeout`).
+    /// Time that UDP, or UDP-Lite, is remembered before it goes both ways (`nf_conntrack_udp_timeout`).
     pub udp: Duration,
-    /// How long UDP is remembered once it goes both ways for some time (`nf_conntrack_udp_timeout_stream`).
+    /// Time that UDP is remembered once it goes both ways for some time (`nf_conntrack_udp_timeout_stream`).
     pub udp_stream: Duration,
-    /// How long GRE is remembered before it goes both ways (`nf_conntrack_gre_timeout`).
+    /// Time that GRE is remembered before it goes both ways (`nf_conntrack_gre_timeout`).
     pub gre: Duration,
-    /// How long GRE is remembered once it goes both ways (`nf_conntrack_gre_timeout_stream`).
+    /// Time that GRE is remembered once it goes both ways (`nf_conntrack_gre_timeout_stream`).
     pub gre_stream: Duration,
-    /// How long an ICMP query is remembered (`nf_conntrack_icmp_timeout`).
+    /// Time that an ICMP query is remembered (`nf_conntrack_icmp_timeout`).
     pub icmp: Duration,
-    /// How long an ICMPv6 query is remembered (`nf_conntrack_icmpv6_timeout`).
+    /// Time that an ICMPv6 query is remembered (`nf_conntrack_icmpv6_timeout`).
     pub icmpv6: Duration,
-    /// How long other protocols are remembered (`nf_conntrack_generic_timeout`).
+    /// Time that other protocols are remembered (`nf_conntrack_generic_timeout`).
     pub generic: Duration,
-    /// Whether the table's text shows packets and bytes (`nf_conntrack_acct`).
+    /// True if the table's text shows packets and bytes (`nf_conntrack_acct`).
     pub accounting: bool,
 }
 
@@ -51,7 +51,7 @@ impl Default for ConntrackConfig {
     }
 }
 
-/// How much may be kept: all of it is taken at construction.
+/// Maximum number of entries of each kind; memory for all of them is taken at construction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -45,7 +45,7 @@ impl Direction {
     }
 }
 
-/// What is known of a connection, as the kernel's status bits (`enum ip_conntrack_status`).
+/// Status bits of a connection (`enum ip_conntrack_status`).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status(pub(crate) u16);
 
@@ -56,13 +56,13 @@ impl Status {
     pub const SEEN_REPLY: u16 = 1 << 1;
     /// It is not to be given up for want of space.
     pub const ASSURED: u16 = 1 << 2;
-    /// Its first packet left the machine, and it is in the table.
+    /// The first packet left the machine, and the connection is in the table.
     pub const CONFIRMED: u16 = 1 << 3;
-    /// Its source is translated.
+    /// The source is translated.
     pub const SRC_NAT: u16 = 1 << 4;
-    /// Its destination is translated.
+    /// The destination is translated.
     pub const DST_NAT: u16 = 1 << 5;
-    /// Its numbers have to be adjusted.
+    /// Sequence numbers have to be adjusted.
     pub const SEQ_ADJUST: u16 = 1 << 6;
     /// It was decided whether its source is translated.
     pub const SRC_NAT_DONE: u16 = 1 << 7;
@@ -70,10 +70,10 @@ impl Status {
     pub const DST_NAT_DONE: u16 = 1 << 8;
     /// It is over, and no longer found.
     pub const DYING: u16 = 1 << 9;
-    /// Its timeout is not renewed by packets.
+    /// Packets do not renew the timeout.
     pub const FIXED_TIMEOUT: u16 = 1 << 10;
 
-    /// Whether any of these bits is set.
+    /// Returns true if any of these bits is set.
     #[inline]
     pub const fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
@@ -145,7 +145,7 @@ pub struct Connection {
     pub(crate) helper: bool,
     pub(super) master: Option<ConnectionId>,
     pub(super) master_had_helper: bool,
-    /// How many connections there are that this one announced.
+    /// Number of connections that this one announced.
     pub(super) children: u32,
     /// True if it is not forgotten as long as one of them lives.
     pub(super) kept_by_children: bool,
@@ -157,8 +157,8 @@ pub struct Connection {
     routes: [NotedRoute; 2],
 }
 
-/// The number of the route that packets of a direction take, noted by who routes them: their destination does not change,
-/// nor do the routes.
+/// The number of the route that packets of a direction take, noted by who routes them: their destination does not
+/// change, nor do the routes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NotedRoute(pub(crate) u16);
 
@@ -170,7 +170,7 @@ impl NotedRoute {
 }
 
 impl fmt::Debug for NotedRoute {
-    /// What is noted makes no difference.
+    /// Never makes a difference.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("_")
     }
@@ -179,7 +179,7 @@ impl fmt::Debug for NotedRoute {
 /// The end of a chain of expectations.
 pub(super) const NO_EXPECTATION: u32 = u32::MAX;
 
-/// What the tracker of its protocol keeps.
+/// State that the protocol's tracker keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ProtocolState {
     Tcp(TcpTracker),
@@ -229,20 +229,20 @@ impl Connection {
         &mut self.routes[direction as usize]
     }
 
-    /// Its status bits.
+    /// Returns the status bits.
     #[inline]
     pub const fn status(&self) -> Status {
         self.status
     }
 
-    /// Whether one of its ends is translated.
+    /// Returns true if one of its ends is translated.
     #[inline]
     pub(crate) const fn is_translated(&self) -> bool {
         self.status.has(Status::SRC_NAT | Status::DST_NAT)
     }
 
-    /// Whether its packets leave with other ends than they came with: NAT, or a load balancer, which leaves the status bits
-    /// alone.
+    /// Returns true if its packets leave with other ends than they came with: NAT, or a load balancer, which leaves the
+    /// status bits alone.
     pub fn is_altered(&self) -> bool {
         self.tuples[1].reversed().is_some_and(|leaves_as| leaves_as != self.tuples[0])
     }
@@ -273,7 +273,7 @@ impl Connection {
         self.mark
     }
 
-    /// Whether the FTP helper reads it.
+    /// Returns true if the FTP helper reads it.
     #[inline]
     pub const fn has_helper(&self) -> bool {
         self.helper
@@ -290,27 +290,27 @@ impl Connection {
         self.master
     }
 
-    /// Whether a helper read the announcement of this connection; the master may be gone since.
+    /// Returns true if a helper read the announcement of this connection; the master may be gone since.
     pub const fn master_had_helper(&self) -> bool {
         self.master_had_helper
     }
 
-    /// How many connections there are that this one announced.
+    /// Returns the number of connections that this one announced.
     pub const fn children(&self) -> u32 {
         self.children
     }
 
-    /// What went this way.
+    /// Returns packets and bytes of this direction.
     pub const fn counters(&self, direction: Direction) -> Counters {
         self.counters[direction as usize]
     }
 
-    /// How long it will still be remembered if no packet comes.
+    /// Returns how long it will still be remembered if no packet comes.
     pub const fn remaining(&self, now: Instant) -> Duration {
         self.deadline.since(now)
     }
 
-    /// Whether it will still be remembered for any time after `now`.
+    /// Returns true if it is remembered longer than until `now`.
     #[inline]
     pub(crate) fn outlives(&self, now: Instant) -> bool {
         !self.deadline.has_passed(now)
@@ -325,14 +325,14 @@ impl Connection {
         deadline < self.scheduled
     }
 
-    /// Whether a packet leaves by another interface than the one whose address the connection bears.
+    /// Returns true if a packet leaves by another interface than the one whose address the connection bears.
     #[inline]
     pub(crate) fn left_masquerade(&self, direction: Direction, interface: Option<usize>) -> bool {
         direction == Direction::Original
             && self.masqueraded_on.is_some_and(|bound| interface.map(|i| i as u32) != Some(bound))
     }
 
-    /// Whether its time is over.
+    /// Returns true if its time is over.
     #[inline]
     pub(super) fn expired(&self, now: Instant) -> bool {
         (self.deadline.has_passed(now) && !self.is_kept()) || self.status.has(Status::DYING)

@@ -17,7 +17,7 @@ use crate::timer_wheel::TimerWheel;
 #[derive(Clone, Copy, Debug)]
 pub struct Expectation {
     pub(super) tuple: Tuple,
-    /// Where any of several ports is expected, the last of them; the tuple has the first.
+    /// The last port of a range; the tuple has the first.
     pub(super) last_port: Option<u16>,
     pub(super) master: ConnectionId,
     pub(super) on_match: OnMatch,
@@ -25,12 +25,12 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// Who may open it, to where; source port 0 stands for any.
+    /// Returns the tuple of the expected connection; source port 0 stands for any.
     pub const fn tuple(&self) -> Tuple {
         self.tuple
     }
 
-    /// Where any port of a range is expected, and any number of connections (`NF_CT_EXPECT_PERMANENT`), the last of them;
+    /// Returns the last port if a range is expected, with any number of connections (`NF_CT_EXPECT_PERMANENT`);
     /// the tuple's destination has the first. `None` for a connection that is expected once.
     pub const fn last_port(&self) -> Option<u16> {
         self.last_port
@@ -48,7 +48,7 @@ impl Expectation {
         self.tuple.same_destination(meant) && self.tuple.same_source_address(meant)
     }
 
-    /// What it is looked up by: a range by port 0.
+    /// Returns the tuple for look-ups: of a range, with port 0.
     fn hash(&self, key: &TableKey) -> u64 {
         match self.last_port {
             Some(_) => hash_of_range(&self.tuple, key),
@@ -61,18 +61,18 @@ impl Expectation {
         self.master
     }
 
-    /// What happens to a connection that meets it.
+    /// Returns what happens to a connection that meets it.
     pub const fn on_match(&self) -> OnMatch {
         self.on_match
     }
 
-    /// How long it will still be waited for.
+    /// Returns how long it will still be waited for.
     pub const fn remaining(&self, now: Instant) -> core::time::Duration {
         self.deadline.since(now)
     }
 }
 
-/// What is to be done with a connection that was expected, beside making it the master's child.
+/// Action for an expected connection, beside making it the master's child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnMatch {
@@ -86,11 +86,11 @@ pub enum OnMatch {
         /// The port in the text as it was announced; `None` where it is the one that is dialled.
         port: Option<u16>,
     },
-    /// Its replies are known as the load balancer's entry for it says.
+    /// The load balancer's entry gives the tuple of the replies.
     Balance,
 }
 
-/// Why an expectation was not registered.
+/// The reason for not registering an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExpectError {
@@ -135,7 +135,7 @@ pub(super) struct Table {
     by_tuple: HashIndex,
     /// By the host whose connections announced them.
     by_host: HashIndex,
-    /// How many of them are ranges.
+    /// Number of ranges among them.
     ranges: u32,
     free: Vec<u32>,
     wheel: TimerWheel,
@@ -216,8 +216,8 @@ impl Table {
         self.by_host.with_hash(host.hash_host(&self.key)).filter_map(|slot| self.at(slot))
     }
 
-    /// Registers an expectation in front of those with the same destination; `host` opened its master, and `of_master` is
-    /// the first of its master's. `None` when there is no room.
+    /// Registers an expectation in front of those with the same destination; `host` opened its master, and `of_master`
+    /// is the first of its master's. `None` when there is no room.
     pub(super) fn insert(
         &mut self,
         expectation: Expectation,

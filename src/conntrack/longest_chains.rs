@@ -1,8 +1,8 @@
-//! How well the hash tables spread what is in them.
+//! Lengths of the hash tables' longest chains.
 
 use super::Conntrack;
 
-/// How many things share the fullest bucket of each hash table: what the slowest look-up passes by. Where nobody can
+/// Number of entries in the fullest bucket of each hash table: what the slowest look-up passes by. Where nobody can
 /// guess the key of the tables, this stays as small as chance has it, whatever tuples come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -74,7 +74,7 @@ pub struct Conntrack {
     free_helped: Vec<u32>,
     adjustments: Box<[Adjustment]>,
     statistics: Statistics,
-    /// What happened.
+    /// Events that nobody has taken yet.
     pub events: Events,
 }
 
@@ -95,22 +95,22 @@ impl Conntrack {
         }
     }
 
-    /// What it was made with.
+    /// Returns the configuration.
     pub const fn config(&self) -> &ConntrackConfig {
         &self.config
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many connections are expected.
+    /// Returns the number of connections that are expected.
     pub fn expected(&self) -> usize {
         self.expectations.len()
     }
@@ -304,18 +304,19 @@ impl Conntrack {
         Ok(id)
     }
 
-    /// Whether as many as `most` connections are expected that the host at the source of `host` announced.
+    /// Returns true if as many as `most` connections are expected that the host at the source of `host` announced.
     fn has_announced(&self, now: Instant, host: &Tuple, most: usize) -> bool {
         let pending = self.expectations.of_host(host).filter(|expectation| self.is_pending(now, expectation));
         pending.take(most).count() == most
     }
 
-    /// Whether a connection with this destination is expected from the same source.
+    /// Returns true if a connection with this destination is expected from the same source.
     pub(crate) fn has_pending(&self, now: Instant, tuple: &Tuple) -> bool {
         self.pending(now, tuple).is_some()
     }
 
-    /// Whether a TCP connection of a client's address, whatever port it comes from, is expected to an endpoint, in zone 0.
+    /// Returns true if a TCP connection of a client's address, whatever port it comes from, is expected to an endpoint,
+    /// in zone 0.
     pub fn is_expected(&self, now: Instant, client: IpAddr, dialled: SocketAddr) -> bool {
         let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(client, 0), dialled);
         tuple.is_some_and(|tuple| self.has_pending(now, &tuple))
@@ -328,7 +329,7 @@ impl Conntrack {
         candidates.find(is_pending)
     }
 
-    /// Whether an expectation's time is not over, nor its master's.
+    /// Returns true if an expectation's time is not over, nor its master's.
     fn is_pending(&self, now: Instant, expectation: &Expectation) -> bool {
         !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| master.outlives(now))
     }
@@ -356,7 +357,7 @@ impl Conntrack {
         Some(expectation)
     }
 
-    /// Whether another living connection has this tuple, so that `own` cannot take it: `nf_nat_used_tuple`, for
+    /// Returns true if another living connection has this tuple, so that `own` cannot take it: `nf_nat_used_tuple`, for
     /// which a connection with the same original tuple is no other.
     pub(crate) fn is_taken(&self, now: Instant, tuple: &Tuple, own: &Tuple) -> bool {
         self.table.find(tuple).is_some_and(|(slot, _)| {
@@ -365,8 +366,9 @@ impl Conntrack {
         })
     }
 
-    /// The connection that has this tuple, if it makes way for `new`: TCP with a translated source that is over, for one
-    /// that begins with a sequence number behind all that was sent in it (`nf_nat_used_tuple_harder`; seen on 6.18).
+    /// The connection that has this tuple, if it makes way for `new`: TCP with a translated source that is over, for
+    /// one that begins with a sequence number behind all that was sent in it (`nf_nat_used_tuple_harder`; seen on
+    /// 6.18).
     pub(crate) fn reusable_tuple(&self, now: Instant, tuple: &Tuple, new: ConnectionId) -> Option<ConnectionId> {
         let (slot, _) = self.table.find(tuple)?;
         let (old, new) = (self.table.at(slot), self.get(new)?);
@@ -434,7 +436,7 @@ impl Conntrack {
         Ok(())
     }
 
-    /// How the streams of a helped connection have shifted, by direction of the sender.
+    /// Returns the sequence adjustment of a helper slot, by direction of the sender.
     #[inline]
     pub fn adjustment(&self, slot: HelperSlot) -> Option<&Adjustment> {
         self.adjustments.get(slot.index())
@@ -552,7 +554,7 @@ impl Conntrack {
 /// A range is waited for as long as an established connection lives; whoever meets it renews it.
 const RANGE_TIMEOUT: Duration = Duration::from_secs(432_000);
 
-/// How many expectations a master may have pending, and for how long (`nf_conntrack_expect_policy`).
+/// Limits of a master's expectations, and their timeout (`nf_conntrack_expect_policy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExpectPolicy {
@@ -560,7 +562,7 @@ pub struct ExpectPolicy {
     pub most: u8,
     /// At most this many at once of all masters that one host opened; Linux sets no bound but the table's.
     pub per_host: Option<u16>,
-    /// How long each is waited for.
+    /// Time that each expectation lives.
     pub timeout: Duration,
 }
 

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::Conntrack;
 
-/// What the tracker has counted since it was made, under the names of `/proc/net/stat/nf_conntrack`.
+/// Counters since construction, under the names of `/proc/net/stat/nf_conntrack`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -27,7 +27,7 @@ pub struct Statistics {
 }
 
 impl Conntrack {
-    /// What was counted.
+    /// Returns the counters.
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics
     }

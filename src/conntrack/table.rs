@@ -63,7 +63,7 @@ impl Table {
         self.epoch
     }
 
-    /// How many connections there are, confirmed or not.
+    /// Returns the number of connections, confirmed or not.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -225,10 +225,10 @@ impl Table {
     }
 }
 
-/// How long a connection that others kept is remembered after the last of them: time for the reply that ends a transfer.
+/// Time for which a connection that its children kept is remembered after the last of them ended, for the transfer's last reply.
 pub(super) const AFTER_CHILDREN: Duration = Duration::from_secs(60);
 
-/// What a node of the chains of tuples stands for.
+/// Returns the slot and direction of a node in the chains of tuples.
 #[inline(always)]
 const fn place(node: u32) -> (u32, Direction) {
     (node >> 1, if node & 1 == 0 { Direction::Original } else { Direction::Reply })
@@ -246,7 +246,7 @@ mod tests {
     /// The wheel hands connections out at most so late.
     const LATE: Duration = Duration::from_micros(1 << 18);
 
-    /// What is done to the table.
+    /// A step of a random test.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         /// A connection from one of a few endpoints to one of a few others, which lives so many seconds.

@@ -1,4 +1,4 @@
-//! What tells one connection's packets from another's.
+//! Tuples: addresses, ports, protocol and zone, which identify a connection.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -15,8 +15,8 @@ use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 /// use ftp_conntrack::conntrack::Tuple;
 /// use ftp_conntrack::packet::Protocol;
 ///
-/// let control = Tuple::new(Protocol::TCP, "10.77.1.2:40000".parse().unwrap(), "198.51.100.9:21".parse().unwrap()).unwrap();
-/// let reply = control.reversed().unwrap();
+/// let control = Tuple::new(Protocol::TCP, "10.77.1.2:40000".parse().unwrap(),
+/// "198.51.100.9:21".parse().unwrap()).unwrap(); let reply = control.reversed().unwrap();
 /// assert_eq!((reply.source_port(), reply.destination_port()), (21, 40000));
 /// assert_eq!(reply.reversed(), Some(control));
 /// ```
@@ -32,7 +32,7 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// What stands in a slot that was never used.
+    /// Tuple of a slot that was never used.
     pub(super) const NOWHERE: Self = Self { source: [0; 2], destination: [0; 2], ports: 0, kind: Family::V4 as u32 };
 
     /// The tuple of packets from `source` to `destination`; `None` when their families differ.
@@ -198,12 +198,12 @@ impl Tuple {
         self
     }
 
-    /// Whether both have the same source address.
+    /// Returns true if both have the same source address.
     pub(super) fn same_source_address(self, other: Self) -> bool {
         self.source == other.source && self.family() == other.family()
     }
 
-    /// Its words: source and destination, and then all else.
+    /// Returns source and destination as words.
     #[inline(always)]
     pub(super) const fn ends(&self) -> [[u64; 2]; 2] {
         [self.source, self.destination]
@@ -248,12 +248,12 @@ impl Tuple {
         key.hash([a, b, u64::from(self.ports >> 16) << 32 | u64::from(self.kind)])
     }
 
-    /// Whether both come from the same address and port, by the same protocol, in the same zone.
+    /// Returns true if both come from the same address and port, by the same protocol, in the same zone.
     pub(crate) fn same_source(self, other: Self) -> bool {
         self.source == other.source && self.ports >> 16 == other.ports >> 16 && self.kind == other.kind
     }
 
-    /// Whether both go to the same address and port, by the same protocol, in the same zone.
+    /// Returns true if both go to the same address and port, by the same protocol, in the same zone.
     pub(crate) fn same_destination(self, other: Self) -> bool {
         self.destination == other.destination && self.ports & 0xffff == other.ports & 0xffff && self.kind == other.kind
     }

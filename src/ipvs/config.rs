@@ -1,4 +1,4 @@
-//! What a load balancer is made with: services, real servers, settings.
+//! Configuration of the load balancer: services, real servers, settings.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,15 +7,15 @@ use core::time::Duration;
 
 use crate::packet::{Family, Protocol};
 
-/// What a load balancer is made with.
+/// Configuration of an [`Ipvs`](super::Ipvs).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IpvsConfig {
-    /// Its services, in the order in which they were added.
+    /// The services, in the order in which they were added.
     pub services: Vec<ServiceConfig>,
     /// The control ports that `ip_vs_ftp` reads, at most eight; empty where the module is not loaded.
     pub ftp_ports: Vec<u16>,
-    /// What `net.ipv4.vs.*` and `ipvsadm --set` say.
+    /// Settings of `net.ipv4.vs.*` and `ipvsadm --set`.
     pub settings: Settings,
 }
 
@@ -23,17 +23,17 @@ pub struct IpvsConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServiceConfig {
-    /// What it answers for.
+    /// Address or firewall mark of the service.
     pub address: ServiceAddress,
-    /// How a real server is chosen (`-s`); `ipvsadm` chooses `wlc` where nothing is said.
+    /// The scheduler (`-s`); `wlc` is `ipvsadm`'s default.
     pub scheduler: Scheduler,
     /// The scheduler's flags (`-b`).
     pub flags: SchedulerFlags,
-    /// Whether, for how long, and by how much of their address clients stay with a real server (`-p`, `-M`).
+    /// Persistence: clients stay with a real server (`-p`, `-M`).
     pub persistence: Option<Persistence>,
-    /// Whether each datagram is scheduled by itself (`--ops`); UDP only.
+    /// True if each datagram is scheduled by itself (`--ops`); UDP only.
     pub one_packet: bool,
-    /// Its real servers, in the order in which they were added.
+    /// The real servers, in the order in which they were added.
     pub servers: Vec<ServerConfig>,
 }
 
@@ -66,7 +66,7 @@ impl ServiceConfig {
     }
 }
 
-/// What a service answers for.
+/// Address or firewall mark of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ServiceAddress {
@@ -81,7 +81,7 @@ pub enum ServiceAddress {
     Mark {
         /// The mark, not 0.
         mark: u32,
-        /// Whether IPv6 packets are meant (`-6`).
+        /// True if IPv6 packets are meant (`-6`).
         ipv6: bool,
     },
 }
@@ -139,13 +139,13 @@ pub(super) fn mark_address(mark: u32, family: Family) -> IpAddr {
     }
 }
 
-/// How long a client stays with a real server, and what counts as the same client.
+/// Time that a client stays with a real server, and what counts as the same client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Persistence {
-    /// How long after the last new connection (`-p`, 300 seconds where nothing is said).
+    /// Time after the last new connection (`-p`, 300 seconds where nothing is said).
     pub timeout: Duration,
-    /// How many leading bits of the address make the client (`-M`): at most 32 or 128.
+    /// Number of leading bits of the address that make the client (`-M`): at most 32 or 128.
     pub prefix: u8,
 }
 
@@ -160,7 +160,7 @@ impl Persistence {
     }
 }
 
-/// What may be said of the schedulers `sh` and `mh` (`-b`); here `sh` hears it.
+/// Flags of the schedulers `sh` and `mh` (`-b`); only `sh` uses them here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct SchedulerFlags {
@@ -174,13 +174,13 @@ pub struct SchedulerFlags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// Its address (`-r`).
+    /// The address (`-r`).
     pub address: IpAddr,
-    /// Its port; 0 where it is the one that the client dialled.
+    /// The port; 0 for the port that the client connected to.
     pub port: u16,
-    /// How packets get there.
+    /// Returns the forwarding method.
     pub forwarding: Forwarding,
-    /// How much of the work it takes (`-w`, 0 to 65535); 0 takes no new clients.
+    /// The weight (`-w`, 0 to 65535); 0 takes no new clients.
     pub weight: u32,
     /// With this many connections it takes no more (`-x`); 0 for no limit.
     pub upper: u32,
@@ -207,7 +207,7 @@ impl ServerConfig {
     }
 }
 
-/// How packets get to a real server.
+/// Forwarding method of a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Forwarding {
@@ -230,7 +230,7 @@ impl Forwarding {
     }
 }
 
-/// How a real server is chosen.
+/// Algorithm that chooses a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scheduler {
@@ -288,7 +288,7 @@ impl Scheduler {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(scheduler, _)| *scheduler)
     }
 
-    /// Its name.
+    /// Name of the connection.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(scheduler, _)| *scheduler == self).map_or("none", |(_, name)| name)
     }
@@ -298,29 +298,29 @@ impl Scheduler {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// How many connection entries there may be; Linux has no bound but memory. About 400 bytes each.
+    /// Maximum number of connection entries; Linux has no bound but memory. About 400 bytes each.
     pub entries: u32,
-    /// Whether connections through IPVS stay in the connection tracker (`conntrack`). Those that `ip_vs_ftp` reads do
+    /// True if connections through IPVS stay in the connection tracker (`conntrack`). Those that `ip_vs_ftp` reads do
     /// in any case.
     pub conntrack: bool,
-    /// What a SYN does on an entry whose connection is over (`conn_reuse_mode`): bit 0, it is scheduled anew after
+    /// Handling of a SYN on an entry whose connection is over (`conn_reuse_mode`): bit 0, it is scheduled anew after
     /// TIME_WAIT or a reset; bit 1, after FIN_WAIT too where replies do not come through here; 0, it never is.
     pub reuse_mode: u8,
-    /// Whether any segment but a reset may begin a connection (`sloppy_tcp`).
+    /// True if any segment but a reset may begin a connection (`sloppy_tcp`).
     pub sloppy_tcp: bool,
-    /// Whether the persistence of a server whose weight is 0 is forgotten (`expire_quiescent_template`).
+    /// True if the persistence of a server whose weight is 0 is forgotten (`expire_quiescent_template`).
     pub expire_quiescent_template: bool,
-    /// How long each TCP state lasts, by [`super::State`].
+    /// Time that each TCP state lasts, by [`super::State`].
     pub tcp: TcpTimeouts,
-    /// How long UDP is remembered (`ipvsadm --set`).
+    /// Time that UDP is remembered (`ipvsadm --set`).
     pub udp: Duration,
-    /// How many buckets the kernel's table has (`conn_tab_bits`); only printed.
+    /// Number of buckets of the kernel's table (`conn_tab_bits`); only printed.
     pub table_size: u32,
-    /// How many jiffies a second has (`CONFIG_HZ`), in which `/proc/net/ip_vs` prints the time of persistence.
+    /// Number of jiffies in a second (`CONFIG_HZ`), in which `/proc/net/ip_vs` prints the time of persistence.
     pub hertz: u32,
 }
 
-/// How long TCP states last.
+/// Time that TCP states last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpTimeouts {

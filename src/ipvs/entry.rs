@@ -41,15 +41,15 @@ pub struct Entry {
     /// When the wheel will look at it: at the deadline or before.
     pub(super) scheduled: Instant,
     pub(super) is_template: bool,
-    /// Its client's port is not known yet (`IP_VS_CONN_F_NO_CPORT`).
+    /// True if the client's port is not known yet (`IP_VS_CONN_F_NO_CPORT`).
     pub(super) is_waiting: bool,
-    /// Its packets stay tracked (`IP_VS_CONN_F_NFCT`).
+    /// True if the packets stay tracked (`IP_VS_CONN_F_NFCT`).
     pub(super) tracked: bool,
     /// A helper reads it, or would if its replies came through here: its data connections follow what is said on it.
     pub(super) followed: bool,
     /// Nothing of it came back so far (`IP_VS_CONN_F_NOOUTPUT`).
     pub(super) one_way: bool,
-    /// Whether it counts as active for its server.
+    /// True if it counts as active for its server.
     pub(super) active: bool,
     /// `ip_vs_ftp` reads it.
     pub(super) is_ftp: bool,
@@ -58,7 +58,7 @@ pub struct Entry {
     pub(super) mode: Mode,
     /// The slot of the entry that it belongs to.
     pub(super) control: Option<u32>,
-    /// How many entries belong to it.
+    /// Number of entries that belong to it.
     pub(super) controlled: u32,
     /// Of one that waits for a client's next connection: how many more control connections wait for one, and the real
     /// server of one of them, if that is another.
@@ -77,7 +77,7 @@ impl Entry {
         self.client
     }
 
-    /// What the client dialled; in the template of a firewall mark, an address made of the mark.
+    /// Returns what the client dialled; in the template of a firewall mark, an address made of the mark.
     pub const fn virtual_address(&self) -> SocketAddr {
         self.virtual_at
     }
@@ -87,7 +87,7 @@ impl Entry {
         self.real
     }
 
-    /// How packets get there.
+    /// Returns the forwarding method.
     pub const fn forwarding(&self) -> Forwarding {
         self.forwarding
     }
@@ -97,22 +97,22 @@ impl Entry {
         self.state
     }
 
-    /// Whether it is not a connection but a client's persistence.
+    /// Returns true if it is not a connection but a client's persistence.
     pub const fn is_template(&self) -> bool {
         self.is_template
     }
 
-    /// Whether it waits for a client whose port nobody has said.
+    /// Returns true if it waits for a client whose port nobody has said.
     pub const fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
-    /// How many entries belong to it: it does not expire before they do.
+    /// Returns the number of entries that belong to it: it does not expire before they do.
     pub const fn controlled(&self) -> u32 {
         self.controlled
     }
 
-    /// How long it lasts if no packet comes.
+    /// Returns how long it lasts if no packet comes.
     pub const fn remaining(&self, now: Instant) -> Duration {
         self.deadline.since(now)
     }
@@ -156,6 +156,6 @@ impl Entry {
         rival: None,
     };
 
-    /// How long a new entry lasts until its first packet sets its state (Linux, `ip_vs_conn_new`).
+    /// Time that a new entry lasts until its first packet sets its state (Linux, `ip_vs_conn_new`).
     pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
 }

@@ -16,14 +16,14 @@ use crate::packet::{Family, Headers, Layer4, Packet, Protocol, Side, TcpFlags, c
 /// The most that a tunnel puts before a packet: an IPv6 header.
 pub(super) const OUTER_HEADER: usize = 40;
 
-/// What became of a packet from a real server.
+/// Outcome for a packet from a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answered {
     /// It is none of a service's.
     No,
     /// It has the virtual address now.
     Yes,
-    /// Its text was rewritten besides.
+    /// The text was rewritten, too.
     Rewritten,
 }
 
@@ -144,8 +144,8 @@ fn write_end(bytes: &mut [u8], headers: &Headers, side: Side, end: SocketAddr) {
     }
 }
 
-/// Puts a packet into an outer one from `source` to a real server (RFC 2003, RFC 4213, RFC 2473), and finds its headers.
-/// The outer header has the inner one's time to live, type of service and "don't fragment", as Linux has it.
+/// Puts a packet into an outer one from `source` to a real server (RFC 2003, RFC 4213, RFC 2473), and finds its
+/// headers. The outer header has the inner one's time to live, type of service and "don't fragment", as Linux has it.
 ///
 /// `None` when there is no room.
 pub(crate) fn encapsulate(

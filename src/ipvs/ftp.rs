@@ -1,12 +1,12 @@
-//! What `ip_vs_ftp` reads in control connections. It reads otherwise than the tracker's helper: not by lines but at the
-//! beginning of each segment, and it lets pass what it does not understand.
+//! Parsers of `ip_vs_ftp` for control connections. It reads otherwise than the tracker's helper: not by lines but at
+//! the beginning of each segment, and it lets pass what it does not understand.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::{ControlFlow, Range};
 
 use crate::packet::Family;
 
-/// What the server is about to answer.
+/// Answer that the server is about to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Nothing that is read.
@@ -72,18 +72,18 @@ pub(super) fn from_server(payload: &[u8], mode: Mode, own: IpAddr) -> Option<(So
     Some((endpoint, place(payload, text, end)))
 }
 
-/// Where `text`, the end of `payload`, begins, to where `end`, the end of `text`, does.
+/// Returns the range from the start of `text` to the start of `end` within `payload`.
 fn place(payload: &[u8], text: &[u8], end: &[u8]) -> Range<usize> {
     payload.len() - text.len()..payload.len() - end.len()
 }
 
-/// What stands behind a keyword in either case.
+/// Returns the text after a keyword in either case.
 fn behind<'t>(text: &'t [u8], keyword: &[u8]) -> Option<&'t [u8]> {
     let (start, rest) = text.split_at_checked(keyword.len())?;
     start.eq_ignore_ascii_case(keyword).then_some(rest)
 }
 
-/// What stands behind the first `skip` and all that follow it at once.
+/// Returns the text after the first `skip` and all that follow it at once.
 fn skipped(text: &[u8], skip: u8) -> Option<&[u8]> {
     let first = text.iter().position(|byte| *byte == skip)?;
     without(text.get(first..)?, skip)

@@ -1,4 +1,4 @@
-//! How entries begin and end.
+//! Creation and expiry of entries.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,10 +12,10 @@ use crate::conntrack::{Conntrack, Tuple};
 use crate::event::DestroyReason;
 use crate::packet::{Headers, Layer4, Protocol};
 
-/// How long an entry goes on at a time while others depend on it (Linux, `ip_vs_conn_expire`).
+/// Time that an entry is kept on each time while others depend on it (Linux, `ip_vs_conn_expire`).
 pub(super) const WHILE_CONTROLLING: Duration = Duration::from_secs(60);
 
-/// What a new entry is for.
+/// Parameters of a new entry.
 pub(super) struct NewEntry {
     pub(super) protocol: Protocol,
     pub(super) client: SocketAddr,
@@ -24,7 +24,7 @@ pub(super) struct NewEntry {
     pub(super) server: u32,
     pub(super) is_template: bool,
     pub(super) is_waiting: bool,
-    /// Whether its packets stay tracked in any case.
+    /// True if its packets stay tracked in any case.
     pub(super) tracked: bool,
     pub(super) one_packet: bool,
     pub(super) control: Option<u32>,

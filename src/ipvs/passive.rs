@@ -1,8 +1,8 @@
 //! Passive data connections of control connections whose replies do not come through here: the client's next connection
 //! after its PASV or EPSV is its data connection.
 //!
-//! Lines are read where they begin in their segment or behind a line's end; a command that is cut in two is not seen, and
-//! its data connection is any service's.
+//! Lines are read where they begin in their segment or after a line's end. A command that is cut in two is not seen,
+//! and its data connection is any service's.
 
 use core::net::SocketAddr;
 
@@ -16,8 +16,8 @@ use crate::ftp::{Command, EpsvArgument, Sender};
 use crate::packet::{Headers, Layer4, Protocol, TcpFlags};
 
 impl Ipvs {
-    /// Reads what a client says to a real server that answers it directly: once it asks where the server listens, an entry
-    /// waits for its next connection.
+    /// Reads what a client says to a real server that answers it directly: once it asks where the server listens, an
+    /// entry waits for its next connection.
     ///
     /// # Errors
     /// When there is no room for the entry.
@@ -59,9 +59,9 @@ impl Ipvs {
         Ok(())
     }
 
-    /// The entry that a client's next connection is to have, if the client asked one real server where it listens. If it
-    /// asked several, nobody can say whose connection it is: an event tells of it, and the services decide. A port that a
-    /// service has for itself is that service's.
+    /// The entry that a client's next connection is to have, if the client asked one real server where it listens. If
+    /// it asked several, nobody can say whose connection it is: an event tells of it, and the services decide. A port
+    /// that a service has for itself is that service's.
     ///
     /// # Errors
     /// When there is no room for the entry.
@@ -120,7 +120,7 @@ impl Ipvs {
     }
 }
 
-/// Whether a line asks a server to listen.
+/// Returns true if a line asks a server to listen.
 fn asks_where(line: &[u8]) -> bool {
     match Command::parse(line) {
         Some(Command::Pasv) => true,

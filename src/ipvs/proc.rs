@@ -76,7 +76,8 @@ impl Ipvs {
         Ok(())
     }
 
-    /// Writes services and real servers as `ipvsadm -Ln` shows them: sorted, services by mark, family, protocol and address.
+    /// Writes services and real servers as `ipvsadm -Ln` shows them: sorted, services by mark, family, protocol and
+    /// address.
     ///
     /// # Errors
     /// When `out` refuses.
@@ -127,7 +128,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// What ipvsadm sorts services by.
+/// Returns the key by which ipvsadm sorts services.
 const fn listed(address: ServiceAddress) -> (u32, bool, u8, Option<SocketAddr>) {
     match address {
         ServiceAddress::Endpoint { protocol, at } => (0, at.is_ipv6(), protocol, Some(at)),

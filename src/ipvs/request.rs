@@ -18,12 +18,12 @@ pub(crate) struct Arrival {
     pub(super) slot: u32,
     /// The real server.
     pub(crate) real: SocketAddr,
-    /// How the packet gets there.
+    /// The forwarding method.
     pub(crate) forwarding: Forwarding,
 }
 
 impl Arrival {
-    /// Whether the packet gets the real server's address.
+    /// Returns true if the packet gets the real server's address.
     pub(crate) const fn rewrites(&self) -> bool {
         matches!(self.forwarding, Forwarding::Masquerade)
     }
@@ -52,12 +52,12 @@ struct Opening {
     dialled: SocketAddr,
 }
 
-/// What a client's persistence is known by.
+/// Key of a client's persistence.
 struct Kept {
     protocol: Protocol,
     client: SocketAddr,
     at: SocketAddr,
-    /// Whether it is for one port; else for all that the client dials.
+    /// True if it is for one port; else for all that the client dials.
     by_port: bool,
 }
 
@@ -82,8 +82,8 @@ impl Kept {
 }
 
 impl Ipvs {
-    /// Finds the entry of a packet for this machine, or makes one, and lets the packet change its state. `None` when the
-    /// packet is none of a service's. `own`: this machine itself sends it.
+    /// Finds the entry of a packet for this machine, or makes one, and lets the packet change its state. `None` when
+    /// the packet is none of a service's. `own`: this machine itself sends it.
     ///
     /// # Errors
     /// When it belongs to a service and no real server gets it.
@@ -148,7 +148,7 @@ impl Ipvs {
         Ok(Some(slot))
     }
 
-    /// Whether a packet may begin a connection: of TCP a SYN, also one that answers another.
+    /// Returns true if a packet may begin a connection: of TCP a SYN, also one that answers another.
     fn may_begin(&self, headers: &Headers) -> bool {
         match headers.layer4 {
             Layer4::Tcp(segment) => {
@@ -159,7 +159,8 @@ impl Ipvs {
         }
     }
 
-    /// Whether a SYN begins another connection on an entry whose own is over. One that belongs to another entry stays.
+    /// Returns true if a SYN begins another connection on an entry whose own is over. One that belongs to another entry
+    /// stays.
     fn begins_anew(&self, slot: u32, headers: &Headers) -> bool {
         let Layer4::Tcp(segment) = headers.layer4 else { return false };
         let entry = self.table.at(slot);
@@ -174,8 +175,8 @@ impl Ipvs {
         }
     }
 
-    /// An entry makes way for another of the same client and port, unless others depend on it. While the tracker still has
-    /// the old connection, it goes first, and the SYN is dropped: the client will repeat it.
+    /// An entry makes way for another of the same client and port, unless others depend on it. While the tracker still
+    /// has the old connection, it goes first, and the SYN is dropped: the client will repeat it.
     fn leave_to_another(
         &mut self,
         now: Instant,
@@ -280,7 +281,7 @@ impl Ipvs {
         Some(slot)
     }
 
-    /// Where a real server takes what a client dialled: `own_port`, at the port it is configured with, if it is with one.
+    /// Returns the real server's endpoint for `dialled`: with `own_port`, at its configured port, if it has one.
     fn real_end(&self, server: u32, own_port: bool, dialled: SocketAddr) -> SocketAddr {
         let config = self.services.servers.get(server as usize).map(|server| server.config);
         let Some(config) = config else { return dialled };

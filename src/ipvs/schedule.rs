@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 use super::config::{Scheduler, SchedulerFlags};
 use super::service::Server;
 
-/// What a scheduler remembers between two choices.
+/// State that a scheduler keeps between two choices.
 #[derive(Debug)]
 pub(super) enum SchedulerState {
     /// The server chosen last.
@@ -26,7 +26,7 @@ pub(super) enum SchedulerState {
     },
 }
 
-/// What makes a server the busier one.
+/// Measure of a server's load.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Overhead {
     Connections,
@@ -40,7 +40,7 @@ pub(super) enum HashedBy {
     Destination,
 }
 
-/// How many hashes there are (Linux, `IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
+/// Size of the hash table (Linux, `IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`).
 const BUCKETS: usize = 256;
 
 impl SchedulerState {
@@ -139,7 +139,7 @@ fn folded(address: IpAddr) -> u32 {
     }
 }
 
-/// What 32-bit values are multiplied by (Linux, `GOLDEN_RATIO_32`).
+/// Multiplier of 32-bit hashes (Linux, `GOLDEN_RATIO_32`).
 const GOLDEN_RATIO: u32 = 0x61c8_8647;
 
 fn source_bucket(address: IpAddr, port: u16, offset: usize) -> usize {
@@ -250,7 +250,7 @@ mod tests {
 
     const VIRTUAL: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(203, 0, 113, 21));
 
-    /// How many of `clients` each server gets, as they were added; every connection stays open.
+    /// Returns the number of `clients` that each server gets, as they were added; every connection stays open.
     fn shares(scheduler: Scheduler, weights: &[u32], clients: u32) -> Vec<u32> {
         let mut services = services(scheduler, weights);
         for number in 0..clients {

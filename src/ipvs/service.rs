@@ -31,7 +31,7 @@ impl Server {
         Self { config, active: 0, inactive: 0, persistent: 0, overloaded: false }
     }
 
-    /// What it was made with.
+    /// Returns the configuration.
     pub const fn config(&self) -> &ServerConfig {
         &self.config
     }
@@ -51,12 +51,12 @@ impl Server {
         self.persistent
     }
 
-    /// Whether it has reached its upper threshold, and has not fallen below the lower one since.
+    /// Returns true if it has reached its upper threshold, and has not fallen below the lower one since.
     pub const fn is_overloaded(&self) -> bool {
         self.overloaded
     }
 
-    /// Whether it takes new clients.
+    /// Returns true if it takes new clients.
     pub(super) const fn takes_clients(&self) -> bool {
         self.config.weight > 0 && !self.overloaded
     }
@@ -112,7 +112,7 @@ impl Server {
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) config: ServiceConfig,
-    /// Its servers among all; the one added last comes first, as in Linux.
+    /// Range of this service's servers; the one added last comes first, as in Linux.
     pub(super) servers: Range<usize>,
     pub(super) choice: SchedulerState,
 }
@@ -124,10 +124,10 @@ pub(super) struct Services {
     pub(super) servers: Box<[Server]>,
     /// Numbers in `all`, sorted by address.
     by_address: Box<[(ServiceAddress, usize)]>,
-    /// Whether there is an FTP service, and one for every port, per family.
+    /// True if there is an FTP service, and one for every port, per family.
     has_ftp: [bool; 2],
     has_catch_all: [bool; 2],
-    /// Whether packets may get an outer header.
+    /// True if packets may get an outer header.
     pub(super) has_tunnels: bool,
 }
 
@@ -186,12 +186,13 @@ impl Services {
         self.by_address.get(found).map(|(_, at)| *at)
     }
 
-    /// Whether a service is there for just this endpoint.
+    /// Returns true if a service is there for just this endpoint.
     pub(super) fn has_own(&self, protocol: Protocol, at: SocketAddr) -> bool {
         self.at(&ServiceAddress::Endpoint { protocol: protocol.0, at }).is_some()
     }
 
-    /// Whether Linux tracks connections of a family because of these services: one on port 21 rewrites addresses.
+    /// Returns true if Linux tracks connections of a family because of these services: one on port 21 rewrites
+    /// addresses.
     pub(super) fn want_tracking(&self, family: Family) -> bool {
         self.all.iter().any(|service| {
             let config = &service.config;

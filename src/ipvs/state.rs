@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::config::TcpTimeouts;
 use crate::packet::TcpFlags;
 
-/// What is known of a connection (`IP_VS_TCP_S_*`, `IP_VS_UDP_S_*`).
+/// State of an entry (`IP_VS_TCP_S_*`, `IP_VS_UDP_S_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -119,7 +119,7 @@ impl State {
         }
     }
 
-    /// Whether a connection in this state counts as active for schedulers.
+    /// Returns true if a connection in this state counts as active for schedulers.
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Established | Self::SynSent | Self::SynReceived | Self::SynAck)
     }
@@ -139,7 +139,7 @@ impl State {
 }
 
 impl TcpTimeouts {
-    /// How long a state lasts.
+    /// Returns how long a state lasts.
     pub(super) const fn of(&self, state: State) -> Duration {
         match state {
             ES => self.established,
@@ -156,7 +156,7 @@ impl TcpTimeouts {
     }
 }
 
-/// How long an entry lasts of which nothing is known (Linux, `IP_VS_TCP_S_NONE`).
+/// Time that an entry lasts of which nothing is known (Linux, `IP_VS_TCP_S_NONE`).
 const NOTHING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) struct Table {
     free: Vec<u32>,
     wheel: TimerWheel,
     key: TableKey,
-    /// How many entries wait for a client whose port is not known.
+    /// Number of entries wait for a client whose port is not known.
     waiting: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What the connection tracker is to make of connections through the load balancer.
+//! Instructions to the connection tracker for connections through the load balancer.
 
 use super::Ipvs;
 use super::config::Forwarding;
@@ -66,7 +66,8 @@ impl Ipvs {
         }
     }
 
-    /// Whether an entry's time is not over. One whose data connections the tracker knows goes on for a minute at a time.
+    /// Returns true if an entry's time is not over. One whose data connections the tracker knows goes on for a minute
+    /// at a time.
     pub(super) fn still_lives(&mut self, now: Instant, slot: u32, conntrack: &Conntrack) -> bool {
         let entry = self.table.at(slot);
         if self.lives(now, slot) || !entry.followed {
@@ -81,7 +82,7 @@ impl Ipvs {
         has_data
     }
 
-    /// Whether an entry's time is not over.
+    /// Returns true if an entry's time is not over.
     pub(super) fn lives(&self, now: Instant, slot: u32) -> bool {
         let entry = self.table.at(slot);
         !entry.deadline.has_passed(now) || entry.controlled > 0

@@ -1,4 +1,4 @@
-//! What is chosen at random.
+//! Random choices.
 
 use crate::hash::Key;
 
@@ -14,7 +14,7 @@ pub struct PortChooser {
     followed: u64,
 }
 
-/// What was chosen at random elsewhere.
+/// A random choice that another machine made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForcedPort {
@@ -30,13 +30,13 @@ impl PortChooser {
         Self { key, counter: 0, suggestion: None, followed: 0 }
     }
 
-    /// What to choose, if there is a port to choose for the next packet: only one that lies where it may and is free is
-    /// taken, and only one that is taken counts as taken.
+    /// Returns what to choose, if there is a port to choose for the next packet: only one that lies where it may and is
+    /// free is taken, and only one that is taken counts as taken.
     pub const fn suggest(&mut self, suggestion: Option<ForcedPort>) {
         self.suggestion = suggestion;
     }
 
-    /// How many suggestions were followed.
+    /// Returns the number of suggestions were followed.
     pub const fn followed(&self) -> u64 {
         self.followed
     }

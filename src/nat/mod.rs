@@ -49,7 +49,7 @@ use crate::packet::Side;
 /// Address translation: what it needs beside the table of connections.
 #[derive(Debug)]
 pub struct Nat {
-    /// Where ports come from that are chosen at random.
+    /// Chooses ports at random.
     pub choices: PortChooser,
 }
 
@@ -167,7 +167,7 @@ impl Nat {
     }
 }
 
-/// Whether an address lies between two others of its family, both included.
+/// Returns true if an address lies between two others of its family, both included.
 pub(crate) fn lies_between(address: IpAddr, first: IpAddr, last: IpAddr) -> bool {
     address.is_ipv4() == first.is_ipv4() && first <= address && address <= last
 }

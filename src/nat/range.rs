@@ -1,4 +1,4 @@
-//! What NAT may map to.
+//! Ranges of addresses and ports for NAT.
 
 use core::net::IpAddr;
 
@@ -18,13 +18,13 @@ impl PortRange {
         Self { first: port, last: port }
     }
 
-    /// Whether `port` is in the range.
+    /// Returns true if `port` is in the range.
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
 }
 
-/// Where one end of a connection may be mapped to (`nf_nat_range2`).
+/// Addresses and ports that NAT may choose for one end of a connection (`nf_nat_range2`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct NatRange {
@@ -51,7 +51,7 @@ impl NatRange {
         Self { ports: Some(PortRange::one(port)), ..Self::to_address(address) }
     }
 
-    /// Whether an address and port lie in the range.
+    /// Returns true if an address and port lie in the range.
     pub(super) fn contains(&self, address: IpAddr, port: u16) -> bool {
         self.addresses.is_none_or(|(first, last)| super::lies_between(address, first, last))
             && self.ports.is_none_or(|ports| ports.contains(port))

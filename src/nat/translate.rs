@@ -3,7 +3,7 @@
 use crate::conntrack::{Connection, Direction, ICMP_HEADER, Status, Tuple};
 use crate::packet::{Headers, Layer4, Protocol, Side};
 
-/// Whether packets of this direction have this end translated.
+/// Returns true if packets of this direction have this end translated.
 ///
 /// SNAT changes the source of packets in original direction, and so the destination of replies.
 #[inline]
@@ -13,8 +13,9 @@ pub(crate) fn moves(connection: &Connection, direction: Direction, side: Side) -
     connection.status().has(if source_moves { Status::SRC_NAT } else { Status::DST_NAT })
 }
 
-/// Whether a packet cannot be translated at this end, and is dropped where it would have to be (seen on 6.18): GRE that
-/// shows less than eight bytes, and at the destination, where PPTP has its call, GRE of a version that nobody knows.
+/// Returns true if a packet cannot be translated at this end, and is dropped where it would have to be (seen on 6.18):
+/// GRE that shows less than eight bytes, and at the destination, where PPTP has its call, GRE of a version that nobody
+/// knows.
 pub(crate) fn resists(headers: &Headers, side: Side) -> bool {
     match headers.layer4 {
         Layer4::Gre(gre) => gre.version.is_none_or(|version| side == Side::Destination && version > 1),

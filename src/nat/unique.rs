@@ -7,18 +7,19 @@ use crate::Instant;
 use crate::conntrack::{ConnectionId, Conntrack, Direction, Tuple};
 use crate::packet::{Protocol, Side};
 
-/// How many ports are tried from one starting point, at first; then half as many from another, and so on.
+/// Number of ports that are tried from one starting point, at first; then half as many from another, and so on.
 const MAX_ATTEMPTS: u32 = 128;
-/// How many connections from one source are looked at for a mapping to share; Linux looks at all.
+/// Number of connections from one source that are looked at for a mapping to share; Linux looks at all.
 const MAX_MAPPINGS: usize = 128;
-/// In so many of the last attempts a connection that is over makes way (seen on 6.18: always in ranges of up to 32 ports).
+/// In so many of the last attempts a connection that is over makes way (seen on 6.18: always in ranges of up to 32
+/// ports).
 const LAST_ATTEMPTS: u32 = MAX_ATTEMPTS / 4;
 /// With fewer attempts than this no further starting point is tried.
 const MIN_ATTEMPTS: u32 = 16;
 
 impl Nat {
-    /// What the connection with this `original` tuple, whose packets now look like `current`, is to look like when
-    /// one end is mapped into a range; and the connection that has to make way for it.
+    /// Returns what the connection with this `original` tuple, whose packets now look like `current`, is to look like
+    /// when one end is mapped into a range; and the connection that has to make way for it.
     pub(super) fn unique_tuple(
         &mut self,
         now: Instant,
@@ -60,8 +61,8 @@ impl Nat {
         self.choose_port(addressed, range, side, free, reusable_tuple)
     }
 
-    /// Tries ports until one is free, or, among the last, until somebody makes way; if none is, the last one tried stands,
-    /// and the packet is dropped when the connection is to be confirmed.
+    /// Tries ports until one is free, or, among the last, until somebody makes way; if none is, the last one tried
+    /// stands, and the packet is dropped when the connection is to be confirmed.
     fn choose_port(
         &mut self,
         tuple: Tuple,

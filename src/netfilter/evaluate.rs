@@ -19,7 +19,7 @@ use crate::conntrack::{Conntrack, Direction, PacketState, Template, Tracked};
 use crate::nat::{NatRange, PortRange, lies_between};
 use crate::packet::{Family, Headers, Layer4, Packet, Protocol, read_array};
 
-/// How deep chains may call each other.
+/// Maximum depth of chains that call each other.
 const MAX_DEPTH: usize = 64;
 
 /// The rules of one family, ready to be asked: chains are ranges of one list, interfaces are numbers.
@@ -53,7 +53,7 @@ struct CompiledTable {
 struct CompiledRule {
     conditions: Box<[CompiledCondition]>,
     action: Action,
-    /// Its number among all rules of the family.
+    /// Number of the rule among all rules of the family.
     number: u32,
 }
 
@@ -104,7 +104,7 @@ pub enum RulesError {
         table: TableName,
         /// The chain that was called.
         chain: String,
-        /// Where.
+        /// File and line.
         origin: Option<Origin>,
     },
     /// A rule of nftables names a chain, a set or an object that is not there.
@@ -113,7 +113,7 @@ pub enum RulesError {
         table: String,
         /// What is missing.
         what: String,
-        /// Where.
+        /// File and line.
         origin: Option<Origin>,
     },
     /// Chains of nftables call each other in a circle, or too deep.
@@ -159,7 +159,7 @@ impl fmt::Display for RulesError {
 
 impl core::error::Error for RulesError {}
 
-/// What a table says of a packet.
+/// Verdict of a table on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RuleVerdict {
@@ -177,7 +177,7 @@ pub enum RuleVerdict {
     Redirect(NatRange),
 }
 
-/// What rules in table raw say about tracking a packet.
+/// Decisions of table raw on tracking a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tracking {
@@ -190,9 +190,9 @@ pub enum Tracking {
     Template(Template),
 }
 
-/// What rules may ask about the machine they stand on.
+/// Host information that matches can query (addrtype, path MTU).
 pub trait HostInfo {
-    /// What kind of address this is to the machine.
+    /// Returns what kind of address this is to the machine.
     fn address_type(&self, address: IpAddr) -> AddressTypes;
     /// The longest packet that fits on the links towards both ends.
     fn path_mtu(&self, source: IpAddr, destination: IpAddr) -> usize;
@@ -202,15 +202,15 @@ pub trait HostInfo {
 pub struct EvalContext<'p, 'b> {
     /// The packet, its firewall mark with it.
     pub packet: &'p mut Packet<'b>,
-    /// Its headers.
+    /// Headers of the packet.
     pub headers: &'p mut Headers,
     /// The number of the interface it arrived on.
     pub in_interface: Option<usize>,
     /// The number of the interface it leaves by.
     pub out_interface: Option<usize>,
-    /// What conntrack made of it; `None` before it was asked.
+    /// Result of connection tracking; `None` before conntrack ran.
     pub tracked: Option<&'p Tracked>,
-    /// What table raw said about tracking it.
+    /// Decisions of table raw.
     pub tracking: &'p mut Tracking,
     /// The machine's addresses and links.
     pub surroundings: &'p dyn HostInfo,
@@ -288,45 +288,45 @@ impl Rules {
         Ok(Self { tables, skipped, raw, loaded, may_add_option, sets_zones, origins, nft, first_nft_rule })
     }
 
-    /// Where a rule was read, by its number.
+    /// Returns the file and line of a rule, by its number.
     pub fn origin(&self, rule: usize) -> Option<&Origin> {
         self.origins.get(rule)?.as_ref()
     }
 
-    /// Whether a table would say anything but accept, or do anything.
+    /// Returns true if a table would say anything but accept, or do anything.
     #[inline]
     pub fn asks(&self, table: TableName) -> bool {
         self.tables[table as usize].is_some()
     }
 
-    /// Whether a rule may make a packet grow, by itself or through a helper that is not known before it was asked.
+    /// Returns true if a rule may make a packet grow, by itself or through a helper that is not known before it was asked.
     #[inline]
     pub(crate) const fn may_grow_packets(&self) -> bool {
         self.may_add_option || self.sets_zones
     }
 
-    /// Whether a rule may add an option to a SYN (TCPMSS), so that it grows by [`Rules::OPTION`] bytes.
+    /// Returns true if a rule may add an option to a SYN (TCPMSS), so that it grows by [`Rules::OPTION`] bytes.
     #[inline]
     pub const fn may_add_option(&self) -> bool {
         self.may_add_option
     }
 
-    /// Whether a rule sets a zone, so that a packet's connection is not known before the rules were asked.
+    /// Returns true if a rule sets a zone, so that a packet's connection is not known before the rules were asked.
     #[inline]
     pub const fn sets_zones(&self) -> bool {
         self.sets_zones
     }
 
-    /// How long the option that TCPMSS adds is.
+    /// Time that the option that TCPMSS adds is.
     pub const OPTION: usize = 4;
 
-    /// Whether a table was loaded, with rules or without.
+    /// Returns true if a table was loaded, with rules or without.
     #[inline]
     pub const fn is_loaded(&self, table: TableName) -> bool {
         self.loaded[table as usize]
     }
 
-    /// Whether a table would say anything but accept, or do anything, at a hook.
+    /// Returns true if a table would say anything but accept, or do anything, at a hook.
     #[inline]
     pub fn asks_at(&self, table: TableName, hook: Hook) -> bool {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.entries[hook as usize].is_some())
@@ -351,7 +351,7 @@ impl Rules {
         self.skipped[StateSet::of_state(state).0.trailing_zeros() as usize]
     }
 
-    /// Whether no table has anything to say of packets of an answered connection that arrive and are sent on.
+    /// Returns true if no table has anything to say of packets of an answered connection that arrive and are sent on.
     pub(crate) fn let_pass_what_is_sent_on(&self) -> bool {
         use {Hook::*, TableName::*};
         let skipped = self.skipped(PacketState::Established);
@@ -412,7 +412,7 @@ impl Rules {
 }
 
 impl Table {
-    /// Whether no rule stands in it and every policy accepts.
+    /// Returns true if no rule stands in it and every policy accepts.
     fn is_trivial(&self) -> bool {
         self.chains.iter().all(|c| c.rules.is_empty() && c.policy != Some(Policy::Drop))
     }
@@ -540,7 +540,7 @@ impl CompiledTable {
         }
     }
 
-    /// Whether every packet in a state passes at a hook, whatever else it is, and no rule does anything to it.
+    /// Returns true if every packet in a state passes at a hook, whatever else it is, and no rule does anything to it.
     fn is_silent(&self, hook: Hook, state: StateSet) -> bool {
         let Some(entry) = self.entries[hook as usize] else { return true };
         let met = self.rules.iter().skip(entry as usize).find_map(|rule| match rule.foretell(state) {
@@ -608,7 +608,7 @@ impl SkippedTables {
         }
     }
 
-    /// Whether this table need not be asked at this hook.
+    /// Returns true if this table need not be asked at this hook.
     #[inline]
     pub(crate) const fn includes(self, table: TableName, hook: Hook) -> bool {
         self.0 & Self::bit(table, hook) != 0
@@ -629,7 +629,7 @@ const STATES: [PacketState; 5] = [
     PacketState::Untracked,
 ];
 
-/// What can be said about a rule when no more is known of a packet than its state.
+/// Outcome of a rule as far as it follows from the packet's state alone.
 enum StaticOutcome {
     /// It matches.
     Matches,
@@ -657,7 +657,7 @@ impl CompiledRule {
 }
 
 impl Test {
-    /// Whether asking it may drop the packet, or note that it is not understood.
+    /// Returns true if asking it may drop the packet, or note that it is not understood.
     const fn has_effects(&self) -> bool {
         use Match::{DestinationPorts, Ports, SourcePorts, TcpFlags, Unknown};
         matches!(
@@ -746,7 +746,7 @@ fn interface_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a test holds; `None` when the packet has not got what is asked about.
+/// Returns true if a test holds; `None` when the packet has not got what is asked about.
 #[inline]
 fn matches(test: &Match, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<bool> {
     let tracked = subject.tracked;
@@ -797,7 +797,7 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_
     })
 }
 
-/// How much of a transport header a match wants to see.
+/// Bytes of the transport header that a match needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
     /// All of it but options or chunks: `-m tcp`, `-m udp`, `-m sctp`.
@@ -983,7 +983,7 @@ mod tests {
         &[0x45, 0, 0, 24, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 21],
     ];
 
-    /// What FORWARD of table filter says of a packet in a state, and whether it did anything.
+    /// Returns what FORWARD of table filter says of a packet in a state, and whether it did anything.
     fn ask_forward(rules: &Rules, packet: &[u8], state: PacketState) -> (bool, bool) {
         let limits = crate::conntrack::Limits::new(1, 1, 1);
         let mut conntrack = Conntrack::new(crate::conntrack::ConntrackConfig { limits, ..Default::default() }, [1, 2]);
@@ -1040,7 +1040,7 @@ mod tests {
     }
 
     proptest! {
-        /// Who is not asked would have let the packet pass and done nothing to it.
+        /// A skipped table would have accepted the packet and changed nothing.
         #[test]
         fn silence_is_consent(
             rules in prop::collection::vec((prop::collection::vec(any_condition(), 0..3), any_target()), 0..5),

@@ -51,7 +51,7 @@ pub enum TableName {
     Mangle,
     /// Address translation; asked for the first packet of a connection only.
     Nat,
-    /// What may pass.
+    /// Table filter: accepts or drops packets.
     Filter,
     /// Labels for SELinux, after table filter; its chains can drop too.
     Security,
@@ -119,7 +119,7 @@ impl Ruleset {
         &self.tables[name as usize]
     }
 
-    /// Whether a table was touched. An empty table nat makes a difference in Linux: without it, connections are not
+    /// Returns true if a table was touched. An empty table nat makes a difference in Linux: without it, connections are not
     /// moved out of each other's way.
     pub const fn is_loaded(&self, name: TableName) -> bool {
         self.loaded[name as usize]
@@ -136,13 +136,13 @@ impl Ruleset {
         self.table_mut(table).chain_mut(chain).rules.push(rule);
     }
 
-    /// Whether a rule asks for connections to be tracked: one that translates, or one about connections. Linux tracks a
+    /// Returns true if a rule asks for connections to be tracked: one that translates, or one about connections. Linux tracks a
     /// family only where something asks for it.
     pub fn wants_tracking(&self) -> bool {
         self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).any(Rule::wants_tracking)
     }
 
-    /// Whether no table has a rule or a policy other than accept.
+    /// Returns true if no table has a rule or a policy other than accept.
     pub fn is_empty(&self) -> bool {
         self.tables.iter().all(|t| t.chains.iter().all(|c| c.rules.is_empty() && c.policy != Some(Policy::Drop)))
     }
@@ -183,13 +183,13 @@ impl Table {
 pub struct Chain {
     /// `FORWARD`, or what the user called it.
     pub name: String,
-    /// What happens to a packet that no rule decided; only built-in chains have one.
+    /// Policy for packets that no rule decided; only built-in chains have one.
     pub policy: Option<Policy>,
     /// The rules, in the order they are asked.
     pub rules: Vec<Rule>,
 }
 
-/// What a built-in chain does with a packet that no rule decided.
+/// Policy of a built-in chain for packets that no rule decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Policy {
@@ -204,14 +204,14 @@ pub enum Policy {
 pub struct Rule {
     /// All of them must hold.
     pub conditions: Vec<Condition>,
-    /// What then happens.
+    /// The target.
     pub target: Target,
-    /// Where the rule was read.
+    /// File and line of the rule.
     pub origin: Option<Origin>,
 }
 
 impl Rule {
-    /// Whether it translates, or asks about connections.
+    /// Returns true if it translates, or asks about connections.
     fn wants_tracking(&self) -> bool {
         let asks = |condition: &Condition| {
             matches!(condition.test, Match::ConnectionState(_) | Match::Connmark(_) | Match::Helper(_))
@@ -277,7 +277,7 @@ impl fmt::Display for Origin {
 pub struct Condition {
     /// The test.
     pub test: Match,
-    /// Whether the condition holds when the test does not.
+    /// True if the condition holds when the test does not.
     pub negated: bool,
 }
 
@@ -364,12 +364,12 @@ impl Cidr {
         self.address
     }
 
-    /// How many leading bits count.
+    /// Returns the number of leading bits count.
     pub const fn prefix(self) -> u8 {
         self.prefix
     }
 
-    /// Whether `address` belongs to the network; an address of the other family does not.
+    /// Returns true if `address` belongs to the network; an address of the other family does not.
     pub fn contains(self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -413,9 +413,9 @@ impl StateSet {
     pub const RELATED: Self = Self(8);
     /// Not tracked by rule (`CT --notrack`).
     pub const UNTRACKED: Self = Self(16);
-    /// Its connection's source is translated.
+    /// The connection's source is translated.
     pub const SNAT: Self = Self(32);
-    /// Its connection's destination is translated.
+    /// The connection's destination is translated.
     pub const DNAT: Self = Self(64);
 
     /// Both sets together.
@@ -424,7 +424,7 @@ impl StateSet {
         Self(self.0 | other.0)
     }
 
-    /// Whether the sets have a state in common.
+    /// Returns true if the sets have a state in common.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -453,7 +453,7 @@ impl AddressTypes {
     }
 }
 
-/// What a rule does with a packet that matches.
+/// Action of a rule on a matching packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -510,7 +510,7 @@ impl Target {
     }
 }
 
-/// What REJECT answers with.
+/// Answer of REJECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RejectWith {

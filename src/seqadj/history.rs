@@ -10,9 +10,9 @@ use crate::SequenceNumber;
 pub struct Edit<T> {
     /// The first byte that was replaced, in its sender's numbers.
     pub start: SequenceNumber,
-    /// How many bytes were replaced.
+    /// Number of bytes were replaced.
     pub removed: u32,
-    /// What took their place.
+    /// The replacement.
     pub inserted: T,
     /// By how much the stream had shifted before it.
     shift: i32,
@@ -24,8 +24,8 @@ impl<T: AsRef<[u8]>> Edit<T> {
         self.start + self.removed
     }
 
-    /// Whether the byte at `position` and those behind it leave without it. What was put in between two bytes leaves with
-    /// the second.
+    /// Returns true if the byte at `position` and those behind it leave without it. What was put in between two bytes
+    /// leaves with the second.
     fn lies_before(&self, position: SequenceNumber) -> bool {
         self.start.before(position) && !self.end().after(position)
     }
@@ -39,18 +39,18 @@ impl<T: AsRef<[u8]>> Edit<T> {
         self.inserted.as_ref()
     }
 
-    /// Where the replacement begins, in the other side's numbers.
+    /// Returns the start of the replacement, in the other side's numbers.
     fn start_outside(&self) -> SequenceNumber {
         self.start.shifted(self.shift)
     }
 
-    /// Where the replacement ends, in the other side's numbers.
+    /// Returns the end of the replacement, in the other side's numbers.
     fn end_outside(&self) -> SequenceNumber {
         self.end().shifted(self.shift_after())
     }
 }
 
-/// How one direction of a stream has shifted: every replacement, so that what is sent again, in whatever pieces, leaves
+/// Shifts of one direction of a stream: every replacement, so that what is sent again, in whatever pieces, leaves
 /// with the numbers and the bytes that it had the first time. [`Shift`](super::Shift) knows one.
 ///
 /// A position inside a replaced stretch is that stretch's beginning, on either side: there is no other that both sides
@@ -185,12 +185,12 @@ impl<T: AsRef<[u8]>> History<T> {
         }
     }
 
-    /// Whether nothing is remembered.
+    /// Returns true if nothing is remembered.
     pub fn is_unchanged(&self) -> bool {
         self.edits.is_empty()
     }
 
-    /// What is remembered, in the order of the stream.
+    /// Returns what is remembered, in the order of the stream.
     pub fn edits(&self) -> impl DoubleEndedIterator<Item = &Edit<T>> {
         self.edits.iter()
     }
@@ -216,8 +216,8 @@ impl<T: AsRef<[u8]>> History<T> {
         }
     }
 
-    /// As [`returning`](Self::returning), but a position inside a replacement is its end: where the first byte behind it
-    /// is that the other side has.
+    /// As [`returning`](Self::returning), but a position inside a replacement is its end: where the first byte behind
+    /// it is that the other side has.
     #[must_use]
     pub fn returning_end(&self, position: SequenceNumber) -> SequenceNumber {
         match self.before(|edit| edit.start_outside().before(position)) {
@@ -231,9 +231,9 @@ impl<T: AsRef<[u8]>> History<T> {
         self.edits.partition_point(is_before).checked_sub(1).and_then(|last| self.edits.get(last))
     }
 
-    /// What of `len` bytes from `start`, in their sender's numbers, leaves otherwise: stretches of them, counted from
-    /// the first, and what takes the place of each. Whoever replaces them from the last to the first need not count
-    /// anew.
+    /// Returns what of `len` bytes from `start`, in their sender's numbers, leaves otherwise: stretches of them,
+    /// counted from the first, and what takes the place of each. Whoever replaces them from the last to the first need
+    /// not count anew.
     pub fn within(
         &self,
         start: SequenceNumber,
@@ -392,7 +392,7 @@ mod tests {
             }
         }
 
-        /// What is not inside a replaced stretch goes out and comes back.
+        /// Returns what is not inside a replaced stretch goes out and comes back.
         #[test]
         fn positions_go_out_and_come_back((first, edits) in edited(), position in 0..200u32) {
             let mut history = History::new(8);

@@ -26,7 +26,7 @@ pub use history::{Edit, History, OutOfOrder};
 
 use crate::SequenceNumber;
 
-/// How one direction of a stream has shifted: one correction, as Linux keeps it.
+/// Shift of one direction of a stream: one correction, as Linux keeps it.
 ///
 /// Numbers up to and including the correction position move by `offset_before`, those after it by `offset_after`.
 /// The position is the first byte of the packet whose text was replaced, so that this packet, when it is sent
@@ -106,7 +106,7 @@ impl Shift {
     }
 }
 
-/// How both directions of a connection have shifted.
+/// Shifts of both directions of a connection.
 ///
 /// This is the place where the two behaviours keep different histories: whoever asks names the direction whose
 /// *sender* the numbers belong to, and does not see what is kept.
@@ -150,7 +150,7 @@ impl Adjustment {
         self.shifts.get(direction).map_or(0, |shift| shift.offset_at(acknowledgement - 1))
     }
 
-    /// What is kept of one direction.
+    /// Returns what is kept of one direction.
     pub fn shift(&self, direction: usize) -> Option<&Shift> {
         self.shifts.get(direction)
     }

@@ -1,0 +1,212 @@
+//! The rules of the house that no compiler knows: layers use only layers above them, and documentation is plain English.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders and files of `src/` whose documentation is not yet plain. Nothing may be added.
+const NOT_YET_PLAIN: &[&str] = &[
+    "capture",
+    "config",
+    "conntrack/sctp.rs",
+    "conntrack/tcp.rs",
+    "conntrack/track.rs",
+    "explain",
+    "ftp",
+    "helper",
+    "inspect",
+    "masquerade",
+    "packet",
+    "reenact",
+    "replay",
+    "router",
+];
+
+/// First words that describe a question instead of a thing or an action.
+const QUESTIONS: [&str; 8] = ["What", "Whether", "How", "Who", "Whose", "Where", "Why", "Its"];
+
+/// Maximum number of words in a sentence of public documentation.
+const LONGEST_SENTENCE: usize = 30;
+
+/// The doc comment of a public item, or of a module.
+struct Doc {
+    line: usize,
+    text: Vec<String>,
+}
+
+/// Returns all Rust files below `directory`, in order of their names.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Returns the first part of a path below `src/`: the layer's folder or file.
+fn layer_of(path: &Path) -> String {
+    let below = path.strip_prefix(src()).unwrap();
+    below.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// Returns the documentation of everything public in a file, without its unit tests.
+fn public_docs(text: &str) -> Vec<Doc> {
+    let (mut docs, mut block) = (Vec::new(), None::<Doc>);
+    let mut module = Doc { line: 1, text: Vec::new() };
+    let mut is_public_item = false;
+    for (index, line) in text.lines().enumerate() {
+        let code = line.trim_start();
+        if line.starts_with("#[cfg(test)]") {
+            break;
+        }
+        if let Some(doc) = code.strip_prefix("//!") {
+            module.text.push(doc.trim().to_owned());
+        } else if let Some(doc) = code.strip_prefix("///") {
+            let block = block.get_or_insert(Doc { line: index + 1, text: Vec::new() });
+            block.text.push(doc.trim().to_owned());
+        } else if !code.starts_with("#[") {
+            let is_nested = line.starts_with(' ');
+            if !is_nested && !code.is_empty() && !code.starts_with(['}', ')']) {
+                is_public_item = code.starts_with("pub enum") || code.starts_with("pub trait");
+            }
+            let is_part = is_nested && is_public_item && !code.starts_with("pub(");
+            if let Some(doc) = block.take()
+                && (code.starts_with("pub ") || is_part)
+            {
+                docs.push(doc);
+            }
+        }
+    }
+    docs.extend((!module.text.is_empty()).then_some(module));
+    docs
+}
+
+/// Returns the sentences of a doc comment: no code, no tables, each item of a list by itself.
+fn sentences(lines: &[String]) -> Vec<String> {
+    let (mut paragraphs, mut is_code) = (vec![String::new()], false);
+    for line in lines {
+        if line.starts_with("```") {
+            is_code = !is_code;
+        }
+        let begins = ["- ", "* ", "#", "|", "```", "["].iter().any(|mark| line.starts_with(mark)) || line.is_empty();
+        if begins {
+            paragraphs.push(String::new());
+        }
+        if !is_code && !line.starts_with("```") && !line.starts_with('|') && !is_link_target(line) {
+            let paragraph = paragraphs.last_mut().unwrap();
+            paragraph.push_str(line);
+            paragraph.push(' ');
+        }
+    }
+    let ended = paragraphs.iter().flat_map(|text| text.split(". ").flat_map(|text| text.split(": ")));
+    ended.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+}
+
+fn is_link_target(line: &str) -> bool {
+    line.starts_with('[') && line.contains("]: ")
+}
+
+/// Returns complaints about the documentation of one file.
+fn complaints(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let at = |line: usize| format!("{}:{line}", path.strip_prefix(src()).unwrap().display());
+    let mut found = Vec::new();
+    for doc in public_docs(&text) {
+        let first = doc.text[0].split_whitespace().next().unwrap_or_default();
+        if QUESTIONS.contains(&first.trim_end_matches([',', '.', ':'])) {
+            found.push(format!("{}: begins with {first}: {}", at(doc.line), doc.text[0]));
+        }
+        for sentence in sentences(&doc.text) {
+            let words = sentence.split_whitespace().count();
+            if words > LONGEST_SENTENCE {
+                found.push(format!("{}: {words} words: {sentence}", at(doc.line)));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn public_documentation_is_plain() {
+    let mut excused: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for path in sources(&src()) {
+        let found = complaints(&path);
+        match NOT_YET_PLAIN.iter().find(|excused| path.strip_prefix(src()).unwrap().starts_with(excused)) {
+            Some(place) => *excused.entry(place).or_default() += found.len(),
+            None => wrong.extend(found),
+        }
+    }
+    let plain = excused.iter().filter(|(_, found)| **found == 0);
+    wrong.extend(plain.map(|(place, _)| format!("{place} is plain: take it out of NOT_YET_PLAIN")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn questions_and_long_sentences_are_found() {
+    let text = "//! Reads.\n\n/// How many there are.\npub fn len() {}\n/// Whether.\nfn private() {}\n\
+                pub enum Kind {\n    /// Who spoke.\n    Speaker,\n}\n";
+    let docs: Vec<String> = public_docs(text).into_iter().map(|doc| doc.text.join(" ")).collect();
+    assert_eq!(docs, ["How many there are.", "Who spoke.", "Reads."]);
+    let lines = ["One two. Three", "four.", "", "- five", "```", "code. code", "```"].map(str::to_owned);
+    assert_eq!(sentences(&lines), ["One two", "Three four", "- five"]);
+}
+
+/// The layers in the order of the crate's documentation, each with all that it may use.
+fn layers() -> Vec<String> {
+    let text = fs::read_to_string(src().join("lib.rs")).unwrap();
+    let row = |line: &str| Some(line.strip_prefix("//! | [`")?.split('`').next()?.to_owned());
+    text.lines().filter_map(row).collect()
+}
+
+/// Modules below every layer.
+const FOUNDATION: [&str; 7] = ["behaviour", "event", "hash", "hash_index", "sequence", "time", "timer_wheel"];
+
+/// Uses that go against the table's order, each with the reason why it stands.
+const EXCEPTIONS: &[(&str, &str)] = &[];
+
+#[test]
+fn layers_use_only_layers_above_them() {
+    let order = layers();
+    assert!(order.len() > 10, "lib.rs lists the layers: {order:?}");
+    let mut wrong = Vec::new();
+    for path in sources(&src()) {
+        let layer = layer_of(&path);
+        let Some(rank) = order.iter().position(|other| *other == layer) else {
+            if layer != "lib" && !FOUNDATION.contains(&layer.as_str()) {
+                wrong.push(format!("src/{layer} is in no row of the table in lib.rs"));
+            }
+            continue;
+        };
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let is_below = order.iter().position(|other| *other == used).is_some_and(|other| other > rank);
+                if is_below && !EXCEPTIONS.contains(&(layer.as_str(), used.as_str())) {
+                    wrong.push(format!("{}: {layer} uses {used}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn events_are_built_of_the_layers_that_note_them() {
+    let text = fs::read_to_string(src().join("event.rs")).unwrap();
+    for layer in ["router", "netfilter", "replay", "inspect", "config", "capture"] {
+        assert!(!text.contains(&format!("use crate::{layer}")), "event.rs uses {layer}");
+    }
+}
