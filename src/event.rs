@@ -16,7 +16,7 @@ use alloc::collections::VecDeque;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::Instant;
-use crate::conntrack::{Connection, ConnectionId, Counters, Direction, Tuple};
+use crate::conntrack::{ConnectionId, Counters, Direction, Tuple};
 use crate::ftp;
 use crate::ipvs;
 
@@ -296,6 +296,8 @@ impl core::fmt::Display for DropReason {
     }
 }
 
+impl core::error::Error for DropReason {}
+
 /// Outcome of an announcement.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -370,16 +372,5 @@ impl Events {
         } else if self.capacity > 0 {
             self.lost += 1;
         }
-    }
-
-    pub(crate) fn note_new(&mut self, now: Instant, id: ConnectionId, connection: &Connection) {
-        let event = Event::New {
-            connection: id,
-            original: *connection.tuple(Direction::Original),
-            reply: *connection.tuple(Direction::Reply),
-            master: connection.master(),
-            helper: connection.has_helper(),
-        };
-        self.push(now, event);
     }
 }

@@ -121,7 +121,7 @@ fn a_passive_address_that_is_not_the_servers() {
             .conntrack()
             .iter_expectations(talk.world.now)
             .next()
-            .map(ftp_conntrack::conntrack::Expectation::tuple);
+            .map(|(_, expectation)| expectation.tuple());
         found.map(|tuple| format!("{} > {}:{}", tuple.source(), tuple.destination(), tuple.destination_port()))
     };
     let reply = "227 Entering Passive Mode (192,168,7,7,200,10).\r\n";

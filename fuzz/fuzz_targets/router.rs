@@ -218,7 +218,7 @@ impl World {
             Step::Expected { from, expectation, port: source, packet } => {
                 let count = self.router.conntrack().expected().max(1);
                 let chosen = self.router.conntrack().iter_expectations(self.now).nth(usize::from(*expectation) % count);
-                if let Some(mut ends) = chosen.map(|expectation| ends_of(&expectation.tuple())) {
+                if let Some(mut ends) = chosen.map(|(_, expectation)| ends_of(&expectation.tuple())) {
                     ends.0.set_port(port(*source));
                     self.send_shape(*from, ends, packet);
                 }

@@ -26,6 +26,12 @@ pub struct Writer<W: Write> {
     blocks: PcapNgWriter<BufWriter<W>>,
 }
 
+impl<W: Write> core::fmt::Debug for Writer<W> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
 impl<W: Write> Writer<W> {
     /// Begins a capture on `writer` with `interfaces`, whose indexes are their places.
     ///

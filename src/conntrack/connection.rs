@@ -23,7 +23,35 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Which way a packet of a connection goes.
+/// Error: the number is not that of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoId;
+
+impl fmt::Display for NoId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the number of an id: its upper half is 0")
+    }
+}
+
+impl core::error::Error for NoId {}
+
+impl From<ConnectionId> for u64 {
+    fn from(id: ConnectionId) -> Self {
+        Self::from(id.generation.get()) << 32 | Self::from(id.slot)
+    }
+}
+
+impl TryFrom<u64> for ConnectionId {
+    type Error = NoId;
+
+    fn try_from(number: u64) -> Result<Self, NoId> {
+        let generation = NonZeroU32::new((number >> 32) as u32).ok_or(NoId)?;
+        Ok(Self { slot: number as u32, generation })
+    }
+}
+
+/// Direction of a packet within its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Direction {
@@ -42,6 +70,15 @@ impl Direction {
             Self::Original => Self::Reply,
             Self::Reply => Self::Original,
         }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Original => "original",
+            Self::Reply => "reply",
+        })
     }
 }
 

@@ -124,6 +124,18 @@ pub struct ExpectationId {
     generation: u32,
 }
 
+impl From<ExpectationId> for u64 {
+    fn from(id: ExpectationId) -> Self {
+        Self::from(id.generation) << 32 | Self::from(id.slot)
+    }
+}
+
+impl From<u64> for ExpectationId {
+    fn from(number: u64) -> Self {
+        Self { slot: number as u32, generation: (number >> 32) as u32 }
+    }
+}
+
 fn hash_of_range(tuple: &Tuple, key: &TableKey) -> u64 {
     tuple.with_port(Side::Destination, 0).hash_expected(key)
 }
@@ -185,8 +197,11 @@ impl Table {
         (slot.generation == id.generation && slot.expectation.is_some()).then_some(id.slot)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Expectation> {
-        self.slots.iter().filter_map(|slot| slot.expectation.as_ref())
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ExpectationId, &Expectation)> {
+        (0..).zip(&self.slots).filter_map(|(slot, at)| {
+            let id = ExpectationId { slot, generation: at.generation };
+            Some((id, at.expectation.as_ref()?))
+        })
     }
 
     /// Expectations of this very connection, newest first.

@@ -30,6 +30,7 @@ mod connection;
 mod expectation;
 mod longest_chains;
 pub(crate) mod proc;
+mod reasons;
 mod sctp;
 mod statistics;
 mod table;
@@ -40,7 +41,7 @@ mod tuple;
 pub use adopt::ImportedState;
 pub use config::{ConntrackConfig, Limits};
 pub(crate) use connection::NotedRoute;
-pub use connection::{Connection, ConnectionId, Counters, Direction, HelperSlot, Status};
+pub use connection::{Connection, ConnectionId, Counters, Direction, HelperSlot, NoId, Status};
 pub use expectation::{ExpectError, Expectation, ExpectationId, OnMatch};
 pub use longest_chains::LongestChains;
 pub use sctp::{SctpConfig, SctpState};
@@ -75,7 +76,16 @@ pub struct Conntrack {
     adjustments: Box<[Adjustment]>,
     statistics: Statistics,
     /// Events that nobody has taken yet.
-    pub events: Events,
+    pub(crate) events: Events,
+}
+
+impl core::fmt::Debug for Conntrack {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Conntrack")
+            .field("connections", &self.len())
+            .field("expectations", &self.expected())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Conntrack {
@@ -93,6 +103,16 @@ impl Conntrack {
             tcp: (&config.tcp).into(),
             config,
         }
+    }
+
+    /// Takes the oldest event, and when it happened.
+    pub fn poll_event(&mut self) -> Option<(Instant, Event)> {
+        self.events.pop()
+    }
+
+    /// Returns the number of events that were lost because nobody took older ones.
+    pub const fn events_lost(&self) -> u64 {
+        self.events.lost()
     }
 
     /// Returns the configuration.
@@ -141,8 +161,8 @@ impl Conntrack {
     }
 
     /// All expectations whose time is not over.
-    pub fn iter_expectations(&self, now: Instant) -> impl Iterator<Item = &Expectation> {
-        self.expectations.iter().filter(move |e| self.is_pending(now, e))
+    pub fn iter_expectations(&self, now: Instant) -> impl Iterator<Item = (ExpectationId, &Expectation)> {
+        self.expectations.iter().filter(move |(_, e)| self.is_pending(now, e))
     }
 
     /// Sets a connection's mark. False when there is no such connection.
@@ -200,9 +220,20 @@ impl Conntrack {
             }
         }
         self.table.link_tuples(slot);
-        let (table, events) = (&self.table, &mut self.events);
-        events.note_new(now, id, table.at(slot));
+        self.note_new(now, slot);
         Ok(())
+    }
+
+    fn note_new(&mut self, now: Instant, slot: u32) {
+        let connection = self.table.at(slot);
+        let event = Event::New {
+            connection: self.table.id(slot),
+            original: *connection.tuple(Direction::Original),
+            reply: *connection.tuple(Direction::Reply),
+            master: connection.master(),
+            helper: connection.has_helper(),
+        };
+        self.events.push(now, event);
     }
 
     /// Gives up a connection that was not confirmed, since its first packet does not leave; others stay.
@@ -334,11 +365,17 @@ impl Conntrack {
         !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| master.outlives(now))
     }
 
-    /// Takes an expectation back, if it is still there.
+    /// Removes an expectation that its announcer takes back, if it is still there.
     pub fn unexpect(&mut self, now: Instant, id: ExpectationId) {
         if let Some(slot) = self.expectations.slot(id) {
             self.unexpect_slot(now, slot, None);
         }
+    }
+
+    /// Deletes an expectation; an event reports it. False if there is no such expectation.
+    pub fn delete_expectation(&mut self, now: Instant, id: ExpectationId) -> bool {
+        let slot = self.expectations.slot(id);
+        slot.and_then(|slot| self.unexpect_slot(now, slot, Some(DestroyReason::Deleted))).is_some()
     }
 
     /// Removes an expectation; with a reason, an event tells of it.

@@ -80,7 +80,7 @@ impl Conntrack {
     /// # Errors
     /// When `out` refuses.
     pub fn write_proc_expect(&self, now: Instant, out: &mut impl Write) -> fmt::Result {
-        for expectation in self.iter_expectations(now) {
+        for (_, expectation) in self.iter_expectations(now) {
             write_expectation(now, expectation, out)?;
         }
         Ok(())

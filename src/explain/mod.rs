@@ -62,6 +62,12 @@ pub struct Explanation {
     notes: Vec<String>,
 }
 
+impl core::fmt::Debug for Explanation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Explanation").field("files", &self.files).field("frames", &self.frames).finish_non_exhaustive()
+    }
+}
+
 /// A session, and why it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

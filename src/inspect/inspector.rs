@@ -75,6 +75,12 @@ pub struct Inspector {
     next_sweep: u64,
 }
 
+impl core::fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Inspector").field("sessions", &self.sessions).finish_non_exhaustive()
+    }
+}
+
 /// A connection that is followed.
 enum Flow {
     Control(Box<Session>),

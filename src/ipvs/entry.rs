@@ -9,6 +9,7 @@ use super::config::Forwarding;
 use super::ftp::Mode;
 use super::state::State;
 use crate::Instant;
+use crate::conntrack::NoId;
 use crate::packet::Protocol;
 
 /// An entry's name: valid until the entry expires, and never that of another.
@@ -21,6 +22,21 @@ pub struct EntryId {
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+impl From<EntryId> for u64 {
+    fn from(id: EntryId) -> Self {
+        Self::from(id.generation.get()) << 32 | Self::from(id.slot)
+    }
+}
+
+impl TryFrom<u64> for EntryId {
+    type Error = NoId;
+
+    fn try_from(number: u64) -> Result<Self, NoId> {
+        let generation = NonZeroU32::new((number >> 32) as u32).ok_or(NoId)?;
+        Ok(Self { slot: number as u32, generation })
     }
 }
 

@@ -119,6 +119,12 @@ pub struct Ipvs {
     follows: bool,
 }
 
+impl core::fmt::Debug for Ipvs {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Ipvs").field("entries", &self.len()).finish_non_exhaustive()
+    }
+}
+
 impl Ipvs {
     /// A load balancer without entries. `key` keys its hash table: it should come from a source that the network
     /// cannot guess.

@@ -116,6 +116,12 @@ pub struct Frames {
     summary: Summary,
 }
 
+impl core::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Frames").finish_non_exhaustive()
+    }
+}
+
 impl Frames {
     /// For a capture whose control connections have these `ports`.
     pub fn new(masquerade: Masquerade, ports: Vec<u16>) -> Self {

@@ -226,6 +226,12 @@ pub struct EvalContext<'p, 'b> {
     pub not_understood: Option<usize>,
 }
 
+impl fmt::Debug for EvalContext<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EvalContext").field("tracked", &self.tracked).finish_non_exhaustive()
+    }
+}
+
 impl Rules {
     /// Makes rules ready to be asked on a machine with these interfaces, in the order of their numbers.
     ///

@@ -243,6 +243,12 @@ pub struct Replay {
     kernel_tables: [Option<String>; 4],
 }
 
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").finish_non_exhaustive()
+    }
+}
+
 /// How far ahead the capture is read to see what the kernel chose.
 const LOOK_AHEAD: usize = 64;
 /// How many events one packet, or the time before it, may bring.

@@ -190,6 +190,12 @@ pub struct Router {
     released: Outbox,
 }
 
+impl core::fmt::Debug for Router {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Router").field("conntrack", &self.conntrack).finish_non_exhaustive()
+    }
+}
+
 impl Router {
     /// Makes a router, and takes all the memory it will need. `seeds` key its hash tables and its choice of ports:
     /// they should come from a source that the network cannot guess; the same seeds and packets give the same bytes.
