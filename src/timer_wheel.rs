@@ -245,7 +245,7 @@ mod tests {
     fn time_that_steps_back_far_is_followed() {
         let mut wheel = TimerWheel::new(2);
         let mut deadlines = [1_000, 10_000];
-        // What is due at a moment; what came up early goes back in.
+        // Collects the deadlines due at a moment; those that came up early go back in.
         let due = |wheel: &mut TimerWheel, deadlines: [i64; 2], now: i64| {
             let mut due = vec::Vec::new();
             while let Some(index) = wheel.pop(Instant::from_secs(now)) {

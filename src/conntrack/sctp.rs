@@ -37,7 +37,7 @@ pub enum SctpState {
     ShutdownReceived,
     /// SHUTDOWN ACK seen.
     ShutdownAckSent,
-    /// Its beginning was not seen, but a heartbeat.
+    /// A heartbeat was seen, but not the association's beginning.
     HeartbeatSent,
 }
 
@@ -57,7 +57,7 @@ impl SctpState {
         }
     }
 
-    /// What a chunk that goes this way makes of it; `None` where it has no place.
+    /// Returns the state after a chunk in this direction; `None` where the chunk has no place.
     const fn after(self, direction: Direction, kind: u8) -> Option<Self> {
         use SctpState::{
             Closed, CookieEchoed, CookieWait, Established, HeartbeatSent, None, ShutdownAckSent, ShutdownReceived,
@@ -95,7 +95,7 @@ impl SctpState {
     }
 }
 
-/// How long an association in each state is remembered (`net.netfilter.nf_conntrack_sctp_timeout_*`).
+/// Timeouts of an association in each state (`net.netfilter.nf_conntrack_sctp_timeout_*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SctpConfig {
@@ -176,7 +176,7 @@ pub(super) struct Chunks<'p> {
 struct Chunk<'p> {
     kind: u8,
     flags: u8,
-    /// What follows its header, to the end of the packet.
+    /// Bytes after the header, to the end of the packet.
     rest: &'p [u8],
 }
 
@@ -228,7 +228,7 @@ impl<'p> Chunks<'p> {
         self.iter().any(|chunk| chunk.kind == kind)
     }
 
-    /// Whether there is a chunk that has rules of its own about the tag.
+    /// Returns true if the packet has a chunk with rules of its own about the tag.
     fn has_own_rules(&self) -> bool {
         self.iter().any(|chunk| {
             matches!(
@@ -239,13 +239,13 @@ impl<'p> Chunks<'p> {
     }
 }
 
-/// What is remembered of an SCTP association.
+/// The state that is kept of an SCTP association.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SctpTracker {
     state: SctpState,
     /// The tag that packets of each direction must bear; 0 while it is not known.
     tags: [u32; 2],
-    /// Whose INIT waits for an INIT ACK that may choose another tag than is known.
+    /// True for the side whose INIT waits for an INIT ACK, which may choose another tag than the known one.
     opening: [bool; 2],
     /// INITs crossed: no INIT ACK may choose another tag.
     crossed: bool,
@@ -320,13 +320,13 @@ impl SctpTracker {
         Ok(renews.then(|| config.timeout(self.state)))
     }
 
-    /// Whether a tag is known that way, and is another.
+    /// Returns true if a tag is known in that direction and is another.
     const fn is_foreign(&self, direction: Direction, tag: u32) -> bool {
         let known = self.tags[direction as usize];
         known != 0 && known != tag
     }
 
-    /// Whether a packet with such a chunk may bear this tag (RFC 9260 section 8.5).
+    /// Checks if a packet with such a chunk may have this tag (RFC 9260 section 8.5).
     fn check_tag(&mut self, direction: Direction, chunk: &Chunk<'_>, tag: u32) -> Result<(), Invalid> {
         let (own, others) = (direction as usize, direction.other() as usize);
         let passes = match chunk.kind {

@@ -1,11 +1,16 @@
-//! TCP: states, and whether a segment fits the windows both sides have announced.
+//! TCP states, and the test of a segment against the windows that both sides have announced.
 //!
 //! The window test is that of Guido van Rooij, "Real Stateful TCP Packet Filtering in IP Filter" (2001), as Linux
-//! applies it. For each side the tracker keeps the highest end it sent (`end`), the highest end it may send
-//! (`max_end`, from the other side's acknowledgements and windows), the largest window it announced (`max_window`)
-//! and the highest number it acknowledged. A segment from `sender` fits when
+//! applies it. For each side the tracker keeps four values:
 //!
-//! 1. its first byte is not beyond what the receiver allowed: `sequence <= sender.max_end`;
+//! - `end`: the highest end that it sent;
+//! - `max_end`: the highest end that it may send, from the other side's acknowledgements and windows;
+//! - `max_window`: the largest window that it announced;
+//! - the highest number that it acknowledged.
+//!
+//! A segment from `sender` fits when
+//!
+//! 1. its first byte is not beyond the end that the receiver allowed: `sequence <= sender.max_end`;
 //! 2. its end is not so old that the receiver's window has passed it: `end >= sender.end - receiver.max_window`;
 //! 3. it acknowledges nothing that was not sent: `ack <= receiver.end`;
 //! 4. it acknowledges nothing that is too old: `ack >= receiver.end - max(66000, sender.max_window)`.
@@ -13,9 +18,9 @@
 //! Breaking 1 or 3 makes a segment invalid. One that breaks only 2 or 4 is an old segment come late: it passes and
 //! changes nothing.
 //!
-//! Worked example. A client sent up to byte 1000 (`end` = 1000) and the server last acknowledged 900 with a window
-//! of 500: the client's `max_end` is 1400, the server's `max_window` 500. A segment 1000..1200 fits. One that begins
-//! at 1401 is invalid (1). One that ends at 499 is old (2). An acknowledgement of 1001 by the server is invalid (3).
+//! Worked example. A client sent up to byte 1000 (`end` = 1000) and the server last acknowledged 900 with a window of
+//! 500. The client's `max_end` is 1400, the server's `max_window` 500. A segment 1000..1200 fits. One that begins at
+//! 1401 is invalid (1). One that ends at 499 is old (2). An acknowledgement of 1001 by the server is invalid (3).
 
 use core::time::Duration;
 
@@ -80,25 +85,24 @@ impl TcpState {
         }
     }
 
-    /// Whether more than the state table counts for a step into it.
+    /// Returns true if a step into this state depends on more than the state table.
     #[inline]
     const fn depends_on_more(self) -> bool {
         matches!(self, Self::SynSent | Self::SynRecv | Self::TimeWait | Self::Close | Self::SynSent2)
     }
 
-    /// Whether the connection is on its way in.
+    /// Returns true while the connection is being opened.
     pub(super) const fn is_opening(self) -> bool {
         matches!(self, Self::None | Self::SynSent | Self::SynRecv | Self::SynSent2)
     }
 
-    /// Whether the connection is on its way out, or gone.
+    /// Returns true if the connection is being closed, or is closed.
     const fn closing(self) -> bool {
         matches!(self, Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close)
     }
 }
 
-/// How long a connection in each state is remembered, and what else can be set about TCP
-/// (`net.netfilter.nf_conntrack_tcp_*`).
+/// Timeouts of a connection in each state, and the other settings of TCP (`net.netfilter.nf_conntrack_tcp_*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpConfig {
@@ -122,13 +126,13 @@ pub struct TcpConfig {
     pub retransmission: Duration,
     /// Timeout while data is not acknowledged.
     pub unacknowledged: Duration,
-    /// How many times a segment may be repeated before `retransmission` applies.
+    /// Maximum number of retransmissions before the timeout `retransmission` applies.
     pub max_retransmissions: u8,
-    /// Whether connections are taken up whose beginning was not seen.
+    /// True if connections are picked up in mid-stream.
     pub loose: bool,
-    /// Whether segments outside the window pass too.
+    /// True if segments outside the window pass too.
     pub be_liberal: bool,
-    /// Whether a reset with an old number passes too.
+    /// True if a reset with an old number passes too.
     pub ignore_invalid_rst: bool,
 }
 
@@ -203,7 +207,7 @@ const MAX_ACK_WINDOW: u32 = 66_000;
 /// The largest window scale that counts (RFC 7323 section 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
-/// What a segment is to the state table: the first of these flags that is set.
+/// The kind of a segment for the state table: the first of these flags that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Syn,
@@ -215,7 +219,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What a segment with these flags is; `None` when they make no sense together.
+    /// Returns the kind of a segment with these flags; `None` when they make no sense together.
     #[inline]
     pub(super) const fn of(flags: TcpFlags) -> Option<Self> {
         if flags.0 & (TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK) == TcpFlags::ACK {
@@ -237,7 +241,7 @@ impl Kind {
         KINDS[flags.0 as usize % 64]
     }
 
-    /// Whether it bears SYN.
+    /// Returns true if the segment has SYN.
     #[inline]
     const fn begins(self) -> bool {
         matches!(self, Self::Syn | Self::SynAck)
@@ -258,7 +262,7 @@ impl Kind {
     }
 }
 
-/// What the state table says to a segment.
+/// The state table's answer to a segment.
 #[derive(Clone, Copy)]
 enum Step {
     /// On to this state.
@@ -303,7 +307,7 @@ const fn step(direction: Direction, state: TcpState, kind: Kind) -> Step {
     STEPS[direction as usize][state as usize][kind as usize]
 }
 
-/// Whether the flags make sense together. PSH, ECE and CWR do not matter.
+/// Returns true if the flags make sense together. PSH, ECE and CWR do not matter. PSH, ECE and CWR do not matter.
 const fn flags_make_sense(flags: TcpFlags) -> bool {
     const F: u8 = TcpFlags::FIN;
     const S: u8 = TcpFlags::SYN;
@@ -337,7 +341,7 @@ pub enum TcpInvalid {
     AcknowledgesUnsent,
 }
 
-/// What is to happen with a segment.
+/// The tracker's decision about a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TcpVerdict {
     /// It passes and belongs to the connection; the connection's time is renewed if there is one.
@@ -355,16 +359,16 @@ impl TcpVerdict {
     const PASSES: Self = Self::Accept(None);
 }
 
-/// What follows from a segment that counts.
+/// The consequences of a segment that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Renewal {
-    /// How long the connection is remembered from now on.
+    /// Time for which the connection is kept from now on.
     pub(super) timeout: Micros,
     /// It is not to be given up for want of space any more.
     pub(super) assured: bool,
 }
 
-/// What is known of one side.
+/// The numbers and windows of one side.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peer {
     end: SequenceNumber,
@@ -393,14 +397,14 @@ struct Last {
     direction: Direction,
     sequence: SequenceNumber,
     acknowledgement: SequenceNumber,
-    /// Where it ended; zero before any was remembered so far, as in Linux.
+    /// End of the last segment; zero before any was remembered, as in Linux.
     end: SequenceNumber,
     window: u16,
     scale: u8,
     flags: u8,
 }
 
-/// What is kept of a TCP connection.
+/// The state that is kept of a TCP connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpTracker {
     peers: [Peer; 2],
@@ -417,7 +421,7 @@ pub(super) struct SegmentContext<'p> {
     pub(super) headers: &'p Headers,
     pub(super) bytes: &'p [u8],
     pub(super) direction: Direction,
-    /// What was known of the connection before.
+    /// Status of the connection before this segment.
     pub(super) status: Status,
     /// By how much the other side's stream has shifted at what this segment acknowledges.
     pub(super) shift: i32,
@@ -444,7 +448,7 @@ impl SegmentContext<'_> {
         self.status.has(Status::ASSURED)
     }
 
-    /// Whether its acknowledgement counts.
+    /// Returns true if the acknowledgement counts.
     #[inline]
     const fn acknowledges(&self) -> bool {
         match self.kind {
@@ -460,7 +464,7 @@ impl SegmentContext<'_> {
         self.segment.sequence + text + u32::from(self.kind.begins()) + u32::from(self.kind == Kind::Fin)
     }
 
-    /// Its numbers, towards this receiver.
+    /// Returns the segment's numbers, for this receiver.
     #[inline(always)]
     fn numbers(&self, receiver: &Peer) -> Numbers {
         let ack = self.segment.acknowledgement;
@@ -537,7 +541,7 @@ impl Bounds {
     }
 }
 
-/// How a segment lies in the windows.
+/// The place of a segment relative to the windows.
 enum Fit {
     /// It fits, and the windows were moved by it.
     Fits,
@@ -552,8 +556,8 @@ impl TcpTracker {
         self.peers.iter_mut().for_each(|peer| peer.flags |= BE_LIBERAL);
     }
 
-    /// Whether it is over as far as a new connection with the same ends is concerned, which begins behind what was sent
-    /// in this one.
+    /// Returns true if a new connection may take over the tuple: this one is closed, and the new one begins after its
+    /// last byte.
     pub(crate) const fn makes_way_for(&self, new: &Self) -> bool {
         let is_over = matches!(self.state, TcpState::TimeWait | TcpState::Close);
         is_over && matches!(new.state, TcpState::SynSent) && new.peers[0].end.after(self.peers[0].end)
@@ -687,7 +691,7 @@ impl TcpTracker {
         }
     }
 
-    /// Where a step leads for which more counts than the state and the flags.
+    /// Decides a step that depends on more than the state and the flags.
     fn special_cases(
         &mut self,
         tcp: &CompiledTcpConfig,
@@ -768,8 +772,7 @@ impl TcpTracker {
         Renewal { timeout, assured }
     }
 
-    /// Whether a segment that is out of place answers a SYN that was ignored: then that SYN began another connection
-    /// with the same tuple after all, and is taken for its first segment.
+    /// Takes an ignored SYN for the first segment of another connection if this out-of-place segment answers it.
     #[inline(never)]
     fn resynchronises(&mut self, context: SegmentContext<'_>) -> bool {
         let SegmentContext { kind, direction, .. } = context;
@@ -842,7 +845,7 @@ impl TcpTracker {
             && self.last.flags & EXPECT_CHALLENGE_ACK != 0
     }
 
-    /// Whether a reset is to be believed.
+    /// Decides if a reset is believed.
     #[inline(never)]
     fn reset(&self, tcp: &CompiledTcpConfig, context: SegmentContext<'_>, old: TcpState) -> Reset {
         if old.closing() {
@@ -935,8 +938,8 @@ impl TcpTracker {
         }
     }
 
-    /// What the numbers mean of a segment that begins its side's stream or is the first seen of it, that resets, or that
-    /// acknowledges nothing; the windows begin with it where it begins a stream. `None` when it fits as it is.
+    /// Interprets the numbers of a segment that is the first of its side, resets, or acknowledges nothing. The windows
+    /// begin with a segment that begins a stream. Returns `None` when the segment fits as it is.
     #[inline(never)]
     fn interpret(&mut self, context: SegmentContext<'_>) -> Option<Numbers> {
         let state = self.state;
@@ -988,7 +991,7 @@ impl TcpTracker {
         Some(Numbers { sequence, end, ack, sack })
     }
 
-    /// What becomes of a segment that does not lie within the bounds.
+    /// Handles a segment that does not lie within the bounds.
     #[inline(never)]
     fn out_of_window(
         &mut self,
@@ -1052,7 +1055,7 @@ impl TcpTracker {
     }
 }
 
-/// What becomes of a step for which more counts than the state and the flags.
+/// The outcome of a step that depends on more than the state and the flags.
 enum SpecialCase {
     /// It leads to this state; `anywhere`: wherever the segment lies.
     Steps { to: TcpState, anywhere: bool },
@@ -1060,13 +1063,13 @@ enum SpecialCase {
     Is(TcpVerdict),
 }
 
-/// What a reset does.
+/// The effect of a reset.
 enum Reset {
     /// It closes the connection if it lies in the window.
     Closes,
     /// It closes the connection wherever it lies.
     ClosesUnchecked,
-    /// Its number is not quite right: it passes, the connection stays, and a challenge ACK may follow.
+    /// The number is not quite right: the segment passes, the connection stays, and a challenge ACK may follow.
     Doubtful,
     Invalid,
 }

@@ -9,7 +9,7 @@ use crate::packet::{Headers, IcmpHeader, Layer4, Protocol, Side};
 use crate::{Instant, Micros};
 use core::time::Duration;
 
-/// How a packet relates to its connection (`enum ip_conntrack_info`).
+/// The relation of a packet to its connection (`enum ip_conntrack_info`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum PacketState {
@@ -25,13 +25,13 @@ pub enum PacketState {
     Related,
 }
 
-/// Why a packet is invalid.
+/// The reason why a packet is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidReason {
-    /// Its transport header is not whole, or its lengths contradict each other.
+    /// The transport header is not whole, or the packet's lengths contradict each other.
     Header,
-    /// Its checksum is wrong.
+    /// The checksum is wrong.
     Checksum,
     /// A message that has no place in any connection.
     Protocol,
@@ -41,19 +41,19 @@ pub enum InvalidReason {
     Tcp(TcpInvalid),
 }
 
-/// What conntrack made of a packet.
+/// The tracker's answer to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tracked {
-    /// Its connection.
+    /// The packet's connection.
     pub connection: Option<ConnectionId>,
     /// Which way of it.
     pub direction: Direction,
-    /// How it relates to it.
+    /// Relation of the packet to the connection.
     pub state: PacketState,
     /// It is an ICMP error about the connection, or a reset that this machine sends in its name: not part of it.
     pub is_error: bool,
-    /// What is to happen to a connection that was expected and begins with this packet.
+    /// Actions for a connection that was expected and begins with this packet.
     pub on_match: OnMatch,
 }
 
@@ -61,7 +61,7 @@ impl Tracked {
     pub(crate) const UNTRACKED: Self = Self::without(PacketState::Untracked);
     pub(crate) const BAD_CHECKSUM: Self = Self::invalid(InvalidReason::Checksum);
 
-    /// What this machine itself sends in a connection's name, in answer to a packet of it: a reset, or an ICMP error.
+    /// Returns the template of an answer that this machine sends in a connection's name: a reset, or an ICMP error.
     pub(crate) const fn answering(self) -> Self {
         Self {
             direction: self.direction.other(),
@@ -81,13 +81,13 @@ impl Tracked {
     }
 }
 
-/// What a rule says about the connections that begin with a packet (`CT`).
+/// The settings that a rule gives to connections that begin with a packet (`CT`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Template {
     /// The zone.
     pub zone: u16,
-    /// Whether they get the FTP helper.
+    /// True if these connections get the FTP helper.
     pub helper: bool,
 }
 
@@ -96,7 +96,7 @@ impl Template {
     pub const FTP: Self = Self { zone: 0, helper: true };
 }
 
-/// What a protocol's tracker says.
+/// The answer of a protocol's tracker.
 enum TrackVerdict {
     /// Part of the connection, which from now on lasts this long; `None`: as long as it did.
     Accept(Option<Renewal>),
@@ -108,8 +108,8 @@ enum TrackVerdict {
     Kill,
 }
 
-/// Where a packet's tuple was found. It holds while the table does not change. The tuple itself is not carried along: it
-/// takes longer to copy than to read again.
+/// The place in the table where a packet's tuple was found. It holds while the table does not change. The tuple itself
+/// is not carried along: it takes longer to copy than to read again.
 #[derive(Clone, Copy)]
 pub(crate) struct Probe {
     found: Option<(u32, Direction)>,
@@ -126,7 +126,7 @@ impl Probe {
         self.found.filter(|_| !self.is_over)
     }
 
-    /// Whether the packet is of no connection whose time is not over.
+    /// Returns true if the packet belongs to no living connection.
     #[inline]
     pub(crate) const fn finds_nobody(&self) -> bool {
         self.is_over || self.found.is_none()
@@ -522,7 +522,7 @@ impl Conntrack {
 }
 
 impl Status {
-    /// How a packet relates to a connection of which this is known.
+    /// Returns the state of a packet of a connection with this status.
     #[inline]
     const fn of_packet(self, direction: Direction) -> PacketState {
         if matches!(direction, Direction::Reply) || self.has(Self::SEEN_REPLY) {
@@ -577,7 +577,7 @@ impl Connection {
     }
 }
 
-/// How many buckets are searched for connections to give up when the table is full (Linux, `early_drop`).
+/// Number of buckets searched for connections to give up when the table is full (Linux, `early_drop`).
 const EARLY_DROP_BUCKETS: usize = 8;
 /// Type, code, checksum and the word behind them.
 pub(crate) const ICMP_HEADER: usize = 8;
@@ -589,7 +589,7 @@ const fn is_neighbour_discovery(icmp: IcmpHeader) -> bool {
     matches!(icmp.kind, 130..=137 | 143)
 }
 
-/// What the protocol keeps of a connection that begins with this packet.
+/// Returns the protocol's state for a connection that begins with this packet.
 pub(super) fn begin(
     tcp: &CompiledTcpConfig,
     now: Instant,
@@ -696,7 +696,7 @@ fn judge_other(
     }
 }
 
-/// What is a stream as soon as it was answered.
+/// Treats the connection as a stream as soon as it was answered.
 fn answered_or_not(status: Status, timeout: Duration, stream: Duration) -> TrackVerdict {
     let is_stream = status.has(Status::SEEN_REPLY);
     let timeout = if is_stream { stream } else { timeout };
@@ -733,14 +733,14 @@ pub(super) fn segment_context<'p>(
     Ok(SegmentContext { segment, kind, headers, bytes, direction, status, shift })
 }
 
-/// Whether a UDP packet's own length lies between its header's and the packet's.
+/// Returns true if a UDP packet's own length lies between its header's and the packet's.
 fn udp_length_fits(headers: &Headers, bytes: &[u8]) -> bool {
     let length = crate::packet::read_array(bytes, headers.transport + 4).map(u16::from_be_bytes);
     length.is_some_and(|len| len >= 8 && usize::from(len) <= headers.end.saturating_sub(headers.transport))
 }
 
-/// Whether a UDP-Lite packet has a checksum, and whether that covers the header and no more than there is (RFC 3828
-/// section 3.1).
+/// Returns true if a UDP-Lite packet has a checksum that covers the header and no more than there is (RFC 3828 section
+/// 3.1).
 fn udp_lite_is_sound(headers: &Headers, bytes: &[u8]) -> bool {
     let Some([c, d, s, t]) = crate::packet::read_array(bytes, headers.transport + 4) else { return false };
     let (coverage, length) = (usize::from(u16::from_be_bytes([c, d])), headers.end.saturating_sub(headers.transport));

@@ -18,8 +18,8 @@ const LAST_ATTEMPTS: u32 = MAX_ATTEMPTS / 4;
 const MIN_ATTEMPTS: u32 = 16;
 
 impl Nat {
-    /// Returns what the connection with this `original` tuple, whose packets now look like `current`, is to look like
-    /// when one end is mapped into a range; and the connection that has to make way for it.
+    /// Returns the tuple of a connection after one end is mapped into a range, and the closed connection that has to be
+    /// evicted for it. `original` is the connection's tuple; its packets look like `current` by now.
     pub(super) fn unique_tuple(
         &mut self,
         now: Instant,
@@ -31,7 +31,7 @@ impl Nat {
     ) -> (Tuple, Option<ConnectionId>) {
         let free = |tuple: &Tuple| tuple.reversed().is_some_and(|reply| !conntrack.is_taken(now, &reply, original));
         if side == Side::Source && !range.random {
-            // Where the source may stay but is taken, another connection's mapping is not asked for (seen on 6.18).
+            // If the source may stay but is taken, another connection's mapping is not asked for (seen on 6.18).
             if range.contains(current.source(), current.source_port()) {
                 if free(&current) {
                     return (current, None);
@@ -61,8 +61,8 @@ impl Nat {
         self.choose_port(addressed, range, side, free, reusable_tuple)
     }
 
-    /// Tries ports until one is free, or, among the last, until somebody makes way; if none is, the last one tried
-    /// stands, and the packet is dropped when the connection is to be confirmed.
+    /// Tries ports until one is free; in the last round a closed connection may be evicted. If none is free, keeps the
+    /// last candidate, and the packet is dropped when the connection is to be confirmed.
     fn choose_port(
         &mut self,
         tuple: Tuple,
@@ -155,8 +155,8 @@ fn choose_address(current: &Tuple, range: &NatRange, side: Side) -> IpAddr {
     }
 }
 
-/// What the hash is combined with after each word of an IPv6 address: as 6.18 has it, the destination's word, which the
-/// chosen one has replaced already where the destination is what changes.
+/// The value combined into the hash after each word of an IPv6 address: as 6.18 has it, the destination's word, already
+/// replaced where the destination changes.
 enum Stir {
     Nothing,
     Words([u32; 4]),

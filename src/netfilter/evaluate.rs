@@ -111,7 +111,7 @@ pub enum RulesError {
     NftMissing {
         /// The family and name of the table.
         table: String,
-        /// What is missing.
+        /// Part of the ruleset that is missing.
         what: String,
         /// File and line.
         origin: Option<Origin>,
@@ -216,7 +216,7 @@ pub struct EvalContext<'p, 'b> {
     pub surroundings: &'p dyn HostInfo,
     /// The time.
     pub now: Instant,
-    /// What rules of nftables remember.
+    /// State that rules of nftables keep between packets.
     pub nft: &'p mut NftState,
     /// A match wanted a header that is not all there: the packet is dropped, whatever the rule says.
     pub hot_drop: bool,
@@ -431,7 +431,7 @@ impl CompiledTable {
         interfaces: &[&str],
         origins: &mut Vec<Option<Origin>>,
     ) -> Result<Self, RulesError> {
-        // Where each chain will begin: its rules, then its end.
+        // Place where each chain will begin: the rules, then the chain's end.
         let mut begins = Vec::new();
         let mut next = 0;
         for chain in &table.chains {

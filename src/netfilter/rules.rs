@@ -253,7 +253,7 @@ impl Rule {
 pub struct Origin {
     /// The file's name.
     pub file: Arc<str>,
-    /// Its line, from 1; 0 where lines say nothing.
+    /// Line, from 1; 0 where lines say nothing.
     pub line: u32,
     /// The rule in nftables' words: table, chain and handle.
     pub rule: Option<Arc<str>>,

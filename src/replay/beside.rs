@@ -35,7 +35,7 @@ pub(super) struct Beside {
     known: HashMap<Whose, Known>,
     /// Which frame announced what is expected: here, and by Linux.
     announced: VecDeque<(Side, Tuple, u64)>,
-    /// How many packets Linux has taken for invalid.
+    /// Number of packets that Linux has taken for invalid.
     invalid: u64,
 }
 
@@ -48,20 +48,20 @@ enum Side {
 /// A connection, as the router knows it that knows it.
 type Whose = (Side, ConnectionId);
 
-/// What is known of a connection.
+/// The facts known about a connection.
 #[derive(Default)]
 struct Known {
     /// The frame in which TLS began.
     tls: Option<u64>,
     /// The first frame whose text left in another length than Linux sends it, by direction.
     departed: [Option<u64>; 2],
-    /// Whether it was told that numbers differ since then.
+    /// True for a direction in which differing numbers were reported since then.
     told: [bool; 2],
-    /// Why all packets of it differ, where it is no control connection.
+    /// Reason why all packets of it differ, where it is no control connection.
     why: Option<Quirk>,
 }
 
-/// What was heard of the packet at hand.
+/// The events of the packet at hand.
 #[derive(Default)]
 struct Heard {
     announced: Vec<Announced>,
@@ -100,11 +100,11 @@ impl Announced {
     }
 }
 
-/// Why something else leaves.
+/// The reasons why something else leaves.
 struct Reasons {
     why: Option<Quirk>,
     here: Vec<Here>,
-    /// Whether it was told of its connection before.
+    /// True if the same was reported for the connection before.
     alike: bool,
 }
 
@@ -113,9 +113,9 @@ struct Pair<'p> {
     arrived: &'p [u8],
     ours: &'p [Sent],
     theirs: &'p [Sent],
-    /// Why it is dropped here.
+    /// Reason why it is dropped here.
     dropped: Option<DropReason>,
-    /// What Linux does with it.
+    /// Linux's verdict.
     verdict: Verdict,
 }
 
@@ -214,7 +214,7 @@ impl Beside {
         (verdict, sent)
     }
 
-    /// What is to be told of a packet of which something else leaves.
+    /// Explains why the two routers sent different packets.
     fn judge(&mut self, frame: &Frame, pair: &Pair<'_>, router: &Router) -> Departure {
         let tuple = Headers::find(pair.arrived).ok().and_then(|headers| Tuple::of(&headers, pair.arrived));
         let find = |router: &Router| tuple.and_then(|tuple| router.conntrack().find(frame.time, &tuple));
@@ -282,14 +282,14 @@ impl Beside {
         Reasons { why, here: self.done(pair), alike: known.is_some() }
     }
 
-    /// Whether its stream goes on with other numbers than Linux's: another length of new text left.
+    /// Returns true if the stream goes on with other numbers than Linux's: another length of replaced text left.
     fn shifts_otherwise(&self, pair: &Pair<'_>) -> bool {
         let length = |sent: &[Sent]| sent.iter().map(|(_, bytes)| payload(bytes).len()).sum::<usize>();
         let is_read = !self.is_again() || !self.theirs.announced.is_empty();
         is_read && !pair.theirs.is_empty() && length(pair.ours) != length(pair.theirs)
     }
 
-    /// Why only the numbers of a packet differ, and whether that was told of these streams.
+    /// Returns the reason why only the numbers of a packet differ, and true if that was reported for these streams.
     fn numbers(&mut self, whose: Whose, direction: Direction, pair: &Pair<'_>) -> (Quirk, bool) {
         let known = self.known.entry(whose).or_default();
         let (sequence, acknowledgement) = pair.shift().unwrap_or_default();
@@ -304,7 +304,7 @@ impl Beside {
         told.map_or((Quirk::OneCorrection, false), |(frame, alike)| (Quirk::ShiftedSince(frame), alike))
     }
 
-    /// Why Linux acts on what it takes for an announcement.
+    /// Returns the reason why Linux acts on text that it takes for an announcement.
     fn why_heard(&self, whose: Whose) -> Option<Quirk> {
         let announced = self.theirs.announced.first();
         let form = self.theirs.partial.or(announced.map(|announced| announced.form))?;
@@ -347,7 +347,7 @@ impl Beside {
         }
     }
 
-    /// Why Linux does not act on an announcement.
+    /// Returns the reason why Linux does not act on an announcement.
     fn why_unheard(&self, id: ConnectionId, direction: Direction, pair: &Pair<'_>, router: &Router) -> Option<Quirk> {
         if self.is_again() {
             return Some(Quirk::KeepsNoText);
@@ -372,12 +372,12 @@ impl Beside {
         }
     }
 
-    /// Whether Linux took the packet for invalid.
+    /// Returns true if Linux took the packet for invalid.
     const fn is_invalid(&self) -> bool {
         self.router.conntrack().statistics().invalid > self.invalid
     }
 
-    /// Why something else leaves of a packet that is of no control connection.
+    /// Returns the reason why something else leaves for a packet of no control connection.
     fn why_data(&self, pair: &Pair<'_>) -> Option<Quirk> {
         let since = |side: Side, expected: &Tuple| {
             let found = self.announced.iter().find(|(whose, tuple, _)| *whose == side && tuple == expected);
@@ -399,7 +399,7 @@ impl Beside {
         }
     }
 
-    /// What is done here with the packet.
+    /// Returns the actions taken here on the packet.
     fn done(&self, pair: &Pair<'_>) -> Vec<Here> {
         let mut done: Vec<Here> = self.ours.interventions.iter().map(|done| Here::Intervened(*done)).collect();
         done.extend(self.ours.denied.iter().map(|(_, why)| Here::Refused(*why)));
@@ -420,7 +420,7 @@ impl Beside {
         done
     }
 
-    /// Whether the packet, or its end, waits here for others, and may wait for ever.
+    /// Returns true if the packet, or its end, waits here for others, and may wait for ever.
     fn waits(&self) -> bool {
         use Intervention::{Early, Held, NotKept, TooLong, Unfinished};
         self.did(|done| matches!(done, Held(_) | Early | NotKept | TooLong | Unfinished))
@@ -430,7 +430,7 @@ impl Beside {
         self.ours.interventions.iter().any(what)
     }
 
-    /// Whether the packet bears what was sent before.
+    /// Returns true if the packet has bytes that were sent before.
     fn is_again(&self) -> bool {
         self.did(|done| matches!(done, Intervention::SentAgain | Intervention::Shortened | Intervention::Emptied))
     }
@@ -442,7 +442,7 @@ impl Pair<'_> {
         self.ours.len() == self.theirs.len() && self.ours.iter().zip(self.theirs).all(same)
     }
 
-    /// Whether the same leaves, but for numbers of streams.
+    /// Returns true if the same leaves, except for numbers of streams.
     fn differs_in_numbers(&self) -> bool {
         let same = |((to, ours), (to2, theirs)): (&Sent, &Sent)| to == to2 && unnumbered(ours) == unnumbered(theirs);
         self.ours.len() == self.theirs.len() && self.ours.iter().zip(self.theirs).all(same)
@@ -498,7 +498,7 @@ impl Pair<'_> {
     }
 }
 
-/// Why Linux's numbers are others, or it sends no error.
+/// Returns the reason why Linux's numbers are others, or why it sends no error.
 fn why_numbers(pair: &Pair<'_>) -> Option<Quirk> {
     let is_error = |bytes: &[u8]| Headers::find(bytes).is_ok_and(|headers| headers.is_icmp_error());
     let lacks_error = pair.theirs.is_empty() && pair.ours.first().is_some_and(|(_, ours)| is_error(ours));
@@ -509,10 +509,10 @@ fn why_numbers(pair: &Pair<'_>) -> Option<Quirk> {
     }
 }
 
-/// What leaves because of a packet.
+/// The packets that leave because of a packet.
 pub(super) struct Sending {
     sent: Vec<Sent>,
-    /// Why the packet itself is dropped.
+    /// Reason why the packet itself is dropped.
     dropped: Option<DropReason>,
 }
 
@@ -562,7 +562,7 @@ fn unnumbered(bytes: &[u8]) -> Vec<u8> {
                 }
             }
         }
-        // What it quotes of a segment.
+        // The quoted part of a segment.
         _ if headers.is_icmp_error() => clear(transport + 2, bytes.len()),
         _ => {}
     }
@@ -584,7 +584,7 @@ fn payload(bytes: &[u8]) -> &[u8] {
     Headers::find(bytes).map_or(&[], |headers| headers.payload(bytes))
 }
 
-/// Where a text stands in another.
+/// Returns the position of a text within another.
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     if part.is_empty() {
         return None;

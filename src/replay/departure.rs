@@ -1,4 +1,4 @@
-//! Where behaviour Exact sends something else than Linux would, and why, as data.
+//! The places where behaviour Exact sends something else than Linux would, and the reasons, as data.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -19,17 +19,18 @@ pub struct Departure {
     pub frame: u64,
     /// When.
     pub time: Instant,
-    /// Its connection, where it has one here.
+    /// Connection of the packet, where it has one here.
     pub connection: Option<ConnectionId>,
     /// Which way it went in that.
     pub direction: Option<Direction>,
-    /// What Linux does with it.
+    /// Action of Linux on the packet.
     pub linux: LinuxDoes,
-    /// Why Linux does that.
+    /// Reason why Linux does that.
     pub why: Option<Quirk>,
-    /// What is done here.
+    /// Actions taken here on the packet.
     pub here: Vec<Here>,
-    /// Whether this was told of its connection before: its streams have shifted otherwise, or Linux knows it otherwise.
+    /// True if this was reported for the connection before: its streams have shifted otherwise, or Linux knows it
+    /// otherwise.
     pub alike: bool,
     /// The packets that leave here because of it, from their IP headers.
     pub ours: Vec<Vec<u8>>,
@@ -38,7 +39,7 @@ pub struct Departure {
 }
 
 impl Departure {
-    /// Whether at least one reason is known.
+    /// Returns true if at least one reason is known.
     pub const fn is_explained(&self) -> bool {
         self.why.is_some() || !self.here.is_empty()
     }
@@ -57,7 +58,7 @@ impl fmt::Display for Departure {
     }
 }
 
-/// What Linux does with a packet of which something else leaves under behaviour Exact.
+/// The action of Linux on a packet for which behaviour Exact sends something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinuxDoes {
@@ -105,7 +106,7 @@ impl fmt::Display for LinuxDoes {
     }
 }
 
-/// Why Linux does what it does.
+/// The reason why Linux does what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Quirk {
@@ -139,7 +140,7 @@ pub enum Quirk {
     KeepsNoText,
     /// It corrects numbers by its last replacement alone.
     OneCorrection,
-    /// Its stream has shifted otherwise since this frame.
+    /// The stream has shifted otherwise since this frame.
     ShiftedSince(u64),
     /// It does not expect this data connection, which was announced in this frame.
     NotExpected(Option<u64>),
@@ -177,7 +178,7 @@ impl fmt::Display for Quirk {
     }
 }
 
-/// What behaviour Exact does with a packet.
+/// An action of behaviour Exact on a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Here {
@@ -187,7 +188,7 @@ pub enum Here {
     Refused(RefusalReason),
     /// An announcement leaves as this line.
     Announces(String),
-    /// Its text passes as it came.
+    /// The text passes as it came.
     Passes,
     /// It is dropped.
     Drops(DropReason),

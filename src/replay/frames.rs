@@ -31,12 +31,12 @@ pub(super) struct Frames {
     link_addresses: Vec<Option<[u8; 6]>>,
     /// True for each interface that is a port of another device, which has a copy of each of its frames.
     is_port: Vec<bool>,
-    /// Whether every frame is one that arrived on the first interface.
+    /// True if every frame is one that arrived on the first interface.
     anywhere: bool,
     spare: Vec<Vec<u8>>,
 }
 
-/// What a record is, where it is no frame.
+/// The kind of a record that is no frame.
 enum Other {
     NotIp,
     Ignored,
@@ -137,7 +137,7 @@ fn cooked_direction(cooked: Cooked) -> Result<Direction, Other> {
     }
 }
 
-/// Where nothing says which interface it was: the one that leads to where the packet comes from, or goes.
+/// Picks the interface that leads to the packet's source or destination, where nothing names it.
 fn by_address(packet: &[u8], direction: Direction, router: &Router) -> Option<usize> {
     let headers = Headers::find_cut(packet).ok()?;
     let side = if direction == Direction::Out { Side::Destination } else { Side::Source };

@@ -1,4 +1,4 @@
-//! Where a load balancer leaves a hole for FTP's data connections: as its configuration has it, and as a capture shows it.
+//! The holes that a load balancer leaves for FTP's data connections: by its configuration, and as a capture shows them.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -45,7 +45,7 @@ pub enum Hole {
     PasvAddressSet {
         /// The real server.
         real: IpAddr,
-        /// What it announces.
+        /// Address that it announces.
         virtual_at: IpAddr,
     },
     /// Clients are told a real server's own address.
@@ -60,7 +60,7 @@ pub enum Hole {
         /// The real server.
         real: IpAddr,
     },
-    /// What real servers open leaves from another address than the virtual one.
+    /// Connections that real servers open leave from another address than the virtual one.
     ActiveFromAnotherAddress {
         /// The address it leaves from.
         leaves_as: IpAddr,
@@ -100,7 +100,7 @@ impl fmt::Display for Hole {
 }
 
 impl Hole {
-    /// What kind of hole it is, as one word: `not_persistent` and so on.
+    /// Returns the kind of hole as one word: `not_persistent` and so on.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::NotPersistent { .. } => "not_persistent",
@@ -143,7 +143,7 @@ pub fn holes(config: &RouterConfig) -> Vec<Hole> {
     found.into_iter().collect()
 }
 
-/// Where clients find a service's control connections; of a mark's, the address may be any.
+/// The endpoint where clients reach a service's control connections; for a firewall mark, the address may be any.
 #[derive(Clone, Copy)]
 struct ControlEnd {
     address: Option<IpAddr>,
@@ -194,12 +194,12 @@ fn holes_of_service(config: &RouterConfig, service: &ServiceConfig, control: Con
     found
 }
 
-/// Whether `ip_vs_ftp` reads control connections to masquerading servers.
+/// Returns true if `ip_vs_ftp` reads control connections to masquerading servers.
 fn is_read(config: &RouterConfig, port: u16) -> bool {
     config.ipvs.as_ref().is_some_and(|ipvs| ipvs.ftp_ports.contains(&port))
 }
 
-/// Whether data connections follow what is said on control connections, under behaviour Exact.
+/// Returns true if expectations open the data connections of these control connections, under behaviour Exact.
 fn is_followed(config: &RouterConfig, port: u16) -> bool {
     let helper = &config.helper;
     let follows = helper.behaviour == Behaviour::Exact && helper.enabled && helper.rewrites;
@@ -210,7 +210,8 @@ fn is_followed(config: &RouterConfig, port: u16) -> bool {
     follows && (config.helper_ports.contains(&port) || attached())
 }
 
-/// Whether a passive port may get the mark of a service. One by address takes all of them.
+/// Returns true if a passive port may get the mark of a service. One by address takes all of them. One by address takes
+/// all of them.
 fn has_passive_ports(config: &RouterConfig, service: &ServiceConfig, control: ControlEnd) -> bool {
     let ServiceAddress::Mark { mark, ipv6 } = service.address else { return true };
     let marking = rules(if ipv6 { &config.rules6 } else { &config.rules4 }, TableName::Mangle);
@@ -227,7 +228,7 @@ fn has_passive_ports(config: &RouterConfig, service: &ServiceConfig, control: Co
     marking.any(may_be_passive)
 }
 
-/// What is wrong with the address that a real server's active data leaves from.
+/// Returns the hole left by the address that a real server's active data connections leave from.
 fn active_hole(config: &RouterConfig, real: IpAddr, virtual_at: Option<IpAddr>) -> Option<Hole> {
     let set = if real.is_ipv4() { &config.rules4 } else { &config.rules6 };
     let sample = Sample { source: Some(real), source_port: Some(FTP_DATA_PORT), ..Sample::default() };
@@ -262,7 +263,7 @@ fn host(rule: &Rule) -> Option<IpAddr> {
     })
 }
 
-/// What is known of a TCP packet that a rule might be asked about.
+/// The known fields of a TCP packet that a rule might match.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     source: Option<IpAddr>,
@@ -272,7 +273,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// Whether nothing that is known of it speaks against the rule.
+    /// Returns true if no known field contradicts the rule.
     fn may_match(&self, rule: &Rule) -> bool {
         let speaks_against = |condition: &crate::netfilter::Condition| {
             self.test(&condition.test).is_some_and(|holds| holds == condition.negated)
@@ -280,7 +281,7 @@ impl Sample {
         !rule.conditions.iter().any(speaks_against)
     }
 
-    /// Whether a test holds, if that is known.
+    /// Returns the result of a test, if it is known.
     fn test(&self, test: &Match) -> Option<bool> {
         Some(match test {
             Match::Protocol(protocol) => *protocol == Protocol::TCP,
@@ -317,7 +318,7 @@ pub struct Watch {
     known_as: HashMap<(IpAddr, IpAddr), IpAddr>,
     /// The virtual addresses by which a client has control connections.
     dials: BTreeSet<(IpAddr, IpAddr)>,
-    /// Where the packet at hand came from and went to, if it opens a connection.
+    /// Source and destination of the packet at hand, if it opens a connection.
     opening: Option<Ends>,
     told: BTreeSet<Hole>,
     fresh: VecDeque<Hole>,
@@ -330,7 +331,7 @@ struct Control {
     /// Which reply the server's next line belongs to, as it arrives, and as it leaves.
     arriving: ReplyLines,
     leaving: ReplyLines,
-    /// What its client was told last, which may have been dialled since when it is told again.
+    /// Endpoint that its client was given last, which may have been dialled since when it is announced again.
     last: Option<SocketAddr>,
 }
 
@@ -391,7 +392,7 @@ impl Watch {
         }
     }
 
-    /// What a server announces, as it arrives: with the virtual address `ip_vs_ftp` does not know it.
+    /// Notes a server's announcement as it arrives: with the virtual address `ip_vs_ftp` does not know it.
     fn arrives(&mut self, ends: Ends, payload: &[u8]) {
         let Some(control_ends) = self.by_answer.get(&ends) else { return };
         let (_, dialled) = *control_ends;
@@ -405,7 +406,7 @@ impl Watch {
         }
     }
 
-    /// What a client is told of passive ports.
+    /// Notes the passive endpoint that a client is given.
     fn leaves_for_client(&mut self, now: Instant, (dialled, client): Ends, payload: &[u8], router: &Router) {
         let Some(control) = self.controls.get_mut(&(client, dialled)) else { return };
         let (real, mut replies) = (control.real, control.leaving);
@@ -425,13 +426,13 @@ impl Watch {
         }
     }
 
-    /// Whether a data connection from a client would be taken.
+    /// Returns true if a data connection from a client would be accepted.
     fn is_covered(&self, now: Instant, client: IpAddr, at: SocketAddr, router: &Router) -> bool {
         let waits = router.ipvs().is_some_and(|ipvs| ipvs.is_expected(now, Protocol::TCP, client, at));
         waits || router.conntrack().is_expected(now, client, at) || self.has_service_for(at)
     }
 
-    /// Whether a service takes clients at this endpoint, whoever they are.
+    /// Returns true if a service accepts any client at this endpoint.
     fn has_service_for(&self, at: SocketAddr) -> bool {
         let set = if at.is_ipv4() { &self.config.rules4 } else { &self.config.rules6 };
         let sample = Sample { destination: Some(at.ip()), destination_port: Some(at.port()), ..Sample::default() };
@@ -507,7 +508,7 @@ fn opens(headers: &Headers) -> bool {
         if segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK))
 }
 
-/// Where a server whose address is `own` says that it listens.
+/// Returns the endpoints where a server whose address is `own` says that it listens.
 fn announced(payload: &[u8], own: IpAddr, replies: &mut ReplyLines) -> impl Iterator<Item = (Form, SocketAddr)> {
     let lines = payload.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     lines.filter_map(move |line| match read_line(Sender::Server, own, line, replies) {

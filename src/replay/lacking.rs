@@ -1,15 +1,14 @@
-//! Going on where the capture lacks packets.
+//! Supplies packets that are missing from the capture.
 //!
-//! What is lacking is made good only where the library would otherwise do something else than the capture shows, and
-//! only as far as there is evidence of it: bytes that others acknowledge or that something follows are supplied as
-//! segments of blanks, and a connection whose beginning passed unseen is taken over as the packets that leave show it.
-//! Both are counted, so that nobody takes them for seen.
+//! Missing packets are supplied only where the replay would otherwise differ from the capture, and only as far as there
+//! is evidence. Bytes that another segment acknowledges or follows are supplied as segments of blanks. A connection
+//! whose beginning is missing is taken over as the leaving packets show it. Both are counted, so that they are not
+//! mistaken for captured packets.
 //!
-//! Worked example. The capture shows a client's stream up to 2000 and then the server's reply, arriving at the outer
-//! link with an acknowledgement of 2016 and leaving by the inner one. The tracker refuses the reply, since it
-//! acknowledges what was not sent; the capture shows it leaving. So a command of 16 bytes passed unseen: a segment of
-//! that length is handed to the router as from the client, ending in a line end as commands do, and then the reply once
-//! more.
+//! Worked example. The capture shows a client's stream up to 2000. Then the server's reply arrives at the outer link
+//! with an acknowledgement of 2016, and leaves by the inner one. The tracker refuses the reply, since it acknowledges
+//! bytes that were not sent. But the capture shows it leaving: a command of 16 bytes is missing. The router is given a
+//! segment of that length from the client, with a line end as commands have, and then the reply once more.
 
 use std::collections::VecDeque;
 use std::vec::Vec;
@@ -22,8 +21,8 @@ use crate::conntrack::{ConnectionId, Direction};
 use crate::packet::Packet;
 
 impl Replay {
-    /// Where the capture lacks packets and the library therefore does something else than the capture shows: supplies
-    /// what passed unseen, or takes the connection over, and hands the packet over once more.
+    /// Supplies the missing packets, or takes the connection over, and hands the packet over once more, where the
+    /// replay would otherwise differ.
     pub(super) fn make_good(
         &mut self,
         frame: &Frame,
@@ -75,7 +74,7 @@ impl Replay {
         if made.is_empty() {
             return false;
         }
-        // What happened when the packet was handed over is not told: it will be again.
+        // The events of the first try are discarded: the second brings them again.
         while self.router.poll_event().is_some() {}
         streams.note_lacking(passage, unseen);
         self.summary.supplied += u64::from(unseen.own) + u64::from(unseen.other);
@@ -105,7 +104,7 @@ impl Replay {
         if let Some(beside) = &mut self.beside {
             let mut bytes = bytes.clone();
             let range = 0..bytes.len();
-            // What has no room there differs, and that is said.
+            // An adoption that finds no room shows as a difference.
             let _ =
                 beside.router_mut().adopt(frame.time, interface, &mut Packet::new(&mut bytes, range).ok()?, adopted);
         }

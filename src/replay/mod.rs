@@ -1,26 +1,12 @@
-//! Feeding a router's capture through a router of one's own, and comparing what leaves.
+//! Feeds a router's capture through a router of one's own, and compares what leaves.
 //!
-//! A capture taken on a router shows each packet twice, as it arrives and as it leaves. [`Replay`] hands what arrived
-//! to a [`Router`] made from the same router's files; with [`Options::verify`] it compares what that router sends with
-//! what the capture shows leaving, packet for packet, and in the end its tables with those the kernel printed.
+//! A capture taken on a router shows each packet twice, as it arrives and as it leaves. [`Replay`] hands the arriving
+//! packets to a [`Router`] made from the same router's files. With [`Options::verify`] it compares the packets that
+//! this router sends with those that the capture shows leaving. In the end it compares the router's tables with those
+//! the kernel printed.
 //!
-//! Under [`Behaviour::Exact`] a second router does what Linux does with the same packets; where something else leaves, a
-//! [`Departure`] says why.
-//!
-//! ```no_run
-//! use ftp_conntrack::capture::Reader;
-//! use ftp_conntrack::config::Directory;
-//! use ftp_conntrack::replay::{Options, Replay, NoopSink};
-//!
-//! let directory = Directory::read("router".as_ref())?;
-//! let mut capture = Reader::open("router/router.pcapng")?;
-//! let mut options = Options::default();
-//! options.verify = true;
-//! let mut replay = Replay::new(&directory, options)?;
-//! let summary = replay.run(&mut capture, &mut NoopSink);
-//! println!("{summary}");
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! Under [`Behaviour::Exact`] a second router does what Linux does with the same packets; where something else leaves,
+//! a [`Departure`] says why.
 
 mod anywhere;
 mod beside;
@@ -63,21 +49,21 @@ use frames::{Frame, Frames};
 use streams::Streams;
 use verify::Verifier;
 
-/// What a replay is to do.
+/// The options of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether what leaves is compared with the capture, and the tables with the kernel's.
+    /// True if the leaving packets are compared with the capture, and the tables with the kernel's.
     pub verify: bool,
     /// Control ports to attach the helper to by number, beside what rules say.
     pub ports: Vec<u16>,
     /// Whom the router's helper behaves like.
     pub behaviour: Behaviour,
-    /// Whether connections that are older than the capture are taken over, translated as the packets that leave show.
+    /// True if connections older than the capture are taken over, translated as the leaving packets show.
     pub adopt: bool,
 }
 
-/// Why a replay cannot begin.
+/// The reason why a replay cannot begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayError {
@@ -112,7 +98,7 @@ pub struct Seen<'a> {
     pub bytes: &'a [u8],
 }
 
-/// What is told of a replay while it runs.
+/// A receiver of a replay's results while it runs.
 pub trait Sink {
     /// A packet arrived (or was sent by the router's own machine), and this became of it.
     fn packet(&mut self, _packet: Seen<'_>, _verdict: Verdict, _router: &Router) {}
@@ -133,7 +119,7 @@ pub trait Sink {
     fn broken(&mut self, _error: &ReadError) {}
 }
 
-/// What a capture lacks, by the evidence of a frame.
+/// A gap in the capture, by the evidence of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lacking {
@@ -147,7 +133,7 @@ pub enum Lacking {
     },
     /// The beginning of a connection, which was taken over.
     Beginning {
-        /// What its first packet would have looked like.
+        /// Tuple that its first packet would have had.
         original: Tuple,
     },
 }
@@ -159,7 +145,7 @@ pub struct NoopSink;
 
 impl Sink for NoopSink {}
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -197,7 +183,7 @@ pub struct Summary {
     pub adopted: u64,
     /// Lines of the kernel's tables that nothing in the capture leads to, since it lacks packets: not compared.
     pub lines_beyond: u64,
-    /// Whether the tables were compared.
+    /// True if the tables were compared.
     pub tables_compared: bool,
     /// Packets of which something else leaves than Linux would send, under [`Behaviour::Exact`].
     pub departures: u64,
@@ -206,7 +192,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether everything that was compared agrees.
+    /// Returns true if everything that was compared agrees.
     pub const fn agrees(&self) -> bool {
         self.differ == 0 && self.table_lines == 0 && self.undecidable == 0
     }
@@ -229,12 +215,12 @@ pub struct Replay {
     router: Router,
     frames: Frames,
     verifier: Option<Verifier>,
-    /// What the capture shows of each stream, where what it lacks is to be made good.
+    /// Streams that the capture shows, where missing packets are to be supplied.
     streams: Option<Streams>,
     adopts: bool,
-    /// Whether the library is to do what the capture shows: otherwise it may do something else for reasons of its own.
+    /// True if the library is to do what the capture shows; otherwise it may have its own reasons to differ.
     imitates: bool,
-    /// What Linux would do, where that may be something else.
+    /// The second router that behaves as Linux, where that may differ.
     beside: Option<Box<Beside>>,
     outbox: Outbox,
     buffer: Vec<u8>,
@@ -249,14 +235,14 @@ impl fmt::Debug for Replay {
     }
 }
 
-/// How far ahead the capture is read to see what the kernel chose.
+/// Number of frames to read ahead to see what the kernel chose.
 const LOOK_AHEAD: usize = 64;
-/// How many events one packet, or the time before it, may bring.
+/// Maximum number of events of one packet, or of the time before it.
 const EVENTS: usize = 1 << 14;
 /// The seeds do not matter: what they decide is taken from the capture, or differs.
 const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
 
-/// What became of a packet that was handed to the router, and where in the buffer it is.
+/// The result of a packet that was handed to the router, and its place in the buffer.
 struct Passed {
     verdict: Verdict,
     range: Range<usize>,
@@ -329,7 +315,7 @@ impl Replay {
         let imitates = options.behaviour == Behaviour::Linux;
         let mut config = directory.router_config().map_err(ReplayError::Config)?;
         config.header_checksum = header_checksum;
-        // Where headers are not verified, neither is what they carry.
+        // With headers unverified, neither is their payload.
         config.checksum &= header_checksum;
         config.helper_ports.extend(&options.ports);
         config.helper = config.helper.behaving(options.behaviour);
@@ -448,7 +434,7 @@ impl Replay {
         }
     }
 
-    /// What leaves of a packet is compared with what Linux sends.
+    /// Compares the packets that leave with those that Linux sends.
     fn compare(&mut self, frame: &Frame, own: bool, sent: &Sending, sink: &mut dyn Sink) {
         let Some(beside) = &mut self.beside else { return };
         if let Some(departure) = beside.compare(frame, own, sent, &self.router) {
@@ -513,7 +499,7 @@ impl Replay {
         self.differs(&Difference::unexpected(frame), sink);
     }
 
-    /// Whether the router sent what left, to the byte or otherwise; or nobody compares.
+    /// Returns true if the router sent the packet that left, to the byte or otherwise; also if nothing is compared.
     fn was_predicted(&mut self, frame: &Frame, sink: &mut dyn Sink) -> bool {
         let Some(verifier) = &mut self.verifier else { return true };
         if verifier.matches(frame) {

@@ -16,7 +16,7 @@ pub(super) fn leaving(ahead: &VecDeque<Frame>) -> impl Iterator<Item = (&Frame, 
     left.filter_map(|frame| Some((frame, Headers::find(&frame.bytes).ok()?)))
 }
 
-/// Whether one is the other, as far as it can be told after translation.
+/// Returns true if the two packets may be one before and after translation.
 pub(super) fn is_same(a: &Headers, a_bytes: &[u8], b: &Headers, b_bytes: &[u8]) -> bool {
     let identification = |bytes: &[u8]| bytes.get(4..6).map(<[u8]>::to_vec);
     if a.protocol != b.protocol || a.family != b.family {
@@ -34,9 +34,9 @@ pub(super) fn is_same(a: &Headers, a_bytes: &[u8], b: &Headers, b_bytes: &[u8]) 
 /// Numbers of a stream that has grown lie no further apart than this: a few hundred announcements grow it by less.
 const FAR: u32 = 1 << 13;
 
-/// The frame in which a TCP segment leaves: the first that is the same, still has one of its ends, and stands in the same
-/// place of its stream; with another text only if both announce something, and no other segment that arrived meanwhile
-/// had that text already.
+/// Finds the frame in which a TCP segment leaves: the first that is the same, still has one of its ends, and has the
+/// same place in its stream. The text may differ only if both announce something, and no other segment that arrived
+/// meanwhile had that text.
 pub(super) fn leaves_as<'a>(arrived: &Frame, ahead: &'a VecDeque<Frame>) -> Option<&'a Frame> {
     let headers = Headers::find(&arrived.bytes).ok()?;
     let text = headers.payload(&arrived.bytes);
@@ -64,7 +64,7 @@ fn ends(headers: &Headers, bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     Some((SocketAddr::new(headers.source(bytes), source), SocketAddr::new(headers.destination(bytes), destination)))
 }
 
-/// Whether two segments stand in the same place of their streams, as far as these may have grown.
+/// Returns true if two segments have the same place in their streams, as far as these may have grown.
 fn is_near(a: &Headers, b: &Headers) -> bool {
     let (Layer4::Tcp(a), Layer4::Tcp(b)) = (a.layer4, b.layer4) else { return false };
     let near = |a: SequenceNumber, b: SequenceNumber| a.since(b).unsigned_abs() < FAR;

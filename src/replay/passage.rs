@@ -11,7 +11,7 @@ use crate::conntrack::{Connection, Direction, ImportedState, Tuple};
 use crate::packet::{InName, Protocol, TcpFlags};
 use crate::router::Router;
 
-/// Where FTP servers in active mode call from (RFC 959 section 3.2).
+/// Port from which FTP servers connect in active mode (RFC 959 section 3.2).
 const FTP_DATA: u16 = 20;
 /// The bytes that end a line.
 const LINE_END: u32 = 2;
@@ -37,8 +37,9 @@ impl Passage {
         Some(Self { arrived, left })
     }
 
-    /// Whether it goes the way of a connection's replies. Where its flags and ports do not tell, the client has dialled this
-    /// one too, since passive mode is what most use; unless only its own stream has grown, by what it announced.
+    /// Returns true if the packet goes in the reply direction. Where flags and ports do not tell, the client is taken
+    /// to have dialled, since most use passive mode. The exception is a client's stream that alone has grown, by an
+    /// announcement.
     pub(super) fn is_reply(&self, now: Instant, router: &Router) -> bool {
         let Segment { flags, source, destination, .. } = self.arrived;
         if flags.has(TcpFlags::SYN) {
@@ -64,7 +65,7 @@ impl Passage {
         }
     }
 
-    /// Whether the router knows its connection and translates it as the capture shows.
+    /// Returns true if the router knows the connection and translates it as the capture shows.
     pub(super) fn is_translated_alike(&self, now: Instant, router: &Router) -> bool {
         let tuple = |segment: &Segment| Tuple::new(Protocol::TCP, segment.source, segment.destination);
         let (Some(arrived), Some(left)) = (tuple(&self.arrived), tuple(&self.left)) else { return false };
@@ -73,8 +74,8 @@ impl Passage {
         known.is_some_and(|(connection, direction)| connection.tuple(direction.other()).reversed() == Some(left))
     }
 
-    /// What passed unseen before it, in the order in which it arrived: its sender's own bytes, then the other side's,
-    /// each as it is acknowledged.
+    /// Makes the missing segments before it, in order of arrival: its sender's own bytes, then the other side's, as
+    /// each is acknowledged.
     pub(super) fn supply(&self, unseen: Unseen, other_window: u16) -> Vec<Made> {
         if unseen.own > MOST || unseen.other > MOST {
             return Vec::new();
@@ -126,7 +127,8 @@ impl Passage {
     }
 }
 
-/// Whether only the client's stream of a control connection has grown: it announced where the server is to dial.
+/// Returns true if only the client's stream of a control connection has grown: the client announced where the server is
+/// to dial.
 fn announced(router: &Router, control: &Connection) -> bool {
     let adjustment = control.helper_slot().and_then(|helped| router.conntrack().adjustment(helped));
     let grew = |direction: Direction| {

@@ -1,4 +1,4 @@
-//! What each link of the router shows of each TCP stream, and so what a capture lacks of it.
+//! The segments of each TCP stream that each link of the router shows, and so the gaps of the capture.
 //!
 //! A capturing program that cannot keep up loses packets, arriving and leaving copies alike. What passed is told by
 //! what others say of it: an acknowledgement of bytes that were never seen, or a segment that follows them.
@@ -22,7 +22,7 @@ pub(super) struct Segment {
     pub(super) destination: SocketAddr,
     pub(super) flags: TcpFlags,
     pub(super) sequence: SequenceNumber,
-    /// Where the next one begins.
+    /// First sequence number after the segment.
     pub(super) end: SequenceNumber,
     pub(super) acknowledgement: SequenceNumber,
     pub(super) window: u16,
@@ -57,7 +57,7 @@ impl Segment {
         (self.interface, self.destination, self.source)
     }
 
-    /// What passed unseen before it, by what was seen of its own side and of the other.
+    /// Returns the missing bytes before it, given the state of its own side and of the other.
     fn unseen(&self, own: Option<&Side>, other: Option<&Side>) -> Unseen {
         let beginning = own.is_none() && !self.flags.has(TcpFlags::SYN);
         let is_older = beginning && other.is_none_or(|other| other.lacks);
@@ -68,12 +68,12 @@ impl Segment {
         Unseen { own: count(before), other: count(acknowledged), beginning, is_older }
     }
 
-    /// Whether it is the first of a connection.
+    /// Returns true if it is the first of a connection.
     const fn begins(&self) -> bool {
         self.flags.has(TcpFlags::SYN) && !self.flags.has(TcpFlags::ACK)
     }
 
-    /// Whether a side is one of a connection between the same hosts, on the same link.
+    /// Returns true if a side is one of a connection between the same hosts, on the same link.
     fn is_between_the_same(&self, side: &SideOf) -> bool {
         let (interface, source, destination) = side;
         let hosts = [source.ip(), destination.ip()];
@@ -91,22 +91,22 @@ pub(super) const FIRST_EPHEMERAL: u16 = 1024;
 /// A SYN whose number lies no further back belongs to the stream that was seen.
 const SAME_STREAM: i32 = 1 << 24;
 
-/// What was seen of one side.
+/// The part of one side's stream that was seen.
 #[derive(Clone, Copy, Debug)]
 struct Side {
-    /// Where what was seen of its stream ends.
+    /// End of the part of the stream that was seen.
     end: SequenceNumber,
     /// The highest number that it acknowledged.
     acknowledged: Option<SequenceNumber>,
     window: u16,
-    /// Where its stream ends, if it was seen ending.
+    /// End of the stream, if it was seen ending.
     fin: Option<SequenceNumber>,
     reset: bool,
     /// Something of its stream was not seen, though it passed.
     lacks: bool,
     /// And that not because it is older than the capture.
     lost: bool,
-    /// Its SYN was seen.
+    /// True if the SYN was seen.
     began: bool,
 }
 
@@ -126,7 +126,7 @@ impl Side {
         }
     }
 
-    /// Whether a SYN begins another stream: its number is none that was seen, nor near one.
+    /// Returns true if a SYN begins another stream: its number was not seen, nor one near it.
     fn is_over(&self, syn: &Segment) -> bool {
         let back = self.end.since(syn.end);
         !(0..=SAME_STREAM).contains(&back)
@@ -149,7 +149,7 @@ impl Side {
     }
 }
 
-/// What passed unseen, by the evidence of one segment.
+/// The missing bytes, by the evidence of one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unseen {
     /// Bytes of the segment's own stream before it.
@@ -163,34 +163,34 @@ pub(super) struct Unseen {
 }
 
 impl Unseen {
-    /// Whether the capture lost something.
+    /// Returns true if the capture lost something.
     const fn is_loss(self) -> bool {
         self.own > 0 || self.other > 0 || self.beginning && !self.is_older
     }
 }
 
-/// What was seen of all streams.
+/// The parts of all streams that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     sides: HashMap<SideOf, Side>,
 }
 
 impl Streams {
-    /// What passed unseen before this segment.
+    /// Returns the missing bytes before this segment.
     pub(super) fn unseen(&self, segment: &Segment) -> Unseen {
         segment.unseen(self.sides.get(&segment.own()), self.sides.get(&segment.other()))
     }
 
-    /// Whether this segment's connection began in the capture, as far as its link shows: how it is translated is then no
-    /// matter of what passed unseen.
+    /// Returns true if this segment's connection began in the capture, by its link: then no missing packet explains its
+    /// translation.
     pub(super) fn began(&self, segment: &Segment) -> bool {
         [segment.own(), segment.other()].iter().filter_map(|side| self.sides.get(side)).any(|side| side.began)
     }
 
-    /// Whether what led to this segment may have passed unseen. For one that begins a connection, that is what announced
-    /// it: then others between the same hosts were lost. For another, others of its connection were; or the connection is
-    /// not known at all, and any were. What follows shows it as well as what came before. `adopts`: what is older than the
-    /// capture counts as lost.
+    /// Returns true if packets that led to this segment may be missing. For a segment that begins a connection, those
+    /// are the announcement's: then others between the same hosts were lost. For another segment, others of its
+    /// connection were lost; or the connection is not known, and any were. Later frames show it as well as earlier
+    /// ones. With `adopts`, packets before the capture began count as lost.
     pub(super) fn may_have_been_led_to(&self, segment: &Segment, ahead: &VecDeque<Frame>, adopts: bool) -> bool {
         let own = [segment.own(), segment.other()];
         let is_known = own.iter().any(|side| self.sides.contains_key(side));
@@ -256,8 +256,8 @@ impl Streams {
         }
     }
 
-    /// Whether the capture lacks packets of the connection between two ends: its streams have holes, or nothing in it
-    /// shows what would have brought the connection into this state.
+    /// Returns true if packets between two ends are missing: the streams have gaps, or nothing shows what brought the
+    /// connection into this state.
     pub(super) fn lacks_of(&self, ends: [SocketAddr; 2], state: &str) -> bool {
         let [a, b] = ends;
         let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
@@ -268,7 +268,7 @@ impl Streams {
         })
     }
 
-    /// Whether the streams between two ends have holes, on every link that shows them.
+    /// Returns true if the streams between two ends have gaps, on every link that shows them.
     pub(super) fn has_holes(&self, ends: [SocketAddr; 2]) -> bool {
         let [a, b] = ends;
         let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
@@ -278,13 +278,13 @@ impl Streams {
         links.next().is_some_and(has_hole) && links.all(has_hole)
     }
 
-    /// Whether the capture lacks packets of any connection between two addresses.
+    /// Returns true if packets of any connection between two addresses are missing.
     pub(super) fn lacks_between(&self, a: core::net::IpAddr, b: core::net::IpAddr) -> bool {
         let between = |side: &SideOf| [side.1.ip(), side.2.ip()] == [a, b] || [side.2.ip(), side.1.ip()] == [a, b];
         self.sides.iter().any(|(key, side)| between(key) && side.lacks)
     }
 
-    /// Whether what was seen of a connection brings it into a state.
+    /// Returns true if the segments seen of a connection bring it into a state.
     fn shows(side: &Side, other: Option<&Side>, state: &str) -> bool {
         let ends = |side: &Side| side.fin.is_some();
         let is_acknowledged = |side: &Side, by: &Side| {
@@ -301,7 +301,7 @@ impl Streams {
     }
 }
 
-/// What the frames that follow will have shown.
+/// The state of the streams after the frames that follow.
 struct Later<'s> {
     streams: &'s Streams,
     sides: HashMap<SideOf, Side>,

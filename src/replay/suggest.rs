@@ -1,4 +1,4 @@
-//! What the kernel chose at random, read from the packet that left.
+//! Random choices of the kernel, read from the packet that left.
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,9 @@ use super::pair::{announced, is_same, leaving};
 use crate::nat::ForcedPort;
 use crate::packet::{Headers, Layer4};
 
-/// What the kernel may have chosen for an arriving packet: the announced port if its text announces one, the source port
-/// (for ICMP, the identifier) otherwise; or it found none, and nothing left. Whether there was anything to choose is for
-/// others to find.
+/// Returns the port or identifier that the kernel may have chosen for an arriving packet. That is the announced port if
+/// its text announces one, else the source port or, for ICMP, the identifier. It may also have found none, so that
+/// nothing left. The caller finds out if there was anything to choose.
 pub(super) fn choice(arrived: &Frame, ahead: &VecDeque<Frame>) -> Option<ForcedPort> {
     let headers = Headers::find(&arrived.bytes).ok()?;
     let same = leaving(ahead).find(|(frame, left)| is_same(&headers, &arrived.bytes, left, &frame.bytes));

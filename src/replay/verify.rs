@@ -21,9 +21,9 @@ pub struct Difference {
     pub interface: usize,
     /// In what way.
     pub kind: DifferenceKind,
-    /// What the library sends; empty if nothing.
+    /// Packet that the library sends; empty if none.
     pub ours: Vec<u8>,
-    /// What the capture shows; empty if nothing.
+    /// Packet that the capture shows; empty if none.
     pub theirs: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ impl Difference {
     }
 }
 
-/// What the library sent and the capture has not shown yet.
+/// The packets that the library sent and the capture has not shown yet.
 #[derive(Default)]
 pub(super) struct Verifier {
     pending: VecDeque<Predicted>,
@@ -64,13 +64,13 @@ struct Predicted {
     time: Instant,
     interface: usize,
     bytes: Vec<u8>,
-    /// What of it is compared.
+    /// Bytes that are compared.
     compared: Vec<u8>,
-    /// Its transport checksum was wrong when it arrived.
+    /// True if the transport checksum was wrong on arrival.
     bad_checksum: bool,
 }
 
-/// What a capture has not shown after so many other packets, it will not show.
+/// Maximum number of packets that wait to be seen in the capture.
 const MOST_PENDING: usize = 1024;
 
 impl Verifier {
@@ -93,7 +93,7 @@ impl Verifier {
         if self.pending.len() > MOST_PENDING { self.pending.pop_front().map(Predicted::missing) } else { None }
     }
 
-    /// Whether what left is what was predicted; it is then no longer waited for.
+    /// Returns true if the packet that left was predicted, and stops waiting for it.
     pub(super) fn matches(&mut self, left: &Frame) -> bool {
         let compared = [false, true].map(|bad_checksum| comparable(&left.bytes, bad_checksum));
         let same = |p: &Predicted| p.interface == left.interface && p.compared == compared[usize::from(p.bad_checksum)];
@@ -117,7 +117,7 @@ impl Verifier {
         })
     }
 
-    /// What was predicted and never left.
+    /// Returns the predicted packets that never left.
     pub(super) fn missing(&mut self) -> impl Iterator<Item = Difference> {
         self.pending.drain(..).map(Predicted::missing)
     }
@@ -170,14 +170,14 @@ fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
     compared
 }
 
-/// Whether two packets are the same, what is never compared aside.
+/// Returns true if two packets are the same, except in fields that are never compared.
 pub(super) fn agree(ours: &[u8], theirs: &[u8]) -> bool {
     let is_good = |bytes: &[u8]| Headers::find(bytes).is_ok_and(|h| h.transport_checksum_ok(bytes));
     let bad_checksum = !is_good(ours) && !is_good(theirs);
     comparable(ours, bad_checksum) == comparable(theirs, bad_checksum)
 }
 
-/// Whether two packets that differ are meant to be the same one.
+/// Returns true if two packets that differ are meant to be the same one.
 fn is_meant(ours: &[u8], theirs: &[u8]) -> bool {
     let (Ok(a), Ok(b)) = (Headers::find(ours), Headers::find(theirs)) else { return false };
     if a.family != b.family || a.protocol != b.protocol {

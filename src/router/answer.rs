@@ -1,4 +1,4 @@
-//! What the router says to the sender of a packet that does not go on.
+//! The router's answers to the sender of a packet that does not go on.
 
 use core::net::IpAddr;
 
@@ -17,7 +17,7 @@ pub(super) struct Refusal {
     pub(super) answer: Option<Answer>,
 }
 
-/// How its sender is told.
+/// The kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Reset,
@@ -35,7 +35,7 @@ impl Refusal {
         Self { reason, answer: Some(Answer::Icmp(error)) }
     }
 
-    /// What a REJECT rule says.
+    /// Returns the answer of a REJECT rule.
     pub(super) const fn rejected(family: Family, with: RejectWith) -> Self {
         let answer = match with {
             RejectWith::TcpReset => Answer::Reset,
@@ -61,7 +61,7 @@ const fn code_of_family(family: Family, code: u8) -> u8 {
     }
 }
 
-/// How IPv4's timestamps count (RFC 791): the epoch of the router's time begins with a midnight.
+/// Milliseconds in a day, for IPv4's timestamps (RFC 791): the epoch of the router's time begins at midnight.
 const MILLISECONDS_A_DAY: i64 = 24 * 60 * 60 * 1000;
 
 impl Router {
@@ -102,7 +102,7 @@ impl Router {
         self.scratch = scratch;
     }
 
-    /// What this machine enters into IPv4 options, under an address of its own.
+    /// Returns the entry that this machine makes in IPv4 options, with an address of its own.
     pub(super) fn entry(&self, now: Instant, own: IpAddr) -> Entry<impl Fn([u8; 4]) -> bool> {
         Entry {
             address: match own {

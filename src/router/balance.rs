@@ -21,7 +21,7 @@ const fn port_unreachable(family: Family) -> IcmpError {
     IcmpError::unreachable(family, code)
 }
 
-/// What a tunnel adds to a packet for this address.
+/// Returns the bytes that a tunnel to this address adds to a packet.
 const fn outer_header(real: IpAddr) -> usize {
     if real.is_ipv4() { 20 } else { 40 }
 }
@@ -96,7 +96,7 @@ impl Router {
         }
         context.leaves_by(interface, &next_hop, mtu);
         if matches!(context.tracked.state, PacketState::Invalid(_)) {
-            // What the tracker made nothing of as it arrived, it looks at again as it leaves for the real server.
+            // A packet that the tracker did not know on arrival is looked up again as it leaves for the real server.
             *context.probe = self.conntrack.probe(context.now, context.packet.bytes(), context.headers, 0);
             self.track(Hook::Output, context)?;
         }

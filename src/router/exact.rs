@@ -11,7 +11,7 @@ use crate::event::DropReason;
 use crate::helper::{ExactContext, SegmentSink};
 use crate::packet::{Headers, Protocol};
 
-/// Where packets go that leave because of another.
+/// The egresses of packets that leave because of another.
 struct Ways<'w> {
     outbox: &'w mut Outbox,
     along: Egress,
@@ -52,7 +52,7 @@ impl SegmentSink for Routed<'_> {
 }
 
 impl Router {
-    /// What the helper held back, sent, and nobody acknowledged leaves again.
+    /// Sends again the text that the helper released and nobody acknowledged.
     pub(super) fn send_again(&mut self, now: Instant, outbox: &mut Outbox) {
         let mut sink = Routed { network: &mut self.network, outbox };
         self.helper.handle_timeout(now, &mut self.conntrack, &mut sink);
@@ -69,7 +69,7 @@ impl Router {
             self.adjust_quoted(context, id);
             return Ok(());
         }
-        // What it announces is expected of a connection that is there.
+        // The expectation needs a master that is confirmed.
         if self.conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED)) {
             self.conntrack.confirm(context.now, id)?;
         }

@@ -83,7 +83,7 @@ impl Router {
     }
 }
 
-/// Whether the helper reads a packet of its connection, or may have to.
+/// Returns true if the helper reads a packet of its connection, or may have to.
 #[inline(always)]
 fn is_read(helper: &FtpHelper, known: &Known<'_>, packet: &Packet<'_>, headers: &Headers) -> bool {
     let Known { id, connection, direction, .. } = known;
@@ -92,7 +92,7 @@ fn is_read(helper: &FtpHelper, known: &Known<'_>, packet: &Packet<'_>, headers: 
         || helper.lines(*id, connection, *direction, packet.bytes(), headers).is_some()
 }
 
-/// Where a packet of a connection goes, once it is translated.
+/// Returns the destination of a packet of a connection after translation.
 #[inline(always)]
 fn destination(connection: &Connection, direction: Direction, bytes: &[u8], headers: &Headers) -> Address {
     if moves(connection, direction, Side::Destination) {
@@ -265,7 +265,7 @@ mod tests {
     struct Step {
         flow: usize,
         reply: bool,
-        /// Its numbers are added to those that are next.
+        /// Segment whose numbers are adjusted next.
         segment: Segment,
         /// After the one before.
         micros: u64,

@@ -10,11 +10,11 @@ use core::time::Duration;
 use crate::Instant;
 use crate::packet::{Family, Fragment, Headers, Packet, Protocol, must_not_be_cut};
 
-/// How long fragments wait for the others (Linux, `net.ipv4.ipfrag_time`).
+/// Time for which fragments wait for the others (Linux, `net.ipv4.ipfrag_time`).
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A packet that comes in more parts than this is given up.
 const MAX_PARTS: usize = 256;
-/// What an IPv4 packet can be long, with room behind it.
+/// Maximum length of an IPv4 packet, with tail room.
 const BUFFER: usize = MAX_HEADER + u16::MAX as usize + Packet::ROOM;
 /// The longest headers before a part: IPv4's 60 bytes, or IPv6's with some extensions.
 const MAX_HEADER: usize = 256;
@@ -28,7 +28,7 @@ pub(crate) struct Fragments {
 /// The parts of one packet.
 #[derive(Debug)]
 struct Queue {
-    /// Whose parts, until when; `None` where nobody waits.
+    /// Datagram whose fragments wait, and its deadline; `None` if the buffer is free.
     key: Option<Key>,
     deadline: Instant,
     /// The packet as far as it is there: what follows its header begins at [`MAX_HEADER`].
@@ -55,7 +55,7 @@ struct Key {
     interface: Option<usize>,
 }
 
-/// What became of a part.
+/// The result of adding a fragment.
 pub(crate) enum Gathered {
     /// Others are missing.
     Waits,
@@ -71,7 +71,7 @@ pub(crate) enum Gathered {
 pub(crate) struct Whole {
     queue: usize,
     pub(crate) buffer: Box<[u8]>,
-    /// Where in the buffer it stands.
+    /// Range of the packet in the buffer.
     pub(crate) range: Range<usize>,
     /// Offset and length of the parts it came in, in order.
     pub(super) parts: Vec<(u16, u16)>,
@@ -250,7 +250,7 @@ impl Queue {
         Some(self.is_whole())
     }
 
-    /// Whether the first part, the last part and everything between is there.
+    /// Returns true if the first part, the last part and everything between is there.
     fn is_whole(&self) -> bool {
         let gathered: usize = self.parts.iter().map(|(_, len)| usize::from(*len)).sum();
         self.header > 0 && self.total == Some(gathered)

@@ -13,9 +13,9 @@ use crate::packet::{Address, DEFAULT_HOP_LIMIT, Family};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {
-    /// Its name.
+    /// Name of the device.
     pub name: String,
-    /// Its addresses, the first one first.
+    /// Addresses, in the order of configuration.
     pub addresses: Vec<InterfaceAddress>,
     /// The longest packet it takes, from the IP header, in bytes.
     pub mtu: usize,
@@ -93,11 +93,11 @@ impl Interface {
 pub struct InterfaceAddress {
     /// The address.
     pub address: IpAddr,
-    /// How many leading bits the network has.
+    /// Number of leading bits of the network.
     pub prefix: u8,
-    /// How far it may be used.
+    /// Scope of the address.
     pub scope: AddressScope,
-    /// Whether another address of the same network was there before.
+    /// True if another address of the same network was configured before.
     pub secondary: bool,
 }
 
@@ -107,7 +107,7 @@ impl InterfaceAddress {
     }
 }
 
-/// How far an address may be used.
+/// The scope in which an address may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum AddressScope {
@@ -123,17 +123,17 @@ pub enum AddressScope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Route {
-    /// Where it leads.
+    /// Network that it leads to.
     pub destination: Cidr,
     /// The number of the interface it leaves by.
     pub interface: usize,
-    /// Who is next on the way; `None` when the destination is on the link.
+    /// Next hop; `None` when the destination is on the link.
     pub gateway: Option<IpAddr>,
     /// The source address of packets that this machine sends along it.
     pub source: Option<IpAddr>,
     /// Of two routes to the same network the one with the lower metric counts.
     pub metric: u32,
-    /// Whether it leads anywhere.
+    /// Kind of the route: unicast, or a refusal.
     pub kind: RouteKind,
 }
 
@@ -149,7 +149,7 @@ impl Route {
     }
 }
 
-/// Whether a route leads anywhere.
+/// The kind of a route: unicast, or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RouteKind {
@@ -165,7 +165,7 @@ pub enum RouteKind {
     Prohibit,
 }
 
-/// Where a packet goes.
+/// The destination of a packet after routing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Local,
@@ -173,10 +173,10 @@ pub(crate) enum Destination {
     Nowhere(RouteKind),
 }
 
-/// How many destinations are remembered with what was found for them.
+/// Number of destinations whose route is remembered.
 const CACHED: usize = 256;
 
-/// What was found for a destination.
+/// The route that was found for a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     address: Address,
@@ -199,7 +199,7 @@ pub(crate) struct Onward {
 }
 
 impl Onward {
-    /// Who is next on the way to an address.
+    /// Returns the next hop to an address.
     #[inline(always)]
     pub(crate) fn next_hop(&self, address: Address) -> IpAddr {
         match self.gateway {
@@ -278,7 +278,7 @@ impl Network {
         }
     }
 
-    /// Whether a packet to this address is for this machine.
+    /// Returns true if a packet to this address is for this machine.
     #[inline]
     pub(crate) fn is_local(&self, address: IpAddr) -> bool {
         match address {
@@ -287,7 +287,7 @@ impl Network {
         }
     }
 
-    /// Whether it is an IPv4 address of this machine: asked for the source of every packet, of which hardly any is.
+    /// Returns true if it is an IPv4 address of this machine.
     #[inline(always)]
     pub(crate) fn is_own_v4(&self, address: Address) -> bool {
         address.family == Family::V4 && self.local_bits & low_bit(address) != 0 && self.is_local(address.into())
@@ -306,7 +306,7 @@ impl Network {
             })
     }
 
-    /// Where a packet to this address goes, remembered for the next one.
+    /// Returns the route of a packet to this address, and remembers it for the next one.
     #[inline]
     pub(crate) fn resolve(&mut self, address: Address) -> &Resolved {
         let [high, low] = address.words;
@@ -361,7 +361,7 @@ impl Network {
         u16::try_from(number).ok().map(NotedRoute).filter(|noted| is_followed && *noted < NotedRoute::ELSEWHERE)
     }
 
-    /// Where packets to an address go that may leave by one interface only.
+    /// Returns the route of packets to an address that may leave by one interface only.
     pub(super) fn route_on(&self, interface: usize, address: IpAddr) -> Destination {
         let mut routes = self.routes.iter().filter(|route| route.interface == interface);
         match routes.find(|route| route.destination.contains(address) && route.kind == RouteKind::Unicast) {
@@ -374,7 +374,7 @@ impl Network {
         self.routes.iter().find(|route| route.destination.contains(address))
     }
 
-    /// Where a packet to this address goes.
+    /// Returns the route of a packet to this address.
     pub(crate) fn route(&self, address: IpAddr) -> Destination {
         self.destination(address, self.route_to(address))
     }

@@ -68,35 +68,35 @@ use crate::packet::{DEFAULT_HOP_LIMIT, Family, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
 use interfaces::Network;
 
-/// What a router is made of.
+/// The configuration of a router.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RouterConfig {
-    /// Its interfaces; their places in this list are their numbers everywhere else.
+    /// Interfaces; their places in this list are their numbers everywhere else.
     pub interfaces: Vec<Interface>,
-    /// Its routes, of both families.
+    /// Routes, of both families.
     pub routes: Vec<Route>,
-    /// Its rules for IPv4.
+    /// Rules for IPv4.
     pub rules4: Ruleset,
-    /// Its rules for IPv6.
+    /// Rules for IPv6.
     pub rules6: Ruleset,
-    /// Its tables of nftables.
+    /// Tables of nftables.
     pub nft: NftRuleset,
-    /// Its tracker.
+    /// Configuration of the tracker.
     pub conntrack: conntrack::ConntrackConfig,
-    /// Its FTP helper.
+    /// Configuration of the FTP helper.
     pub helper: HelperConfig,
     /// Destination ports of connections that get the helper without a rule (`nf_conntrack_helper` = 1, gone since
     /// Linux 6.0).
     pub helper_ports: Vec<u16>,
-    /// Its load balancer.
+    /// Configuration of the load balancer.
     pub ipvs: Option<ipvs::IpvsConfig>,
-    /// Whether arriving packets with a wrong checksum in their IPv4 header are dropped, as Linux does.
+    /// True if arriving packets with a wrong checksum in their IPv4 header are dropped, as Linux does.
     pub header_checksum: bool,
-    /// Whether arriving packets with a wrong checksum in their transport header are invalid (`nf_conntrack_checksum`,
+    /// True if arriving packets with a wrong checksum in their transport header are invalid (`nf_conntrack_checksum`,
     /// which kernels set). Captures often have them, where hardware was to fill them in.
     pub checksum: bool,
-    /// How many packets may wait for missing fragments at once, 64 KiB each.
+    /// Maximum number of packets that wait for missing fragments at once, 64 KiB each.
     pub fragments: usize,
     /// Settings of the IP layer.
     pub ip: IpSettings,
@@ -142,7 +142,7 @@ impl Default for RouterConfig {
     }
 }
 
-/// What becomes of a packet.
+/// The router's decision about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -150,7 +150,7 @@ pub enum Verdict {
     Forward {
         /// The number of the interface it leaves by.
         interface: usize,
-        /// Who is next on its way: a gateway, or its destination.
+        /// Next hop: a gateway, or the destination.
         next_hop: IpAddr,
     },
     /// It is for this machine.
@@ -173,20 +173,19 @@ pub struct Router {
     helper: FtpHelper,
     helper_ports: Vec<u16>,
     ipvs: Option<Ipvs>,
-    /// Whether connections are tracked, by family: where a rule, a helper or a service wants it.
+    /// True if connections are tracked, by family: where a rule, a helper or a service wants it.
     tracks: [bool; 2],
-    /// Whether nothing but its connection and routes decides about a packet of an open connection that is sent on, by
-    /// family.
+    /// True if only connection and routes decide about forwarded packets of open connections, by family.
     has_fast_path: [bool; 2],
     header_checksum: bool,
     checksum: bool,
     ip: IpSettings,
     fragments: Fragments,
-    /// Where packets are made that the router sends itself.
+    /// Buffer for packets that the router makes.
     scratch: Box<[u8]>,
     /// Identifications of ICMP errors.
     identifications: PortChooser,
-    /// What leaves because of the packet at hand, under behaviour Exact.
+    /// Packets that leave because of the packet at hand, under behaviour Exact.
     released: Outbox,
 }
 
@@ -299,37 +298,37 @@ impl Router {
         self.conntrack.events.pop()
     }
 
-    /// Its tracker.
+    /// Returns the tracker.
     pub const fn conntrack(&self) -> &Conntrack {
         &self.conntrack
     }
 
-    /// Its tracker, to delete from, to flush, and to set marks in.
+    /// Returns the tracker, to delete from, to flush, and to set marks in.
     pub const fn conntrack_mut(&mut self) -> &mut Conntrack {
         &mut self.conntrack
     }
 
-    /// Its load balancer.
+    /// Returns the load balancer.
     pub const fn ipvs(&self) -> Option<&Ipvs> {
         self.ipvs.as_ref()
     }
 
-    /// Its load balancer, to change weights in.
+    /// Returns the load balancer, to change weights in.
     pub const fn ipvs_mut(&mut self) -> Option<&mut Ipvs> {
         self.ipvs.as_mut()
     }
 
-    /// Its translation, to suggest ports to.
+    /// Returns the translation, to suggest ports to.
     pub const fn nat_mut(&mut self) -> &mut Nat {
         &mut self.nat
     }
 
-    /// Its interfaces, by number.
+    /// Returns the interfaces, by number.
     pub const fn interfaces(&self) -> &[Interface] {
         &self.network.interfaces
     }
 
-    /// Whether an address is this machine's own.
+    /// Returns true if an address is this machine's own.
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.network.is_local(address)
     }
@@ -340,7 +339,7 @@ impl Router {
         self.network.interface_towards(address)
     }
 
-    /// Where a rule that an event names was read.
+    /// Returns the place where a rule that an event names was read.
     pub fn rule_origin(&self, family: Family, rule: usize) -> Option<&Origin> {
         self.rules[family_index(family)].origin(rule)
     }

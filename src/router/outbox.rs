@@ -1,4 +1,4 @@
-//! What leaves besides the packet at hand.
+//! Packets that leave besides the packet at hand.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -23,7 +23,7 @@ struct Entry {
     mark: u32,
 }
 
-/// Where a packet of the outbox goes.
+/// The way by which a packet of the outbox leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Egress {
@@ -31,7 +31,7 @@ pub enum Egress {
     Forward {
         /// The number of the interface it leaves by.
         interface: usize,
-        /// Who is next on its way.
+        /// Next hop.
         next_hop: IpAddr,
     },
     /// It is for this machine.
@@ -44,9 +44,9 @@ pub enum Egress {
 pub struct Outgoing<'o> {
     /// The packet, from its IP header.
     pub bytes: &'o [u8],
-    /// Where it goes.
+    /// Way by which it leaves.
     pub egress: Egress,
-    /// Its firewall mark.
+    /// Firewall mark.
     pub mark: u32,
 }
 
@@ -72,12 +72,12 @@ impl Outbox {
         self.used = 0;
     }
 
-    /// Whether nothing is in it.
+    /// Returns true if it has no packets.
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many packets there was no room for.
+    /// Returns the number of packets that found no room.
     pub const fn refused(&self) -> u64 {
         self.refused
     }
@@ -91,7 +91,7 @@ impl Outbox {
         self.buffer.get_mut(self.used..self.used + len)
     }
 
-    /// What was made in [`Outbox::room`] leaves.
+    /// Sends the packet that was made in [`Outbox::room`].
     pub(crate) fn send(&mut self, len: usize, egress: Egress, mark: u32) {
         self.entries.push(Entry { start: self.used, end: self.used + len, egress, mark });
         self.used += len;

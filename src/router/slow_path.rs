@@ -39,7 +39,7 @@ pub(super) struct PacketContext<'t, 'b> {
     skipped: SkippedTables,
     pub(super) in_interface: Option<usize>,
     pub(super) out_interface: Option<usize>,
-    /// Where it goes, once it was routed.
+    /// Egress, once the packet was routed.
     pub(super) egress: Egress,
     /// The longest packet that the link takes by which it leaves.
     pub(super) mtu: usize,
@@ -90,7 +90,7 @@ impl<'t, 'b> PacketContext<'t, 'b> {
 }
 
 impl PacketContext<'_, '_> {
-    /// Whether it may begin a connection.
+    /// Returns true if the packet may begin a connection.
     #[inline]
     fn may_begin(&self) -> bool {
         let begins = match self.headers.layer4 {
@@ -216,7 +216,7 @@ impl Router {
             Gathered::Refused => return Some(self.dropped(now, DropReason::Fragment, None)),
             Gathered::Passes => {
                 if fragment.offset == 0 {
-                    // What there is counts as a whole packet.
+                    // From here on the packet counts as whole.
                     headers.fragment = None;
                 }
                 return None;
@@ -501,7 +501,7 @@ impl Router {
         self.postrouting(context)
     }
 
-    /// Where a packet of this machine's own goes.
+    /// Returns the route of a packet that this machine sends.
     pub(super) fn destination_of_own(&mut self, context: &PacketContext<'_, '_>) -> Destination {
         let destination = context.headers.address(context.packet.bytes(), Side::Destination);
         match (IpAddr::from(destination), context.link) {
@@ -512,8 +512,7 @@ impl Router {
         }
     }
 
-    /// What this machine sends to itself leaves by the loopback device and arrives there again; its connection, which has
-    /// begun when it left, is the one it was.
+    /// Receives by the loopback device a packet that this machine sends to itself, as a packet of the same connection.
     fn come_back(&mut self, context: &mut PacketContext<'_, '_>) -> Result<(), Refusal> {
         context.out_interface = self.network.loopback;
         self.postrouting(context)?;
@@ -655,9 +654,9 @@ impl Router {
             let rewritten = self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
             context.rewritten |= rewritten;
         }
-        // Whether it is to be adjusted was decided before the helper read it: the packet whose text grows first keeps
-        // its numbers.
-        // What came back was adjusted when it left, and is only read again (seen on 6.18).
+        // Sample SEQ_ADJUST before the helper runs: the packet that causes the first shift keeps its own numbers. A
+        // packet that came back by loopback was adjusted when it left, and is only read again (seen on 6.18). What came
+        // back was adjusted when it left, and is only read again (seen on 6.18).
         if status.has(Status::SEQ_ADJUST)
             && !context.came_back
             && let Some(connection) = self.conntrack.get(id)
@@ -711,7 +710,7 @@ impl Router {
         Ok(())
     }
 
-    /// What table raw says about tracking a packet.
+    /// Asks table raw about tracking a packet.
     #[inline(never)]
     pub(super) fn ask_raw(&mut self, hook: Hook, context: &mut PacketContext<'_, '_>) -> Result<Tracking, Refusal> {
         let mut tracking = Tracking::default();
@@ -927,7 +926,7 @@ fn nowhere(family: Family, kind: RouteKind) -> Refusal {
     Refusal::with_error(DropReason::NoRoute, IcmpError::unreachable(family, code))
 }
 
-/// How much room is to be behind a packet for what the rules may do to it, if there is less.
+/// Returns the tail room still missing for what rules may add; `None` if there is enough.
 #[inline(never)]
 fn room_for_rules(rules: &Rules, headers: &Headers, packet: &Packet<'_>) -> Option<usize> {
     let padding = packet.bytes().len() - headers.end;

@@ -88,7 +88,7 @@ impl Network {
         }
     }
 
-    /// Where a packet goes whose destination is link-local: on the link of this interface.
+    /// Returns the route of a packet whose destination is link-local: on the link of this interface.
     pub(super) fn destination_on_link(&self, interface: usize, destination: Ipv6Addr) -> Destination {
         let own = self.interfaces.get(interface);
         let is_router = self.forwards_v6 && own.is_some_and(|own| own.settings.is_ipv6_router);
@@ -139,8 +139,8 @@ impl Network {
     }
 }
 
-/// How well a source address suits a destination: the rules of RFC 6724 section 5 that apply to a router, in order. Of
-/// equals the first one counts.
+/// The degree to which a source address suits a destination: the rules of RFC 6724 section 5 that apply to a router, in
+/// order. Of equals the first one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Preference {
     /// Rule 1: it is the destination.

@@ -235,7 +235,7 @@ struct Compiler {
     bases: Vec<(TableFamily, u32, Base)>,
 }
 
-/// What a table's rules name.
+/// The named objects of a table's rules.
 struct Names<'t> {
     table: &'t NftTable,
     chains: BTreeMap<&'t str, u32>,

@@ -54,7 +54,7 @@ impl Stack {
     }
 }
 
-/// What a rule's statements come to.
+/// The outcome of a rule's statements.
 enum Outcome {
     /// A statement does not match, or all were carried out.
     Next,
@@ -140,7 +140,7 @@ impl Nft {
             Step::VerdictMap { code, set } => {
                 let stack = self.compute(code, rule, conntrack, subject)?;
                 let CompiledData::Verdict(verdict) = self.find(*set, stack.values())? else { return None };
-                // What goes on is the rule: its other statements follow.
+                // `continue` goes on within the rule: its other statements follow.
                 Some(if *verdict == CompiledVerdict::Continue { Outcome::Next } else { Outcome::Chain(*verdict) })
             }
             Step::SetMark(code) => {
@@ -318,7 +318,7 @@ impl Nft {
             MetaKey::Length => Some(subject.packet.bytes().len() as u128),
             MetaKey::PacketType => Some(0),
             MetaKey::SocketUser => {
-                // What is sent on has no socket here; whose socket this machine's own packets have is not known.
+                // A forwarded packet has no socket here; the socket of this machine's own packets is not known.
                 if subject.in_interface.is_none() {
                     subject.not_understood = Some(rule as usize);
                 }
@@ -567,7 +567,7 @@ fn set_helper(is_ftp: bool, conntrack: &mut Conntrack, subject: &EvalContext<'_,
     let Some(id) = subject.tracked.and_then(|tracked| tracked.connection) else { return };
     let begins = conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED));
     if is_ftp && begins && subject.headers.protocol == Protocol::TCP {
-        // Where there is no room for another helper, the connection has none, as when the kernel lacks memory.
+        // Without room for another helper, the connection has none, as when the kernel lacks memory.
         let _ = conntrack.attach_helper(id);
     }
 }

@@ -1,4 +1,4 @@
-//! What a chain says about a packet of which only the state is known: chains that let it pass are not asked.
+//! Verdicts of a chain on a packet of which only the state is known: chains that accept it are skipped.
 
 use super::super::rules::Policy;
 use super::compile::{Code, CompiledData, CompiledVerdict, Instruction, Nft, Step};
@@ -6,7 +6,7 @@ use super::evaluate::state_bit;
 use super::model::{CtKey, Expression, MetaKey, Operator};
 use crate::conntrack::PacketState;
 
-/// What becomes of every packet in a state.
+/// The verdict on every packet in a state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Static {
     /// It passes the base chain, and nothing is done to it.

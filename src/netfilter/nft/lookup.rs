@@ -20,7 +20,7 @@ pub(super) enum Lookup {
 /// again.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    /// Where each segment begins.
+    /// First value of each segment.
     bounds: Box<[u128]>,
     nodes: Box<[Option<Node>]>,
 }

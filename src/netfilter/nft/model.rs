@@ -60,15 +60,15 @@ impl TableFamily {
 pub struct NftTable {
     /// The packets it sees.
     pub family: TableFamily,
-    /// Its name.
+    /// Name of the table.
     pub name: String,
-    /// Its chains.
+    /// Chains of the table.
     pub chains: Vec<NftChain>,
-    /// Its named sets and maps.
+    /// Named sets and maps.
     pub sets: Vec<NftSet>,
-    /// Its `ct helper` objects: each name, and the helper it stands for (`ftp`).
+    /// Objects `ct helper`: each name, and the helper it names (`ftp`).
     pub helpers: Vec<(String, String)>,
-    /// Its named limits and quotas.
+    /// Named limits and quotas.
     pub meters: Vec<(String, Meter)>,
 }
 
@@ -90,25 +90,25 @@ impl NftTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct NftChain {
-    /// Its name.
+    /// Name of the chain.
     pub name: String,
-    /// Where the kernel calls it; `None` for a chain that only rules call.
+    /// Hook that calls it; `None` for a chain that only rules call.
     pub base: Option<Base>,
-    /// Its rules, in the order they are asked.
+    /// Rules, in the order they are evaluated.
     pub rules: Vec<NftRule>,
 }
 
-/// Where and when the kernel calls a base chain.
+/// The hook, type, priority and policy of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Base {
-    /// What its rules may decide.
+    /// Type of the chain.
     pub kind: ChainKind,
     /// The hook.
     pub hook: Hook,
-    /// Its place among the other chains of the hook: lower ones are called before.
+    /// Priority among the other chains of the hook: lower ones are called first.
     pub priority: i32,
-    /// What happens to a packet that no rule decided.
+    /// Verdict on a packet that no rule decided.
     pub policy: Policy,
 }
 
@@ -128,9 +128,9 @@ pub enum ChainKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct NftRule {
-    /// Its statements.
+    /// Statements of the rule.
     pub statements: Vec<Statement>,
-    /// Where it was read.
+    /// Place where it was read.
     pub origin: Option<Origin>,
 }
 
@@ -142,7 +142,7 @@ pub enum Statement {
     Match {
         /// The value of the packet.
         left: Expression,
-        /// How it compares.
+        /// Comparison operator.
         operator: Operator,
         /// The values it is compared with.
         right: Vec<Span>,
@@ -181,7 +181,7 @@ pub enum Statement {
     MaxSeg(Option<u16>),
     /// `reject`.
     Reject {
-        /// What the sender is told.
+        /// Answer to the sender.
         with: RejectWith,
         /// The only family to which the rule applies, if there is one.
         family: Option<Family>,
@@ -197,20 +197,20 @@ pub enum Statement {
     NamedMeter(String),
     /// `add @set { … }`, `update`, `delete`.
     Update {
-        /// What is done.
+        /// Operation on the set.
         action: SetAction,
         /// The parts of the key.
         key: Vec<Expression>,
         /// The name of the set.
         set: String,
-        /// How long the element lasts, in milliseconds; `None` for as long as the set says.
+        /// Timeout of the element, in milliseconds; `None` for the set's own.
         timeout: Option<u64>,
     },
     /// Something that is not known, word for word; a packet that reaches it is undecided.
     Unknown(String),
 }
 
-/// What a rule does to a set.
+/// The operation of a rule on a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum SetAction {
@@ -250,7 +250,7 @@ pub enum Meter {
     },
 }
 
-/// How a value compares with others.
+/// A comparison of a value with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Operator {
@@ -310,13 +310,13 @@ pub enum SetRef {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct NftSet {
-    /// Its name.
+    /// Name of the set.
     pub name: String,
-    /// Its elements.
+    /// Elements of the set.
     pub elements: Vec<Element>,
     /// Maximum number of elements that rules may add.
     pub size: u32,
-    /// How long elements last that rules add, in milliseconds; `None` for ever.
+    /// Timeout of elements that rules add, in milliseconds; `None` for ever.
     pub timeout: Option<u64>,
     /// True if rules may add elements.
     pub dynamic: bool,
@@ -328,11 +328,11 @@ pub struct NftSet {
 pub struct Element {
     /// The key.
     pub key: Box<[Span]>,
-    /// What a map has for it.
+    /// Data that a map has for it.
     pub data: Data,
 }
 
-/// What a map has for a key.
+/// The data that a map has for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Data {
@@ -423,9 +423,9 @@ pub enum Expression {
     Payload {
         /// The header.
         header: Header,
-        /// How many bits stand before them.
+        /// Number of bits before them.
         offset: u16,
-        /// How many bits they are: at most 128.
+        /// Number of bits: at most 128.
         bits: u16,
     },
     /// `meta`.
@@ -436,9 +436,9 @@ pub enum Expression {
     TcpOption {
         /// The option's number.
         kind: u8,
-        /// How many bits stand before them, from the option's first.
+        /// Number of bits before them, from the option's first.
         offset: u16,
-        /// How many bits they are; 0 asks for the option itself.
+        /// Number of bits; 0 asks for the option itself.
         bits: u16,
     },
     /// True if the packet has an IPv6 extension header.
@@ -467,7 +467,7 @@ pub enum Expression {
     },
     /// `numgen inc`: counts from `offset` through `modulus` numbers.
     Counter {
-        /// How many numbers there are.
+        /// Modulus of the number.
         modulus: u32,
         /// The first.
         offset: u32,
@@ -492,7 +492,7 @@ pub enum Header {
     Protocol(u8),
 }
 
-/// What `meta` asks for.
+/// A key of `meta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum MetaKey {
@@ -510,13 +510,13 @@ pub enum MetaKey {
     EtherType,
     /// The packet's length in bytes.
     Length,
-    /// How the frame was addressed: 0 for this machine.
+    /// Type of the packet's link-layer address: 0 for this machine.
     PacketType,
     /// The user whose socket sent it.
     SocketUser,
 }
 
-/// What `ct` asks for.
+/// A key of `ct`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum CtKey {

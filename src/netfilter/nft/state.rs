@@ -1,11 +1,11 @@
-//! What rules remember from packet to packet: limits, quotas, counters.
+//! State that rules keep from packet to packet: limits, quotas, counters.
 
 use alloc::boxed::Box;
 
 use super::model::Meter;
 use crate::Instant;
 
-/// What the rules of nftables remember. Its memory is taken when it is made.
+/// The state that rules of nftables keep. Its memory is taken when it is made. Its memory is taken when it is made.
 #[derive(Clone, Debug, Default)]
 pub struct NftState {
     pub(super) meters: Box<[MeterState]>,
