@@ -43,7 +43,7 @@ impl Sensor {
             Ok(tracked) => self.judge(now, &tracked, packet, &mut headers),
             Err(reason) => println!("          not tracked: {reason}"),
         }
-        while let Some((_, event)) = self.conntrack.events.pop() {
+        while let Some((_, event)) = self.conntrack.poll_event() {
             Self::tell(&event);
         }
     }
