@@ -1,4 +1,4 @@
-//! What a line announces.
+//! The announcement of a line.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -6,7 +6,7 @@ use core::ops::Range;
 
 use super::Sender;
 
-/// How an endpoint for a data connection is announced.
+/// The form in which an endpoint for a data connection is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Form {
@@ -26,7 +26,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Who announces in this form.
+    /// Returns the side that announces in this form.
     #[inline]
     #[must_use]
     pub const fn sender(self) -> Sender {
@@ -54,15 +54,15 @@ impl fmt::Display for Form {
 /// An endpoint found in a segment's payload, or in a line: where its sender will listen for the data connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Announcement {
-    /// How it was announced.
+    /// Form of the announcement.
     pub form: Form,
     /// The address in the text; for [`Form::Epsv`] the sender's own.
     pub address: IpAddr,
     /// The port in the text. [`Form::Port`] and [`Form::Pasv`] can announce port 0, as Linux reads them.
     pub port: u16,
-    /// Where the text that NAT would replace starts, in bytes from the start of the payload or the line.
+    /// Start of the text that NAT would replace, in bytes from the start of the payload or the line.
     pub start: usize,
-    /// Where that text ends, the first byte after it.
+    /// End of that text: the first byte after it.
     pub end: usize,
 }
 
@@ -75,7 +75,7 @@ impl Announcement {
     }
 }
 
-/// What a segment's payload was read as.
+/// The result of reading a segment's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reading {

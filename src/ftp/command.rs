@@ -1,4 +1,4 @@
-//! What a client asks for.
+//! The commands of a client.
 
 use core::ops::Range;
 
@@ -49,7 +49,7 @@ pub enum Command<'a> {
     Other {
         /// The verb as it was typed.
         verb: &'a [u8],
-        /// Its argument.
+        /// Argument of the command.
         argument: &'a [u8],
     },
 }
@@ -91,8 +91,8 @@ impl<'a> Command<'a> {
         Some(Self::from_parts(line.get(verb)?, line.get(argument)?))
     }
 
-    /// Where in the line the argument stands, in bytes from the start of `line`; empty if there is none. `None` if the
-    /// line has no verb.
+    /// Returns the range of the argument in the line, in bytes from the start of `line`; empty if there is none. `None`
+    /// if the line has no verb.
     ///
     /// ```
     /// use ftp_conntrack::ftp::Command;
@@ -148,7 +148,7 @@ impl<'a> EpsvArgument<'a> {
     }
 }
 
-/// Where verb and argument of the line are.
+/// Returns the ranges of verb and argument in the line.
 fn split(line: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     let text = content(line);
     let mut start = 0;

@@ -1,4 +1,4 @@
-//! What to expect, and what to write.
+//! The decision about an announcement: the connection to expect, and the text to write.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -45,20 +45,21 @@ impl Endpoints {
 /// A data connection that is to be expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Expect {
-    /// Who will open the data connection, from any port.
+    /// Address from which the data connection will be opened, from any port.
     pub source: IpAddr,
-    /// Where it will be opened to, as the side that opens it dials it. NAT may have to choose another port.
+    /// Endpoint to which the data connection will be opened, as its opener dials it. NAT may have to choose another
+    /// port.
     pub destination: SocketAddr,
     /// The address to write into the text if the control connection is under NAT.
     ///
     /// It differs from `destination`'s only for a foreign address that `loose` let through: Linux writes this address
     /// and expects the foreign one.
     pub announce: IpAddr,
-    /// What was read.
+    /// Announcement that was read.
     pub announcement: Announcement,
 }
 
-/// What is to be done with a segment.
+/// The action on a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decision {
@@ -70,7 +71,7 @@ pub enum Decision {
     Expect(Expect),
 }
 
-/// Why a segment passes without an expectation.
+/// The reason why a segment passes without an expectation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PassReason {

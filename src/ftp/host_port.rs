@@ -85,7 +85,7 @@ impl fmt::Display for Delimiter {
     }
 }
 
-/// Why an argument names no endpoint.
+/// The reason why an argument names no endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HostPortError {

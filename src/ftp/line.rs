@@ -1,4 +1,4 @@
-//! What of a line is text.
+//! The text of a line.
 
 use core::ops::Range;
 

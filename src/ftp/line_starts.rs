@@ -1,9 +1,9 @@
-//! Where lines begin.
+//! The places where lines begin.
 
 use super::Sender;
 use crate::SequenceNumber;
 
-/// How many line starts Linux remembers in each direction.
+/// Number of line starts that Linux remembers in each direction.
 const REMEMBERED: usize = 2;
 
 /// The sequence numbers at which a line may begin, per direction, as Linux's FTP helper keeps them.
@@ -28,8 +28,8 @@ pub struct LineStarts {
 }
 
 impl LineStarts {
-    /// Whether a segment of `sender` that starts at `sequence` begins a line. `sequence` counts in the sender's own
-    /// numbering, before any sequence adjustment.
+    /// Returns true if a segment of `sender` that starts at `sequence` begins a line. `sequence` counts in the sender's
+    /// own numbering, before any sequence adjustment.
     #[inline]
     #[must_use]
     pub fn begins_line(&self, sender: Sender, sequence: SequenceNumber) -> bool {

@@ -17,14 +17,14 @@ use super::{Announcement, Form, Reading, Sender};
 ///
 /// Quirks of the kernel, all kept:
 ///
-/// * Only what the payload begins with counts, and of that only `PORT`, `EPRT`, `227 ` and `229 `. The blank, digit or
-///   parenthesis that the endpoint begins at or behind is looked for in the whole payload, past the line's end too, and
-///   what follows the endpoint is not checked.
-/// * Once the keyword is there, whatever cannot be read is [`Reading::Partial`], and so is a payload that is only the
+/// * Only the payload's beginning counts, and of that only `PORT`, `EPRT`, `227 ` and `229 `. The blank, digit or
+///   parenthesis at which the endpoint begins is looked for in the whole payload, past the line's end too. The bytes
+///   after the endpoint are not checked.
+/// * Once the keyword is there, anything that cannot be read is [`Reading::Partial`]. So is a payload that is only the
 ///   beginning of a keyword (a lone `P`).
 /// * Numbers have no range. In `PORT` and `227` fields count modulo 2^32 and are joined by OR, so that bits above the
-///   eighth reach into the field before; the port of `EPRT` and `229` counts modulo 65536, and only 0 is refused.
-/// * `PORT` wants exactly one blank before the numbers and a carriage return behind them; `227` wants any byte behind
+///   eighth reach into the field before. The port of `EPRT` and `229` counts modulo 65536, and only 0 is refused.
+/// * `PORT` wants exactly one blank before the numbers and a carriage return after them. `227` wants any byte after
 ///   them that is neither a digit nor a comma, and its numbers begin at the first digit of the text.
 /// * On an IPv6 control connection `PORT` and `227` announce `own` with its first four bytes replaced.
 ///
@@ -84,7 +84,7 @@ fn keyword(form: Form, payload: &[u8]) -> Keyword {
     }
 }
 
-/// What an announcement's text says, and how long it is in bytes from where its reader was set.
+/// The endpoint that an announcement's text names, and its length in bytes from the reader's start.
 struct Found {
     address: IpAddr,
     port: u16,
@@ -104,8 +104,8 @@ fn announcement(form: Form, own: IpAddr, payload: &[u8]) -> Option<Announcement>
     Some(Announcement { form, address, port, start, end: start + length })
 }
 
-/// Where the reader of `form` is set: behind the first blank or parenthesis, or on the first digit, wherever in the
-/// payload that is.
+/// Returns the place where the reader of `form` starts: after the first blank or parenthesis, or on the first digit,
+/// anywhere in the payload.
 fn text_start(form: Form, payload: &[u8]) -> Option<usize> {
     let rest = payload.get(KEYWORD..)?;
     let offset = match form {

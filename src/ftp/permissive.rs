@@ -51,7 +51,7 @@ fn starts(text: &[u8]) -> impl Iterator<Item = usize> {
     core::iter::once(0).chain(after.map(|(at, _)| at + 1))
 }
 
-/// What a text may be, from some place on.
+/// The text that may follow from some place on.
 enum Verb {
     /// No verb of an announcement.
     Other,

@@ -1,4 +1,4 @@
-//! What holds for every address, every port and every line.
+//! Properties of every address, every port and every line.
 
 extern crate std;
 

@@ -1,4 +1,4 @@
-//! What one complete line announces, as the RFCs have it.
+//! The announcement of one complete line, as the RFCs have it.
 
 use core::net::IpAddr;
 
@@ -7,7 +7,7 @@ use super::permissive::{self, hidden_announcement};
 use super::scanner::Scanner;
 use super::{Announcement, Command, Form, HostPort, HostPortError, LongHostPort, Reply, Sender};
 
-/// What a complete line was read as.
+/// The result of reading a complete line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LineReading {
@@ -62,7 +62,7 @@ impl ReplyLines {
         }
     }
 
-    /// Whether the reply of the latest line goes on.
+    /// Returns true if the reply of the latest line goes on.
     pub const fn continues(&self) -> bool {
         self.within.is_some()
     }
@@ -154,7 +154,7 @@ fn read_reply(own: IpAddr, line: &[u8], code: u16, at: usize) -> LineReading {
     }
 }
 
-/// What is wrong with the endpoint that a reply's text tries to say; `None` if it does not try.
+/// Returns the mistake in the endpoint that a reply's text tries to name; `None` if it does not try.
 fn attempt(form: Form, text: &[u8]) -> Option<HostPortError> {
     let list = || text.windows(2).position(|pair| matches!(pair, [b'0'..=b'9', b',']));
     let error = match form {
@@ -169,7 +169,7 @@ fn attempt(form: Form, text: &[u8]) -> Option<HostPortError> {
     Some(error.unwrap_or(HostPortError::Trailing))
 }
 
-/// Where the number begins whose last digit is at `last`.
+/// Returns the start of the number whose last digit is at `last`.
 fn number_before(text: &[u8], last: usize) -> usize {
     let digits = text.iter().take(last).rev().take_while(|byte| byte.is_ascii_digit()).count();
     last - digits

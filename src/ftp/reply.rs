@@ -1,4 +1,4 @@
-//! What a server answers.
+//! The replies of a server.
 
 use core::net::IpAddr;
 use core::ops::Range;
@@ -12,22 +12,22 @@ use super::{ExtendedHostPort, HostPort, LongHostPort};
 pub struct Reply<'a> {
     /// The three digits, 100 to 699 (6yz are RFC 2228's protected replies).
     pub code: u16,
-    /// Whether more lines follow: a hyphen stands behind the code.
+    /// True if more lines follow: a hyphen follows the code.
     pub continues: bool,
-    /// What stands behind code and separator, without the line's end.
+    /// Text after code and separator, without the line's end.
     pub text: &'a [u8],
 }
 
-/// Where a server will listen, as its reply says.
+/// The endpoint where a server will listen, by its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReplyEndpoint {
     /// The address; `None` is the address that the client dialled (a 229 reply names none).
     pub address: Option<IpAddr>,
     /// The port. A server may say 0, which nobody can connect to.
     pub port: u16,
-    /// Where the text of the endpoint starts, in bytes from the start of the line.
+    /// Start of the endpoint's text, in bytes from the start of the line.
     pub start: usize,
-    /// Where it ends, the first byte after it.
+    /// End of that text: the first byte after it.
     pub end: usize,
 }
 
@@ -74,8 +74,8 @@ impl<'a> Reply<'a> {
         Some(Self { code, continues, text })
     }
 
-    /// Where a 227, 228 or 229 reply says that the server listens; `None` for other codes and if the text says nothing
-    /// that can be understood.
+    /// Returns the endpoint where the server listens by a 227, 228 or 229 reply; `None` for other codes and text that
+    /// cannot be understood.
     ///
     /// * 227: the first six numbers up to 255 with commas between, with or without parentheses, wherever in the text
     ///   (RFC 1123 section 4.1.2.6 has clients search for them).
@@ -116,7 +116,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Whether a list goes on behind what was read of it; a comma that closes a clause does not belong to it.
+/// Returns true if a list goes on after the part that was read; a comma that closes a clause does not belong to it.
 fn goes_on(rest: &[u8]) -> bool {
     matches!(rest, [b'0'..=b'9', ..] | [b',', b'0'..=b'9', ..])
 }

@@ -7,7 +7,7 @@ pub(super) struct Scanner<'a> {
     at: usize,
 }
 
-/// Why there was no number.
+/// The reason why there was no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NumberError {
     /// No digit.
@@ -21,7 +21,7 @@ impl<'a> Scanner<'a> {
         Self { text, at }
     }
 
-    /// How many bytes of the text lie behind the place.
+    /// Returns the number of bytes of the text before the current place.
     pub(super) const fn at(&self) -> usize {
         self.at
     }

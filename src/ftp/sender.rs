@@ -1,6 +1,6 @@
-//! Who speaks.
+//! The sides of a control connection.
 
-/// Who speaks on the control connection.
+/// A side of the control connection.
 ///
 /// The client is the side that opened it (conntrack's ORIGINAL direction), the server the side that took it (REPLY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,5 @@
-//! Where a side's bytes are TLS: after `AUTH TLS` and its 234 reply (RFC 4217 section 4), from the first byte (implicit
-//! TLS), until `CCC` (RFC 4217 section 12.3), which itself cannot be read.
+//! The part of a side's bytes that is TLS: after `AUTH TLS` and its 234 reply (RFC 4217 section 4), or from the first
+//! byte (implicit TLS), until `CCC` (RFC 4217 section 12.3), which itself cannot be read.
 
 /// A change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,7 +10,7 @@ pub(crate) enum Turn {
     Clear,
 }
 
-/// Whether one side's bytes are TLS records, and how many bytes of the record at hand are still to come.
+/// The TLS records of one side, and the number of bytes of the current record that are still to come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cipher {
     on: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Cipher {
     /// The beginning of a record's header, where a segment ends within it.
     header: [u8; HEADER],
     begun: usize,
-    /// Whether the place in the records was lost.
+    /// True if the place in the records was lost.
     lost: bool,
 }
 
@@ -36,7 +36,7 @@ impl Cipher {
         self.lost = true;
     }
 
-    /// Whether the place in the records was lost.
+    /// Returns true if the place in the records was lost.
     pub(crate) const fn is_lost(&self) -> bool {
         self.lost
     }
@@ -153,12 +153,12 @@ fn may_begin_tls(bytes: &[u8]) -> bool {
     begins_tls(bytes) || matches!(bytes, [0x16] | [0x16, 3])
 }
 
-/// Whether a TLS record begins here: a known type and a version (RFC 8446 section 5.1).
+/// Returns true if a TLS record begins here: a known type and a version (RFC 8446 section 5.1).
 fn begins_record(bytes: &[u8]) -> bool {
     matches!(bytes, [0x14..=0x18, 3, 0..=4, ..])
 }
 
-/// Whether TLS begins here: a record, or a hello in SSL 2's form (RFC 5246 appendix E.2).
+/// Returns true if TLS begins here: a record, or a hello in SSL 2's form (RFC 5246 appendix E.2).
 pub(crate) fn begins_tls(bytes: &[u8]) -> bool {
     begins_record(bytes) || matches!(bytes, [0x80..=0xff, _, 1, 3, 0..=4, ..] | [0x80..=0xff, _, 1, 0, 2, ..])
 }

@@ -42,18 +42,19 @@ use exact::Exact;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HelperConfig {
-    /// Whether it is there at all (`nf_conntrack_ftp` is loaded); without it no connection gets it.
+    /// True if the helper is there (`nf_conntrack_ftp` is loaded); without it no connection gets it.
     pub enabled: bool,
-    /// Whether it rewrites text (`nf_nat_ftp` is loaded).
+    /// True if it rewrites text (`nf_nat_ftp` is loaded).
     pub rewrites: bool,
-    /// Whether an announced address may be another than the speaker's (`loose=1`).
+    /// True if an announced address may be another than the sender's (`loose=1`).
     pub loose: bool,
     /// Whom it behaves like.
     pub behaviour: Behaviour,
-    /// What may be announced, under [`Behaviour::Exact`].
+    /// Policy for announcements, under [`Behaviour::Exact`].
     pub policy: Policy,
-    /// How many streams may have an unfinished line, or segments that came early, at once, 8 KiB each, under
-    /// [`Behaviour::Exact`]. Of more, the client that has most gives up its oldest: an unfinished line then does not leave.
+    /// Maximum number of streams that hold an unfinished line or early segments at once, 8 KiB each, under
+    /// [`Behaviour::Exact`]. Beyond it, the client that has most gives up its oldest: an unfinished line then does not
+    /// leave.
     pub hold_buffers: usize,
 }
 
@@ -111,14 +112,14 @@ pub struct FtpHelper {
     exact: Option<Box<Exact>>,
 }
 
-/// What is known of one control connection.
+/// The state that is kept of one control connection.
 #[derive(Clone, Copy, Debug)]
 struct State {
     connection: ConnectionId,
     line_starts: LineStarts,
 }
 
-/// How many other ports are tried when the announced one is expected already (Linux, `nf_nat_exp_find_port`).
+/// Maximum number of other ports to try when the announced one is expected already (Linux, `nf_nat_exp_find_port`).
 const MAX_PORT_ATTEMPTS: u32 = 128;
 
 impl FtpHelper {
@@ -133,13 +134,12 @@ impl FtpHelper {
         Self { config, states: vec![None; helped as usize].into(), exact }
     }
 
-    /// What it was made with.
+    /// Returns the configuration.
     pub const fn config(&self) -> &HelperConfig {
         &self.config
     }
 
-    /// Whether a packet of this connection may grow, so that it must have room before anything is changed: how much
-    /// it wants, if it has less.
+    /// Returns the tail room still missing for a packet of this connection that may grow; `None` if there is enough.
     #[inline(always)]
     pub(crate) fn room_for(connection: &Connection, headers: &Headers, packet: &Packet<'_>) -> Result<(), usize> {
         if !connection.has_helper() {
@@ -174,7 +174,7 @@ impl FtpHelper {
         }
     }
 
-    /// What is said of a packet in which a line begins or ends.
+    /// Handles a segment in which a line begins or ends.
     #[inline]
     fn line_segment(
         &self,
@@ -193,7 +193,8 @@ impl FtpHelper {
         Some(LineSegment { id, helped, direction: tracked.direction, segment, lines })
     }
 
-    /// Whether a line begins or ends in a packet of a helped connection that was answered; `None` when neither.
+    /// Returns the places where a line begins or ends in a packet of a helped connection that was answered; `None` when
+    /// neither does.
     #[inline(always)]
     pub(crate) fn lines(
         &self,
@@ -260,7 +261,8 @@ impl FtpHelper {
         result
     }
 
-    /// Whether it is to [`pass`](Self::pass_exactly) packets instead of [processing](Self::process) them.
+    /// Returns true if packets are handed to [`pass_exactly`](Self::pass_exactly) instead of
+    /// [`process`](Self::process).
     #[inline]
     pub(crate) const fn is_exact(&self) -> bool {
         self.exact.is_some()
@@ -452,7 +454,7 @@ impl Job {
 }
 
 impl From<Direction> for Sender {
-    /// Who sends packets in this direction of a control connection.
+    /// Returns the sender of packets in this direction of a control connection.
     fn from(direction: Direction) -> Self {
         match direction {
             Direction::Original => Self::Client,

@@ -14,15 +14,15 @@ use crate::inspect::{self, FramePos, FtpEvent, Inspector, SessionId};
 use crate::packet::link::{self, LinkType};
 use crate::packet::{Headers, Layer4, Packet, Side, TcpFlags};
 
-/// So many frames are read ahead, so that what a line announces is known before its first piece leaves, and what was
-/// lost and sent again before what came in between.
+/// Number of frames to read ahead. An announcement is then known before its first piece leaves, and a retransmission
+/// before the frames that came in between.
 const FRAMES_AHEAD: usize = 4096;
 /// No more bytes than this are read ahead.
 const BYTES_AHEAD: usize = 16 << 20;
 /// A segment is made no longer by what is announced in it than this.
 const ROOM: usize = Packet::ROOM * 16;
 
-/// Who is told of a capture while it is translated.
+/// A receiver of frames while a capture is translated.
 pub trait Sink {
     /// A frame leaves: as it was read, but for the packet in it. Its `interface` is that of the capture.
     fn frame(&mut self, _record: &Record<'_>, _outcome: Outcome) {}
@@ -34,7 +34,7 @@ pub trait Sink {
     fn broken(&mut self, _error: &ReadError) {}
 }
 
-/// What became of a capture's frames.
+/// The counts of a translated capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -99,7 +99,7 @@ struct Ahead {
     /// The frame, and room.
     buffer: Vec<u8>,
     len: usize,
-    /// Where the packet begins.
+    /// Start of the packet.
     offset: Option<usize>,
 }
 

@@ -11,7 +11,7 @@ use crate::packet::Protocol;
 /// So many endpoints are remembered; beyond that the oldest are forgotten.
 const MOST: usize = 1 << 18;
 
-/// Whether a packet belongs to something that was seen before.
+/// The relation of a packet to earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Known {
@@ -63,8 +63,8 @@ impl Mapping {
         self.far
     }
 
-    /// What stands for `endpoint` towards `remote`: the same port, or, if another near endpoint has it there, the next
-    /// one in its class that is free.
+    /// Returns the translated endpoint for `endpoint` towards `remote`: the same port, or, if another near endpoint has
+    /// it there, the next one in its class that is free.
     pub(super) fn far(&mut self, protocol: Protocol, endpoint: SocketAddr, remote: SocketAddr) -> (SocketAddr, Known) {
         let near = Near { protocol, endpoint, remote };
         let (port, known) = match self.port(&near) {
@@ -93,7 +93,8 @@ impl Mapping {
         port
     }
 
-    /// Whether no other near endpoint has this port there: towards the same endpoint, or towards any port of it.
+    /// Returns true if no other near endpoint has this port there: towards the same endpoint, or towards any port of
+    /// it.
     fn is_free(&self, near: &Near, port: u16) -> bool {
         let towards = |remote| Far { protocol: near.protocol, port, remote };
         let others = [near.remote, any_port(near.remote)];

@@ -1,5 +1,5 @@
-//! What the other side of a masquerading router would have seen: packets from its inside as they look outside, or the
-//! other way round, without the router.
+//! Shows a capture from one side of a masquerading router as the other side would have seen it, in either direction,
+//! without the router.
 //!
 //! [`Masquerade`] translates addresses, ports and FTP text and adjusts numbers; it follows no connection's state and
 //! drops nothing. A packet that shows the inside of a router, whichever way it goes, becomes the same packet outside:
@@ -61,7 +61,7 @@ use streams::{Flow, Streams};
 pub struct Masquerade {
     mapping: Mapping,
     streams: Streams,
-    /// Whether what is near is the outside, and what takes its place a host inside.
+    /// True if the near side is the outside, and its translated address a host inside.
     reveals: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct Masquerade {
 pub struct Line<'a> {
     /// The frame that completed it.
     pub frame: u64,
-    /// Who says it.
+    /// Endpoint that announces it.
     pub from: SocketAddr,
     /// To whom.
     pub to: SocketAddr,
@@ -85,9 +85,9 @@ pub struct Line<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rewriting {
-    /// What takes the place of [`Announcement::range`] of the line.
+    /// Text that replaces [`Announcement::range`] of the line.
     pub text: Text,
-    /// Where the data connection is announced now.
+    /// Endpoint that is announced now.
     pub endpoint: SocketAddr,
     /// The stretch of the line that the text takes the place of.
     range: (usize, usize),
@@ -114,7 +114,7 @@ impl Masquerade {
         Self { mapping: Mapping::reveal(outside, host), streams: Streams::default(), reveals: true }
     }
 
-    /// Whether an address is one that is replaced.
+    /// Returns true if an address is one that is replaced.
     pub fn hides(&self, address: IpAddr) -> bool {
         self.mapping.is_near(address)
     }
@@ -147,7 +147,7 @@ impl Masquerade {
         self.replace(line, announcement, replaced, text, endpoint)
     }
 
-    /// What a remote speaker says of itself reaches the inside in the router's spelling.
+    /// Rewrites a remote side's announcement of its own address in the router's spelling.
     fn respell(&mut self, line: &Line<'_>, announcement: &Announcement) -> Option<Rewriting> {
         let is_own = announcement.address == line.from.ip() && self.mapping.is_near(line.to.ip());
         if announcement.form != Form::Eprt || !announcement.address.is_ipv6() || !is_own {
@@ -203,7 +203,7 @@ impl Masquerade {
     }
 }
 
-/// Whether the text of an announcement has an address in it.
+/// Returns true if the text of an announcement has an address in it.
 fn says_address(form: Form, text: &[u8]) -> bool {
     match (form, text) {
         (Form::Epsv, [first, second, ..]) => first != second,

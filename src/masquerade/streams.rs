@@ -1,4 +1,4 @@
-//! What was replaced in which stream.
+//! The replacements in each stream.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -38,11 +38,11 @@ struct Stream {
     history: History<Text>,
 }
 
-/// What is replaced in a stream whose SYN was not seen stands no further behind that.
+/// Without a SYN, a replacement is assumed to lie within this number of bytes of the stream's start.
 const NEAR_BEGINNING: i32 = 1 << 24;
 
 impl Stream {
-    /// Whether this is the number of its SYN, which comes late or again.
+    /// Returns true if this is the number of the stream's SYN, which comes late or again.
     fn began_with(&mut self, number: SequenceNumber) -> bool {
         if self.first.is_none()
             && let Some(edit) = self.history.edits().next()
@@ -85,7 +85,7 @@ impl Streams {
         }
         let streams = self.flows.entry(flow).or_default();
         if streams.is_empty() {
-            // Its packets before this frame may have been split from the same line.
+            // Packets of it before this frame may have been split from the same line.
             streams.push_back(Stream { begins: 0, first: None, history: History::growing(EDITS) });
         }
         let stream = streams.iter_mut().rev().find(|stream| stream.begins <= frame);
@@ -105,7 +105,7 @@ impl Streams {
         streams.push_back(Stream { begins: frame, first: Some(number), history: History::growing(EDITS) });
     }
 
-    /// What was replaced in the stream that a packet of this frame belongs to.
+    /// Returns the replacements in the stream that a packet of this frame belongs to.
     pub(super) fn history(&self, flow: Flow, frame: u64) -> Option<&History<Text>> {
         let streams = self.flows.get(&flow)?;
         streams.iter().rev().find(|stream| stream.begins <= frame).map(|stream| &stream.history)

@@ -11,18 +11,18 @@ use crate::ftp::Text;
 use crate::packet::{Headers, Layer4, Packet, Protocol, Side, TcpFlags};
 use crate::seqadj::History;
 
-/// What became of a packet.
+/// The result of translating a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It has another address now.
     Translated {
-        /// Whether it belongs to something seen before. The first packet that comes from a remote endpoint and fits
-        /// nothing is one that the router would not have let in by itself.
+        /// Relation to earlier packets. The first packet that comes from a remote endpoint and fits nothing is one that
+        /// the router would not have let in by itself.
         known: Known,
         /// Which end was replaced: [`Side::Source`] of what a near host sends.
         side: Side,
-        /// How many announcements in it were replaced, in whole or in part.
+        /// Number of announcements in it that were replaced, in whole or in part.
         rewritten: usize,
     },
     /// It is as it was.
@@ -32,7 +32,7 @@ pub enum Outcome {
     NotRewritten,
 }
 
-/// Why a packet is as it was.
+/// The reason why a packet is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Untouched {
@@ -93,7 +93,7 @@ impl Masquerade {
         Outcome::Translated { known, side, rewritten: moved.rewritten }
     }
 
-    /// What stands for the near end of a flow.
+    /// Returns the translated endpoint for the near end of a flow.
     fn far(&mut self, protocol: Protocol, flow: Flow, side: Side) -> (SocketAddr, Known) {
         match side {
             Side::Source => self.mapping.far(protocol, flow.from, flow.to),
@@ -165,10 +165,10 @@ impl Masquerade {
     }
 }
 
-/// What was done to a segment.
+/// The changes to a segment.
 #[derive(Default)]
 struct Moved {
-    /// Whether its stream, or that of what it acknowledges, has replacements.
+    /// True if its stream, or that of the bytes it acknowledges, has replacements.
     numbers: bool,
     rewritten: usize,
     failed: bool,

@@ -21,10 +21,10 @@ impl Address {
     }
 }
 
-/// What routing asks.
+/// Questions of routing about an address.
 #[cfg(feature = "alloc")]
 impl Address {
-    /// Whether it is a group's.
+    /// Returns true if it is a multicast address.
     #[inline]
     pub(crate) const fn is_multicast(self) -> bool {
         match self.family {
@@ -33,7 +33,7 @@ impl Address {
         }
     }
 
-    /// Whether it is every host's on a link (RFC 919).
+    /// Returns true if it is the limited broadcast address (RFC 919).
     #[inline]
     pub(crate) const fn is_broadcast(self) -> bool {
         matches!(self.family, Family::V4) && self.words[0] == u32::MAX as u64

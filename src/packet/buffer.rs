@@ -62,7 +62,7 @@ impl<'b> Packet<'b> {
         self.segment_len.map_or(len, |segment| segment.min(len))
     }
 
-    /// Where in the buffer the packet stands.
+    /// Returns the range of the packet in the buffer.
     pub const fn range(&self) -> Range<usize> {
         self.start..self.end
     }
@@ -131,7 +131,7 @@ impl fmt::Display for BadRange {
 
 impl core::error::Error for BadRange {}
 
-/// Why a stretch of payload was not replaced.
+/// The reason why a stretch of payload was not replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplaceError {

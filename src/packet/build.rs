@@ -65,9 +65,10 @@ impl IcmpError {
         matches!((self.kind, self.code), (2, 0) | (4, 2))
     }
 
-    /// Writes the error about `original` into `out`, with these IPv4 options, from `source` to the original's source. Gives its length; `None`
-    /// when no error may be sent about it: about another error, about part of a packet that is not the first, to or
-    /// about addresses that stand for many or for none (RFC 1122 section 3.2.2; RFC 4443 section 2.4).
+    /// Writes the error about `original` into `out`, with these IPv4 options, from `source` to the original's source.
+    /// Returns its length; `None` when no error may be sent about it (RFC 1122 section 3.2.2; RFC 4443 section 2.4).
+    /// That is the case for another error, for a fragment that is not the first, and for source or destination
+    /// addresses of many hosts or of none.
     pub(crate) fn write(
         &self,
         out: &mut [u8],
@@ -108,7 +109,7 @@ impl IcmpError {
     }
 }
 
-/// Whether a packet reports an error itself.
+/// Returns true if a packet reports an error itself.
 fn is_error(headers: &Headers) -> bool {
     match headers.layer4 {
         Layer4::Icmp(icmp) if headers.protocol == Protocol::ICMP => !matches!(icmp.kind, 0 | 8 | 13..=18),
@@ -154,7 +155,7 @@ pub(crate) fn write_reset(out: &mut [u8], original: &[u8]) -> Option<usize> {
     Some(len)
 }
 
-/// Whose name a segment is sent in, and to whom.
+/// The ends of a segment that is sent in another's name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InName {
     pub(crate) source: SocketAddr,

@@ -1,17 +1,8 @@
-//! The Internet checksum (RFC 1071) and how it changes with the bytes under it (RFC 1624).
+//! The Internet checksum (RFC 1071) and its change with the bytes under it (RFC 1624).
 //!
-//! Where a header field changes, its checksum is changed by the difference, so that one that arrived wrong (damaged,
-//! or left to be filled in by hardware) leaves wrong by just as much. Sums are kept as the 32 bits with end-around
-//! carry that Linux keeps, so that of the two zeros of one's complement the same one comes out.
-//!
-//! ```
-//! use ftp_conntrack::packet::checksum;
-//!
-//! let mut bytes = [0x45, 0, 0, 40, 1, 2, 3, 4];
-//! let before = checksum::fold(checksum::sum(&bytes, 0));
-//! bytes[4..].copy_from_slice(&[9, 9, 9, 9]);
-//! assert_eq!(checksum::replace_u32(before, 0x0102_0304, 0x0909_0909), checksum::fold(checksum::sum(&bytes, 0)));
-//! ```
+//! Where a header field changes, its checksum is changed by the difference. One that arrived wrong (damaged, or left to
+//! be filled in by hardware) leaves wrong by just as much. Sums are kept as the 32 bits with end-around carry that
+//! Linux keeps, so that of the two zeros of one's complement the same one comes out.
 
 /// Adds two partial sums with end-around carry.
 #[inline]
@@ -46,8 +37,8 @@ pub(super) const fn sum_words([a, b]: [u64; 2]) -> u32 {
     add(total as u32, (total >> 32) as u32)
 }
 
-/// Whether the checksum of an IPv4 header without options is right. Words may be summed in any byte order (RFC 1071
-/// section 2): here in the machine's own.
+/// Returns true if the checksum of an IPv4 header without options is right. Words may be summed in any byte order (RFC
+/// 1071 section 2): here in the machine's own.
 #[inline(always)]
 pub(super) fn is_right(header: &[u8; 20]) -> bool {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
@@ -66,7 +57,8 @@ pub const fn fold(sum: u32) -> u16 {
     !(((once & 0xffff) + (once >> 16)) as u16)
 }
 
-/// What is added to a partial sum when 32 bits under it change: less than 2^18, so that some may be added up.
+/// Returns the number to add to a partial sum when 32 bits under it change: less than 2^18, so that some may be added
+/// up.
 #[inline]
 pub(super) const fn change_u32(old: u32, new: u32) -> u32 {
     let (old, new) = (!old, new);

@@ -12,7 +12,7 @@
 /// The polynomial of Castagnoli, its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// What each byte adds.
+/// Remainder of each byte.
 const TABLE: [u32; 256] = table();
 
 const fn table() -> [u32; 256] {

@@ -12,9 +12,9 @@ use crate::SequenceNumber;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Side {
-    /// Where it comes from.
+    /// The source.
     Source,
-    /// Where it goes.
+    /// The destination.
     Destination,
 }
 
@@ -63,7 +63,7 @@ impl Headers {
     }
 
     fn fill_sctp_checksum(&self, bytes: &mut [u8]) {
-        // What an ICMP error quotes may end before the packet did.
+        // A packet quoted in an ICMP error may be cut short.
         let sum = super::crc32c::of_sctp(bytes.get(self.transport..self.end.min(bytes.len())).unwrap_or_default());
         write(bytes, self.transport + 8, &sum.to_le_bytes());
     }
@@ -368,7 +368,7 @@ impl Headers {
         write(bytes, at, &sum.to_be_bytes());
     }
 
-    /// Where the checksum of a TCP, UDP or ICMP packet stands.
+    /// Returns the place of the checksum of a TCP, UDP or ICMP packet.
     pub(crate) const fn transport_checksum_at(&self) -> Option<usize> {
         match self.protocol {
             Protocol::TCP => Some(self.transport + 16),

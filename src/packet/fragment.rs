@@ -2,7 +2,7 @@
 
 use super::{Family, Headers, Packet};
 
-/// Whether an IPv4 packet says that it must not be cut.
+/// Returns true if an IPv4 packet says that it must not be fragmented.
 pub(crate) fn must_not_be_cut(bytes: &[u8]) -> bool {
     bytes.get(6).is_some_and(|flags| flags & 0x40 != 0)
 }
@@ -12,7 +12,7 @@ fn header_len(bytes: &[u8]) -> usize {
     bytes.first().map_or(0, |b| usize::from(b & 15) * 4)
 }
 
-/// How a packet is cut: what stands in every part, and where.
+/// The layout of a packet's fragments: the part that is in every one, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     family: Family,
@@ -26,7 +26,7 @@ pub(crate) struct Cut {
 impl Cut {
     /// The length of an IPv6 fragment header.
     const FRAGMENT_HEADER: usize = 8;
-    /// Its number.
+    /// Protocol number of the fragment header.
     const FRAGMENT: u8 = 44;
 
     /// For an IPv4 packet.
@@ -86,8 +86,9 @@ impl Cut {
     }
 }
 
-/// Where an IPv6 packet is cut: the length of the headers that every fragment has, and where they name what follows
-/// (RFC 8200 section 4.5: hop-by-hop options, routing, and destination options before that).
+/// Returns the place where an IPv6 packet is cut: the length of the headers that every fragment has, and the place
+/// where they name the next one (RFC 8200 section 4.5: hop-by-hop options, routing, and destination options before
+/// that).
 pub(crate) fn unfragmentable_v6(bytes: &[u8]) -> (usize, usize) {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
@@ -105,8 +106,8 @@ pub(crate) fn unfragmentable_v6(bytes: &[u8]) -> (usize, usize) {
     (at, named_at)
 }
 
-/// Where the first fragment header of an IPv6 packet is, and where it is named; `None` without one, or if that one belongs
-/// to a real fragment.
+/// Returns the place of the first fragment header of an IPv6 packet, and the place where it is named; `None` without
+/// one, or if it belongs to a real fragment.
 pub(crate) fn atomic_fragment_header(bytes: &[u8], end: usize) -> Option<(usize, usize)> {
     const AUTHENTICATION: u8 = 51;
     let (mut at, mut named_at) = (40, 6);

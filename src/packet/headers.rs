@@ -1,4 +1,4 @@
-//! Where one packet's headers are.
+//! The places of one packet's headers.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -9,8 +9,8 @@ use super::address::Address;
 use super::{Family, Protocol, Side};
 use crate::SequenceNumber;
 
-/// What [`Headers::find`] learns about a packet: offsets from the start of its IP header, and the fields of its
-/// transport header that everything later asks for.
+/// The headers of a packet, as [`Headers::find`] reads them: offsets from the start of its IP header, and the fields of
+/// its transport header that later steps need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Headers {
@@ -18,9 +18,9 @@ pub struct Headers {
     pub family: Family,
     /// The transport protocol; for IPv6, what follows the extension headers.
     pub protocol: Protocol,
-    /// Where the transport header begins.
+    /// Start of the transport header.
     pub transport: usize,
-    /// Where the packet ends by its own length field; what follows is padding.
+    /// End of the packet by its own length field; padding follows.
     pub end: usize,
     /// Set when this is only a part of a packet.
     pub fragment: Option<Fragment>,
@@ -32,17 +32,18 @@ pub struct Headers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fragment {
-    /// What the parts of one packet have in common.
+    /// Identification that the fragments of one packet have in common.
     pub identification: u32,
-    /// Where in the whole packet this part belongs, in bytes.
+    /// Offset of this fragment in the whole packet, in bytes.
     pub offset: usize,
-    /// Whether others follow.
+    /// True if more fragments follow.
     pub more: bool,
-    /// What stands before the part: the IPv4 header, or the IPv6 headers before the fragment header; in bytes.
+    /// Length of the headers before the fragment's data: the IPv4 header, or the IPv6 headers before the fragment
+    /// header; in bytes.
     pub header: usize,
-    /// Where the part itself begins.
+    /// Start of the fragment's data.
     pub body: usize,
-    /// Where in the headers the fragment header is named (IPv6).
+    /// Place in the headers where the fragment header is named (IPv6).
     pub named_at: usize,
 }
 
@@ -78,7 +79,7 @@ pub struct Segment {
     pub flags: TcpFlags,
     /// The window as it stands in the header, not scaled.
     pub window: u16,
-    /// Where the payload begins, from the start of the IP header.
+    /// Start of the payload, from the start of the IP header.
     pub payload: usize,
 }
 
@@ -100,7 +101,7 @@ impl TcpFlags {
     /// The urgent pointer counts.
     pub const URG: u8 = 32;
 
-    /// Whether any of these is set.
+    /// Returns true if any of these is set.
     #[inline]
     pub const fn has(self, flags: u8) -> bool {
         self.0 & flags != 0
@@ -130,7 +131,7 @@ pub struct IcmpHeader {
     pub identifier: u16,
 }
 
-/// What a GRE header says (RFC 2784, RFC 2637).
+/// The fields of a GRE header (RFC 2784, RFC 2637).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GreHeader {
@@ -140,7 +141,7 @@ pub struct GreHeader {
     pub call: u16,
 }
 
-/// Why a packet is no IP packet.
+/// The reason why a packet is no IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -277,7 +278,7 @@ impl Headers {
         Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
     }
 
-    /// What follows the transport header of a TCP packet, padding aside; empty for every other packet.
+    /// Returns the bytes after the transport header of a TCP packet, padding aside; empty for every other packet.
     #[inline]
     pub fn payload<'p>(&self, bytes: &'p [u8]) -> &'p [u8] {
         match self.layer4 {
@@ -314,7 +315,7 @@ impl Headers {
         bytes.get(at).copied().unwrap_or_default()
     }
 
-    /// Whether the IPv4 header's checksum is right; IPv6 has none, and that is right.
+    /// Returns true if the IPv4 header's checksum is right; IPv6 has none, and that is right.
     #[inline(always)]
     pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
         match self.family {
@@ -329,8 +330,8 @@ impl Headers {
         }
     }
 
-    /// Whether the TCP, UDP, UDP-Lite, SCTP or ICMP checksum is right. Other protocols, fragments, and UDP without a
-    /// checksum are.
+    /// Returns true if the TCP, UDP, UDP-Lite, SCTP or ICMP checksum is right. Other protocols, fragments, and UDP
+    /// without a checksum are.
     ///
     /// Of UDP-Lite, Linux sums UDP's number into the pseudo-header, and not its own (seen on 6.18): what RFC 3828 has for
     /// right is wrong to it, and so it is here.
@@ -378,7 +379,8 @@ impl Headers {
         }
     }
 
-    /// Whether it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443 section 2.1).
+    /// Returns true if it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443
+    /// section 2.1).
     #[inline]
     pub const fn is_icmp_error(&self) -> bool {
         match (self.protocol, self.layer4) {
@@ -395,7 +397,7 @@ impl Headers {
     }
 }
 
-/// What the first IP header says.
+/// The fields of the first IP header.
 struct IpHeader {
     family: Family,
     protocol: Protocol,
@@ -447,7 +449,7 @@ impl IpHeader {
         Ok(Self { family: Family::V6, protocol: Protocol(ip.next_header().0), transport, end, is_part: false })
     }
 
-    /// What stands behind it.
+    /// The headers after it.
     // Inlined into each family's branch, where nothing has to be asked about the family.
     #[inline(always)]
     fn locate(self, bytes: &[u8], must_be_whole: bool) -> Result<Headers, Malformed> {
@@ -473,8 +475,8 @@ impl IpHeader {
     }
 
     /// The rest of the headers, whatever they are.
-    // What is known of the first one comes piece by piece, so that it need not be put together in memory for those that
-    // do not come here.
+    // The fields of the first header come piece by piece, so that they need not be put together in memory for packets
+    // that do not come here.
     #[inline(never)]
     fn read_on(
         family: Family,
@@ -526,9 +528,9 @@ const NO_NEXT_HEADER: u8 = 59;
 
 /// The extension headers of an IPv6 packet (RFC 8200 section 4).
 struct Extensions {
-    /// What follows them.
+    /// Protocol of the next header.
     protocol: Protocol,
-    /// Where it begins.
+    /// End of these headers.
     end: usize,
     fragment: Option<Fragment>,
     /// One of them is not all there.
@@ -545,7 +547,7 @@ impl Extensions {
         const AUTHENTICATION: u8 = 51;
         const DESTINATION: u8 = 60;
         let mut fragment = None;
-        // Where the header at hand is named: in the IPv6 header, or in the extension before it.
+        // Place where the header at hand is named: in the IPv6 header, or in the extension before it.
         let mut named_at = 6;
         while let HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION = next {
             let header: Option<[u8; 8]> = read_array(bytes, at);
@@ -597,7 +599,8 @@ fn sctp_checksum_ok(packet: &[u8]) -> bool {
     read_array(packet, 8).map(u32::from_le_bytes) == Some(super::crc32c::of_sctp(packet))
 }
 
-/// What of a UDP-Lite packet its checksum covers: as many bytes as the header says, or, if that is 0, all.
+/// Returns the part of a UDP-Lite packet that its checksum covers: as many bytes as the header says, or, if that is 0,
+/// all.
 fn covered_by_udp_lite(packet: &[u8]) -> &[u8] {
     match read_array(packet, 4).map_or(0, u16::from_be_bytes) {
         0 => packet,
@@ -674,7 +677,7 @@ impl<'p> TcpOptions<'p> {
         })
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub const fn is_empty(self) -> bool {
         self.0.is_empty()
     }

@@ -9,7 +9,7 @@ const MAX_PADDING: usize = 7;
 /// Length of the IPv6 header.
 const IPV6_HEADER: usize = 40;
 
-/// What a router makes of a hop-by-hop options header.
+/// The result of reading a hop-by-hop options header as a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HopByHop {
     /// There is none, or the packet goes on.

@@ -1,9 +1,9 @@
 //! IPv4 options, as a router reads and fills them in (RFC 791 section 3.1, RFC 1812 section 5.2.4), found by asking a
 //! 6.18 kernel.
 //!
-//! A packet's options are read as it arrives: record route and timestamp take an entry, what follows the end of the list
-//! becomes zeros, and an option that makes no sense ends the packet with a Parameter Problem that points at it. When it
-//! leaves, the recorded address becomes the one by which it leaves.
+//! A packet's options are read as it arrives. Record route and timestamp take an entry, and bytes after the end of the
+//! list become zeros. An option that makes no sense ends the packet with a Parameter Problem that points at it. When
+//! the packet leaves, the recorded address becomes the one by which it leaves.
 
 use super::headers::read_array;
 
@@ -22,20 +22,20 @@ const MAX_HEADER: usize = 60;
 /// The longest options.
 pub(crate) const MAX_OPTIONS: usize = MAX_HEADER - 20;
 
-/// What a router enters into options.
+/// The entry that a router makes in options.
 pub(crate) struct Entry<F> {
     /// The address under which it is known to the packet's sender.
     pub(crate) address: [u8; 4],
     /// Milliseconds since midnight, universal time.
     pub(crate) milliseconds: u32,
-    /// Whether an address is that of one machine, and not of this one.
+    /// Returns true for the address of one machine other than this one.
     pub(crate) is_elsewhere: F,
 }
 
 /// The options of a packet that were read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IpOptions {
-    /// Where record route, timestamp and security label stand in the header; 0 where there is none that makes sense. (Of
+    /// Places of record route, timestamp and security label in the header; 0 where there is none that makes sense. (Of
     /// the label, which none does, Linux remembers it even so.)
     record: u8,
     timestamp: u8,
@@ -127,12 +127,12 @@ impl IpOptions {
         Ok(())
     }
 
-    /// Whether it has a source route, which nobody may have who is not allowed to (`accept_source_route`, 0 by default).
+    /// Returns true if it has a source route, which packets may only have with `accept_source_route` (0 by default).
     pub(crate) const fn has_source_route(&self) -> bool {
         self.source_route
     }
 
-    /// Whether the header is to be finished when the packet leaves.
+    /// Returns true if the header is to be finished when the packet leaves.
     pub(crate) const fn is_changed(&self) -> bool {
         self.changed
     }
@@ -149,9 +149,9 @@ impl IpOptions {
         }
     }
 
-    /// Writes the options that an ICMP error about the packet bears (RFC 1812 section 4.3.2.6), with the entries of its
-    /// sender; a source route, which Linux would turn round and follow, is left out. Gives their length; `None` where there
-    /// is a rest of room in which no entry fits: nothing is sent then.
+    /// Writes the options of an ICMP error about the packet (RFC 1812 section 4.3.2.6), with the entries of its sender.
+    /// A source route, which Linux would turn round and follow, is left out. Returns their length; `None` where the
+    /// rest of the room takes no entry: nothing is sent then.
     pub(crate) fn echo(
         &self,
         out: &mut [u8; MAX_OPTIONS],

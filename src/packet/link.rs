@@ -41,10 +41,10 @@ const PPPOE_SESSION: u16 = 0x8864;
 const PPP: u16 = 0x880b;
 /// The smallest EtherType; below it the field is the length of an 802.3 frame, LLC follows.
 const SMALLEST_ETHER_TYPE: u16 = 0x0600;
-/// What Linux puts into a cooked frame's protocol where an 802.2 LLC header follows (`ETH_P_802_2`).
+/// Protocol of a cooked frame in which an 802.2 LLC header follows (`ETH_P_802_2`).
 const COOKED_LLC: u16 = 0x0004;
 
-/// How many tags, MPLS labels and encapsulations are followed before [`LinkError::TooDeep`].
+/// Maximum number of tags, MPLS labels and encapsulations before [`LinkError::TooDeep`].
 pub const MAX_DEPTH: usize = 8;
 
 /// A link type, by its `LINKTYPE_` number in captures (<https://www.tcpdump.org/linktypes.html>).
@@ -132,7 +132,7 @@ impl fmt::Display for LinkType {
     }
 }
 
-/// What a frame carries, and where it begins.
+/// The network packet of a frame, and its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Payload {
     /// Bytes before the network packet; never more than the frame has.
@@ -143,7 +143,7 @@ pub struct Payload {
     /// The innermost EtherType. For IP always 0x0800 or 0x86dd, whatever the link layer calls it; below 0x0600 it is
     /// no EtherType (802.3 with a length); 0 where the link layer has none.
     pub ether_type: u16,
-    /// What a Linux cooked capture says besides.
+    /// Fields of a Linux cooked capture.
     pub cooked: Option<Cooked>,
 }
 
@@ -163,16 +163,16 @@ impl Payload {
     }
 }
 
-/// What Linux notes of a frame in a cooked capture (`tcpdump -i any`).
+/// The fields that Linux notes of a frame in a cooked capture (`tcpdump -i any`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cooked {
     /// The interface's index on the machine that captured; version 2 only.
     pub interface: Option<u32>,
-    /// How the frame met the machine.
+    /// Type of the packet.
     pub packet_type: PacketType,
 }
 
-/// How a frame met the machine that captured it; Linux' `PACKET_` numbers.
+/// The relation of a frame to the machine that captured it; Linux' `PACKET_` numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PacketType {
@@ -203,7 +203,7 @@ impl From<u16> for PacketType {
     }
 }
 
-/// Why no network packet was found.
+/// The reason why no network packet was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum LinkError {
@@ -275,12 +275,12 @@ fn ethernet(frame: &[u8]) -> Result<Payload, LinkError> {
     after_ether_type(frame, 12, MAX_DEPTH)
 }
 
-/// What the EtherType at `at` announces.
+/// Reads the header that the EtherType at `at` announces.
 fn after_ether_type(frame: &[u8], at: usize, depth: usize) -> Result<Payload, LinkError> {
     announced(number(frame, at)?, frame, at + 2, depth)
 }
 
-/// What `ether_type` announces at `at`; at most `depth` further headers are followed.
+/// Reads the header that `ether_type` announces at `at`; follows at most `depth` further headers.
 pub(super) fn announced(ether_type: u16, frame: &[u8], at: usize, depth: usize) -> Result<Payload, LinkError> {
     match ether_type {
         IPV4 => Ok(Payload::ip(Family::V4, at)),
@@ -397,7 +397,7 @@ fn cooked_v2(frame: &[u8]) -> Result<Payload, LinkError> {
     cooked_payload(frame, 20, hardware, protocol, cooked)
 }
 
-/// What `protocol` announces after a cooked header.
+/// Reads the header that `protocol` announces after a cooked header.
 fn cooked_payload(frame: &[u8], at: usize, hardware: u16, protocol: u16, cooked: Cooked) -> Result<Payload, LinkError> {
     let payload = match (hardware, protocol) {
         // ARPHRD_FRAD, the three of IEEE 802.11, ARPHRD_NETLINK: the protocol is no EtherType.

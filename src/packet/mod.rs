@@ -1,5 +1,5 @@
-//! Where the headers of one packet are, and how to change an address, a port, a number or a stretch of text so
-//! that every length and checksum stays right.
+//! Finds the headers of one packet, and changes an address, a port, a number or a stretch of text so that every length
+//! and checksum stays right.
 //!
 //! A [`Packet`] is the caller's buffer with the network packet somewhere in it: what stands before may be a link
 //! header, what stands after is room to grow. [`Headers::find`] looks at it once; everything later uses the

@@ -37,7 +37,7 @@ impl Protocol {
     /// UDP-Lite.
     pub const UDPLITE: Self = Self(136);
 
-    /// Whether it is ICMP of either family.
+    /// Returns true if it is ICMP of either family.
     pub const fn is_icmp(self) -> bool {
         matches!(self, Self::ICMP | Self::ICMPV6)
     }

@@ -17,7 +17,7 @@ use super::headers::read_array;
 use super::link::{self, LinkType, Payload};
 use super::{Family, Headers, Protocol};
 
-/// How many tunnels, one inside the other, are worth following. Nothing that carries FTP has more; without a bound a
+/// Maximum number of tunnels, one inside the other, to follow. Nothing that carries FTP has more; without a bound a
 /// crafted packet would be looked at once for every twenty bytes.
 pub const MAX_TUNNELS: usize = 4;
 
@@ -28,7 +28,7 @@ const IPV6: Protocol = Protocol(41);
 /// Generic Routing Encapsulation (RFC 2784).
 const GRE: Protocol = Protocol(47);
 
-/// What carries the inner packet.
+/// The protocol that carries the inner packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Tunnel {
@@ -50,11 +50,11 @@ impl fmt::Display for Tunnel {
 /// A packet inside another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Inner {
-    /// What carries it.
+    /// Tunnel that carries it.
     pub tunnel: Tunnel,
-    /// Its family, as the tunnel announces it; whether it is a good packet is not looked at.
+    /// Family, as the tunnel announces it; the packet itself is not checked.
     pub family: Family,
-    /// Where it begins, in bytes from the start of the outer packet.
+    /// Start of the inner packet, in bytes from the start of the outer packet.
     pub offset: usize,
 }
 

@@ -2,7 +2,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-/// How long the address at the start of `text` is: up to the delimiter or a NUL, else all of it.
+/// Returns the length of the address at the start of `text`: up to the delimiter or a NUL, else all of it.
 pub(super) fn length(text: &[u8], delimiter: u8) -> usize {
     text.iter().position(|b| *b == delimiter || *b == 0).unwrap_or(text.len())
 }
@@ -87,7 +87,7 @@ fn quad(text: &[u8]) -> Option<Ipv4Addr> {
     rest.is_none().then_some(octets.into())
 }
 
-/// What is before the first `separator`, and what is behind it if there is one.
+/// Splits text at the first `separator`, if there is one.
 fn split(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     let mut parts = text.splitn(2, |b| *b == separator);
     (parts.next().unwrap_or_default(), parts.next())

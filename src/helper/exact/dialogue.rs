@@ -1,4 +1,4 @@
-//! What the two sides of a control connection have asked and answered, as far as it matters to announcements.
+//! The commands and replies of a control connection, as far as they matter to announcements.
 
 use crate::conntrack::ExpectationId;
 use crate::ftp::{Command, Reply, ReplyLines};
@@ -23,26 +23,26 @@ enum Request {
     Unknown,
 }
 
-/// What a reply changes.
+/// The effect of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Nothing that matters.
     Nothing,
     /// The server wants no data connection there.
     Unwanted(ExpectationId),
-    /// What follows is TLS.
+    /// TLS follows.
     Tls,
-    /// What follows may be TLS.
+    /// TLS may follow.
     Unreadable,
 }
 
 /// Follows requests and replies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialogue {
-    /// Whether everything since its beginning was heard.
+    /// True if everything since the connection's beginning was read.
     complete: bool,
     logged_in: bool,
-    /// Whether the client's first line was a command of FTP.
+    /// True if the client's first line was a command of FTP.
     begun: Option<bool>,
     replies: ReplyLines,
     /// Each with how many like it follow each other.
@@ -68,17 +68,19 @@ impl Dialogue {
         *self = Self { complete: true, ..Self::new() };
     }
 
-    /// Whether the server has let the client in. Where the beginning was not heard, it has.
+    /// Returns true if the client is logged in, or the beginning was not read. Where the beginning was not heard, it
+    /// has.
     pub(super) const fn is_logged_in(&self) -> bool {
         self.logged_in || !self.complete
     }
 
-    /// Whether it began as something else: a browser's request, say, in whose text the lines of a session stand.
+    /// Returns true if the connection began as something else: a browser's request, say, whose text has the lines of a
+    /// session.
     pub(super) fn is_something_else(&self) -> bool {
         self.complete && self.begun == Some(false)
     }
 
-    /// Whether the client waits to hear where the server listens.
+    /// Returns true if the client waits for the server's passive endpoint.
     pub(super) fn awaits_passive(&self) -> bool {
         !self.complete || self.waiting().iter().any(|(request, _)| *request == Request::Passive)
     }
@@ -174,8 +176,8 @@ impl Dialogue {
     }
 }
 
-/// Whether a session may begin with a command: RFC 959's of access and information, and those of its extensions that
-/// clients send before they log in.
+/// Returns true if a session may begin with this command: RFC 959's of access and information, and those of its
+/// extensions that clients send before they log in.
 fn may_begin(command: &Command<'_>) -> bool {
     const OTHERS: [&[u8]; 14] = [
         b"ACCT", b"REIN", b"NOOP", b"HELP", b"STAT", b"SYST", b"OPTS", b"CLNT", b"LANG", b"CSID", b"ADAT", b"XAUT",

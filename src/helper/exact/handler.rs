@@ -100,7 +100,7 @@ impl ReadLines for LineHandler<'_> {
 }
 
 impl LineHandler<'_> {
-    /// Whether a reply's line may leave before it is complete. Its code must be heard first.
+    /// Returns true if a reply's line may leave before it is complete. Its code must be heard first.
     fn reply_may_leave(&mut self, begun: &[u8]) -> bool {
         let is_code = begun.iter().take(CODE - 1).all(u8::is_ascii_digit);
         if begun.len() < CODE && is_code {
@@ -312,9 +312,9 @@ impl LineHandler<'_> {
             && !self.is_arranged(address)
     }
 
-    /// Returns true if somebody arranged that data connections go to this address, which is not the sender's: the text
-    /// passes, and nothing is expected. That is a client's address as the server sees it (its ports are published by DNAT),
-    /// and another server that a front end names, if clients reach it as they reach the front end.
+    /// Returns true if data connections are arranged to go to this address, which is not the sender's: the text passes,
+    /// and nothing is expected. One such address is a client's as the server sees it, if DNAT publishes its ports. The
+    /// other is a server that a front end names, if clients reach it as they reach the front end.
     fn is_arranged(&self, address: IpAddr) -> bool {
         let Endpoints { client, dialled, server, seen } = self.ends;
         if self.allows(address) {
@@ -381,7 +381,7 @@ impl LineHandler<'_> {
     }
 }
 
-/// What is to be done about a line.
+/// The action on a line.
 enum LineAction {
     Pass,
     /// It opens this, and is to say that.

@@ -1,22 +1,22 @@
-//! What is done to a control connection's segments besides replacing what they announce.
+//! The interventions in a control connection's segments besides replacing announcements.
 
 use core::fmt;
 
 use super::stream::{Emission, Incoming, Standing, Stream, Taken};
 use crate::SequenceNumber;
 
-/// What [`Behaviour::Exact`](crate::Behaviour::Exact) does to a segment of a control connection besides replacing what it
-/// announces. Linux does none of this.
+/// An intervention of [`Behaviour::Exact`](crate::Behaviour::Exact) in a segment of a control connection, besides
+/// replacing announcements. Linux does none of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Intervention {
     /// So many bytes of the stream wait now: the line they begin is unfinished, and may become an announcement.
     Held(u32),
-    /// What waited leaves with it: its line is whole, or will not become an announcement.
+    /// The bytes that waited leave with it: their line is whole, or will not become an announcement.
     Released,
-    /// What waited, and its sender takes for delivered, leaves with it once more.
+    /// The bytes that waited, and that its sender takes for delivered, leave with it once more.
     SentAlong,
-    /// Its FIN waits for what stands before it.
+    /// The FIN waits for the bytes before it.
     FinWaits,
     /// Bytes that stand before it have not come: it waits for them, or, where there is no room, for being sent again.
     Early,
@@ -28,7 +28,7 @@ pub enum Intervention {
     Shortened,
     /// The other side has all of it: it leaves without bytes, and the other side repeats its acknowledgement.
     Emptied,
-    /// Its text has grown: it leaves in so many segments.
+    /// The text has grown: it leaves in this number of segments.
     Split(u16),
     /// The other side's window takes less: the rest leaves as that opens.
     WindowFull,
@@ -39,14 +39,14 @@ pub enum Intervention {
     GivenUp,
     /// The stream ends within a line that may have become an announcement: that does not leave.
     Unfinished,
-    /// Its sender is told in the other side's name that everything up to this number arrived: it may wait for that
-    /// before it sends more.
+    /// The sender gets an acknowledgement of everything up to this number in the other side's name: it may wait for
+    /// that before it sends more.
     Acknowledged(SequenceNumber),
-    /// What waited leaves in its sender's name: nobody else would send it in time.
+    /// The bytes that waited leave in the sender's name: no other segment would bring them in time.
     SentInItsName,
     /// It acknowledges a part of a text that was put in the place of another: none of that, as its receiver reads it.
     WithinReplacement,
-    /// Its receiver was told before that more arrived, and is told that.
+    /// The receiver got an acknowledgement of more before, and gets that again.
     KnowsMore,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for Intervention {
     }
 }
 
-/// What was done with a segment, from how its stream stood before.
+/// Returns the interventions in a segment, given its stream's state before.
 pub(super) fn interventions(
     before: Standing,
     stream: &Stream,

@@ -10,14 +10,14 @@ use crate::Instant;
 /// Maximum number of servers that are remembered. Of more nothing is learnt: a server that made way for another would be
 /// learnt anew, without the ports for which nothing is opened.
 pub(super) const SERVERS: usize = 64;
-/// What was not announced for so long is forgotten: a server may be set up otherwise by then.
+/// Time after which a port that was not announced again is forgotten: a server may be set up otherwise by then.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The passive ports of servers, from the lowest that each announced to the highest.
 #[derive(Debug)]
 pub(super) struct Learnt {
     servers: Vec<Server>,
-    /// How many ports a range may have at most; none is learnt where there is no such number.
+    /// Maximum number of ports of a range; `None` if none is learnt.
     widest: Option<u16>,
 }
 
@@ -51,8 +51,8 @@ impl Learnt {
         self.servers.push(Server { address, lowest: port, highest: port, last: now });
     }
 
-    /// Where a server listens, if that was learnt. One that announced ports farther apart than a range may be wide may
-    /// listen anywhere: of it nothing is known.
+    /// Returns the ports where a server listens, if these were learnt. A server that announced ports farther apart than
+    /// the maximum may listen anywhere: none are known of it.
     pub(super) fn ports(&self, now: Instant, address: SocketAddr) -> Option<RangeInclusive<u16>> {
         let widest = self.widest?;
         let is_it = |server: &&Server| server.address == address && now.since(server.last) < FORGOTTEN;

@@ -1,9 +1,10 @@
-//! Behaviour Exact: a control connection's streams are read line by line, wherever its segments are cut, and leave with
-//! every announcement replaced, whatever is sent again.
+//! Behaviour Exact: reads the streams of a control connection line by line, wherever segments are cut, and replaces
+//! every announcement, also in retransmissions.
 //!
-//! A segment's way: what it acknowledges is told to the [stream](stream::Stream) of the other side; its own stream takes
-//! it in, the lines that it completes are [heard](handler::LineHandler), and what then may leave leaves with it: less than it
-//! bears where a line is unfinished, more where one is finished. What does not fit into one segment leaves in several.
+//! A segment's ACK is applied to the [stream](stream::Stream) of the other side. Its payload is appended to its own
+//! stream, and completed lines are [parsed](handler::LineHandler). Then the bytes that may now be sent leave with it.
+//! These are fewer than it has where a line is unfinished, and more where one is finished. Bytes that do not fit into
+//! one segment leave in several.
 
 mod dialogue;
 mod handler;
@@ -49,21 +50,21 @@ const TLS: u8 = 3;
 /// Windows are shifted by no more (RFC 7323 section 2.3).
 const MAX_SCALE: u8 = 14;
 
-/// What is ours to send is sent again after this time, and so many times.
+/// Time after which bytes that are ours to send are sent again, and the maximum number of times.
 const REPEAT: core::time::Duration = core::time::Duration::from_secs(1);
 const REPEATS: u8 = 120;
 
-/// How long what was announced is waited for (as in Linux).
+/// Timeout of an expectation (as in Linux).
 const PATIENCE: core::time::Duration = ExpectPolicy::FTP.timeout;
 
-/// What is known of all control connections.
+/// The state that is kept of all control connections.
 #[derive(Debug)]
 pub(super) struct Exact {
     states: Box<[State]>,
     tools: Tools,
     /// The state that is looked at next, whether its connection is gone.
     swept: usize,
-    /// What is ours to send until it arrives, in the order of time.
+    /// Deadlines for bytes that are ours to send until they arrive, in the order of time.
     timers: VecDeque<Timer>,
 }
 
@@ -79,7 +80,7 @@ struct Timer {
     times: u8,
 }
 
-/// What all connections share.
+/// The parts that all connections share.
 #[derive(Debug)]
 struct Tools {
     policy: Policy,
@@ -88,11 +89,11 @@ struct Tools {
     pool: Pool,
     writer: SegmentWriter,
     learnt: Learnt,
-    /// What a packet bore.
+    /// Payload that the packet arrived with.
     came: Box<[u8]>,
 }
 
-/// What is known of one.
+/// The state that is kept of one connection.
 #[derive(Debug)]
 struct State {
     connection: Option<ConnectionId>,
@@ -107,7 +108,7 @@ struct State {
     scales: [Option<u8>; 2],
     /// The timestamps that an answer to it bears.
     timestamps: [Option<[u8; 8]>; 2],
-    /// Whether a timer runs for the stream of this direction.
+    /// True if a timer runs for the stream of this direction.
     timed: [bool; 2],
 }
 
@@ -117,13 +118,13 @@ pub(crate) struct ExactContext<'p, 'b> {
     pub(crate) tracked: &'p Tracked,
     pub(crate) packet: &'p mut Packet<'b>,
     pub(crate) headers: &'p mut Headers,
-    /// How long a packet may be there.
+    /// Maximum length of a packet on that link.
     pub(crate) mtu: usize,
     /// Takes what leaves besides.
     pub(crate) sink: &'p mut dyn SegmentSink,
 }
 
-/// Whose segment is at hand, to tell what is done with it.
+/// The segment at hand, to report interventions in it.
 #[derive(Clone, Copy)]
 struct Noted {
     now: Instant,
@@ -444,7 +445,7 @@ impl State {
         }
     }
 
-    /// How many bytes the sender of this direction takes, in its last words.
+    /// Returns the window that the sender of this direction announced last, in bytes.
     fn window(&self, direction: Direction) -> usize {
         let scale = match self.scales {
             [Some(_), Some(_)] => self.scales[direction as usize].unwrap_or(0),

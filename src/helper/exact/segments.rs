@@ -29,11 +29,11 @@ pub(crate) trait SegmentSink {
     fn back(&mut self, bytes: &[u8]);
 }
 
-/// What became of a segment as it was written.
+/// The result of writing a segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pieces: u16,
-    /// Whether the other side's window takes less than there is.
+    /// True if the other side's window takes less than there is.
     is_cut: bool,
 }
 
@@ -44,14 +44,14 @@ impl Written {
     }
 }
 
-/// Where payloads are put together, and packets made.
+/// Buffers in which payloads are put together, and packets made.
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
     leaves: Box<[u8]>,
     packet: Box<[u8]>,
 }
 
-/// How to answer the sender of a segment in the other side's name.
+/// The fields of an answer to a segment's sender in the other side's name.
 pub(super) struct Answering {
     name: Option<InName>,
     /// The number that the sender expects from the other side.
@@ -293,16 +293,16 @@ impl SegmentWriter {
     }
 }
 
-/// What the other side takes.
+/// The limits of the other side.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Takes {
-    /// Its longest segment (0: not known).
+    /// Maximum length of its segments (0: not known).
     pub(super) longest: u16,
-    /// How many bytes behind what it acknowledged.
+    /// Number of bytes after its acknowledgement that it takes.
     pub(super) window: usize,
 }
 
-/// How much an answer may bear: as much as every link takes, unless its receiver takes less.
+/// Returns the maximum payload of an answer: as much as every link takes, unless its receiver takes less.
 fn bearable(longest: u16) -> usize {
     let longest = if longest == 0 { usize::from(u16::MAX) } else { usize::from(longest) };
     longest.saturating_sub(12).clamp(LEAST, LEAST_MTU - 40 - 32)

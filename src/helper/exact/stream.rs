@@ -62,10 +62,10 @@ impl Incoming<'_> {
     }
 }
 
-/// What of the stream leaves with a segment.
+/// The part of the stream that leaves with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Emission {
-    /// What it bears, as it is.
+    /// The segment's own payload, as it is.
     Same,
     /// These bytes, with what is replaced in them.
     Bytes { from: SequenceNumber, to: SequenceNumber },
@@ -73,15 +73,15 @@ pub(super) enum Emission {
     Nothing { number: SequenceNumber },
 }
 
-/// What becomes of a segment.
+/// The result of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) emission: Emission,
-    /// Whether the last byte that leaves is the stream's last.
+    /// True if the last byte that leaves is the stream's last.
     pub(super) fin: bool,
 }
 
-/// How far a stream was read and may leave.
+/// The numbers up to which a stream was read and may leave.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) released: SequenceNumber,
@@ -96,11 +96,11 @@ enum Line {
     Held,
     /// It left as far as it was read.
     Leaves,
-    /// What was read of it does not leave, and neither does the rest.
+    /// The bytes that were read of it do not leave, and neither does the rest.
     Swallowed(Until),
 }
 
-/// Where a unit ends that does not leave.
+/// The end of a unit that does not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     /// With its line.
@@ -130,22 +130,16 @@ impl Until {
 
 /// One direction of a control connection.
 ///
-/// In its sender's numbers: `acknowledged` ≤ `released` ≤ `next`. The other side has what stands before `acknowledged`;
-/// up to `released` bytes may leave; up to `next` they were read; between the two stands a line that may become an
+/// In its sender's numbers: `acknowledged` ≤ `released` ≤ `next`. The other side has the bytes before `acknowledged`.
+/// Bytes up to `released` may leave; bytes up to `next` were read. Between the two is a line that may become an
 /// announcement, which is kept in the window.
 ///
-/// Worked example. `PORT 10,0,0,5,4,210` CR LF stands at 1000 and comes in three segments; it leaves as
-/// `PORT 203,0,113,1,4,210` CR LF, 24 bytes.
+/// Worked example. `PORT 10,0,0,5,4,210` CR LF is at 1000 and comes in three segments; it leaves as `PORT
+/// 203,0,113,1,4,210` CR LF, 24 bytes.
 ///
-/// | segment | leaves | we acknowledge | released | next |
-/// |---|---|---|---|---|
-/// | 1000..1002 `PO` | nothing, at 1000 | 1002 | 1000 | 1002 |
-/// | 1002..1019 `RT …210` | nothing, at 1000 | 1019 | 1000 | 1019 |
-/// | 1019..1021 CR LF | 1000..1024 | – | 1021 | 1021 |
-///
-/// The sender is told that we have what is held, since it may wait for that before it sends more. The last piece is
-/// acknowledged by the other side alone: if what left is lost, the sender sends that piece again, and everything that
-/// the other side has not got leaves again with it.
+/// Held bytes are acknowledged to their sender, since it may wait for that before it sends more. The last piece is
+/// acknowledged by the other side alone. If the bytes that left are lost, the sender sends that piece again, and
+/// everything that the other side has not got leaves again with it.
 #[derive(Debug)]
 pub(super) struct Stream {
     begun: bool,
@@ -160,11 +154,11 @@ pub(super) struct Stream {
     sent: SequenceNumber,
     line: Line,
     head: Head,
-    /// Where the stream ends: all before it was read.
+    /// End of the stream, if all before it was read.
     fin: Option<SequenceNumber>,
-    /// Where it may end, as a segment said that came early.
+    /// End of the stream by a segment that came early.
     early_fin: Option<SequenceNumber>,
-    /// Where its bytes stopped being read.
+    /// Number at which its bytes stopped being read.
     opaque_from: SequenceNumber,
     /// True if the sender is to be told what it does not know: bytes that do not leave count as received.
     owes: bool,
@@ -174,15 +168,15 @@ pub(super) struct Stream {
     urgent: Option<SequenceNumber>,
     /// Holds all from its start to `next`, and what came early.
     window: Option<Window>,
-    /// Who it is to the pool of windows.
+    /// Identity of the stream in the pool of windows.
     holder: Holder,
     history: History<Text>,
     grown: Option<(SequenceNumber, i32)>,
-    /// Why a line of it does not leave, if that was found just now.
+    /// Reason why a line of it does not leave, if that was found just now.
     withheld: Option<Intervention>,
     /// Nobody reads it, unless it becomes text again.
     opaque: bool,
-    /// Where its TLS records end.
+    /// Ends of its TLS records.
     cipher: Cipher,
 }
 
@@ -297,12 +291,12 @@ impl Stream {
         true
     }
 
-    /// Whether nothing of it was read.
+    /// Returns true if nothing of it was read.
     pub(super) fn is_at_beginning(&self) -> bool {
         self.begun && self.next == self.first
     }
 
-    /// How far it was read and may leave.
+    /// Returns the numbers up to which it was read and may leave.
     pub(super) const fn standing(&self) -> Standing {
         Standing { released: self.released, next: self.next, is_opaque: self.opaque }
     }
@@ -346,7 +340,7 @@ impl Stream {
         self.outgoing(if beyond { self.released } else { number })
     }
 
-    /// What was replaced.
+    /// Returns the replacements.
     pub(super) const fn history(&self) -> &History<Text> {
         &self.history
     }
@@ -400,13 +394,13 @@ impl Stream {
         }
     }
 
-    /// How far behind `number`, in the other side's numbers, the last urgent byte ends of those that may leave.
+    /// Returns the offset from `number`, in the other side's numbers, of the last urgent byte that may leave.
     pub(super) fn urgent_behind(&self, number: SequenceNumber) -> Option<u16> {
         let urgent = self.urgent.filter(|urgent| !urgent.after(self.released))?;
         u16::try_from(self.outgoing(urgent).since(number)).ok().filter(|pointer| *pointer > 0)
     }
 
-    /// Whether anything is urgent.
+    /// Returns true if any byte is urgent.
     pub(super) const fn is_urgent(&self) -> bool {
         self.urgent.is_some()
     }
@@ -454,7 +448,7 @@ impl Stream {
         self.grown.take()
     }
 
-    /// What leaves with a segment, after it was read; `released` and `next` are as they were before.
+    /// Returns the bytes that leave with a segment after it was read; `released` and `next` are their values before.
     fn emission(&self, incoming: Incoming<'_>, released: SequenceNumber, next: SequenceNumber) -> Taken {
         let (start, end) = (incoming.start, incoming.end());
         if self.opaque && !start.before(self.opaque_from) {
@@ -467,7 +461,7 @@ impl Stream {
             && (was_held || start.before(next))
             && !start.before(window.start())
         {
-            // What the sender takes for delivered goes with it.
+            // Bytes that the sender takes for delivered go with it.
             from = window.start().later(self.acknowledged);
         }
         let to = if newly || end.after(self.released) { self.released } else { end };

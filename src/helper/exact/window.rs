@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use crate::SequenceNumber;
 use crate::conntrack::Direction;
 
-/// How many bytes of a stream are kept at most, from the first that is kept.
+/// Maximum number of bytes kept of a stream, from the first that is kept.
 pub(super) const SIZE: usize = 8192;
 /// Into how many stretches they may fall, as segments are missing between them.
 const STRETCHES: usize = 64;
@@ -21,7 +21,7 @@ const STRETCHES: usize = 64;
 pub(super) struct Window {
     start: SequenceNumber,
     bytes: Box<[u8]>,
-    /// What is there, as offsets from `start`; in order, apart from each other.
+    /// Ranges that have arrived, as offsets from `start`; in order, apart from each other.
     stretches: Vec<(usize, usize)>,
 }
 
@@ -121,7 +121,7 @@ impl Window {
     }
 }
 
-/// Whose window it is.
+/// The holder of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     /// The place of the control connection's state, and the stream's direction.
@@ -143,9 +143,9 @@ impl Holder {
 #[derive(Debug)]
 pub(super) struct Pool {
     free: Vec<Window>,
-    /// Who has one, the oldest first.
+    /// Holders of windows, the oldest first.
     holders: Vec<Holder>,
-    /// How many each client has.
+    /// Number of windows of each client.
     clients: Vec<(IpAddr, u32)>,
 }
 
@@ -187,8 +187,8 @@ impl Pool {
         }
     }
 
-    /// Who has to give one up, if none is left for who comes next: the oldest of a client that has most; where all have one,
-    /// the oldest of all. It looks once at every client and at every window.
+    /// Returns the holder that has to give its window up, if none is left for the next one. That is the oldest of a
+    /// client that has most; where all have one, the oldest of all. It looks once at every client and at every window.
     pub(super) fn too_many(&self) -> Option<Holder> {
         if !self.free.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! What the other side has of a stream, what its sender is told of that, and what is to be sent again.
+//! The bytes that the other side has of a stream, their acknowledgement to the sender, and the bytes to be sent again.
 
 use super::{Incoming, Stream, UNIT_EDITS};
 use crate::SequenceNumber;
@@ -11,7 +11,7 @@ impl Stream {
         self.withheld.take()
     }
 
-    /// What an acknowledgement of the other side's says that its sender cannot be told as it is.
+    /// Returns the part of the other side's acknowledgement that its sender cannot be given as it is.
     pub(in crate::helper::exact) fn misses(&self, number: SequenceNumber) -> Option<Intervention> {
         let said = self.history.returning(number);
         let is_within = !self.history.is_unchanged() && self.outgoing(said) != number;
@@ -74,9 +74,9 @@ impl Stream {
         if core::mem::take(&mut self.owes) && !self.opaque {
             return Some(self.told());
         }
-        // What could not be withheld, if it had to be given up, is not acknowledged.
+        // Bytes that could not be withheld, if they had to be given up, are not acknowledged.
         let window = self.window.as_ref().filter(|_| self.history.room() >= UNIT_EDITS)?;
-        // What left and is not kept must be acknowledged by the other side alone.
+        // Bytes that left and are not kept must be acknowledged by the other side alone.
         let all_kept = !self.acknowledged.before(window.start());
         let is_held = self.released.before(self.next);
         let owed = all_kept && is_held && (again || self.answered.before(self.next));
@@ -120,13 +120,13 @@ impl Stream {
         }
     }
 
-    /// Whether something may leave that was never sent.
+    /// Returns true if bytes may leave that were never sent.
     fn is_unsent(&self) -> bool {
         self.sent.before(self.outgoing(self.released))
     }
 
-    /// Whether something may leave that the other side has not got and the sender will not send again by itself: then it
-    /// is ours to send until it arrives.
+    /// Returns true if bytes may leave that the other side has not got and the sender will not send again by itself:
+    /// they are ours to send until they arrive.
     pub(in crate::helper::exact) fn is_ours(&self) -> bool {
         let is_kept = self.window.as_ref().is_some_and(|window| !self.acknowledged.before(window.start()));
         let lacks = self.acknowledged.before(self.released);
@@ -138,8 +138,8 @@ impl Stream {
         self.sent = self.outside;
     }
 
-    /// What may leave and was never sent, and where to begin with it in the other side's numbers: what the sender will
-    /// not send again by itself, or only after a long time.
+    /// Returns the bytes that may leave and were never sent, and their first number in the other side's numbers: the
+    /// sender will not send them again by itself, or only after a long time.
     pub(in crate::helper::exact) fn unsent(&self) -> Option<(SequenceNumber, SequenceNumber, SequenceNumber)> {
         let window = self.window.as_ref()?;
         let from = self.history.returning(self.sent);

@@ -43,7 +43,7 @@ impl UnitEdits {
     }
 }
 
-/// What leaves in the place of a unit that is too long to be held.
+/// The replacement for a unit that is too long to be held.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::helper::exact) enum Instead {
     /// Nothing. The unit begins after what was read of it.
@@ -59,7 +59,7 @@ impl Stream {
         let fresh = incoming.payload.get(known..).unwrap_or_default();
         if let Some(mut window) = self.window.take() {
             if !window.insert(self.next, fresh) {
-                // What came early is sent again, and so is what does not fit; what fits goes on.
+                // Bytes that came early are sent again, and so are those that do not fit; those that fit go on.
                 window.forget_behind(self.next);
                 let fits = window.room_at(self.next).min(fresh.len());
                 window.insert(self.next, fresh.get(..fits).unwrap_or_default());
@@ -228,7 +228,7 @@ impl Stream {
         true
     }
 
-    /// Where the stream ends within a unit that is held, the unit does not leave.
+    /// Drops a held unit within which the stream ends.
     pub(super) fn end_unfinished_line(&mut self) {
         if self.fin == Some(self.next) && self.released.before(self.next) {
             let held = self.next.since(self.released) as u32;
@@ -239,7 +239,7 @@ impl Stream {
     }
 }
 
-/// What became of bytes that were to be read.
+/// The result of reading bytes.
 enum Read {
     /// So many were read, and may leave.
     Done(usize),

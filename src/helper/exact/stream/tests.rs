@@ -91,7 +91,7 @@ impl Both {
         alloc::format!("{number} {}{fin}", bytes.escape_ascii())
     }
 
-    /// What the other side has without a gap.
+    /// Returns the bytes that the other side has without a gap.
     fn has(&self) -> Vec<u8> {
         (0..).map_while(|place| self.far.get(&place).copied()).collect()
     }
@@ -221,7 +221,7 @@ fn lines_that_left_early_are_heard_by_their_beginning() {
     assert_eq!(both.handler.heard, ["PASS secret", "LIST"]);
 }
 
-/// Where a stream is cut, and how its pieces come: some twice, in any order, with acknowledgements between.
+/// Cuts a stream, and sends its pieces in any order, some twice, with acknowledgements between.
 fn shuffled() -> impl Strategy<Value = (Vec<usize>, Vec<(usize, usize, bool)>)> {
     let cuts = proptest::collection::vec(0..100usize, 0..12);
     let order = proptest::collection::vec((0..100usize, 1..40usize, any::<bool>()), 0..40);
