@@ -9,7 +9,7 @@ use ftp_conntrack::explain::{Code, Explanation, Options, Report, RouterFiles};
 const UNSURE: Code = Code::Unknown;
 
 /// The case; the code from all files together, from the client's capture, the server's, the router's with its files.
-const TABLE: [(&str, [Code; 4]); 16] = [
+const TABLE: [(&str, [Code; 4]); 17] = [
     ("drop-client-port", [Code::DropClient, Code::DropClient, UNSURE, Code::DropClient]),
     ("drop-router-pasv", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
     ("drop-server-pasv", [Code::DropServer, UNSURE, Code::DropServer, Code::DropServer]),
@@ -19,6 +19,7 @@ const TABLE: [(&str, [Code; 4]); 16] = [
     ("login", [Code::Login; 4]),
     ("nft-drop", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
     ("no-helper-dnat", [Code::NoHelper, Code::PrivateAddress, UNSURE, Code::NoHelper]),
+    ("no-helper-dnat-active", [Code::NoHelper, Code::NoHelper, UNSURE, Code::NoHelper]),
     ("no-helper-port", [Code::NoHelper, Code::PrivateAddress, Code::PrivateAddress, Code::NoHelper]),
     ("no-passive", [Code::NoPassive; 4]),
     ("no-related-pasv", [Code::NoRelated, UNSURE, UNSURE, Code::NoRelated]),

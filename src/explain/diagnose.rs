@@ -31,6 +31,8 @@ enum Fate {
     Open,
     /// The peer's host has it and says nothing.
     DroppedAtPeer(Place, Certainty),
+    /// The peer answered, as this place has it, and the answer does not get back.
+    AnswerLost(Place),
     /// The router has it and does not send it on.
     DroppedAtRouter(Certainty),
     /// The peer's host, or a machine with its address, resets.
@@ -160,7 +162,12 @@ impl Diagnosis<'_> {
             let near_opener = flows().find(|(place, _)| self.near(opener).is_some_and(|near| near.view == place.view));
             match near_opener {
                 Some((_, flow)) if flow.syn_ack.is_none() && flow.has_syn() => {}
+                None if !flows().any(|(_, flow)| flow.is_answered_in_vain()) => return Fate::Open,
+                None => {}
                 _ => return Fate::Open,
+            }
+            if let Some((place, _)) = flows().find(|(_, flow)| flow.is_answered_in_vain()) {
+                return Fate::AnswerLost(place);
             }
         }
         for (_, flow) in flows() {
@@ -278,6 +285,10 @@ impl Diagnosis<'_> {
                 }
                 Fate::DroppedAtRouter(certainty) => {
                     Cause::new(Code::DropRouter, certainty, "The control connection does not pass the router.")
+                }
+                Fate::AnswerLost(_) => {
+                    Cause::new(Code::Unknown, Shown, "The server answers, and its answer does not reach the client.")
+                        .or(&[Code::DropRouter])
                 }
                 _ => Cause::new(Code::Unknown, Inferred, "Nothing answers the control connection.")
                     .or(&[Code::DropServer, Code::DropRouter])
@@ -818,6 +829,7 @@ impl Diagnosis<'_> {
                 "{} answers in frame {}: ICMP type {} code {}",
                 error.from, error.at.frame, error.kind, error.code
             ),
+            _ if flow.is_answered_in_vain() => format!("{times} times in {span} s, though it is answered"),
             (.., 0 | 1) => "never answered".to_string(),
             _ => format!("{times} times in {span} s, never answered"),
         };
@@ -853,6 +865,7 @@ impl Diagnosis<'_> {
                     cause
                 }
             }
+            Fate::AnswerLost(place) => return self.answer_lost(announced, opener, *place),
             Fate::RefusedByPeer => Cause::new(
                 refuse_code,
                 Shown,
@@ -900,6 +913,41 @@ impl Diagnosis<'_> {
             }
         };
         self.mended(cause, Some(announced))
+    }
+
+    /// The data connection arrives and is answered, and the answer goes astray: it comes from an address that is not the one
+    /// of the control connection, where NAT without a helper leaves it as it is.
+    fn answer_lost(&self, announced: &Announcement, opener: usize, at: Place) -> Cause {
+        let flow = self.scene.flow(at);
+        let (peer, dialler) = if opener == 0 { ("server", "client") } else { ("client", "server") };
+        let (from, usual) = (address(flow.ends[0]), self.ends_of_client()[opener].ip());
+        let seen = self.ev(
+            at,
+            flow.syn_ack.unwrap_or(flow.first),
+            format!("SYN-ACK {} > {}", flow.ends[1], flow.ends[0]),
+            format!("the {peer} answers, and the {dialler} never gets it"),
+        );
+        if opener == 1 && from != usual {
+            let from_ev = self.ev(
+                at,
+                flow.first,
+                format!("SYN {} > {}", flow.ends[0], flow.ends[1]),
+                format!("comes from {from}, and the control connection's server is {usual}"),
+            );
+            let helper = self.router.map(|router| router.helper(self.ends_of_client()[0], self.ends_of_client()[1]));
+            let cause = helper.and_then(|helper| self.by_helper(&helper, announced)).unwrap_or_else(|| {
+                let sentence = format!(
+                    "The data connection leaves with the address {from}, to which no answer comes back: nothing translates it to {usual}."
+                );
+                let cause = Cause::new(Code::NoHelper, Inferred, sentence).or(&[Code::HelperPort, Code::NoModule]);
+                self.mended(cause, Some(announced))
+                    .lacking("the rules of the router that translates would tell why its helper does not")
+            });
+            return cause.seen([from_ev, seen]);
+        }
+        let sentence = format!("The {peer} answers the data connection, and its answer does not reach the {dialler}.");
+        let cause = Cause::new(Code::Unknown, Inferred, sentence).or(&[Code::DropRouter, Code::NoHelper]);
+        cause.seen([seen]).lacking("captures on the routers between show how far the answer gets")
     }
 
     /// What the router's rules say of a data connection that did not pass.

@@ -89,6 +89,14 @@ impl Flow {
         }
     }
 
+    /// True if side 1 answered the SYN, and side 0, which sends it again, acknowledges nothing.
+    pub(super) fn is_answered_in_vain(&self) -> bool {
+        self.syn_ack.is_some()
+            && self.syns.len() > 1
+            && self.sides[1].acked.is_none()
+            && self.sides.iter().all(|side| side.bytes == 0)
+    }
+
     /// True if this segment begins another connection with the same ends.
     pub(super) fn is_replaced_by(&self, side: usize, segment: &Segment) -> bool {
         let opens = segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK);
