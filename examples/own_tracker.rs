@@ -10,7 +10,7 @@ use ftp_conntrack::seqadj::Adjustment;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What the tracker keeps beside its own entry for each control connection.
+/// The state that the tracker keeps beside its own entry for each control connection.
 struct Control {
     ends: Endpoints,
     line_starts: LineStarts,
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     let ends = Endpoints { client: client.ip(), seen: seen.ip(), dialled: server.ip(), server: server.ip() };
     let mut control = Control { ends, line_starts: LineStarts::default(), adjustment: Adjustment::default() };
 
-    // What arrives: who speaks, the sequence number, what is acknowledged, the text.
+    // Segments that arrive: sender, sequence number, acknowledgement number, text.
     let dialogue = [
         (Sender::Server, 500, 100, "220 ready\r\n"),
         (Sender::Client, 100, 511, "USER ftp\r\n"),

@@ -164,7 +164,7 @@ struct World {
     seen: Seen,
 }
 
-/// How often things happened that make the test worth something.
+/// Counts of the events without which the test would prove nothing.
 #[derive(Debug, Default)]
 struct Seen {
     forwarded: u32,
@@ -321,7 +321,7 @@ impl World {
                 3 => self.own(Frame::udp(SocketAddr::new(ip("203.0.113.1"), port), to, b"query")),
                 _ => self.answered(from, SocketAddr::new(outside, 443), number),
             }
-            // What belongs to nothing, and what is nothing.
+            // Packets of no connection, and bytes that are no packet.
             if number % 100 == 0 {
                 let stray = (SocketAddr::new(outside, 443), SocketAddr::new(ip("203.0.113.1"), 9));
                 let mut frame = Frame::tcp(stray, SYN | TcpFlags::FIN, 1, 0, &[], b"");

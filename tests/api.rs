@@ -1,4 +1,4 @@
-//! What the public interface promises beside what each layer does.
+//! Promises of the public interface, besides the behaviour of each layer.
 
 use std::error::Error;
 use std::fmt::{Debug, Display};

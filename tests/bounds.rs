@@ -67,7 +67,7 @@ impl Talk {
         self.answer_to(text, 100)
     }
 
-    /// What the server has, in order: no byte may have left as two.
+    /// Returns the bytes that the server has, in order: no byte may have left as two.
     fn has(&self) -> String {
         let mut has: Vec<Option<u8>> = Vec::new();
         for (number, text) in &self.left {

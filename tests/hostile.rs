@@ -1,5 +1,6 @@
-//! Hostile load: whatever comes in whatever numbers, tables stay within their bounds, sessions that were there before go
-//! on working, and counters say what was refused; what is chosen to collide in the tables does not. `HOSTILE_TIMES=1000000` tries each thing a million times.
+//! Hostile load. With packets of any kind in any numbers, tables stay within their bounds, sessions that were there
+//! before go on working, and counters say what was refused. Packets chosen to collide in the tables do not collide.
+//! `HOSTILE_TIMES=1000000` tries each a million times.
 
 mod common;
 
@@ -207,7 +208,7 @@ struct Attack {
 }
 
 impl Attack {
-    /// How many are to collide, and how many may.
+    /// Number of entries chosen to collide, and the maximum that may.
     const CHAIN: usize = 16;
     const CHANCE: usize = 4;
 
@@ -236,7 +237,7 @@ impl Attack {
         }
     }
 
-    /// What lengthens the longest chain of a router whose key is known.
+    /// Returns ports that lengthen the longest chain of a router whose key is known.
     fn choose(&self) -> Vec<u32> {
         let mut lab = World::keyed(self.config.clone(), [0; 4]);
         let mut chosen = Vec::new();

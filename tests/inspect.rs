@@ -1,4 +1,4 @@
-//! What the observer tells of FTP, packet by packet.
+//! The events of the observer, packet by packet.
 #![cfg(feature = "capture")]
 #![allow(missing_docs)]
 
@@ -11,7 +11,7 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::inspect::{FramePos, FtpEvent, Inspector, Options, SessionId, Sink, Summary};
 use proptest::prelude::*;
 
-/// What was told, one line a event.
+/// The events, one line each.
 #[derive(Default)]
 struct Told(Vec<String>);
 
@@ -116,14 +116,14 @@ impl Watch {
         self
     }
 
-    /// What the client says next.
+    /// Sends the client's next text.
     fn client(&mut self, text: &str) -> &mut Self {
         let [client, server] = self.next;
         self.next[0] += text.len() as u32;
         self.packet(&tcp(CLIENT, SERVER, PSH_ACK, client, server, text))
     }
 
-    /// What the server says next.
+    /// Sends the server's next text.
     fn server(&mut self, text: &str) -> &mut Self {
         let [client, server] = self.next;
         self.next[1] += text.len() as u32;
@@ -705,7 +705,7 @@ fn any_time_to_live_and_any_address() {
     let [client, server] = ["127.0.0.1:40000", "127.0.0.1:21"];
     let say = |watch: &mut Watch, from: &str, to: &str, flags, sequence, acknowledgement, text: &str| {
         let mut bytes = tcp(from, to, flags, sequence, acknowledgement, text);
-        // Its header's checksum is wrong then, too.
+        // The checksum of the header is wrong then, too.
         bytes[8] = 0;
         watch.packet(&bytes);
     };

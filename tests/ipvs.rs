@@ -406,7 +406,7 @@ fn behaviour_exact_gives_active_data_the_virtual_address() {
             assert_eq!(data.answer(&mut world, "!"), "!");
         }
     }
-    // What nobody announced leaves as it came.
+    // An endpoint that was not announced leaves as it came.
     let other = Dialogue::open(&mut world, INT, "10.77.1.11:20", "198.51.100.7:6000");
     assert_eq!(other.far.remote, "10.77.1.11:20".parse().unwrap());
 }
@@ -729,7 +729,7 @@ fn errors_find_their_way() {
         (&error[12..16], &error[16..20], &error[40..44]),
         (&[192, 0, 2, 33][..], &[10, 77, 1, 13][..], &[10, 77, 1, 13][..])
     );
-    // What it quotes keeps its checksum, as Linux leaves it.
+    // The quoted packet keeps its checksum, as Linux leaves it.
     let sent = world.forward(INT, &control.far.packet(ACK, ""));
     let whole = unreachable([192, 0, 2, 33], [203, 0, 113, 21], &sent);
     assert_eq!(world.forward(EXT, &whole)[48..], whole[48..]);
@@ -747,11 +747,11 @@ fn a_real_server_on_the_director_itself() {
     let syn = |port: u16| tcp(&format!("198.51.100.7:{port}"), VIRTUAL, SYN, 1000, 0, "");
     let (verdict, rewritten) = world.send(EXT, &syn(40_000));
     assert_eq!((verdict, ends(&rewritten).1), (Verdict::Local, "10.77.1.1:2121".parse().unwrap()));
-    // What is not rewritten is delivered as it came.
+    // A packet that is not rewritten is delivered as it came.
     assert_eq!(world.send(EXT, &syn(40_001)), (Verdict::Local, syn(40_001)));
     assert_eq!(world.send(EXT, &syn(40_002)).0, Verdict::Drop(DropReason::NotForwardable));
 
-    // Its answers pass here: one gets the virtual address, one has it, and both are heard.
+    // Two answers pass here: one gets the virtual address, one has it, and both are read.
     let mut answer = |from: &str, to: &str| {
         let mut buffer = tcp(from, to, RST | ACK, 0, 1001, "");
         let len = buffer.len();
@@ -831,7 +831,7 @@ fn the_tables_as_ipvsadm_lists_them() {
     assert!(connections.contains(line), "{connections}");
 }
 
-/// What clients and servers may say at any time.
+/// Lines that clients and servers may send at any time.
 const SAYINGS: [&str; 10] = [
     "",
     "PASV\r\n",

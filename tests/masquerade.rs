@@ -1,5 +1,5 @@
-//! What stands on the inside of a recorded router gives, translated, what stands on its outside, and the other way
-//! round: time to live, and ports that two hosts chose both, aside.
+//! Captures on the inside of a recorded router, translated, equal those on its outside, and the other way round: time
+//! to live, and ports that two hosts chose both, aside.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,7 +82,7 @@ fn translated(masquerade: Masquerade, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     kept.0
 }
 
-/// How often each packet is there, its time to live aside.
+/// Counts each packet, its time to live aside.
 fn counted(packets: &[Vec<u8>]) -> BTreeMap<Vec<u8>, i32> {
     let mut counts = BTreeMap::new();
     for packet in packets {

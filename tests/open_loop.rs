@@ -57,10 +57,10 @@ struct Side {
     ends: [&'static str; 2],
     /// The number of its first byte.
     first: u32,
-    /// What it says, and what of it is to arrive.
+    /// Text that it sends, and the part of it that is to arrive.
     near: Vec<u8>,
     far: Vec<u8>,
-    /// What arrived, and where it ended.
+    /// Bytes that arrived, and the end of the stream.
     arrived: BTreeMap<i32, u8>,
     ended: Option<i32>,
 }

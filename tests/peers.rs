@@ -1,6 +1,5 @@
-//! What real FTP traffic brings, and what becomes of it under behaviour Exact: the 27 situations in which Linux, Open
-//! vSwitch, libalias and pktkit were compared, one test each, in the order of the table in the documentation of
-//! `ftp_conntrack::helper`.
+//! Real FTP traffic under behaviour Exact: the 27 situations in which Linux, Open vSwitch, libalias and pktkit were
+//! compared. There is one test for each, in the order of the table in the documentation of `ftp_conntrack::helper`.
 
 mod common;
 
@@ -22,7 +21,7 @@ struct Session {
     server: [&'static str; 2],
     /// The interfaces of client and server.
     interfaces: [usize; 2],
-    /// What client and server send next, in their own numbers.
+    /// Next numbers of client and server, in their own count.
     next: [u32; 2],
 }
 
@@ -75,7 +74,7 @@ impl Session {
         self.send(self.interfaces[1], &packet).1
     }
 
-    /// What leaves to the other side with a packet, put together, and the number of its first byte.
+    /// Sends a packet; returns the text that leaves to the other side, put together, and the number of its first byte.
     fn send(&mut self, interface: usize, packet: &[u8]) -> (u32, String) {
         self.world.outbox.clear();
         let first = self.world.forward(interface, packet);
@@ -97,7 +96,7 @@ impl Session {
         self.world.outbox.iter().filter(back).map(|outgoing| numbers(outgoing.bytes)).collect()
     }
 
-    /// Where a SYN ends up: "interface destination".
+    /// Returns the destination of a SYN: "interface destination".
     fn opens(&mut self, interface: usize, from: &str, to: &str) -> Option<String> {
         let (verdict, bytes) = self.world.send(interface, &tcp(from, to, SYN, 1, 0, ""));
         let headers = Headers::find(&bytes).unwrap();

@@ -1,4 +1,4 @@
-//! What an announcement may not open, under behaviour Exact: attacks as they are made, and what is left of them.
+//! The attacks that announcements make, and their outcome under behaviour Exact.
 
 mod common;
 
@@ -89,7 +89,7 @@ fn transfers_between_servers_that_are_allowed() {
     assert_eq!(talk.denied(), []);
 }
 
-/// A page makes a browser inside send a form to port 21 of the attacker's server, so that a segment begins with PORT and
+/// A page makes a browser inside send a form to port 21 of the attacker's server. A segment then begins with PORT, and
 /// the NAT opens a port of the victim (NAT slipstreaming). The server answers as if it were one of FTP.
 #[test]
 fn nat_slipstreaming() {
@@ -300,7 +300,7 @@ fn the_declared_ports_of_sessions_within_tls() {
     }
 }
 
-/// Where nobody declares them, they may be learnt: of the same server, from what it announced where it could be read.
+/// Without a declaration, they may be learnt: of the same server, from announcements where these could be read.
 #[test]
 fn the_learnt_ports_of_sessions_within_tls() {
     let (public, server) = ("203.0.113.1:21", "10.77.1.2:21");
@@ -341,7 +341,7 @@ fn the_learnt_ports_of_sessions_within_tls() {
         for (client, port) in [("198.51.100.7:1", 50_020), ("198.51.100.8:2", 50_010), ("198.51.100.8:3", 50_015)] {
             assert_eq!(announces(&mut world, client, port), format!("229 Extended (|||{port}|)\r\n"));
         }
-        // What is refused teaches nothing.
+        // A refused announcement teaches nothing.
         assert_eq!(announces(&mut world, "198.51.100.8:4", 99), "425 No data connection.\r\n");
         assert_eq!(encrypts(&mut world, "198.51.100.9:40001"), Some(learnt.clone()));
         let is_learnt = learnt.is_some();

@@ -1,11 +1,12 @@
-//! What real kernels did, recorded on routers, and what this library makes of the same packets: every leaving packet
-//! to the byte, and the kernel's tables afterwards.
+//! Recordings of real kernels on routers, replayed: every leaving packet to the byte, and the kernel's tables
+//! afterwards.
 //!
-//! `testdata/field` are sessions through routers as their owners set them up: offloads on, nftables, dumpcap, no module loaded.
-//! `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family; `testdata/kernel` are packets
-//! of every odd kind through the same, named by what is odd; `testdata/lvs` are load balancers through Linux 6.1, one of each
-//! family; `testdata/live` are real FTP clients and servers; `testdata/found` is what was once found to differ, by
-//! `tests/kernel` or behind load balancers of 6.1. Each is a router directory that `replay --router DIR --verify` shows.
+//! `testdata/field` are sessions through routers as their owners set them up: offloads on, nftables, dumpcap, no module
+//! loaded. `testdata/netfilter` are crafted dialogues through Linux 6.18.44, several of each family. `testdata/kernel`
+//! are packets of every odd kind through the same, named by their oddity. `testdata/lvs` are load balancers through
+//! Linux 6.1, one of each family. `testdata/live` are real FTP clients and servers. `testdata/found` are differences
+//! once found, by `tests/kernel` or with load balancers of 6.1. Each is a router directory that `replay --router DIR
+//! --verify` shows.
 
 use std::fs;
 use std::path::{Path, PathBuf};

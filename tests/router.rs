@@ -281,7 +281,7 @@ fn what_a_sender_is_told_passes_the_rules_for_what_the_router_sends() {
 #[test]
 fn what_the_router_sends_to_itself_leaves_and_arrives() {
     let rules = "*mangle\n-A POSTROUTING -p tcp --dport 22 -j DROP\n-A PREROUTING -p tcp --dport 23 -j DROP\nCOMMIT\n";
-    // Its connection has begun when it left.
+    // The connection has begun when the packet left.
     for (port, verdict, begun) in
         [(22, Verdict::Drop(DropReason::Rule), 0), (23, Verdict::Drop(DropReason::Rule), 1), (24, Verdict::Local, 1)]
     {

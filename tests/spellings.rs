@@ -12,7 +12,7 @@ use proptest::prelude::*;
 const INSIDE: [u32; 4] = [10, 77, 1, 2];
 const WHITE: &[u8] = b"\t\x0b\x0c\r ";
 
-/// How a server reads PORT.
+/// A server's reading of PORT.
 struct Server {
     name: &'static str,
     /// True if Telnet commands are taken out of the line.

@@ -21,7 +21,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How many packets there are, and bytes in them.
+/// Returns the number of packets, and of bytes in them.
 fn read(file: &[u8]) -> (u32, usize) {
     let mut reader = Reader::new(file).expect("a capture");
     let (mut packets, mut bytes) = (0, 0);

@@ -10,7 +10,7 @@ use ftp_conntrack::packet::{Headers, Side};
 
 use crate::packets::{ACK, DATA, Frame, SYN, SYN_ACK, SYN_OPTIONS};
 
-/// What masqueraded connections come from.
+/// Address of masqueraded connections.
 pub(crate) const OUTSIDE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
 /// The client's first number; the server's is 0.
 const FIRST: u32 = 1000;

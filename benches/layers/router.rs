@@ -108,7 +108,7 @@ impl Machine {
     }
 }
 
-/// What a masquerading router in front of FTP clients has.
+/// Returns the rules of a masquerading router in front of FTP clients.
 fn rules() -> Ruleset {
     let mut rules = Ruleset::default();
     let helper = Rule::new(Target::helper("ftp"))

@@ -1,4 +1,4 @@
-//! Why the tool cannot do what it was asked.
+//! The reason why the tool cannot do as it was asked.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{IsTerminal, Write};

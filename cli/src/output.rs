@@ -30,7 +30,7 @@ impl Output {
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         let flushed = self.writer.flush().err();
         let failed = self.failed.or(flushed).filter(|error| error.kind() != ErrorKind::BrokenPipe);
-        // What could not be written is not tried again.
+        // Output that could not be written is not tried again.
         let _ = self.writer.into_parts();
         failed.map_or(Ok(()), |error| Err(Failure::new(format_args!("standard output cannot be written: {error}"))))
     }

@@ -3,7 +3,7 @@
 use std::env;
 use std::io::IsTerminal;
 
-/// How text is set off.
+/// The emphasis of printed text.
 #[derive(Clone, Copy)]
 pub(crate) struct Style {
     coloured: bool,

@@ -140,7 +140,7 @@ fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/netfilter/masquerade-1")
 }
 
-/// What the tool said.
+/// The output of the tool.
 #[derive(Debug)]
 struct Told {
     status: Option<i32>,

@@ -35,7 +35,7 @@ impl Gateway {
         let mut buffer = vec![0; MTU + Packet::ROOM];
         loop {
             let readable = self.wait()?;
-            // What only time brings: nothing, when nothing is due.
+            // Sends the packets that are due; without any, this costs nothing.
             self.router.handle_timeout(self.now(), &mut self.outbox);
             self.empty_outbox();
             for interface in (0..readable.len()).filter(|interface| readable[*interface]) {

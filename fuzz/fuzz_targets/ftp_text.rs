@@ -39,7 +39,7 @@ fn as_linux(own: IpAddr, line: &[u8]) {
     }
 }
 
-/// What NAT would write in place of an announcement is read as that announcement.
+/// NAT's text in place of an announcement is read as that announcement.
 fn reads_again(own: IpAddr, sender: Sender, line: &[u8], found: Announcement) {
     let text = write(found.form, found.address, found.port);
     assert!(text.as_bytes().len() <= MAX_TEXT && text.as_bytes().is_ascii());

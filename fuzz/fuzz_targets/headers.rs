@@ -45,7 +45,7 @@ fuzz_target!(|input: Input<'_>| {
             assert_eq!(packet.bytes(), before, "refused, and changed");
         }
         let found = Headers::find(packet.bytes()).expect("it was a whole packet");
-        // What is no field of TCP's, ICMP's identifier, is read anew by whoever needs it.
+        // A field that TCP lacks, ICMP's identifier, is read anew where it is needed.
         if matches!(headers.layer4, Layer4::Tcp(_)) {
             assert_eq!(found, headers);
         }
@@ -81,7 +81,7 @@ fn apply(edit: Edit<'_>, packet: &mut Packet<'_>, headers: &mut Headers) -> bool
         }
         Edit::Sequence(number) => headers.set_sequence(bytes, SequenceNumber(number)),
         Edit::Acknowledgement(number) => headers.set_acknowledgement(bytes, SequenceNumber(number)),
-        // Who forwards drops a packet whose limit is used up.
+        // Routers drop a packet whose hop limit is used up.
         Edit::HopLimit if headers.hop_limit(bytes) == 0 => {}
         Edit::HopLimit => headers.decrement_hop_limit(bytes),
         Edit::Text { start, len, new } => {

@@ -47,11 +47,11 @@ impl Line {
     }
 }
 
-/// What was told, and what must be true of it.
+/// The events, and the conditions that they must meet.
 #[derive(Default)]
 struct Checked {
     told: Vec<String>,
-    /// How many announcements of each control connection that is not over were told.
+    /// Number of announcements of each living control connection.
     living: BTreeMap<SessionId, u32>,
     latest: u64,
 }

@@ -1,8 +1,8 @@
 //! Arbitrary packets at arbitrary times through a load balancer.
 //!
-//! Nothing panics; what leaves is a whole packet, with right checksums if it arrived with right ones; what wants room
-//! changes nothing before it has it; real servers count as many connections as there are entries for them; and in the end
-//! nothing is left.
+//! Nothing panics. A packet that leaves is whole, with right checksums if it arrived with right ones. A packet that
+//! wants room changes nothing before it has it. Real servers count as many connections as there are entries for them,
+//! and in the end nothing is left.
 #![no_main]
 
 mod packets;
@@ -315,7 +315,7 @@ impl World {
             assert!(rounds < 20_000, "it never ends");
         }
         self.check();
-        // What would last longer than time does lasts for ever.
+        // Deadlines after the end of time never come.
         if self.latest.micros() < END {
             assert!(self.router.ipvs().is_some_and(ipvs::Ipvs::is_empty) && self.router.conntrack().is_empty());
         }

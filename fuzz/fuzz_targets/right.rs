@@ -33,7 +33,7 @@ fn fill(bytes: &mut [u8], at: usize, from: usize, to: usize, start: u32) {
     bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Whether all of a packet's checksums are right.
+/// Returns true if all of a packet's checksums are right.
 ///
 /// An ICMP message of nothing but zeros is taken as such: its checksum should be ffff, and what changes with the bytes
 /// under it (RFC 1624) comes out as the other zero.

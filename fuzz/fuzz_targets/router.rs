@@ -1,7 +1,7 @@
 //! Arbitrary packets at arbitrary times through a router with NAT and the FTP helper.
 //!
-//! Nothing panics; what leaves is a whole packet, with right checksums if it arrived with right ones; tables stay
-//! within their limits; and what wants room changes nothing before it has it.
+//! Nothing panics. A packet that leaves is whole, with right checksums if it arrived with right ones. Tables stay
+//! within their limits, and a packet that wants room changes nothing before it has it.
 #![no_main]
 
 mod packets;
@@ -98,7 +98,7 @@ enum From {
 struct Shape<'a> {
     protocol: Transport,
     flags: Flags,
-    /// How far the numbers are from those that would be right.
+    /// Distance of the numbers from the right ones.
     off: (i8, i8),
     sack: Option<(u8, u8)>,
     text: Text<'a>,
@@ -411,7 +411,7 @@ impl World {
             rounds += 1;
             assert!(rounds < 10_000, "it never ends");
         }
-        // What would last longer than time does lasts for ever.
+        // Deadlines after the end of time never come.
         if self.latest.micros() < END {
             assert!(self.router.conntrack().is_empty() && self.router.conntrack().expected() == 0);
         }
@@ -486,7 +486,7 @@ fn flags(flags: Flags) -> u8 {
     }
 }
 
-/// What a packet from this address says.
+/// Returns the text of a packet from this address.
 fn text(text: &Text<'_>, own: IpAddr) -> Vec<u8> {
     let announced = |is_own: &bool| if *is_own { own } else { host(3, own.is_ipv6()) };
     let six = |is_own: &bool, port: &u16| match announced(is_own) {

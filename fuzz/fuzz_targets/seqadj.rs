@@ -7,7 +7,7 @@ use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::seqadj::History;
 use libfuzzer_sys::fuzz_target;
 
-/// How many replacements are remembered.
+/// Number of replacements that are remembered.
 const MOST: usize = 4;
 
 #[derive(Debug, Arbitrary)]

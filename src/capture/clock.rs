@@ -25,7 +25,7 @@ impl Stamp {
     }
 }
 
-/// How an interface counts time.
+/// The resolution and offset of an interface's timestamps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Clock {
     /// `if_tsresol`: ticks of 10^-n seconds, or of 2^-n when bit 7 is set; n is the other bits.
@@ -35,7 +35,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// What holds without options: microseconds from the Unix epoch.
+    /// The clock without options: microseconds from the Unix epoch.
     pub(super) const DEFAULT: Self = Self { resolution: 6, offset: 0 };
 
     /// The moment `ticks` after this clock's zero.
@@ -49,7 +49,7 @@ impl Clock {
         Stamp::from_nanos(i128::from(self.offset) * 1_000_000_000 + nanos)
     }
 
-    /// Whether a tick is shorter than a microsecond.
+    /// Returns true if a tick is shorter than a microsecond.
     pub(super) fn finer_than_micros(self) -> bool {
         match self.exponent() {
             (Base::Ten, n) => n > 6,

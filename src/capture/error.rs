@@ -1,4 +1,4 @@
-//! What can be wrong with a capture, and where.
+//! Errors in a capture, and their places.
 
 use core::fmt;
 use std::io;
@@ -7,41 +7,41 @@ use super::Foreign;
 use crate::Instant;
 use crate::packet::link::LinkType;
 
-/// Why a capture cannot be read, or not further. `offset` counts bytes from the start of the file; `frame` is the
-/// number that the frame concerned has, or the next frame would have had.
+/// The reason why a capture cannot be read, or not further. `offset` counts bytes from the start of the file; `frame`
+/// is the number that the frame concerned has, or the next frame would have had.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The file could not be opened or read.
     Io {
-        /// Where the record began that could not be read.
+        /// Start of the record that could not be read.
         offset: u64,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The file has no bytes at all.
     Empty,
     /// The file does not begin as pcap or pcapng does.
     NotCapture {
-        /// What it is, where its first bytes tell.
+        /// Format, where the first bytes tell it.
         format: Option<Foreign>,
-        /// Its first bytes; 0 where it is shorter.
+        /// First bytes; 0 where the file is shorter.
         first: [u8; 4],
     },
     /// The file ends inside a record. All before was delivered; nothing follows.
     Truncated {
         /// The frame that is cut.
         frame: u64,
-        /// Where its record begins.
+        /// Start of the record.
         offset: u64,
     },
     /// The file contradicts its format.
     Damaged {
         /// The frame concerned.
         frame: u64,
-        /// Where the record or block begins.
+        /// Start of the record or block.
         offset: u64,
-        /// What is wrong.
+        /// Damage that was found.
         damage: Damage,
     },
 }
@@ -77,12 +77,11 @@ impl core::error::Error for ReadError {
     }
 }
 
-/// How a file contradicts its format.
+/// A contradiction between a file and its format.
 ///
 /// After [`NoSuchInterface`](Self::NoSuchInterface), [`CapturedLength`](Self::CapturedLength),
 /// [`TooShort`](Self::TooShort), [`Options`](Self::Options) and [`TooManyInterfaces`](Self::TooManyInterfaces) reading
-/// goes on at the next block, as the block's length is good; after the others nothing can be trusted, and the file is
-/// over.
+/// goes on at the next block, as the block's length is good. After the others nothing can be trusted, and reading ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Damage {
@@ -138,7 +137,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why nothing more can be read; the reader adds where.
+/// The reason why nothing more can be read; the reader adds the place.
 #[derive(Debug)]
 pub(super) enum Stop {
     Io(io::Error),
@@ -156,7 +155,7 @@ impl Stop {
     }
 }
 
-/// Why a frame or an interface could not be written. Nothing of it is in the file, except after
+/// The reason why a frame or an interface could not be written. Nothing of it is in the file, except after
 /// [`Io`](Self::Io).
 #[derive(Debug)]
 #[non_exhaustive]

@@ -35,7 +35,7 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// How many bytes [`recognise`](Self::recognise) looks at.
+    /// Number of bytes that [`recognise`](Self::recognise) looks at.
     pub(super) const LOOK: usize = 16;
 
     /// The format of a file that begins with `first`.

@@ -57,7 +57,7 @@ fn recognise(first: &[u8]) -> Option<(Order, Variant)> {
     variants.into_iter().find_map(|(magic, variant)| Some((Order::of_magic(first, magic)?, variant)))
 }
 
-/// Whether a file that begins with `first` is pcap.
+/// Returns true if a file that begins with `first` is pcap.
 pub(super) fn is_pcap(first: &[u8]) -> bool {
     recognise(first).is_some()
 }

@@ -28,7 +28,7 @@ const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const HEAD: usize = 8;
 /// Bytes after a block's body: the total length again.
 const TAIL: usize = 4;
-/// What is needed to know any block's length: type, length, a section's magic (or the end of the smallest block).
+/// Number of bytes that tell any block's length: type, length, a section's magic (or the end of the smallest block).
 const SMALLEST_BLOCK: usize = 12;
 /// A section header without options.
 const SMALLEST_SECTION_HEADER: u32 = 28;
@@ -38,7 +38,7 @@ const MAX_INTERFACES: usize = 65_536;
 /// The most bytes of an interface's name.
 pub(super) const MAX_NAME: usize = 255;
 
-/// Whether a file that begins with `first` is pcapng.
+/// Returns true if a file that begins with `first` is pcapng.
 pub(super) fn is_pcapng(first: &[u8]) -> bool {
     // This type reads the same both ways.
     Order::of_magic(first, SECTION_HEADER).is_some()
@@ -49,7 +49,7 @@ fn section_order(block: &[u8]) -> Option<Order> {
     Order::of_magic(block.get(HEAD..)?, BYTE_ORDER_MAGIC)
 }
 
-/// What must be known of the file so far.
+/// The sections and interfaces of the file so far.
 #[derive(Debug)]
 pub(super) struct Sections {
     /// The current section's byte order.
@@ -178,7 +178,7 @@ impl Sections {
         self.timed_packet(id.into(), body, whole)
     }
 
-    /// What enhanced packets and old ones have in common.
+    /// Reads the fields that enhanced packets and old ones have in common.
     fn timed_packet(&self, id: u32, body: &[u8], whole: usize) -> Result<Entry, Damage> {
         const FIXED: usize = 20;
         let number = |at| self.order.u32(body, at).ok_or(Damage::TooShort);
@@ -221,7 +221,7 @@ impl Sections {
     }
 }
 
-/// Whether Wireshark counts a block of this type as a frame.
+/// Returns true if Wireshark counts a block of this type as a frame.
 fn is_numbered(kind: u32) -> bool {
     matches!(kind, ENHANCED_PACKET | SIMPLE_PACKET | PACKET) || NUMBERED.contains(&kind)
 }

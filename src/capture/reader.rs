@@ -34,7 +34,7 @@ enum Format {
     Pcapng(Sections),
 }
 
-/// What the next record or block is. All of it is in the source's buffer.
+/// The kind of the next record or block. All of it is in the source's buffer.
 pub(super) enum Step {
     /// There is none.
     End,
@@ -43,7 +43,7 @@ pub(super) enum Step {
     /// Something else.
     Other {
         whole: usize,
-        /// Whether Wireshark would count it as a frame.
+        /// True if Wireshark would count it as a frame.
         numbered: bool,
     },
     /// Something of a length that can be trusted, but with contents that cannot.
@@ -54,11 +54,11 @@ pub(super) enum Step {
 pub(super) struct Entry {
     /// Bytes of the whole record.
     pub(super) whole: usize,
-    /// Where in the record the frame begins.
+    /// Start of the frame in the record.
     pub(super) at: usize,
-    /// How many bytes it has there.
+    /// Number of its bytes in the record.
     pub(super) captured: usize,
-    /// How many it had on the wire.
+    /// Number of its bytes on the wire.
     pub(super) original: u32,
     /// Index of its interface in the file.
     pub(super) interface: usize,
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(lengths, [1, 200_000, 1]);
     }
 
-    /// What pcap-file reads: time in nanoseconds, interface, length on the wire, bytes.
+    /// A frame as pcap-file reads it: time in nanoseconds, interface, length on the wire, bytes.
     type Read4 = (u128, usize, usize, Vec<u8>);
 
     fn ours(file: &[u8]) -> Vec<Read4> {

@@ -1,4 +1,4 @@
-//! What a capture consists of.
+//! The parts of a capture.
 
 use std::string::String;
 
@@ -10,11 +10,11 @@ use crate::packet::link::LinkType;
 pub struct Interface {
     /// The device's name (`if_name`), at most 255 bytes when read; pcap files have none.
     pub name: Option<String>,
-    /// What its frames begin with.
+    /// Link layer with which its frames begin.
     pub link_type: LinkType,
     /// The most bytes of a frame that were kept; 0 for no limit.
     pub snaplen: u32,
-    /// Whether its times are finer than a microsecond. [`Writer`](super::Writer) writes nanoseconds then, else
+    /// True if its times are finer than a microsecond. [`Writer`](super::Writer) writes nanoseconds then, else
     /// microseconds.
     pub nanoseconds: bool,
 }
@@ -49,7 +49,7 @@ pub enum Direction {
 /// A captured frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// Its number in the file, from 1, as Wireshark counts.
+    /// Number of the frame in the file, from 1, as Wireshark counts.
     pub frame: u64,
     /// When it was captured, in microseconds since the Unix epoch. A pcapng Simple Packet Block bears no time: it has
     /// the time of the frame before it in its section, or the epoch.
@@ -64,8 +64,8 @@ pub struct Record<'a> {
     pub link_type: LinkType,
     /// Which way it passed.
     pub direction: Direction,
-    /// Its length on the wire, as the file claims: more than `data` where the capture cut it.
+    /// Length on the wire, as the file claims: more than `data` where the capture cut it.
     pub original_len: usize,
-    /// Its bytes, link layer first.
+    /// Bytes of the frame, link layer first.
     pub data: &'a [u8],
 }

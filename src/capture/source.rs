@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::error::Stop;
 
-/// How many bytes are asked of the file at once.
+/// Number of bytes to ask of the file at once.
 const STEP: usize = 64 * 1024;
 
 /// A buffer over a reader, which grows to the longest record asked for and never seeks.
@@ -13,10 +13,10 @@ const STEP: usize = 64 * 1024;
 pub(super) struct Source<R> {
     reader: R,
     buffer: Vec<u8>,
-    /// Where in `buffer` the bytes not yet taken begin and end.
+    /// Start and end, in `buffer`, of the bytes not yet taken.
     start: usize,
     end: usize,
-    /// Where in the file they begin.
+    /// Their place in the file.
     offset: u64,
 }
 
@@ -25,7 +25,7 @@ impl<R: Read> Source<R> {
         Self { reader, buffer: Vec::new(), start: 0, end: 0, offset: 0 }
     }
 
-    /// How many bytes have been taken.
+    /// Returns the number of bytes that have been taken.
     pub(super) const fn offset(&self) -> u64 {
         self.offset
     }

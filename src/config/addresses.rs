@@ -11,23 +11,23 @@ use super::values::decimal;
 /// An interface and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceConfig {
-    /// Its number, from 1 (`ifindex`).
+    /// Number of the device, from 1 (`ifindex`).
     pub index: u32,
-    /// Its name.
+    /// Name of the device.
     pub name: String,
     /// The largest packet it carries, in bytes.
     pub mtu: u32,
-    /// Whether it is a loopback device (flag `LOOPBACK`).
+    /// True if it is a loopback device (flag `LOOPBACK`).
     pub loopback: bool,
-    /// Whether it is up (flag `UP`).
+    /// True if it is up (flag `UP`).
     pub up: bool,
     /// False for a device without neighbours to resolve (flag `NOARP`).
     pub resolves_neighbours: bool,
-    /// Its link-layer address, where it has one of six bytes.
+    /// Link-layer address, where it has one of six bytes.
     pub link_address: Option<[u8; 6]>,
     /// The bridge, bond, team or VRF that it is a port of.
     pub master: Option<String>,
-    /// Its addresses, in the order of the file, which is the order in which Linux prefers them.
+    /// Addresses in the order of the file, which is the order in which Linux prefers them.
     pub addresses: Vec<AddressConfig>,
 }
 
@@ -36,11 +36,11 @@ pub struct InterfaceConfig {
 pub struct AddressConfig {
     /// The address.
     pub address: IpAddr,
-    /// How many of its leading bits name the network, at most 32 (IPv4) or 128 (IPv6).
+    /// Number of leading bits that name the network, at most 32 (IPv4) or 128 (IPv6).
     pub prefix: u8,
-    /// How far it is valid.
+    /// Scope of the address.
     pub scope: Scope,
-    /// Whether an earlier address of the same network is preferred as a source.
+    /// True if an earlier address of the same network is preferred as a source.
     pub secondary: bool,
     /// The network's broadcast address (IPv4).
     pub broadcast: Option<Ipv4Addr>,
@@ -48,7 +48,7 @@ pub struct AddressConfig {
     pub peer: Option<IpAddr>,
 }
 
-/// How far an address is valid (`scope`).
+/// The scope in which an address is valid (`scope`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {

@@ -29,7 +29,7 @@ use crate::packet::Family;
 /// The file of keepalived's configuration.
 const KEEPALIVED: &str = "keepalived.conf";
 
-/// What a router's owner has saved about it.
+/// The files that a router's owner has saved about it.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     /// `rules.v4`, from iptables-save or as typed.
@@ -56,7 +56,7 @@ pub struct Directory {
     pub expect_text: Option<String>,
     /// `ipvs.rules`, from ipvsadm -S -n or as typed, or else `keepalived.conf`: services and real servers.
     pub ipvs: Option<ipvs::IpvsConfig>,
-    /// Whether `ipvs.rules` was there. Without `modules`, `ip_vs_ftp` is there only with it.
+    /// True if `ipvs.rules` was there. Without `modules`, `ip_vs_ftp` is there only with it.
     pub has_ipvs_rules: bool,
     /// `ip_vs`: the kernel's services and real servers afterwards, as `/proc/net/ip_vs` prints them.
     pub ip_vs_text: Option<String>,
@@ -64,7 +64,7 @@ pub struct Directory {
     pub ip_vs_conn_text: Option<String>,
     /// `router.pcapng`, or else `router.pcap`, where it is there.
     pub capture: Option<PathBuf>,
-    /// What there is to know about the files.
+    /// Warnings about the files.
     pub warnings: Vec<Warning>,
 }
 
@@ -106,7 +106,7 @@ impl Directory {
         let (config, warnings) = match (rules, text(path, KEEPALIVED)?) {
             (None, None) => return Ok(None),
             (Some(rules), keepalived) => {
-                // What the kernel has, keepalived has put there.
+                // The kernel's services were made from keepalived's file, if that is used.
                 let unused = keepalived.map(|_| Warning::of_file(KEEPALIVED, WarningKind::NotUsed));
                 self.warnings.extend(unused);
                 self.has_ipvs_rules = true;

@@ -1,4 +1,4 @@
-//! What can be wrong with a file, and what is merely worth saying.
+//! Errors and warnings about a file.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -24,9 +24,9 @@ pub struct Error {
     pub line: Option<u32>,
     /// The word; empty where none is to blame.
     pub word: String,
-    /// What is wrong.
+    /// Kind of the error.
     pub kind: ErrorKind,
-    /// What would be right.
+    /// Words that would be right.
     pub wanted: Cow<'static, str>,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What is wrong with a word or a file.
+/// The kind of an error in a word or a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -128,7 +128,7 @@ pub struct Warning {
     pub line: Option<u32>,
     /// The word or words; empty where none is meant.
     pub word: String,
-    /// What there is to know.
+    /// Kind of the warning.
     pub kind: WarningKind,
 }
 
@@ -153,7 +153,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What there is to know about a file that can be used.
+/// The kind of a warning about a file that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WarningKind {
@@ -167,7 +167,7 @@ pub enum WarningKind {
     OtherFamily,
     /// A command that changes no rule: passed over.
     PassedOver,
-    /// What is to be deleted is not there, or is still in use: nothing is done.
+    /// An object to be deleted is not there, or is still in use: nothing is done.
     NotDeleted,
     /// The chain to be made is there already: nothing is done.
     AlreadyThere,

@@ -1,4 +1,4 @@
-//! What an iptables command asks for, apart from the rule in it.
+//! The action of an iptables command, apart from the rule in it.
 
 use std::vec::Vec;
 
@@ -7,7 +7,7 @@ use super::options::Cursor;
 use super::words::Word;
 use crate::packet::Family;
 
-/// What is to be done, and with which chain.
+/// The action of a command, and its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Append(Word),

@@ -12,7 +12,7 @@ use crate::ipvs::{
     Forwarding, IpvsConfig, Persistence, Scheduler, SchedulerFlags, ServerConfig, ServiceAddress, ServiceConfig,
 };
 
-/// How long a client stays with its real server where `-p` has no value (ipvsadm).
+/// Persistence of a client where `-p` has no value (ipvsadm).
 const DEFAULT_PERSISTENCE: Duration = Duration::from_secs(300);
 /// The scheduler where `-s` is not said (ipvsadm).
 pub(super) const DEFAULT_SCHEDULER: Scheduler = Scheduler::WeightedLeastConnection;
@@ -48,7 +48,7 @@ struct Loader {
     warnings: Vec<Warning>,
 }
 
-/// What a command says.
+/// The words of a command.
 #[derive(Default)]
 struct Call<'w> {
     action: Option<(char, &'w Word)>,
@@ -281,7 +281,7 @@ impl<'w> Call<'w> {
                 ('n', _) => {}
                 (action, _) if call.action.is_none() => {
                     call.action = Some((action, word));
-                    // What is listed, saved or synchronised does not matter.
+                    // Listing, saving and synchronising change nothing.
                     if "LlSRZh?".contains(action) {
                         return Ok(call);
                     }
@@ -316,7 +316,7 @@ impl<'w> Call<'w> {
     }
 }
 
-/// How many leading ones a mask of IPv4 has, if that is all it has.
+/// Returns the number of leading ones of an IPv4 mask, if it has no other ones.
 pub(super) fn mask_prefix(text: &str) -> Option<u8> {
     let bits = text.parse::<Ipv4Addr>().ok()?.to_bits();
     (bits.leading_ones() == bits.count_ones()).then_some(bits.count_ones() as u8)

@@ -1,4 +1,4 @@
-//! What `ip -j` writes: an array of objects.
+//! Output of `ip -j`: an array of objects.
 
 use core::net::IpAddr;
 use core::str::FromStr;
@@ -60,12 +60,12 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Whether a flag is there and true.
+    /// Returns true if a flag is there and true.
     pub(super) fn flag(self, key: &str) -> bool {
         self.map.get(key) == Some(&Value::Bool(true))
     }
 
-    /// Whether the array `flags` has this word.
+    /// Returns true if the array `flags` has this word.
     pub(super) fn has_flag(self, flag: &str) -> bool {
         let flags = self.map.get("flags").and_then(Value::as_array);
         flags.is_some_and(|flags| flags.iter().any(|value| value.as_str() == Some(flag)))

@@ -17,7 +17,7 @@ use crate::ipvs::{
 };
 use crate::packet::Family;
 
-/// How long a client stays with its real server where `persistence_timeout` has no value (keepalived).
+/// Persistence of a client where `persistence_timeout` has no value (keepalived).
 const DEFAULT_PERSISTENCE: u64 = 360;
 
 /// Blocks and words outside of `virtual_server` that say nothing about packets.
@@ -250,7 +250,7 @@ impl Reader {
                 "sh-port" => settings.flags.port = true,
                 "sh-fallback" => settings.flags.fallback = true,
                 "sorry_server" => settings.sorry = Some(end(statement, default_port)?),
-                // Its forwarding method may stand behind it.
+                // The forwarding method may follow it.
                 "real_server" => {}
                 name if ABOUT_HEALTH.contains(&name) => {}
                 _ => self.unknown(statement),
@@ -333,7 +333,7 @@ impl Virtual {
         Ok(service)
     }
 
-    /// How much of a client's address counts.
+    /// Returns the number of leading bits of a client's address that count.
     fn prefix(&self, family: Family) -> Result<u8, Error> {
         let whole = if family == Family::V4 { 32 } else { 128 };
         let Some(word) = &self.mask else { return Ok(whole) };

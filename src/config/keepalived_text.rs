@@ -18,7 +18,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// Its first word.
+    /// Returns the first word.
     pub(super) fn name(&self) -> &str {
         self.words.first().map_or("", |word| &word.text)
     }
@@ -59,7 +59,7 @@ struct Parser<'p> {
     count: usize,
 }
 
-/// What a line is made of.
+/// A token of a line.
 enum Token {
     Word(Word),
     Open(Word),

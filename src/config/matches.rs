@@ -20,7 +20,7 @@ pub(super) enum Module {
     Sctp,
     Icmp,
     Icmpv6,
-    /// What `-p` brings for the other protocols: options known by name only.
+    /// Options of the other protocols that `-p` brings: known by name only.
     OtherProtocol,
     Multiport,
     State,
@@ -34,7 +34,7 @@ pub(super) enum Module {
     Limit,
 }
 
-/// What an option comes to.
+/// The meaning of an option.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Test(Match),
@@ -131,7 +131,7 @@ impl Module {
         }
     }
 
-    /// Its name for `-m`.
+    /// Returns the module's name for `-m`.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -173,7 +173,7 @@ impl Module {
         }
     }
 
-    /// Whether iptables refuses the module when none of its options is given.
+    /// Returns true if iptables refuses the module when none of its options is given.
     pub(super) const fn needs_option(self) -> bool {
         !matches!(
             self,
@@ -181,7 +181,7 @@ impl Module {
         )
     }
 
-    /// Whether the module goes with the rule's protocol, and if not, what would.
+    /// Checks that the module goes with the rule's protocol, or returns the protocols that would.
     pub(super) fn goes_with(self, protocol: Option<Protocol>) -> Result<(), &'static str> {
         let (fits, wanted) = match self {
             Self::Tcp => (protocol == Some(Protocol::TCP), "it needs -p tcp"),
@@ -195,7 +195,7 @@ impl Module {
         if fits { Ok(()) } else { Err(wanted) }
     }
 
-    /// What one of its options comes to.
+    /// Reads one of its options.
     pub(super) fn read(self, given: &Given<'_>, family: Family) -> Result<Outcome, Error> {
         let value = given.value();
         let test = match (self, given.name) {
@@ -232,7 +232,7 @@ impl Module {
     }
 }
 
-/// Whether `-m multiport` takes the protocol.
+/// Returns true if `-m multiport` takes the protocol.
 fn has_ports(protocol: Protocol) -> bool {
     let dccp = Protocol(33);
     [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE, dccp].contains(&protocol)

@@ -12,7 +12,7 @@ use super::words::{Word, commands};
 /// `nf_conntrack_ftp`, `nf_nat_ftp` and `ip_vs_ftp` have room for this many ports in Linux.
 const MOST_PORTS: usize = 8;
 
-/// What modprobe loads along with a module, of the modules that matter here.
+/// Modules that modprobe loads along with a module, of those that matter here.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("nf_conntrack_ftp", &["nf_conntrack"]),
     ("nf_nat_ftp", &["nf_conntrack_ftp", "nf_nat", "nf_conntrack"]),
@@ -40,18 +40,18 @@ pub struct ModuleOption {
     pub module: String,
     /// The parameter.
     pub name: String,
-    /// What it is set to; empty where only the parameter is named.
+    /// Value of the parameter; empty where only the parameter is named.
     pub value: String,
 }
 
 impl Modules {
-    /// Whether the module is loaded.
+    /// Returns true if the module is loaded.
     pub fn has(&self, module: &str) -> bool {
         let module = canonical(module);
         self.names.iter().any(|name| *name == module)
     }
 
-    /// What a parameter of a module is set to.
+    /// Returns the value of a parameter of a module.
     pub fn option(&self, module: &str, name: &str) -> Option<&str> {
         let module = canonical(module);
         let found = self.options.iter().rev().find(|option| option.module == module && option.name == name)?;
@@ -65,8 +65,8 @@ impl Modules {
         ports.unwrap_or_else(|| vec![21])
     }
 
-    /// Whether `nf_conntrack_ftp` was told `loose=1`: to expect data connections to and from other machines than the
-    /// control connection's.
+    /// Returns true if `nf_conntrack_ftp` has `loose=1`: it expects data connections to and from other machines than
+    /// the control connection's.
     pub fn loose(&self) -> bool {
         self.option("nf_conntrack_ftp", "loose").and_then(switch).unwrap_or(false)
     }
@@ -229,7 +229,8 @@ fn named(modules: &mut Modules, first: &Word, rest: &[Word]) -> Result<(), Error
     }
 }
 
-/// How often a module is used; `-` where the kernel does not count, and below zero where it cannot be unloaded.
+/// Returns true if the word is a module's use count; `-` where the kernel does not count, and below zero where it
+/// cannot be unloaded.
 fn word_is_count(word: &Word) -> bool {
     word.text == "-" || word.text.parse::<i64>().is_ok()
 }

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use super::error::{Error, ErrorKind};
 use super::words::Word;
 
-/// What follows an option.
+/// The words that follow an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Takes {
     Nothing,
@@ -89,12 +89,12 @@ impl<'a> Given<'a> {
         Ok(Self { name: option.name, word, negated, values })
     }
 
-    /// Its first value; the option itself where it has none.
+    /// Returns its first value; the option itself where it has none.
     pub(super) fn value(&self) -> &'a Word {
         self.values.first().unwrap_or(&self.word)
     }
 
-    /// Its second value; the option itself where it has none.
+    /// Returns its second value; the option itself where it has none.
     pub(super) fn second(&self) -> &'a Word {
         self.values.get(1).unwrap_or(&self.word)
     }
@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
         self.next().ok_or_else(|| Error::at(negation, ErrorKind::MissingValue, "write the option that it negates"))
     }
 
-    /// Whether a `!` comes next that stands before a value, not before an option.
+    /// Returns true if the next word is a `!` before a value, not before an option.
     pub(super) fn negated_value(&self) -> bool {
         matches!(self.words, [negation, value, ..] if negation.is("!") && !value.is_option())
     }

@@ -14,9 +14,9 @@ use crate::packet::Family;
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
-    /// Whose table it is in.
+    /// Family of its table.
     pub family: Family,
-    /// Where it leads; `None` for everywhere (`default`).
+    /// Network that it leads to; `None` for everywhere (`default`).
     pub destination: Option<Cidr>,
     /// The interface that packets leave by, where there is one.
     pub interface: Option<String>,
@@ -26,15 +26,15 @@ pub struct RouteConfig {
     pub prefsrc: Option<IpAddr>,
     /// The lower, the better; 0 where the file says none.
     pub metric: u32,
-    /// What becomes of the packets.
+    /// Type of the route.
     pub kind: RouteType,
     /// The table, where the file names one other than `main`.
     pub table: Option<String>,
-    /// Whether Linux passes the route over because its link is gone (flags `dead` and `linkdown`).
+    /// True if Linux passes the route over because its link is gone (flags `dead` and `linkdown`).
     pub dead: bool,
 }
 
-/// What becomes of packets that take a route.
+/// The type of a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RouteType {

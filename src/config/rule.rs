@@ -40,7 +40,7 @@ static GENERAL: &[OptionSpec] = &[
     flag("--fragments"),
 ];
 
-/// Where a rule stands, which decides what may be in it.
+/// The place of a rule, which decides what may be in it.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) family: Family,
@@ -56,7 +56,7 @@ pub(super) fn rules(words: &[Word], place: Place<'_>) -> Result<(Vec<Rule>, Vec<
     reader.finish()
 }
 
-/// What has been loaded by `-m` and `-j`.
+/// A module that was loaded by `-m` and `-j`.
 struct Extension<'a> {
     kind: Kind,
     word: &'a Word,
@@ -68,11 +68,11 @@ enum Kind {
     /// The slot that holds its words.
     UnknownMatch(usize),
     Target(TargetModule),
-    /// Its words.
+    /// A target that is not known, in its words.
     UnknownTarget(String),
 }
 
-/// Who an option belongs to.
+/// The owner of an option.
 enum Owner {
     General(&'static OptionSpec),
     Loaded(usize, &'static OptionSpec),
@@ -101,7 +101,7 @@ struct Reader<'a> {
     cursor: Cursor<'a>,
     slots: Vec<Slot>,
     loaded: Vec<Extension<'a>>,
-    /// What `-p` brings along, wherever in the rule it stands.
+    /// Module that `-p` loads, anywhere in the rule.
     implied: Option<Module>,
     protocol: Option<Protocol>,
     /// The general options seen, each of which may stand once.
@@ -535,7 +535,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a test reads a header that only some protocols have.
+/// Returns true if a test reads a header that only some protocols have.
 fn needs_protocol(test: &Match) -> bool {
     matches!(
         test,
@@ -547,7 +547,7 @@ fn needs_protocol(test: &Match) -> bool {
     )
 }
 
-/// Whether a test is of the rule itself and not of a module.
+/// Returns true if a test is of the rule itself and not of a module.
 fn is_header(test: &Match) -> bool {
     matches!(
         test,

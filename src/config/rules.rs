@@ -28,28 +28,16 @@ const CONTROL: &[&str] = &[
     "in", "return", "select", "shift", "test", "then", "until", "while", "{", "}",
 ];
 
-/// Reads the rules of one family, as iptables-save (ip6tables-save) prints them or as commands were typed; the two
-/// may be mixed. The rules stand in the order in which Linux would ask them, and each knows its line.
-///
-/// ```
-/// use ftp_conntrack::config::parse_rules;
-/// use ftp_conntrack::netfilter::TableName;
-/// use ftp_conntrack::packet::Family;
-///
-/// let text = "iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp";
-/// let (rules, warnings) = parse_rules("rules.v4", text, Family::V4)?;
-/// let rule = &rules.table(TableName::Raw).chain("PREROUTING").unwrap().rules[0];
-/// assert_eq!(rule.origin.as_ref().unwrap().to_string(), "rules.v4:1");
-/// assert!(warnings.is_empty());
-/// # Ok::<(), ftp_conntrack::config::Error>(())
-/// ```
+/// Reads the rules of one family, as iptables-save (ip6tables-save) prints them or as commands were typed; the two may
+/// be mixed. The rules are in the order in which Linux would ask them, and each knows its line.
 ///
 /// # Errors
 ///
-/// What iptables would refuse, and what it would take but cannot be understood here and may matter to a packet, such
-/// as a variable without a value in the file, or `if`. A match or a target that is not known is no error: its rule is
-/// loaded with `Unknown` in it, and a warning says so. `-m limit` is taken to match always, with a warning. Commands
-/// for the other family, and those that change no rule (`modprobe`, `echo`), are passed over, with one warning for all.
+/// Returns an error for a line that iptables would refuse. Returns one too for a line that it would take but that cannot
+/// be understood here, if it may matter to a packet: a variable without a value in the file, or `if`. A match or a
+/// target that is not known is no error: its rule is loaded with `Unknown` in it, and a warning says so. `-m limit` is
+/// taken to match always, with a warning. Commands for the other family, and those that change no rule (`modprobe`,
+/// `echo`), are passed over, with one warning for all.
 pub fn parse_rules(file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>), Error> {
     load(file, text, family).map_err(|error| error.in_file(file))
 }
@@ -73,7 +61,7 @@ fn load(file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>
     Ok((loader.rules, warnings))
 }
 
-/// Where in a saved file a line stands.
+/// The section of a saved file that a line is in.
 #[derive(Clone, Copy)]
 enum Section {
     /// Between tables, where commands stand as typed.
@@ -231,7 +219,7 @@ impl Loader {
                 Some((last, rest)) if last.operator && !is_redirection(last) => (rest, Some(last)),
                 _ => (part, None),
             };
-            // What a command that changes no rule prints may go anywhere.
+            // The output of a command that changes no rule may go anywhere.
             let is_piped = |word: &Word| word.text == "|" && part.first().is_some_and(is_harmless);
             let splits = |word: &Word| matches!(word.text.as_str(), ";" | "&&" | "||" | "&") || is_piped(word);
             if let Some(word) = separator.filter(|word| !splits(word)) {

@@ -58,7 +58,7 @@ fn target(table: &str, chain: &str, words: &str) -> Target {
     rule_in(table, chain, words, Family::V4).target
 }
 
-/// What is wrong with a line, and which word.
+/// Returns the error of a line, and its word.
 fn refused(text: &str) -> (ErrorKind, String) {
     match parse(text) {
         Ok(rules) => panic!("{text}: {rules:?}"),

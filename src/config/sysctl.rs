@@ -23,7 +23,7 @@ struct Entry {
 }
 
 impl Sysctl {
-    /// Whether there is no setting.
+    /// Returns true if there is no setting.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -57,7 +57,7 @@ impl Sysctl {
         self.read(key, "write a whole number", decimal)
     }
 
-    /// Whether a switch is on: any number but zero.
+    /// Returns true if a switch is on: any number but zero.
     ///
     /// # Errors
     ///

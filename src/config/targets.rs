@@ -81,7 +81,7 @@ static LOG: &[OptionSpec] = &[
     flag("--log-macdecode"),
 ];
 
-/// What a target is read from: its name, the options given to it, and the rule around it.
+/// The words from which a target is read: its name, the options given to it, and the rule around it.
 pub(super) struct TargetWords<'a> {
     pub(super) name: &'a Word,
     pub(super) given: &'a [Given<'a>],

@@ -214,7 +214,7 @@ fn dotted(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then_some(Ipv4Addr::from(bytes))
 }
 
-/// What `-s` and `-d` name.
+/// The network that `-s` or `-d` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Network {
     /// An address and a prefix.
@@ -246,7 +246,7 @@ fn network(text: &str, family: Family) -> Option<Network> {
     Some(Network::Prefix(Cidr::new(cut(address, prefix), prefix)?))
 }
 
-/// How many leading bits a mask has; `None` inside where its ones are not all in front.
+/// Returns the number of leading ones of a mask; `None` inside where its ones are not all in front.
 fn prefix(mask: &str, family: Family) -> Option<Option<u8>> {
     if let Some(prefix) = decimal::<u8>(mask) {
         return Some(Some(prefix));

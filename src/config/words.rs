@@ -28,12 +28,12 @@ impl Word {
         Self { text: text.into(), line, quoted: false, expands: false, operator: false }
     }
 
-    /// Whether it is `text`, not quoted.
+    /// Returns true if it is `text`, not quoted.
     pub(super) fn is(&self, text: &str) -> bool {
         !self.quoted && self.text == text
     }
 
-    /// Whether it looks like an option: a dash and something that is no digit.
+    /// Returns true if it looks like an option: a dash and a character that is no digit.
     pub(super) fn is_option(&self) -> bool {
         let rest = self.text.strip_prefix('-');
         !self.quoted && rest.and_then(|rest| rest.chars().next()).is_some_and(|c| !c.is_ascii_digit())
@@ -77,7 +77,7 @@ const fn is_name_char(c: char) -> bool {
 struct Lexer<'a> {
     chars: Peekable<Chars<'a>>,
     line: u32,
-    /// Whether this line is a shell's; `iptables-save` begins its lines with one of `-[:*`.
+    /// True if this line is a shell's; `iptables-save` begins its lines with one of `-[:*`.
     shell: bool,
     /// The constants assigned so far; `None` where the value is not in the file, such as `$(hostname)`.
     constants: BTreeMap<String, Option<String>>,

@@ -240,7 +240,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// How sure a cause is.
+/// The certainty of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Certainty {
@@ -271,11 +271,11 @@ pub struct Evidence {
     pub frame: u64,
     /// The line, packet or rule.
     pub shown: String,
-    /// What it means.
+    /// Meaning of the finding.
     pub means: String,
 }
 
-/// Why a session failed.
+/// A cause of a session's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cause {
@@ -283,17 +283,17 @@ pub struct Cause {
     pub code: Code,
     /// The machine at fault.
     pub machine: Machine,
-    /// How sure it is.
+    /// Certainty of the cause.
     pub certainty: Certainty,
     /// One sentence for people.
     pub sentence: String,
     /// The frames and lines that show it.
     pub evidence: Vec<Evidence>,
-    /// What else would be possible, where the evidence does not decide.
+    /// Other possible causes, where the evidence does not decide.
     pub candidates: Vec<Code>,
     /// The evidence that is missing, and how to get it.
     pub missing: Vec<String>,
-    /// What to change.
+    /// Changes that remedy it.
     pub remedies: Vec<Remedy>,
 }
 

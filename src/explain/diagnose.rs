@@ -25,7 +25,7 @@ pub(super) struct Diagnosis<'a> {
     pub(super) server_file: Option<Language>,
 }
 
-/// Where a SYN got lost, or who turned it down.
+/// The place where a SYN got lost, or the machine that refused it.
 enum Fate {
     /// It was answered.
     Open,
@@ -53,7 +53,7 @@ impl Diagnosis<'_> {
             seen.push(cause.code);
             is_new
         });
-        // What is known comes before what is not.
+        // Known causes come before unknown ones.
         causes.sort_by_key(|cause| (cause.code == Code::Unknown, cause.certainty == Inferred));
         causes
     }
@@ -393,7 +393,7 @@ impl Diagnosis<'_> {
         None
     }
 
-    /// What became of each transfer. A failure after which the same command worked is none.
+    /// Returns the cause of each transfer's failure. A failure after which the same command worked is none.
     fn transfers(&self, said: &Dialogue) -> Vec<Cause> {
         let transfers = said.transfers();
         let worked = |transfer: &Transfer| {
@@ -652,7 +652,7 @@ impl Diagnosis<'_> {
         })
     }
 
-    /// What the data connection of an announcement would be: the ends behind all NAT.
+    /// Returns the ends of an announcement's data connection after all NAT.
     fn data_question(
         &self,
         announced: &Announcement,
@@ -787,7 +787,7 @@ impl Diagnosis<'_> {
         self.mended(cause.seen([stops]), Some(announced))
     }
 
-    /// What became of an announced data connection. `None` if nothing is wrong with it.
+    /// Returns the cause if an announced data connection failed. `None` if nothing is wrong with it.
     fn data(
         &self,
         number: usize,
@@ -950,7 +950,7 @@ impl Diagnosis<'_> {
         cause.seen([seen]).lacking("captures on the routers between show how far the answer gets")
     }
 
-    /// What the router's rules say of a data connection that did not pass.
+    /// Returns the verdict of the router's rules on a data connection that did not pass.
     fn asked_rules(
         &self,
         announced: &Announcement,

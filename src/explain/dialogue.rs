@@ -1,4 +1,4 @@
-//! What a control connection says, as commands with their replies.
+//! The dialogue of a control connection, as commands with their replies.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
@@ -93,7 +93,7 @@ impl Dialogue {
                 (Some((code, first)), Some(reply)) if reply.code == *code && !reply.continues => {
                     let (code, first) = (*code, first.clone());
                     several = None;
-                    // What a reply of many lines announces may be in its last line; else the first one tells most.
+                    // A reply of many lines may announce in its last line; else the first one tells most.
                     let text = if reply.endpoint().is_some() || first.is_empty() { reply.text } else { &first };
                     this.reply(code, text, &line.text, line.at, &mut open);
                 }

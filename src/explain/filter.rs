@@ -1,4 +1,4 @@
-//! What a router's rules say of a connection's first packet, from iptables or nftables, with the rule that says it.
+//! Verdicts of a router's rules on a connection's first packet, from iptables or nftables, with the rule.
 //!
 //! Only rules about addresses, ports, interfaces and states are judged; others are named as not judged.
 
@@ -24,7 +24,7 @@ pub(super) struct Question<'a> {
     pub(super) leaves: Option<&'a str>,
 }
 
-/// What becomes of it, and by which rule.
+/// The verdict on a packet, and its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Accept,
@@ -172,7 +172,7 @@ impl Chains {
         steps
     }
 
-    /// What becomes of the packet at a hook: the first chain that does not let it pass decides.
+    /// Returns the verdict on the packet at a hook: the first chain that does not accept it decides.
     pub(super) fn ask(&self, hook: &str, question: &Question<'_>) -> Verdict {
         let mut chains: Vec<_> =
             self.chains.iter().filter(|(.., chain)| chain.hook == hook && chain.is_filter).collect();

@@ -1,4 +1,5 @@
-//! Why an FTP session fails, and what to change: from captures of it, wherever they were taken, and from the router's files.
+//! Explains why an FTP session fails, and names the changes: from captures of it, at any place, and from the router's
+//! files.
 //!
 //! Several captures are views of the same sessions: what one has and another lacks shows where a packet was lost. Times are
 //! compared within one view only; distances are read from the packets' TTLs.
@@ -41,7 +42,7 @@ pub use router::{RouterFiles, RulesForm};
 use session::Scene;
 use view::{View, Views};
 
-/// What is to be explained.
+/// The options of an explanation.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
@@ -100,13 +101,13 @@ impl SessionReport {
     }
 }
 
-/// What was found.
+/// The findings of an explanation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// The sessions.
     pub sessions: Vec<SessionReport>,
-    /// What else is to be known of the captures and files.
+    /// Further notes on the captures and files.
     pub notes: Vec<String>,
     /// Frames read.
     pub frames: u64,

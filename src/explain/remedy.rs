@@ -1,4 +1,4 @@
-//! What to change, as data that prints as commands.
+//! Remedies, as data that prints as commands.
 
 use core::fmt;
 use std::format;
@@ -79,7 +79,7 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// What a remedy needs to know of its session.
+/// The facts of a session that a remedy needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub(super) control_port: u16,
@@ -100,7 +100,7 @@ fn remedy(machine: Machine, language: Language, lines: &[&str]) -> Remedy {
     Remedy { machine, language, lines: lines.iter().map(|line| String::from(*line)).collect(), tried: false }
 }
 
-/// What mends a cause, the form that the files at hand use first.
+/// Returns the remedies of a cause, in the form that the files at hand use first.
 pub(super) fn remedies(code: Code, known: &Known) -> Vec<Remedy> {
     match code {
         Code::NoHelper | Code::HelperPort | Code::HelperInterface | Code::DropRouter | Code::RejectRouter => {

@@ -1,4 +1,4 @@
-//! What a router's files say of a session.
+//! The answers of a router's files about a session.
 
 use core::net::{IpAddr, SocketAddr};
 use std::fs;
@@ -30,7 +30,7 @@ pub struct RouterFiles {
     path: PathBuf,
 }
 
-/// What the router's helper does with a control connection.
+/// The action of the router's helper on a control connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Helper {
     /// A rule, or a setting, attaches it.
@@ -121,7 +121,7 @@ impl RouterFiles {
         best.and_then(|route| route.interface.as_deref())
     }
 
-    /// What the filter does with a first packet in this state.
+    /// Returns the filter's verdict on a first packet in this state.
     pub(super) fn verdict(&self, from: SocketAddr, to: SocketAddr, state: StateSet) -> Option<(Verdict, &'static str)> {
         let chains = self.chains(to.ip())?;
         let question = Question { from, to, state, arrives: self.towards(from.ip()), leaves: self.towards(to.ip()) };
@@ -140,7 +140,7 @@ impl RouterFiles {
         self.chains(address).map(|chains| chains.open_ranges(hook)).unwrap_or_default()
     }
 
-    /// What the helper does with the control connection between these ends, as the router meets its first packet.
+    /// Returns the helper's action on the control connection between these ends, as the router meets its first packet.
     pub(super) fn helper(&self, client: SocketAddr, server: SocketAddr) -> Helper {
         let Some(chains) = self.chains(server.ip()) else { return Helper::NotKnown };
         let question = Question {

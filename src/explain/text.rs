@@ -35,7 +35,7 @@ pub(super) struct Text {
     streams: [Stream; 2],
     pub(super) lines: Vec<Line>,
     pub(super) lost_lines: u64,
-    /// Where TLS begins, or something else that is no text.
+    /// Place where TLS begins, or other bytes that are no text.
     pub(super) tls: Option<Mark>,
     /// True if TLS begins with the connection's first byte.
     pub(super) implicit: bool,

@@ -1,4 +1,4 @@
-//! What one place on the path saw: an interface of a capture.
+//! The packets that one place on the path saw: an interface of a capture.
 
 use core::net::SocketAddr;
 use std::boxed::Box;
@@ -30,7 +30,7 @@ pub(super) struct View {
     /// True for a client's log: frames are lines, and packets are not known.
     pub(super) is_log: bool,
     pub(super) flows: Vec<Flow>,
-    /// Where the connection of these ends is that came last.
+    /// Index of the latest connection between these ends.
     latest: HashMap<[SocketAddr; 2], usize>,
     /// Connections that were not followed, because there were too many.
     pub(super) left_out: u64,
@@ -47,7 +47,7 @@ pub(super) struct Views {
     views: Vec<View>,
 }
 
-/// What a capture was found to be.
+/// The totals of a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) frames: u64,

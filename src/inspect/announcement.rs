@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use super::lines::{End, Line};
 use crate::ftp::{Command, ExtendedHostPort, Form, HostPort, HostPortError, Reply, Sender};
 
-/// What is wrong with an announcement that can be recognised all the same.
+/// The mistake in an announcement that can be recognised all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wrong {
@@ -22,7 +22,7 @@ pub enum Wrong {
     Inside(u16),
     /// Port 0, to which nobody can connect.
     PortZero,
-    /// Its family is not that of the control connection.
+    /// The family is not that of the control connection.
     Family,
     /// The capture has only its beginning.
     NoEnd,
@@ -33,7 +33,7 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    /// Whether it is the capture that has not all of the line, which may be well formed.
+    /// Returns true if the capture lacks a part of the line, which may be well formed.
     #[must_use]
     pub const fn is_lack(&self) -> bool {
         matches!(self, Self::NoEnd | Self::NoBeginning)
@@ -57,7 +57,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// What a line announces.
+/// The announcement of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Announcement {
     pub(super) form: Form,
@@ -87,8 +87,8 @@ impl Announcement {
     }
 }
 
-/// What a line of `sender`, whose own address is `own`, announces. `inside`: the code of the reply of several lines that
-/// the line stands in.
+/// Reads the announcement of a line of `sender`, whose own address is `own`. `inside`: the code of the reply of several
+/// lines that the line stands in.
 pub(super) fn read(sender: Sender, own: IpAddr, line: &Line<'_>, inside: Option<u16>) -> Option<Announcement> {
     let found = match sender {
         Sender::Client => command(line.text),

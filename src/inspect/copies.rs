@@ -8,12 +8,13 @@ use crate::packet::{Family, Headers, Segment, TcpFlags};
 
 /// A copy comes within this time.
 const WITHIN: Duration = Duration::from_millis(500);
-/// Where packets bear no identification, a retransmission may be the same to the bit; copies come at once then.
+/// Time within which an equal packet is a copy, where packets have no identification: a retransmission may be the same
+/// to the bit, but copies come at once.
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// So many packets of each side are remembered.
 const REMEMBERED: usize = 4;
 
-/// What tells packets of one side apart.
+/// The fields that tell packets of one side apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Print {
     identification: u16,
@@ -32,7 +33,7 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Whether a packet is one that was seen a moment ago. It is remembered.
+    /// Returns true if a packet equals one that was seen a moment ago, and remembers it. It is remembered.
     pub(super) fn is_copy(
         &mut self,
         side: usize,

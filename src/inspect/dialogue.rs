@@ -7,7 +7,7 @@ use crate::ftp::{Command, Reply};
 /// So many commands wait for a reply; servers read no further ahead.
 const MAX_WAITING: usize = 32;
 
-/// What was asked for, as far as it matters.
+/// The command that a reply answers, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Asked {
@@ -35,7 +35,7 @@ pub enum Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer {
-    /// What it answers; `None` for a greeting, and where the command was not seen.
+    /// Command that it answers; `None` for a greeting, and where the command was not seen.
     pub asked: Option<Asked>,
     /// The number of the command that it answers, from 1; `None` as for `asked`, or where the code alone tells the kind.
     pub command: Option<u64>,
@@ -43,7 +43,7 @@ pub struct Answer {
     pub matters: bool,
 }
 
-/// What both sides said, as far as replies wait for it.
+/// The commands that wait for replies.
 ///
 /// ```
 /// use ftp_conntrack::ftp::{Command, Reply};

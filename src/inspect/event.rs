@@ -1,4 +1,4 @@
-//! What is told.
+//! The events of a capture's FTP.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use crate::{Instant, SequenceNumber};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct FramePos {
-    /// Its number in the capture, from 1.
+    /// Number of the frame in the capture, from 1.
     pub frame: u64,
     /// When it was captured.
     pub time: Instant,
@@ -41,7 +41,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// How a connection begins in the capture.
+/// The beginning of a connection in the capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Began {
@@ -57,15 +57,15 @@ pub enum Began {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opened {
-    /// Its name.
+    /// Identifier of the session.
     pub session: SessionId,
     /// The client.
     pub client: SocketAddr,
     /// The server.
     pub server: SocketAddr,
-    /// How it begins.
+    /// Beginning of the connection.
     pub began: Began,
-    /// What carries it.
+    /// Tunnel that carries it.
     pub tunnel: Option<Tunnel>,
 }
 
@@ -75,11 +75,11 @@ pub struct Opened {
 pub struct Announced<'a> {
     /// The control connection.
     pub session: SessionId,
-    /// Its number on that, from 1.
+    /// Number on that connection, from 1.
     pub number: u32,
-    /// Who speaks.
+    /// Side that sends it.
     pub sender: Sender,
-    /// How it is said.
+    /// Form of the announcement.
     pub form: Form,
     /// The line.
     pub line: &'a [u8],
@@ -87,13 +87,13 @@ pub struct Announced<'a> {
     pub address: Option<IpAddr>,
     /// The port that it names.
     pub port: Option<u16>,
-    /// What is wrong with it; `None` if it is well formed.
+    /// Mistake in it; `None` if it is well formed.
     pub wrong: Option<Wrong>,
-    /// Whether the address is another than its sender's own on this connection.
+    /// True if the address is another than its sender's own on this connection.
     pub foreign: bool,
     /// The segment in which the line begins; it ends in the one of the moment that is told with this.
     pub began: FramePos,
-    /// What Linux's helper makes of it.
+    /// Action of Linux's helper on it.
     pub helper: Helper,
     /// The endpoint that Linux's helper reads, where that is another one.
     pub helper_reads: Option<(IpAddr, u16)>,
@@ -107,23 +107,23 @@ pub struct Data {
     pub session: SessionId,
     /// The announcement.
     pub number: u32,
-    /// How many data connections of the same announcement came before.
+    /// Number of data connections of the same announcement that came before.
     pub earlier: u32,
-    /// Who opens it.
+    /// Endpoint that opens it.
     pub from: SocketAddr,
-    /// Where to.
+    /// Endpoint to which it is opened.
     pub to: SocketAddr,
-    /// Who that is on the control connection.
+    /// Side of the control connection that opens it.
     pub opener: Sender,
-    /// How it begins.
+    /// Beginning of the connection.
     pub began: Began,
-    /// How well it fits what was announced.
+    /// Agreement with the announcement.
     pub fit: Fit,
-    /// Whether Linux's tracker takes it for the expected one.
+    /// True if Linux's tracker takes it for the expected one.
     pub related: bool,
 }
 
-/// How well a data connection fits its announcement.
+/// The agreement of a data connection with its announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fit {
@@ -136,8 +136,8 @@ pub enum Fit {
     OtherSource,
 }
 
-/// How a TCP connection ended, as far as it was seen, and how much was sent. Pairs are those of the client (of a data
-/// connection: of who opened it), then of the other side.
+/// The end of a TCP connection, as far as it was seen, and the amount that was sent. Of each pair, the first is for the
+/// client (for a data connection: the side that opened it), the second for the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ending {
@@ -145,11 +145,11 @@ pub struct Ending {
     pub first: FramePos,
     /// The last packet so far.
     pub last: FramePos,
-    /// Whether the other side ever answered with anything but a reset, or the beginning was not seen.
+    /// True if the other side ever answered with anything but a reset, or the beginning was not seen.
     pub answered: bool,
     /// The frame of the first FIN.
     pub fin: [Option<u64>; 2],
-    /// Who sent the first reset, and its frame.
+    /// Side that sent the first reset, and its frame.
     pub reset: Option<(usize, u64)>,
     /// Packets.
     pub packets: [u64; 2],
@@ -161,7 +161,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// How it ended.
+    /// Returns the kind of the end.
     #[must_use]
     pub const fn how(&self) -> CloseKind {
         match (self.reset, self.fin) {
@@ -182,7 +182,7 @@ impl Ending {
     }
 }
 
-/// How a connection ended.
+/// The kind of a connection's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum CloseKind {
@@ -263,7 +263,7 @@ impl fmt::Display for Unfulfilled {
     }
 }
 
-/// Whether a client got in.
+/// The result of a client's login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Login {
@@ -280,23 +280,23 @@ pub enum Login {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// Its name.
+    /// Identifier of the session.
     pub session: SessionId,
-    /// How.
+    /// End of the connection.
     pub ending: Ending,
-    /// Whether the client got in.
+    /// Result of the login.
     pub login: Login,
-    /// Whether TLS was used.
+    /// True if TLS was used.
     pub tls: bool,
-    /// How many commands were read.
+    /// Number of commands that were read.
     pub commands: u64,
-    /// How many endpoints were announced.
+    /// Number of endpoints that were announced.
     pub announcements: u32,
-    /// Whether it was given up because there were too many at once.
+    /// True if it was given up because there were too many at once.
     pub evicted: bool,
 }
 
-/// How TLS begins.
+/// The way in which TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tls {
@@ -316,13 +316,13 @@ pub enum FtpEvent<'a> {
     Command {
         /// The control connection.
         session: SessionId,
-        /// Its number on that, from 1.
+        /// Number on that connection, from 1.
         number: u64,
         /// The line, without its end.
         line: &'a [u8],
-        /// Whether it matters to data connections.
+        /// True if it matters to data connections.
         matters: bool,
-        /// How many lines end before it in its segment.
+        /// Number of lines that end before it in its segment.
         index: u32,
     },
     /// The server answered: the last line of a reply.
@@ -331,22 +331,22 @@ pub enum FtpEvent<'a> {
         session: SessionId,
         /// The line, without its end.
         line: &'a [u8],
-        /// Its code.
+        /// Code of the reply.
         code: u16,
         /// The kind of command that it answers.
         asked: Option<Asked>,
         /// The number of the command that it answers; `None` for a greeting, and if the command was not seen.
         command: Option<u64>,
-        /// Whether it matters to data connections.
+        /// True if it matters to data connections.
         matters: bool,
-        /// How many lines end before it in its segment.
+        /// Number of lines that end before it in its segment.
         index: u32,
     },
     /// A whole line was said: every one is told so, before whatever else it is told as.
     Line {
         /// The control connection.
         session: SessionId,
-        /// Who speaks.
+        /// Side that sends it.
         sender: Sender,
         /// The line, without its end.
         line: &'a [u8],
@@ -361,50 +361,50 @@ pub enum FtpEvent<'a> {
         session: SessionId,
         /// Which one; `None` if it is too long ago.
         number: Option<u32>,
-        /// Who speaks.
+        /// Side that sends it.
         sender: Sender,
-        /// How it is said.
+        /// Form of the announcement.
         form: Form,
         /// The line.
         line: &'a [u8],
-        /// What Linux's helper makes of it.
+        /// Action of Linux's helper on it.
         helper: Helper,
     },
     /// Linux's helper would drop a packet that announces nothing: it begins like an announcement.
     WouldDrop {
         /// The control connection.
         session: SessionId,
-        /// Who speaks.
+        /// Side that sends it.
         sender: Sender,
-        /// What it begins like.
+        /// Form that it begins like.
         form: Form,
     },
     /// Some bytes of one side are not in the capture.
     Gap {
         /// The control connection.
         session: SessionId,
-        /// Whose.
+        /// Sender of the bytes.
         sender: Sender,
-        /// How many.
+        /// Number of bytes.
         bytes: u32,
     },
     /// The capture cut a packet of a control connection short.
     Cut {
         /// The control connection.
         session: SessionId,
-        /// Whose.
+        /// Sender of the bytes.
         sender: Sender,
-        /// How many bytes are missing.
+        /// Number of bytes that are missing.
         bytes: u32,
     },
     /// TLS begins: nothing more can be read.
     Tls {
         /// The control connection.
         session: SessionId,
-        /// How.
+        /// Way in which TLS begins.
         how: Tls,
     },
-    /// What follows can be read again, after `CCC`.
+    /// The bytes that follow can be read again, after `CCC`.
     Clear {
         /// The control connection.
         session: SessionId,
@@ -455,14 +455,14 @@ pub enum FtpEvent<'a> {
         session: SessionId,
         /// The announcement.
         number: u32,
-        /// Why.
+        /// Reason why no data connection came.
         why: Unfulfilled,
     },
     /// A control connection is over. Its data connections may go on.
     Ended(Ended),
     /// Nothing more will be told of a control connection.
     Done {
-        /// Its name.
+        /// Identifier of the session.
         session: SessionId,
     },
     /// FTP is spoken on a port that is not watched.
@@ -474,7 +474,7 @@ pub enum FtpEvent<'a> {
     },
 }
 
-/// Who is told.
+/// A receiver of events.
 pub trait Sink {
     /// A frame of the capture was looked at; also one that is no packet.
     fn frame(&mut self, _at: FramePos) {}
@@ -493,7 +493,7 @@ pub struct NoopSink;
 
 impl Sink for NoopSink {}
 
-/// What was in a capture.
+/// The totals of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {

@@ -23,17 +23,17 @@ const RECENT_MICROS: u64 = 1_000_000;
 pub(super) struct Open {
     pub(super) session: SessionId,
     pub(super) number: u32,
-    /// Who will open the connection.
+    /// Address that will open the connection.
     pub(super) opener: Sender,
     /// The address of that side of the control connection.
     pub(super) from: IpAddr,
     /// That address on the other side of a router that translates it.
     pub(super) from_translated: Option<IpAddr>,
-    /// What was announced.
+    /// Endpoint that was announced.
     pub(super) there: SocketAddr,
     /// The same port at the announcer's address on the control connection, where that is another.
     pub(super) own: Option<SocketAddr>,
-    /// How many connections came.
+    /// Number of connections that came.
     pub(super) met: u32,
     /// True if a transfer was asked for.
     pub(super) asked: bool,
@@ -54,14 +54,14 @@ pub(super) struct Syn {
     pub(super) frame_bytes: u64,
 }
 
-/// What became of an announcement that is given up.
+/// An announcement that is given up, and the reason.
 pub(super) type GivenUp = (u32, Unfulfilled);
 
 /// All announcements that may be met.
 #[derive(Default)]
 pub(super) struct Expected {
     open: HashMap<SessionId, VecDeque<Open>>,
-    /// Whose announcements name an endpoint.
+    /// Sessions whose announcements name an endpoint.
     endpoints: HashMap<SocketAddr, Vec<SessionId>>,
     recent: VecDeque<Syn>,
 }

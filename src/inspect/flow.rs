@@ -1,4 +1,4 @@
-//! What a TCP connection is known by, whichever way a packet goes.
+//! The key of a TCP connection, the same in both directions.
 
 use core::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! How a TCP connection goes on, by its packets' headers alone.
+//! The progress of a TCP connection, by its packets' headers alone.
 
 use super::{Began, Ending, FramePos};
 use crate::SequenceNumber;
@@ -73,13 +73,13 @@ impl FlowStats {
         }
     }
 
-    /// Whether a SYN of `side` is another than the one seen: the connection's ports are used again.
+    /// Returns true if a SYN of `side` is another than the one seen: the connection's ports are used again.
     pub(super) fn begins_another(&self, side: usize, segment: &Segment) -> bool {
         let Some(Side { syn, end, start, .. }) = self.sides.get(side) else { return false };
         match syn {
             _ if !segment.flags.has(TcpFlags::SYN) || segment.flags.has(TcpFlags::RST) => false,
             Some(syn) => *syn != segment.sequence,
-            // Its beginning was not seen, and this is the beginning of another: not one that came late.
+            // The beginning was not seen, and this is the beginning of another connection: not one that came late.
             None => {
                 let is_before = |(number, place): (SequenceNumber, i64)| {
                     place + i64::from((segment.sequence + 1).since(number)) == *start
@@ -89,7 +89,7 @@ impl FlowStats {
         }
     }
 
-    /// Whether it was reset, or closed by both sides.
+    /// Returns true if it was reset, or closed by both sides.
     pub(super) const fn is_over(&self) -> bool {
         self.ending.reset.is_some() || matches!(self.ending.fin, [Some(_), Some(_)])
     }

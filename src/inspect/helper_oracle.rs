@@ -1,4 +1,4 @@
-//! What Linux's helper would do with each segment: the same packets go through a tracker and a helper that translate
+//! The actions of Linux's helper on each segment: the same packets go through a tracker and a helper that translate
 //! nothing.
 //!
 //! Neither rules nor routes stand between, and no checksum is looked at: captures show packets before hardware filled
@@ -22,13 +22,13 @@ use crate::nat::Nat;
 use crate::packet::{Headers, Layer4, Packet, Segment, TcpFlags};
 use crate::{Instant, SequenceNumber};
 
-/// What the helper makes of an announcement.
+/// The action of the helper on an announcement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Helper {
     /// It expects the data connection.
     Acts {
-        /// Who is expected to open it to where; source port 0 stands for any.
+        /// Ends of the expected connection; source port 0 is any.
         expected: Tuple,
     },
     /// It drops the packet.
@@ -40,7 +40,7 @@ pub enum Helper {
 }
 
 impl Helper {
-    /// Whether it expects the data connection.
+    /// Returns true if the helper expects the data connection.
     #[must_use]
     pub const fn acts(&self) -> bool {
         matches!(self, Self::Acts { .. })
@@ -61,7 +61,7 @@ impl fmt::Display for Helper {
     }
 }
 
-/// Why the helper does nothing.
+/// The reason why the helper does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PassReason {
@@ -69,7 +69,7 @@ pub enum PassReason {
     Form,
     /// It is the first line that conntrack saw of its side: where lines begin is not known before one has ended.
     FirstLine,
-    /// Its segment does not begin where an earlier one, that ended in a line feed, ended.
+    /// The segment does not begin where an earlier one, that ended in a line feed, ended.
     NotALineStart,
     /// So many lines stand before it in its segment, and only the first is read.
     Behind(u32),
@@ -146,15 +146,15 @@ fn invalid(reason: InvalidReason) -> &'static str {
     }
 }
 
-/// What became of one segment.
+/// The helper's action on one segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct HelperOutcome {
-    /// Why the helper does not look at it.
+    /// Reason why the helper does not look at it.
     unread: Option<Helper>,
     outcome: Outcome,
-    /// Whether the capture has only its beginning.
+    /// True if the capture has only its beginning.
     cut: bool,
-    /// Whether it began as an expected connection.
+    /// True if it began as an expected connection.
     pub(super) related: bool,
 }
 
@@ -172,7 +172,7 @@ enum Outcome {
 }
 
 impl HelperOutcome {
-    /// What the helper makes of the announcement in a line that begins so.
+    /// Returns the helper's action on the announcement in a line that begins so.
     pub(super) fn of(begin: &Begin, end: End, form: Form) -> Helper {
         let helper_outcome = &begin.helper_outcome;
         if matches!(form, Form::Lprt | Form::Lpsv) {
@@ -217,7 +217,7 @@ impl HelperOutcome {
     }
 }
 
-/// What is remembered of a control connection: what the helper knows of where its lines begin.
+/// The state kept of a control connection: the line starts that the helper knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Followed {
     connection: Option<ConnectionId>,
@@ -234,11 +234,11 @@ pub(super) struct Followed {
 /// A packet to be judged.
 pub(super) struct Case<'a> {
     pub(super) time: Instant,
-    /// Its headers; the buffer has room behind the packet.
+    /// Headers; the buffer has room after the packet.
     pub(super) headers: &'a Headers,
     pub(super) buffer: &'a mut Vec<u8>,
     pub(super) length: usize,
-    /// How much of it was captured.
+    /// Number of bytes that were captured.
     pub(super) captured: usize,
 }
 
@@ -250,9 +250,9 @@ impl Case<'_> {
         self.captured < self.length
     }
 
-    /// Stands in for text that the capture lacks, which is zeros otherwise. Nearly every segment of a control connection
-    /// ends its line, and where the next line begins depends on that; and what is lacking must not be what makes an
-    /// announcement malformed. Gives what stood where the text begins, to be put back.
+    /// Fills in text that the capture lacks, which would be zeros otherwise. Nearly every segment of a control
+    /// connection ends its line, and the start of the next line depends on that. Missing text must not make an
+    /// announcement malformed either. Returns the byte that was replaced, to be put back.
     fn pretend(&mut self, segment: &Segment) -> Option<u8> {
         if self.captured >= self.length || segment.payload >= self.length {
             return None;
@@ -454,7 +454,7 @@ impl HelperOracle {
             ..HelperOutcome::default()
         };
         let end = segment.sequence + payload.len() as u32;
-        // What it does and why is in the events.
+        // The events tell the outcome and its reason.
         let outcome =
             self.helper.process(case.time, &mut self.conntrack, &mut self.nat, tracked, &mut packet, &mut headers);
         if let (Some(feed), true) = (feed, outcome != Err(DropReason::PartialAnnouncement)) {
@@ -469,7 +469,7 @@ impl Followed {
         Self { mid_stream: began == Began::MidStream, ..Self::default() }
     }
 
-    /// Why a segment that begins here is not read; `None` if it is.
+    /// Returns the reason why a segment that begins here is not read; `None` if it is.
     fn why(&self, sender: Sender, sequence: SequenceNumber) -> Option<PassReason> {
         if self.starts.begins_line(sender, sequence) {
             return None;

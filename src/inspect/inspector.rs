@@ -31,17 +31,17 @@ const DATA_FOR_EACH: usize = 2;
 const MOST_SESSIONS: usize = 1 << 20;
 /// A control connection that is over is forgotten after this time: its data connection may still come.
 const LINGER: Duration = Duration::from_secs(30);
-/// What is over is looked for once in so many packets of FTP.
+/// Number of packets of FTP after which finished connections are looked for.
 const SWEEP: u64 = 4096;
 
-/// What an inspector watches.
+/// The ports and limits of an inspector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
     /// The ports of servers' control connections.
     pub ports: Vec<u16>,
-    /// How many control connections are followed at once; beyond that, the longest silent are given up. Memory is taken
-    /// for them when the inspector is made, some kilobytes for each.
+    /// Maximum number of control connections that are followed at once; beyond that, the longest silent are given up.
+    /// Memory is taken for them when the inspector is made, some kilobytes for each.
     pub sessions: usize,
 }
 
@@ -58,7 +58,7 @@ pub struct Inspector {
     packets: Packets,
     oracle: HelperOracle,
     flows: HashMap<FlowKey, Flow>,
-    /// How many of them are control connections.
+    /// Number of them that are control connections.
     sessions: usize,
     /// The data connections of each control connection.
     data: HashMap<SessionId, Vec<FlowKey>>,
@@ -110,7 +110,7 @@ impl Transit {
         Print::of(self.at.time, (self.from, self.to), self.key, (headers.family, buffer), segment, self.payload())
     }
 
-    /// How many bytes of payload it had.
+    /// Returns the number of payload bytes on the wire.
     const fn payload(&self) -> usize {
         self.packet.length.saturating_sub(self.packet.segment.payload)
     }
@@ -121,7 +121,7 @@ impl Transit {
         buffer.get(segment.payload..*captured).unwrap_or_default()
     }
 
-    /// How many bytes of payload the capture left out.
+    /// Returns the number of payload bytes that the capture left out.
     fn missing(&self) -> usize {
         self.packet.length - self.packet.captured.max(self.packet.segment.payload.min(self.packet.length))
     }
@@ -456,7 +456,7 @@ impl Inspector {
         }
     }
 
-    /// Whether a packet belongs to a data connection that was announced.
+    /// Returns true if a packet belongs to a data connection that was announced.
     fn open_data(&mut self, transit: &Transit, sink: &mut dyn Sink) -> bool {
         if self.expected.is_empty() {
             return false;
@@ -611,7 +611,7 @@ impl Inspector {
                 session.end(given_up, &mut out);
                 let fresh = core::mem::take(&mut out.fresh);
                 for open in fresh {
-                    // What it replaces is told with it.
+                    // The event names the announcement that it replaces.
                     let _ = self.expected.announce(open);
                 }
             }
@@ -623,7 +623,7 @@ impl Inspector {
         }
     }
 
-    /// What a control connection announced in vain.
+    /// Reports the announcements of a control connection for which no data connection came.
     fn give_up(&mut self, session: SessionId, at: FramePos, why: Unfulfilled, sink: &mut dyn Sink) {
         for (number, why) in self.expected.forget(session, why) {
             let event = FtpEvent::Unfulfilled { session, number, why };

@@ -11,19 +11,19 @@ use crate::ftp::tls::{Cipher, Turn};
 /// A longer line is kept up to here. RFC 959 sets no limit; servers take some hundred bytes.
 pub(super) const MAX_LINE: usize = 4 << 10;
 
-/// Where a line begins.
+/// The beginning of a line.
 #[derive(Clone, Copy)]
 pub(super) struct Begin {
     pub(super) at: FramePos,
     pub(super) sequence: SequenceNumber,
-    /// How many lines end before it in its segment.
+    /// Number of lines that end before it in its segment.
     pub(super) index: u32,
-    /// Whether it is what its segment begins with.
+    /// True if its segment begins with it.
     pub(super) first: bool,
     pub(super) helper_outcome: HelperOutcome,
 }
 
-/// How a line ends.
+/// The end of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
     /// With a line feed.
@@ -41,11 +41,11 @@ pub(super) struct Line<'a> {
     /// The segment that ends it.
     pub(super) at: FramePos,
     pub(super) end: End,
-    /// Whether its first bytes may be missing.
+    /// True if its first bytes may be missing.
     pub(super) headless: bool,
 }
 
-/// What a reader finds.
+/// A finding of the reader.
 pub(super) enum Found<'a> {
     Line(Line<'a>),
     /// From here on nothing can be read, or it can again.
@@ -57,7 +57,7 @@ pub(super) enum Found<'a> {
 pub(super) struct LineReader {
     text: Vec<u8>,
     begin: Option<Begin>,
-    /// Whether something is missing before the line at hand.
+    /// True if bytes are missing before the line at hand.
     headless: bool,
     pub(super) cipher: Cipher,
 }

@@ -24,9 +24,9 @@ pub(crate) struct Packets {
 pub(crate) struct TcpPacket {
     pub(crate) headers: Headers,
     pub(crate) segment: Segment,
-    /// How much of it was captured.
+    /// Number of bytes that were captured.
     pub(crate) captured: usize,
-    /// Its length.
+    /// Length in bytes.
     pub(crate) length: usize,
     pub(crate) tunnel: Option<Tunnel>,
 }

@@ -29,7 +29,7 @@ pub(super) struct Out<'o> {
     pub(super) sink: &'o mut dyn Sink,
     pub(super) summary: &'o mut Summary,
     pub(super) expected: &'o mut Expected,
-    /// What was announced with the packet at hand.
+    /// Announcements of the packet at hand.
     pub(super) fresh: VecDeque<Open>,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Session {
     talk: Talk,
 }
 
-/// Who they are.
+/// The ends of the control connection.
 #[derive(Clone, Copy)]
 pub(super) struct Ends {
     pub(super) id: SessionId,
@@ -110,11 +110,11 @@ struct Side {
     after_gap: bool,
 }
 
-/// What was said so far.
+/// The dialogue so far.
 #[derive(Default)]
 struct Talk {
     dialogue: Dialogue,
-    /// Whether the server agreed to `AUTH`.
+    /// True if the server agreed to `AUTH`.
     agreed: bool,
     tls: bool,
     login: Login,
@@ -246,7 +246,7 @@ impl Session {
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) captured: &'a [u8],
-    /// How much the capture left out behind it.
+    /// Number of bytes that the capture left out after it.
     pub(super) missing: u32,
     /// Bytes of the frame with all its headers.
     pub(super) frame_bytes: u64,

@@ -22,9 +22,9 @@ pub(super) struct Piece<'a> {
     pub(super) sequence: SequenceNumber,
     /// The segment's payload as far as it was captured.
     pub(super) text: &'a [u8],
-    /// How much of that was heard before.
+    /// Number of its bytes that were read before.
     pub(super) heard: usize,
-    /// How many bytes of the segment the capture left out, behind `text`.
+    /// Number of bytes of the segment that the capture left out, after `text`.
     pub(super) missing: u32,
     pub(super) helper_outcome: HelperOutcome,
 }
@@ -34,13 +34,13 @@ impl<'a> Piece<'a> {
         self.sequence + self.text.len() as u32 + self.missing
     }
 
-    /// What is new.
+    /// Returns the bytes that were not read before.
     pub(super) fn fresh(&self) -> &'a [u8] {
         self.text.get(self.heard..).unwrap_or_default()
     }
 }
 
-/// What a stream makes of a segment.
+/// The result of a segment for its stream.
 pub(super) enum Heard<'a> {
     /// The next bytes.
     Next(Piece<'a>),
@@ -81,7 +81,7 @@ impl Stream {
         self.seen.get_or_insert((first, first));
     }
 
-    /// Whether anything was seen of this side.
+    /// Returns true if any byte of this side was seen.
     pub(super) const fn has_begun(&self) -> bool {
         self.seen.is_some()
     }
@@ -143,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// What is left of a hole before and behind a piece.
+    /// Keeps the rest of a hole before and after a piece.
     fn fill(&mut self, hole: usize, piece: &Piece<'_>) {
         let Some((from, to)) = self.holes.remove(hole) else { return };
         if piece.sequence.after(from) {

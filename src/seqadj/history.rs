@@ -405,7 +405,7 @@ mod tests {
             let back = history.returning(history.outgoing(position));
             let inside = history.edits().find(|e| position.after(e.start) && position.before(e.end()));
             let start = inside.map_or(position, |edit| edit.start);
-            // Where text was replaced by nothing, several positions are one outside.
+            // An empty replacement makes several positions one outside.
             if history.edits().all(|edit| !edit.inserted.is_empty()) {
                 prop_assert_eq!(back, start);
             } else {

@@ -139,7 +139,7 @@ impl World {
         self.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 90, 501, "USER ftp \r\n"));
     }
 
-    /// What the kernel's table would show.
+    /// Returns the connections as the kernel's table would show them.
     pub(crate) fn table(&self) -> String {
         let mut text = self.router.conntrack().to_proc_text(self.now);
         self.router.conntrack().write_proc_expect(self.now, &mut text).unwrap();

@@ -18,7 +18,7 @@ pub(crate) struct Client {
     talk: OpaqueTalk,
     control: SocketHandle,
     step: usize,
-    /// What the server has yet to answer, oldest first.
+    /// Commands that the server has yet to answer, oldest first.
     unanswered: Vec<Meaning>,
     reply: ReplyReader,
     data: Vec<Data>,
@@ -34,7 +34,7 @@ pub(crate) struct Data {
     socket: Option<SocketHandle>,
     pub(crate) sent: usize,
     pub(crate) received: Vec<u8>,
-    /// Who called, or was called, once it is open.
+    /// Other end of the connection, once it is open.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) over: bool,
 }
@@ -64,7 +64,7 @@ impl Client {
         &self.data
     }
 
-    /// What it is doing, for whoever asks what is stuck.
+    /// Describes the client's state, for a dialogue that is stuck.
     pub(crate) fn describe(&self) -> String {
         let over = self.data.iter().filter(|data| data.over).count();
         format!(
@@ -109,7 +109,7 @@ impl Client {
         Ok(busy)
     }
 
-    /// Whether every transfer of the steps so far is over.
+    /// Returns true if every transfer of the steps so far is over.
     fn is_transferred(&self) -> bool {
         let asked = self.session.steps[..self.step].iter().flatten();
         asked
@@ -162,7 +162,7 @@ impl Client {
         Ok(())
     }
 
-    /// Where the server says that it listens.
+    /// Reads the endpoint where the server says that it listens.
     fn learn(&mut self, form: Form, text: &[u8], options: &Options) -> Result<SocketAddr, String> {
         let endpoint = form.find(text).ok_or_else(|| format!("no endpoint in {}", text.escape_ascii()))?;
         let address = endpoint.address.filter(|address| !address.is_unspecified());

@@ -87,12 +87,12 @@ impl Host {
         handle
     }
 
-    /// Whether no connection is open.
+    /// Returns true if no connection is open.
     pub(crate) fn is_quiet(&self) -> bool {
         self.count(&[State::Closed, State::Listen]) == self.sockets.iter().count()
     }
 
-    /// Whether a socket has something that was not sent, or not acknowledged.
+    /// Returns true if a socket has bytes that were not sent, or not acknowledged.
     pub(crate) fn has_something_to_send(&self) -> bool {
         self.sockets.iter().any(|(_, socket)| match socket {
             smoltcp::socket::Socket::Tcp(socket) => socket.send_queue() > 0,
@@ -100,7 +100,7 @@ impl Host {
         })
     }
 
-    /// How many sockets are in one of these states.
+    /// Returns the number of sockets in one of these states.
     pub(crate) fn count(&self, states: &[State]) -> usize {
         let is_one = |socket: &smoltcp::socket::Socket<'_>| match socket {
             smoltcp::socket::Socket::Tcp(socket) => states.contains(&socket.state()),
@@ -121,7 +121,7 @@ impl Host {
     }
 }
 
-/// What can be read of a socket now; the flag says that nothing will follow.
+/// Reads the bytes that a socket has now; the flag says that nothing will follow.
 pub(crate) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>) -> (usize, Ended) {
     let mut count = 0;
     loop {
@@ -138,7 +138,7 @@ pub(crate) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>) -> (usize, Ended
     }
 }
 
-/// Whether a stream has ended.
+/// The end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     No,
@@ -156,19 +156,19 @@ const fn smoltcp_time(now: Instant) -> SmoltcpInstant {
     SmoltcpInstant::from_micros_const(now.micros())
 }
 
-/// Keeps from smoltcp what would bring it to a halt, and other stacks would not.
+/// Keeps from smoltcp the segments that would bring it to a halt, and other stacks would not.
 ///
 /// It takes the window of an acknowledgement that was overtaken (RFC 9293 section 3.10.7.4 compares SND.WL1 and
-/// SND.WL2), and then waits for nothing where that window was zero. What the third repeated acknowledgement makes it
-/// send at once, it sends whatever the window; it then numbers its own acknowledgements beyond the window, and the
-/// other side takes none of them. Where that would have been a FIN, it sends nothing and forgets its timer. So it never
-/// sees the third: it sends again when its time is over. It forgets its timer too when an acknowledgement of a part of
-/// what it sent closes the window. Of a segment that is longer than its window it takes the FIN, and not all before it.
+/// SND.WL2). Then it waits for nothing where that window was zero. On the third repeated acknowledgement it sends at
+/// once, whatever the window. It then numbers its own acknowledgements beyond the window, and the other side takes none
+/// of them. Where that would have been a FIN, it sends nothing and forgets its timer. So it never sees the third: it
+/// sends again when its time is over. It forgets its timer too when an acknowledgement of a part of its data closes the
+/// window. Of a segment that is longer than its window it takes the FIN, and not all before it.
 #[derive(Default)]
 struct Shield {
     /// Of each stream that is acknowledged to this host: how far, with which window, and how often the same.
     latest: HashMap<(SocketAddr, SocketAddr), (u32, u16, u32)>,
-    /// How far this host has sent, by the other end and its own.
+    /// Last number that this host sent, by the other end and its own.
     sent: HashMap<(SocketAddr, SocketAddr), u32>,
     /// From where and up to where it takes what is sent to it on control connections, whose windows are never scaled.
     edges: HashMap<(SocketAddr, SocketAddr), (u32, u32)>,
@@ -207,7 +207,7 @@ impl Shield {
         if segment.flags & (SYN | RST | FIN | ACK) != ACK {
             return false;
         }
-        // What it does not take acknowledges nothing.
+        // A segment that it does not take acknowledges nothing.
         if let Some((from, to)) = self.edges.get(&key) {
             let ends = i32::from(!segment.payload.is_empty());
             let is_old = (segment.end().wrapping_sub(*from) as i32) < ends;
@@ -256,7 +256,7 @@ impl Device for Wire {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
-        // What arrives was looked at as it left the router, where a wrong checksum is a failure.
+        // Arriving packets were checked as they left the router, where a wrong checksum is a failure.
         let mut checksum = ChecksumCapabilities::default();
         checksum.ipv4 = Checksum::Tx;
         checksum.tcp = Checksum::Tx;

@@ -1,4 +1,4 @@
-//! What lies between a host and the router: a link that delays, loses, repeats and reorders, and a box that cuts and
+//! The path between a host and the router: a link that delays, loses, repeats and reorders, and a box that cuts and
 //! merges segments.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use ftp_conntrack::Instant;
 use crate::rng::Rng;
 use crate::wire::{ACK, FIN, PSH, Segment};
 
-/// What a link does to its packets, each in so many of a hundred cases.
+/// The faults of a link, each in percent of its packets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
     pub(crate) loss: u32,
@@ -69,7 +69,7 @@ pub(crate) struct Cutter {
     merges: u32,
     mtu: usize,
     rng: Rng,
-    /// What may be merged with the next, and when it no longer waits.
+    /// Segments that may be merged with the next, and the time when they no longer wait.
     waiting: VecDeque<(Instant, Vec<u8>)>,
 }
 

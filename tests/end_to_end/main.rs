@@ -1,11 +1,11 @@
 //! Two stacks that know nothing of the library speak FTP through its router, on a clock of their own.
 //!
-//! Each dialogue is drawn from a seed: who is behind whose address, what the links do to packets, how text is cut, how
-//! it looks. Every file must arrive, each side must hear what the other said with nothing but the announced endpoints
-//! changed, no inside address may be seen outside, and in the end the router must have forgotten everything.
+//! Each dialogue is drawn from a seed: the topology, the faults of the links, the cuts of the text and its form. Every
+//! file must arrive. Each side must receive the other's text with nothing but the announced endpoints changed. No
+//! inside address may be seen outside, and in the end the router must have forgotten everything.
 //!
-//! `E2E_SEED` is the first seed, `E2E_DIALOGUES` how many follow, `E2E_BEHAVIOUR` (`linux` or `exact`) whom the router
-//! behaves like, in all tests that are run.
+//! `E2E_SEED` is the first seed, `E2E_DIALOGUES` the number of dialogues, and `E2E_BEHAVIOUR` (`linux` or `exact`) the
+//! router's behaviour, in all tests that are run.
 
 mod client;
 mod host;

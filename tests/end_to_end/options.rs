@@ -1,4 +1,4 @@
-//! What varies between dialogues, drawn from a seed.
+//! The options of a dialogue, drawn from a seed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ftp_conntrack::Behaviour;
 use crate::link::Weather;
 use crate::rng::Rng;
 
-/// What the dialogues of a test may meet.
+/// The options that the dialogues of a test may have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Class {
     /// Links lose, repeat and reorder.
@@ -33,7 +33,7 @@ pub(crate) struct Class {
     pub(crate) director: bool,
 }
 
-/// Who is behind whose address.
+/// The translation of clients and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topology {
     /// No translation, no helper, and nothing is dropped.
@@ -78,7 +78,7 @@ pub(crate) struct Options {
     pub(crate) server_control: SocketOptions,
     pub(crate) client_data: SocketOptions,
     pub(crate) server_data: SocketOptions,
-    /// How many bytes of text are written at once.
+    /// Number of bytes of text that are written at once.
     pub(crate) written_at_once: usize,
     /// The longest file.
     pub(crate) longest_file: u32,
@@ -92,7 +92,7 @@ pub(crate) struct Options {
 /// Neither side learns of the other's link.
 const CLAMP: &str = "*mangle\n-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu\nCOMMIT\n";
 
-/// Whether TLS is asked for.
+/// The request for TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opaque {
     No,
@@ -109,14 +109,14 @@ impl Opaque {
     }
 }
 
-/// Who has which address.
+/// The addresses of all hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     /// The first client's; the others follow.
     pub(crate) client: IpAddr,
     /// The router's on the clients' link.
     pub(crate) near: IpAddr,
-    /// Its on the server's link.
+    /// Address on the server's link.
     pub(crate) far: IpAddr,
     pub(crate) server: IpAddr,
     pub(crate) prefix: u8,
@@ -133,8 +133,8 @@ pub(crate) struct SocketOptions {
 }
 
 impl Class {
-    /// Where many things may be met, each is met in most dialogues; small windows, which cost many packets, and the end
-    /// of all that can be read, in some.
+    /// Drops some options where many are possible, so that each is in most dialogues; small windows, which cost many
+    /// packets, and the end of readable text, in some.
     fn thinned(self, rng: &mut Rng) -> Self {
         let [weather, cuts, links, pipelining, dresses] =
             [self.weather, self.cuts, self.links, self.pipelining, self.dresses].map(|met| met && rng.percent(80));
@@ -142,7 +142,7 @@ impl Class {
         Self { weather, cuts, windows, links, pipelining, dresses, opaque, ..self }
     }
 
-    /// Whether it has more than three of what may be met.
+    /// Returns true if it has more than three options.
     fn has_many(self) -> bool {
         let met = [self.weather, self.cuts, self.windows, self.links, self.pipelining, self.dresses, self.opaque];
         met.into_iter().filter(|met| *met).count() > 3
@@ -162,7 +162,7 @@ impl Options {
         let mtu = || if v6 { [1500, 1280, 1400] } else { [1500, 576, 1006] };
         let mtu = if class.links { [rng.pick(&mtu()), rng.pick(&mtu())] } else { [1500; 2] };
         let weather = if class.weather {
-            // Where windows are small there are many packets, and each that is lost costs a second or more.
+            // Small windows make many packets, and each that is lost costs a second or more.
             let loss = if class.windows { 4 } else { 12 };
             let [loss, repetition, reordering] = [loss, 10, 20].map(|most| rng.range(0, most) * rng.range(0, 2));
             Weather { loss: loss.max(1), repetition, reordering }
@@ -218,12 +218,12 @@ impl Options {
         self.addresses.client.is_ipv6()
     }
 
-    /// Whether the clients are translated.
+    /// Returns true if the clients are translated.
     pub(crate) fn hides_clients(&self) -> bool {
         self.topology.hides_clients()
     }
 
-    /// Whether the server is.
+    /// Returns true if the server is translated.
     pub(crate) fn hides_server(&self) -> bool {
         self.topology.hides_server()
     }
@@ -233,12 +233,12 @@ impl Options {
         if self.hides_clients() { self.addresses.far } else { self.client(number) }
     }
 
-    /// What the clients dial.
+    /// Returns the endpoint that the clients dial.
     pub(crate) fn dialled(&self) -> SocketAddr {
         SocketAddr::new(if self.hides_server() { self.addresses.near } else { self.addresses.server }, 21)
     }
 
-    /// Whether every packet that is sent should come through: none is late, lost or longer than a window.
+    /// Returns true if every packet that is sent should come through: none is late, lost or longer than a window.
     pub(crate) const fn is_fair(&self) -> bool {
         !self.class.weather && !self.class.windows
     }
@@ -255,7 +255,7 @@ impl Options {
         } else {
             String::new()
         };
-        // What is for the virtual address is balanced on its way to the machine itself.
+        // Packets for the virtual address are balanced on their way to the machine itself.
         let input =
             if self.topology == Topology::Director { "-A INPUT -p tcp -m tcp --dport 21 -j ACCEPT\n" } else { "" };
         format!(

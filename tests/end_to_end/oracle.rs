@@ -1,4 +1,4 @@
-//! What must be true of every packet, and of every dialogue once it is over.
+//! Conditions on every packet, and on every dialogue once it is over.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::urgent::{Flow, Urgent};
 use crate::wire::{ACK, CONTROL, RST, SYN, Segment, is_sound};
 use crate::world::{FAR, NEAR, World};
 
-/// What was seen of the packets so far.
+/// The packets seen so far.
 pub(crate) struct Watch {
     /// With which number each stream began, and how far it was seen at the router, by link.
     streams: HashMap<(usize, SocketAddr, SocketAddr), (u32, u32)>,
@@ -20,7 +20,7 @@ pub(crate) struct Watch {
     spoken: Vec<(usize, SocketAddr, SocketAddr, u32, Vec<u8>)>,
     /// Addresses that must not be seen on each link, and their spellings.
     hidden: [Vec<(IpAddr, Vec<String>)>; 2],
-    /// How the server sees each client's control connection: by the client's end.
+    /// Client's end of each control connection as the server sees it.
     seen: HashMap<SocketAddr, SocketAddr>,
     /// The control connection whose first packet is just being routed.
     opening: Option<SocketAddr>,
@@ -148,7 +148,7 @@ impl Watch {
     }
 }
 
-/// Whether an address stands in a text, and not as a part of a longer number.
+/// Returns true if an address is in a text, and not as a part of a longer number.
 fn shows(text: &str, spelling: &str) -> bool {
     text.match_indices(spelling).any(|(at, _)| {
         let before = text[..at].chars().next_back();
@@ -158,7 +158,7 @@ fn shows(text: &str, spelling: &str) -> bool {
     })
 }
 
-/// What must be true of a dialogue that is over.
+/// Checks a dialogue that is over.
 ///
 /// # Errors
 /// What is not.
@@ -231,11 +231,11 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
 struct Side<'w> {
     own: IpAddr,
     public: IpAddr,
-    /// What the other side read in what it heard.
+    /// Endpoints that the other side read.
     other_learnt: &'w [SocketAddr],
 }
 
-/// What was heard must be what was said, with announced endpoints as the other side must see them.
+/// Checks that the received text is the sent one, with announced endpoints as the other side must see them.
 fn compare(said: &Speech, heard: &[u8], side: &Side<'_>) -> Result<(), String> {
     let (mut at_said, mut at_heard) = (0, 0);
     for (number, announced) in said.announced.iter().enumerate() {
@@ -267,7 +267,7 @@ fn compare(said: &Speech, heard: &[u8], side: &Side<'_>) -> Result<(), String> {
     if at_heard == heard.len() { Ok(()) } else { Err(format!("more was heard: {}", heard[at_heard..].escape_ascii())) }
 }
 
-/// Whose address is not translated is announced as it was; only the port may have to be another, where the other side
+/// An address that is not translated is announced as it was; only the port may have to be another, where the other side
 /// is translated.
 fn same_endpoint_or_text(
     announced: &Announced,
@@ -298,7 +298,7 @@ fn same_endpoint_or_text(
     }
 }
 
-/// What was heard goes on with `expected`.
+/// Checks that the received text goes on with `expected`.
 fn same(expected: &[u8], heard: &[u8], at: &mut usize) -> Result<(), String> {
     let rest = heard.get(*at..).unwrap_or_default();
     if !rest.starts_with(expected) {
@@ -311,7 +311,7 @@ fn same(expected: &[u8], heard: &[u8], at: &mut usize) -> Result<(), String> {
     Ok(())
 }
 
-/// What was called urgent on one link must be so on the other.
+/// Checks that bytes that are urgent on one link are so on the other.
 fn urgent_bytes_agree(world: &World, near: Flow, far: Flow, heard: &[u8]) -> Result<(), String> {
     let (link, from, to) = far;
     let first = world.trace.beginning(link, from, to).ok_or_else(|| format!("no stream from {from} to {to}"))?;

@@ -1,4 +1,4 @@
-//! What a client will say, and which files it will send and fetch: all of it is known before the dialogue begins.
+//! The plan of a client: its commands, and the files that it will send and fetch, all known before the dialogue begins.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::text::Form;
 pub(crate) struct Session {
     pub(crate) steps: Vec<Step>,
     pub(crate) transfers: Vec<Transfer>,
-    /// Whether the client's own address stands in text that announces nothing.
+    /// True if the client's own address is in text that announces nothing.
     pub(crate) mentions_own: bool,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Command {
     pub(crate) meaning: Meaning,
 }
 
-/// What a command asks for.
+/// The meaning of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Plain,
@@ -259,7 +259,7 @@ impl Writer<'_> {
     }
 }
 
-/// What is said once a control connection has turned opaque: noise with lines in it that look like announcements.
+/// The bytes of a control connection that has turned opaque: noise with lines in it that look like announcements.
 #[derive(Clone, Debug)]
 pub(crate) struct OpaqueTalk {
     pub(crate) client: Vec<u8>,

@@ -22,7 +22,7 @@ pub(crate) struct Server {
     talk: OpaqueTalk,
     rng: Rng,
     next_port: u16,
-    /// Where it called from port 20.
+    /// Endpoints that it called from port 20.
     called: Vec<SocketAddr>,
 }
 
@@ -33,18 +33,18 @@ pub(crate) struct ServerSession {
     opening: Option<Opening>,
     running: Option<Running>,
     pub(crate) uploads: HashMap<String, Vec<u8>>,
-    /// Who was at the other end of each data connection.
+    /// Other end of each data connection.
     pub(crate) data_remotes: Vec<SocketAddr>,
     opaque: bool,
-    /// What it says then is still to come.
+    /// True if text is still to be sent then.
     talks: bool,
     closing: bool,
     pub(crate) closed: bool,
-    /// Whether the server's own address stands in text that announces nothing.
+    /// True if the server's own address is in text that announces nothing.
     pub(crate) mentions_own: bool,
 }
 
-/// How the next data connection comes about.
+/// The opening of the next data connection.
 enum Opening {
     Call(SocketAddr),
     Listen(SocketHandle),
@@ -54,11 +54,11 @@ enum Opening {
 struct Running {
     socket: SocketHandle,
     name: String,
-    /// What is sent; `None` for an upload.
+    /// Content to send; `None` for an upload.
     content: Option<Vec<u8>>,
     sent: usize,
     received: Vec<u8>,
-    /// Whether the first reply is still to come.
+    /// True if the first reply is still to come.
     says_150: bool,
 }
 

@@ -8,7 +8,7 @@ use smoltcp::socket::tcp::Socket;
 use crate::host::{self, Ended};
 use crate::text::Form;
 
-/// What one side of a control connection said and heard.
+/// The text that one side of a control connection sent and received.
 #[derive(Debug, Default)]
 pub(crate) struct Speech {
     /// Every byte said so far, whether or not the stack has taken it yet.
@@ -20,7 +20,7 @@ pub(crate) struct Speech {
     read: usize,
     /// The endpoints that were read in what was heard.
     pub(crate) learnt: Vec<SocketAddr>,
-    /// Where the other side of the connection is.
+    /// Other end of the connection.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) ended: bool,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Speech {
 #[derive(Clone, Debug)]
 pub(crate) struct Announced {
     pub(crate) form: Form,
-    /// Where in the stream its text stands.
+    /// Place of its text in the stream.
     pub(crate) range: Range<usize>,
     /// The address as it was written; `None` in the form that has none.
     pub(crate) address: Option<IpAddr>,
@@ -85,7 +85,7 @@ impl Speech {
         moved || count > 0
     }
 
-    /// Whether the stack has taken all that was said.
+    /// Returns true if the stack has taken all text.
     pub(crate) const fn is_said(&self) -> bool {
         self.taken == self.said.len()
     }
@@ -99,7 +99,7 @@ impl Speech {
         Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
     }
 
-    /// How much was heard that is no line that was read.
+    /// Returns the number of received bytes that are no line that was read.
     pub(crate) const fn unread(&self) -> usize {
         self.heard.len() - self.read
     }

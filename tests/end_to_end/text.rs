@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How an endpoint is announced.
+/// The form of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Port,
@@ -96,7 +96,7 @@ pub(crate) struct Endpoint {
     /// Not said in the short extended form.
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
-    /// How many bytes of text it was.
+    /// Number of bytes of its text.
     pub(crate) length: usize,
     pub(crate) delimiter: u8,
 }

@@ -8,15 +8,15 @@ use ftp_conntrack::Instant;
 
 use crate::wire::{ACK, FIN, PSH, RST, SYN, Segment};
 
-/// How many lines are shown of the time until nothing went on any more, and how many of the end.
+/// Number of lines shown of the time until progress stopped, and of the end.
 const UNTIL: usize = 120;
 const LAST: usize = 20;
-/// How much of what then went on without effect is shown with it.
+/// Number of later lines without effect that are shown with it.
 const ECHO: usize = 30;
-/// How much text of a packet is shown.
+/// Number of bytes of a packet's text that are shown.
 const SHOWN: usize = 100;
 
-/// What happened.
+/// The trace of a dialogue.
 #[derive(Default)]
 pub(crate) struct Trace {
     lines: Vec<Entry>,

@@ -1,5 +1,5 @@
-//! Urgent data (RFC 6093): smoltcp sends none, so a box in front of the router calls some bytes of the control connections
-//! urgent, as clients do that interrupt a transfer; behind the router the same bytes must be called so.
+//! Urgent data (RFC 6093). smoltcp sends none, so a box in front of the router marks some bytes of the control
+//! connections as urgent, as clients do that interrupt a transfer. After the router the same bytes must be marked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ const ONE_IN: usize = 3;
 /// A stream on a link, by its ends.
 pub(crate) type Flow = (usize, SocketAddr, SocketAddr);
 
-/// What was called urgent, and where.
+/// The bytes that were marked as urgent, and their places.
 #[derive(Debug, Default)]
 pub(crate) struct Urgent {
-    /// What each host has sent so far, and the number before its first byte.
+    /// Bytes that each host has sent so far, and the number before the first one.
     sent: HashMap<Flow, (u32, Vec<u8>)>,
     /// Which of the bytes that may be urgent were called so by what arrived at the router, by flow.
     arrived: HashMap<Flow, Vec<usize>>,
@@ -66,8 +66,8 @@ impl Urgent {
         }
     }
 
-    /// Whether what left of a stream, which began with `first` and was heard, calls the bytes urgent that its sender did,
-    /// and no others.
+    /// Checks that the bytes that left of a stream, which began with `first`, are marked urgent as their sender marked
+    /// them, and no others.
     ///
     /// # Errors
     /// What it does not.
@@ -82,7 +82,7 @@ impl Urgent {
                 _ => return Err(format!("what ends at {end} is called urgent: {}", shown(heard, end))),
             }
         }
-        // What is urgent later is all that a host learns.
+        // A host only learns of the last urgent byte.
         let most = self.arrived.get(&near).into_iter().flatten().max().copied();
         if most > last { Err(format!("urgent byte {most:?} is not called so, but {last:?}")) } else { Ok(()) }
     }

@@ -24,7 +24,7 @@ pub(crate) struct Segment {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) window: u16,
-    /// Where the TCP header begins.
+    /// Start of the TCP header.
     pub(crate) header: usize,
     pub(crate) payload: Range<usize>,
 }
@@ -55,7 +55,7 @@ impl Segment {
         packet.get(self.payload.clone()).unwrap_or_default()
     }
 
-    /// Whether it is one of a control connection.
+    /// Returns true if it is one of a control connection.
     pub(crate) const fn is_control(&self) -> bool {
         self.from.port() == CONTROL || self.to.port() == CONTROL
     }
@@ -132,7 +132,7 @@ pub(crate) fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Whether the checksums of a TCP packet are right, and its length is what it says.
+/// Returns true if the checksums of a TCP packet are right, and its length is right.
 pub(crate) fn is_sound(packet: &[u8], segment: &Segment) -> bool {
     let ip_ok = match packet[0] >> 4 {
         4 => usize::from(u16_at(packet, 2)) == packet.len() && fold(sum(&packet[..segment.header])) == 0,

@@ -33,9 +33,9 @@ pub(crate) const FAR: usize = 1;
 
 /// A dialogue that takes longer is stuck.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
-/// How long what is half open or half closed is remembered where packets may be lost.
+/// Timeout of half open and half closed connections where packets may be lost.
 const PATIENT: Duration = Duration::from_secs(300);
-/// How long the last FIN is sent again, where packets may be lost, before its sender is taken for given up.
+/// Time for which the last FIN is sent again, where packets may be lost, before its sender gives up.
 const LINGERS: Duration = Duration::from_secs(300);
 /// A dialogue that takes more packets is one that never ends.
 const MOST: u64 = 30_000;
@@ -51,7 +51,7 @@ pub(crate) struct World {
     outbox: Outbox,
     /// The clients', then the server's.
     hosts: Vec<Host>,
-    /// What each host sends goes through.
+    /// Boxes that each host's packets go through.
     cutters: Vec<Cutter>,
     /// When each host wants to be asked again.
     due: Vec<Option<Instant>>,
@@ -213,7 +213,7 @@ impl World {
         text
     }
 
-    /// Where everybody is.
+    /// Describes the state of all hosts.
     fn describe(&self) -> String {
         let clients: String = self.clients.iter().map(|client| format!("  client: {}\n", client.describe())).collect();
         let sockets: String = self.hosts.iter().map(Host::describe_sockets).collect();
@@ -231,9 +231,10 @@ impl World {
         self.clients.iter().all(|client| client.done) && self.server.sessions.iter().all(|session| session.closed)
     }
 
-    /// Whether nothing is open but what waits for its last acknowledgement. The other side may have had its FIN long
-    /// ago, and the router have forgotten both: then smoltcp sends it again for ever. In CLOSING it forgets to, and the
-    /// other side waits for it in FIN-WAIT-2, or in FIN-WAIT-1 where its numbers stand behind the FIN.
+    /// Returns true if nothing is open but connections that wait for their last acknowledgement. The other side may
+    /// have had its FIN long ago, and the router have forgotten both: then smoltcp sends it again for ever. In CLOSING
+    /// it forgets to, and the other side waits for it in FIN-WAIT-2, or in FIN-WAIT-1 where its numbers stand behind
+    /// the FIN.
     fn only_lingers(&self) -> bool {
         let count = |states: &[State]| self.hosts.iter().map(|host| host.count(states)).sum::<usize>();
         let waits = [State::FinWait1, State::FinWait2];
@@ -278,7 +279,7 @@ impl World {
         Ok(())
     }
 
-    /// What a host sends goes through its cutter and onto its link.
+    /// Sends a host's packets through its cutter and onto its link.
     fn send(&mut self, host: usize, packets: Vec<Vec<u8>>) {
         for packet in packets {
             for piece in self.cutters[host].pass(self.now, packet) {
@@ -371,7 +372,7 @@ impl World {
         self.empty_outbox()
     }
 
-    /// What the router sends besides.
+    /// Sends the packets of the router's outbox.
     fn empty_outbox(&mut self) -> Result<(), String> {
         let sent: Vec<_> = self.outbox.iter().map(|sent| (sent.egress, sent.bytes.to_vec())).collect();
         if self.outbox.refused() > 0 {
@@ -421,9 +422,9 @@ fn config(options: &Options) -> RouterConfig {
     config.checksum = true;
     config.fragments = 0;
     if !options.is_fair() {
-        // What is lost again and again is sent again after a minute. Linux forgets sooner what is not yet open or half
-        // closed, and takes a FIN that is sent again for the other side's: then it forgets within 30 s, or 120 s once that
-        // is acknowledged.
+        // A packet that is lost again and again is sent again after a minute. Linux forgets sooner what is not yet open
+        // or half closed, and takes a FIN that is sent again for the other side's: then it forgets within 30 s, or 120
+        // s once that is acknowledged.
         let tcp = &mut config.conntrack.tcp;
         let impatient = [
             &mut tcp.syn_sent,

@@ -1,4 +1,4 @@
-//! What is asked for, in the environment or as `NAME=VALUE` behind `--`.
+//! The arguments, in the environment or as `NAME=VALUE` after `--`.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! What the kernel chose at random, read from what left.
+//! The kernel's random choices, read from the packets that left.
 
 use crate::kernel::OnWire;
 use crate::wire;

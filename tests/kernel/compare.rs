@@ -1,4 +1,4 @@
-//! Where the kernel and the library differ.
+//! The differences between the kernel and the library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

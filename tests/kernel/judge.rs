@@ -21,7 +21,7 @@ pub(crate) struct Judge {
     loaded: Option<(Setup, RouterConfig)>,
     /// Packets asked about.
     pub(crate) packets: u64,
-    /// How often packets were asked about again.
+    /// Number of times that packets were asked about again.
     repetitions: u16,
     /// A packet of the dialogue said what a link takes, and the kernel may have believed it.
     taught: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Judge {
 /// Longer than a tick of the kernel's: what it learns of links is to be forgotten at once, which is at the next tick.
 const TICK: Duration = Duration::from_millis(12);
 
-/// What was done in a dialogue.
+/// A step of a dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Packet { interface: usize, bytes: Vec<u8> },
@@ -180,7 +180,7 @@ impl Trial {
         let (mut theirs, mut ours) = (left.to_vec(), made.sent.clone());
         compare::cancel(&mut theirs, &mut ours, bad_checksum);
         if made.is_local {
-            // What is for this machine may be answered by its own sockets, or for want of one.
+            // A packet for this machine may be answered by its own sockets, or for want of one.
             theirs.retain(|packet| !self.is_own(now, &made.packet, packet));
         }
         if theirs.is_empty() && ours.is_empty() && !made.undecided {
@@ -189,7 +189,7 @@ impl Trial {
         Some(describe(bytes, &theirs, &ours, &made))
     }
 
-    /// Whether a packet that left is one that the machine itself sent, with what the library makes of that.
+    /// Returns true if a packet that left is one that the machine itself sent, after handing it to the library.
     fn is_own(&mut self, now: Instant, delivered: &[u8], left: &OnWire) -> bool {
         let Some(sent) = as_sent(delivered, &left.bytes) else { return false };
         let Ok(made) = self.library.process(now, None, &sent, None) else { return false };
@@ -197,7 +197,7 @@ impl Trial {
     }
 }
 
-/// What the kernel may have chosen at random: a port, or, where nothing left, none that was free.
+/// Returns the port that the kernel may have chosen at random, or, where nothing left, that none was free.
 fn suggestion(arrived: &[u8], left: &[OnWire]) -> Option<ForcedPort> {
     if left.is_empty() { Some(ForcedPort::Taken) } else { choice::of(arrived, left).map(ForcedPort::Port) }
 }

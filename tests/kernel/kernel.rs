@@ -34,7 +34,7 @@ const QUIET: [(&str, &str); 17] = [
     ("net/ipv4/icmp_ratemask", "0"),
     ("net/ipv6/icmp/ratelimit", "0"),
     ("net/ipv6/icmp/ratemask", "200-255"),
-    // What ICMP errors say about routes is forgotten at once.
+    // Routes learnt from ICMP errors are forgotten at once.
     ("net/ipv6/route/mtu_expires", "0"),
     // Flow labels of what the kernel sends itself are random otherwise.
     ("net/ipv6/auto_flowlabels", "0"),
@@ -73,7 +73,7 @@ pub(crate) struct Kernel {
     netlink: OwnedFd,
     /// Only while the machine takes part: by its sockets the kernel believes more of what ICMP errors say.
     own: Option<Own>,
-    /// What a setting was before a setup changed it.
+    /// Values of settings before a setup changed them.
     defaults: BTreeMap<String, String>,
     loaded: Setup,
 }
@@ -181,7 +181,7 @@ impl Kernel {
         self.drain()
     }
 
-    /// What left since the last time.
+    /// Returns the packets that left since the last call.
     pub(crate) fn drain(&mut self) -> Vec<OnWire> {
         let mut left = Vec::new();
         for (interface, device) in self.devices.iter_mut().enumerate() {
@@ -226,7 +226,7 @@ fn read_sysctl(path: &str) -> Result<String, String> {
     Ok(text.trim().to_owned())
 }
 
-/// Whether there is such a program.
+/// Returns true if there is such a program.
 pub(crate) fn exists(tool: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let more = ":/usr/sbin:/sbin";

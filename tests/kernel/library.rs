@@ -22,15 +22,15 @@ pub(crate) struct Library {
     buffer: Vec<u8>,
     /// The router's number of each interface.
     numbers: [usize; 3],
-    /// Whether what is delivered is told as sent to the machine.
+    /// True if delivered packets are reported as sent to the machine.
     is_host: bool,
 }
 
-/// What the library made of a packet.
+/// The library's output for a packet.
 #[derive(Clone, Debug)]
 pub(crate) struct Made {
     pub(crate) verdict: String,
-    /// Whether it is for this machine, which may then answer.
+    /// True if it is for this machine, which may then answer.
     pub(crate) is_local: bool,
     pub(crate) sent: Vec<OnWire>,
     /// The packet as it is now.
@@ -39,7 +39,7 @@ pub(crate) struct Made {
     pub(crate) undecided: bool,
 }
 
-/// What a setup and the machine's addresses and routes make.
+/// Returns the configuration for a setup and the machine's addresses and routes.
 pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<RouterConfig, String> {
     let text = |error: config::Error| error.to_string();
     let mut directory = machine.clone();

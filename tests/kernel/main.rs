@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What there is not, of what this needs.
+/// Names a missing program or right that this needs.
 fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root may ask".to_owned());

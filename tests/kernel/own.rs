@@ -41,7 +41,7 @@ impl Own {
         let _ = rustix::net::sendto(sender, packet, SendFlags::empty(), &SocketAddr::new(read.to, 0));
     }
 
-    /// What was delivered since the last time.
+    /// Returns the packets that were delivered since the last call.
     pub(crate) fn delivered(&self) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let mut buffer = vec![0; 1 << 16];

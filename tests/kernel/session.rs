@@ -6,7 +6,7 @@ use crate::text;
 use crate::wire::{ACK, PSH};
 use crate::world::{Id, MSS, World, at};
 
-/// Where the two ends are, and where the client believes the server to be.
+/// The two ends, and the endpoint that the client takes for the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Ends {
     pub(crate) client: (usize, IpAddr),
@@ -31,7 +31,7 @@ pub(crate) struct Session {
     pub(crate) s: Id,
 }
 
-/// What is announced, and whether anyone connects to it.
+/// An announced transfer, and its data connection if one is opened.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transfer {
     pub(crate) extended: bool,

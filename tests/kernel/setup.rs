@@ -1,12 +1,12 @@
 //! A configuration, as the kernel's own tools take it.
 
-/// What the router is told before the first packet.
+/// The router's configuration before the first packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Setup {
     pub(crate) rules4: String,
     pub(crate) rules6: String,
     pub(crate) sysctl: Vec<(String, String)>,
-    /// Whether what is delivered to the machine is compared too.
+    /// True if packets delivered to the machine are compared too.
     pub(crate) is_host: bool,
 }
 

@@ -9,7 +9,7 @@ pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;
 pub(crate) const URG: u8 = 32;
 
-/// What may be strange about an IP header.
+/// The oddities of an IP header.
 #[derive(Clone, Debug)]
 pub(crate) struct Ip {
     pub(crate) ttl: u8,
@@ -203,7 +203,7 @@ pub(crate) struct Read {
     pub(crate) to: IpAddr,
     pub(crate) protocol: u8,
     pub(crate) ttl: u8,
-    /// Where the transport header begins.
+    /// Start of the transport header.
     pub(crate) at: usize,
     pub(crate) is_fragment: bool,
     /// The ports of TCP, UDP, UDP-Lite and SCTP.
@@ -212,7 +212,7 @@ pub(crate) struct Read {
     pub(crate) checksum_ok: bool,
 }
 
-/// Whether a packet is an ICMP or ICMPv6 error that says what a link takes.
+/// Returns true if a packet is an ICMP or ICMPv6 error that names a link's MTU.
 pub(crate) fn says_too_big(bytes: &[u8]) -> bool {
     let Some(read) = read(bytes) else { return false };
     let what = bytes.get(read.at..read.at + 2);
@@ -366,7 +366,7 @@ pub(crate) fn reidentify(bytes: &mut [u8], salt: u16) {
     }
 }
 
-/// Whether the checksum of an IPv4 header is right.
+/// Returns true if the checksum of an IPv4 header is right.
 pub(crate) fn header_checksum_ok(bytes: &[u8]) -> bool {
     bytes.get(..usize::from(bytes[0] & 15) * 4).is_some_and(|header| fold(add(header, 0)) == 0xffff)
 }

@@ -15,7 +15,7 @@ use crate::{save, shrink};
 /// So many dialogues are put in the order of their configurations at a time.
 const BLOCK: u64 = 4000;
 
-/// What takes longer is not asked again and again.
+/// Maximum time of a dialogue that is tried again for shrinking.
 const LONGEST_SHRUNK: Duration = Duration::from_secs(60);
 
 struct Planned {
@@ -24,10 +24,10 @@ struct Planned {
     setup: Setup,
 }
 
-/// What was found.
+/// The findings of a worker.
 #[derive(Default)]
 struct Findings {
-    /// How often each kind.
+    /// Number of findings of each kind.
     kinds: BTreeMap<String, u64>,
     dialogues: u64,
     /// By family: dialogues, packets that arrived, and packets that left.
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    // What the library says when it panics is part of the difference.
+    // The message of a panic in the library is part of the difference.
     std::panic::set_hook(Box::new(|_| {}));
     match ask_all(&mut judge, arguments) {
         Ok(findings) if findings.kinds.is_empty() || arguments.fresh => ExitCode::SUCCESS,

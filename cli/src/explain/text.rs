@@ -1,4 +1,4 @@
-//! What is printed for people: the cause first, then the frames that show it, then what to change.
+//! The text for people: the cause first, then the frames that show it, then the changes.
 
 use ftp_conntrack::explain::{Cause, Certainty, Code, Evidence, Language, Remedy, Report, SessionReport};
 

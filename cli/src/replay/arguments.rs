@@ -73,7 +73,7 @@ pub struct Arguments {
     pub(crate) json: bool,
 }
 
-/// What `--json` writes without `--router`.
+/// Format of `--json` without `--router`.
 const JSON: &str = "\
 With --json, one object a line, an event each; `frame` and `time` say where it was seen, `connection` on which control
 connection (its data connections are called 1.1, 1.2 ..., their control connection is their `master`). Without --router:

@@ -29,7 +29,7 @@ pub(crate) struct Balance {
     pub(crate) real: SocketAddr,
     forwarding: Forwarding,
     why: String,
-    /// What either side announced: who, and at which port.
+    /// Announcements of either side: its sender, and the port.
     pub(crate) announced: Vec<(Sender, u16)>,
 }
 
@@ -40,7 +40,7 @@ impl Balance {
     }
 }
 
-/// What is known of balanced connections, by the ends of packets as they arrive.
+/// The balanced connections, by the ends of packets as they arrive.
 #[derive(Default)]
 pub(crate) struct Balanced {
     places: HashMap<(SocketAddr, SocketAddr), (Role, Direction)>,
@@ -56,7 +56,7 @@ impl Balanced {
         self.places.insert((answers, from), (role, Direction::Reply));
     }
 
-    /// What a connection is that the tracker knows by this tuple.
+    /// Returns the role of a connection that the tracker knows by this tuple.
     pub(crate) fn role(&self, original: &Tuple) -> Option<Role> {
         let ends = (
             SocketAddr::new(original.source(), original.source_port()),
@@ -108,7 +108,7 @@ impl Story {
         }
     }
 
-    /// What the load balancer did.
+    /// Notes an event of the load balancer.
     pub(crate) fn balanced(&mut self, at: FramePos, event: &Event, router: &Router) {
         match event {
             Event::Balanced { entry, service, client, dialled, real_server, by } => {
@@ -328,7 +328,7 @@ impl Current {
     }
 }
 
-/// Where the packets of the real server come from as they arrive here.
+/// Returns the source of the real server's packets as they arrive here.
 const fn answers_from(balance: &Balance) -> SocketAddr {
     match balance.forwarding {
         Forwarding::Masquerade => balance.real,

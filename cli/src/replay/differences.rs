@@ -1,4 +1,4 @@
-//! What `--verify` found, for people.
+//! The differences that `--verify` found, for people.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,7 +23,7 @@ const FIELD: usize = 16;
 struct Shown {
     difference: Difference,
     interface: String,
-    /// Why, where that is known.
+    /// Reason, where it is known.
     why: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Sink for Differences {
     }
 
     fn departs(&mut self, departure: &Departure, _: &Router) {
-        // What was never seen leaving is told before it is known why it leaves.
+        // A packet that was never seen leaving is reported before its reason is known.
         let untold = |shown: &&mut Shown| shown.why.is_none() && shown.difference.arrived == Some(departure.frame);
         for shown in self.packets.iter_mut().filter(untold) {
             shown.why = Some(departure.to_string());
@@ -62,7 +62,8 @@ impl Sink for Differences {
 }
 
 impl Differences {
-    /// Why the router sent something else than Linux, where what left is what Linux would have sent.
+    /// Returns the reason why the router sent something else than Linux, where the packet that left is the one Linux
+    /// would have sent.
     fn why(&self, difference: &Difference) -> Option<String> {
         let is_it = |departure: &&Departure| match difference.arrived {
             Some(arrived) => departure.frame == arrived,
@@ -109,7 +110,7 @@ fn more(shown: usize, all: u64, what: &str, output: &mut Output) {
     }
 }
 
-/// What the numbers of the last line leave open.
+/// Notes on questions that the numbers of the last line leave open.
 fn notes(input: &Input, summary: &Summary) -> Vec<String> {
     let mut notes = not_understood(summary);
     notes.extend(lacking(summary));
@@ -198,7 +199,7 @@ fn differing_fields(ours: &[u8], theirs: &[u8]) -> Vec<String> {
     lines
 }
 
-/// What a packet has of a range.
+/// Returns the part of a range that a packet has.
 fn part<'p>(bytes: &'p [u8], range: &Range<usize>) -> &'p [u8] {
     bytes.get(range.start..range.end.min(bytes.len())).unwrap_or_default()
 }

@@ -1,43 +1,7 @@
-//! `--json` without `--router`: what is seen of FTP, one object a line.
+//! `--json` without `--router`: the FTP of a capture, one object a line.
 //!
-//! As with `--router`: every line begins with `event`, its keys come in the order below, values are `null` where there is
-//! nothing to say, and what has a name there has the same name here.
-//!
-//! | `event` | further keys |
-//! |---|---|
-//! | `new` | `frame` `time` `connection` `original` `reply` `began` `tunnel`: a control connection |
-//! | `command` | `frame` `time` `connection` `number` `line`; those that matter to data connections |
-//! | `reply` | `frame` `time` `connection` `code` `line` `answers` `command`; likewise. `command` is the number of the command that it answers |
-//! | `other_side` | `frame` `time` `connection` `original`: the session is seen on the other side of a router that translates addresses, too |
-//! | `translated` | `frame` `time` `connection` `sender` `form` `address` `port` `number` `line`: an announcement as it is on that side |
-//! | `icmp_error` | `frame` `time` `connection` `number` `reporter` `kind` `code` `mtu` `quoted`: an ICMP error about a packet of the session |
-//! | `announced` | `frame` `time` `connection` `sender` `form` `address` `port` `well_formed` `wrong` `foreign` `helper` `expected` `number` `first_frame` `line` |
-//! | `announced_again` | `frame` `time` `connection` `sender` `form` `helper` `number` `line` |
-//! | `partial_announcement` | `frame` `time` `connection` `sender` `form`: the helper would drop a packet that begins so and announces nothing |
-//! | `fulfilled` | `frame` `time` `connection` `master` `number` `original` `opener` `began` `fit` `related`: a data connection |
-//! | `unfulfilled` | `frame` `time` `master` `number` `reason` |
-//! | `gap` `cut` | `frame` `time` `connection` `sender` `bytes`: not in the capture; cut off from a packet |
-//! | `tls` | `frame` `time` `connection` `how` |
-//! | `clear` | `frame` `time` `connection` |
-//! | `destroyed` | `frame` `time` `connection` `original` `packets` `bytes` `frame_bytes` `reason` `seconds` `fin` `reset` `reset_by`, and for a control connection `login` `tls` `commands` `announcements` |
-//! | `elsewhere` | `frame` `time` `server` `client` `port`: FTP on a port that is not watched |
-//! | `damaged` | `error` |
-//! | `summary` | the counts of the whole capture, last |
-//!
-//! | value | is |
-//! |---|---|
-//! | `connection` `master` | text that names a connection: `"3"`; its data connections are `"3.1"`, by the `number` of the announcement |
-//! | `original` `reply` `expected` | `{"protocol","source","source_port","destination","destination_port"}`; in `expected`, source port 0 is any |
-//! | `form` | `PORT`, `EPRT`, `LPRT`, `227`, `228`, `229` |
-//! | `address` `port` | what the text says, as far as it can be understood; with 229 the server's own address |
-//! | `wrong` | what is wrong with it; `null` if it is well formed |
-//! | `foreign` | whether the address is not its sender's own |
-//! | `helper` | `{"acts","drops","known","why","address","port"}`: whether Linux's helper expects the data connection, or drops the packet; whether the capture shows it; why not; and the endpoint that it reads, where that is another |
-//! | `began` | `syn`, `syn_ack`, `mid_stream` |
-//! | `fit` | `exact`, `own_address` (not the address announced, but the announcer's), `other_source` |
-//! | `related` | whether Linux's tracker takes it for the expected one |
-//! | `reason` | of `unfulfilled`: `refused` (the announcement), `transfer_refused`, `no_connection` (425), `not_captured` (the transfer began and was completed), `unused` (no transfer was asked for), `replaced`, `quit`, `over`, `end_of_capture`; of `destroyed`: `closed`, `half_closed`, `reset`, `refused`, `never_answered`, `open` |
-//! | `packets` `bytes` `fin` | two numbers: of the client, or who opened the data connection; of the other side |
+//! As with `--router`, every line begins with `event`. Its keys come in the order below, and values are `null` where
+//! there are none. A thing that has a name there has the same name here.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What is replayed: a capture, and the router it goes through.
+//! The inputs of a replay: a capture, and the router it goes through.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ pub(crate) struct Input {
     pub(crate) capture_name: String,
     pub(crate) capture: Reader<File>,
     pub(crate) replay: Replay,
-    /// Whether the router behaves as FTP needs it, and not as Linux.
+    /// True for behaviour Exact, false for Linux.
     pub(crate) is_exact: bool,
     /// Control ports that were asked for by number.
     pub(crate) ports: Vec<u16>,
-    /// Whether connections older than the capture are taken over.
+    /// True if connections older than the capture are taken over.
     pub(crate) adopts: bool,
 }
 

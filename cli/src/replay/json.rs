@@ -78,9 +78,9 @@ use crate::replay::story::place;
 /// Writes a line for whatever it is told.
 pub(crate) struct JsonLines<'o> {
     output: &'o mut Output,
-    /// Whether differences are of interest.
+    /// True if differences are of interest.
     verify: bool,
-    /// Whether the router does not behave like Linux.
+    /// True if the router does not behave like Linux.
     exact: bool,
     watch: Option<Watch>,
 }

@@ -201,7 +201,7 @@ fn tell_json(summary: &Summary, output: &mut Output) {
     output.line(object.finish());
 }
 
-/// What is told to people.
+/// The counts that are printed for people.
 struct Told {
     name: String,
     way: Way,

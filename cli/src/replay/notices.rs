@@ -1,4 +1,4 @@
-//! What is wrong with the capture, told on standard error while it is read.
+//! Notices about a capture's faults, printed on standard error while it is read.
 
 use ftp_conntrack::capture::ReadError;
 use ftp_conntrack::replay::Sink;

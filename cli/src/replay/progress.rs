@@ -1,4 +1,4 @@
-//! How far long work has come, for who sits before it.
+//! The progress of long work, for people at a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Where nothing else is written meanwhile.
+    /// Progress that is shown while nothing else is written.
     pub(crate) fn alone() -> Self {
         Self::shown(std::io::stderr().is_terminal())
     }
 
-    /// Where lines are written to standard output meanwhile: on the same terminal they are progress enough.
+    /// Progress beside lines on standard output: on the same terminal they are progress enough.
     pub(crate) fn beside_lines() -> Self {
         Self::shown(std::io::stderr().is_terminal() && !std::io::stdout().is_terminal())
     }

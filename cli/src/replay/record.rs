@@ -17,7 +17,7 @@ pub(crate) struct Recorder {
     path: PathBuf,
     writer: Option<Writer<File>>,
     failed: Option<WriteError>,
-    /// How many interfaces were described.
+    /// Number of interfaces that were described.
     interfaces: usize,
 }
 
@@ -87,7 +87,7 @@ fn cannot_write(error: std::io::Error) -> String {
     format!("cannot be written: {error}")
 }
 
-/// Whether both paths lead to one file, which would be emptied before it is read.
+/// Returns true if both paths lead to one file, which would be emptied before it is read.
 fn is_same(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }

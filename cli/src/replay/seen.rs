@@ -33,7 +33,7 @@ const SHOWN_PAIRS: usize = 5;
 /// So many ports where FTP is spoken unwatched are told.
 const ELSEWHERE: usize = 8;
 
-/// What became of a session of which there is nothing more to tell.
+/// The state of a session with nothing more to report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     NeverAnswered,
@@ -82,21 +82,21 @@ struct Counted {
 struct Live {
     session: Session,
     number: u64,
-    /// Where its announcements stand among its steps.
+    /// Index of each announcement among its steps.
     announced: HashMap<u32, usize>,
     /// Announcements as they are on the other side of a router, seen before the announcement itself.
     translated: HashMap<u32, String>,
     more: u64,
     ended: Option<Ended>,
-    /// Whether something went wrong.
+    /// True if something went wrong.
     wrong: bool,
-    /// Whether it was said that the capture cuts packets.
+    /// True if it was reported that the capture cuts packets.
     cut: bool,
 }
 
-/// What is kept of a capture.
+/// The sessions that are kept of a capture.
 pub(crate) struct Watched<'o> {
-    /// Where sessions are told as they end, if all are to be.
+    /// Output for sessions as they end, if all are to be shown.
     told: Option<&'o mut Output>,
     live: HashMap<SessionId, Live>,
     kept: Vec<Live>,
@@ -124,7 +124,7 @@ impl<'o> Watched<'o> {
 
     /// The capture is over.
     pub(crate) fn finish(mut self) -> Watched<'static> {
-        // Who follows to the end was told of each; nobody is left.
+        // With `--tail`, each was shown; none is left.
         self.live.clear();
         let Self { live, kept, counted, hidden, start, why_not, elsewhere, .. } = self;
         Watched { told: None, live, kept, counted, hidden, start, why_not, elsewhere }
@@ -226,7 +226,7 @@ impl Watched<'_> {
     pub(crate) fn tell(mut self, capture: &str, watched: &[u16], summary: &Summary, output: &mut Output) {
         let many = summary.sessions as usize > SHOWN;
         if many {
-            // Where there are many, the ones with nothing to tell are only counted.
+            // Of many, the ones with nothing to report are only counted.
             let (kept, dull): (Vec<_>, Vec<_>) = self.kept.drain(..).partition(|live| live.rank() < 2);
             self.kept = kept;
             dull.iter().for_each(|live| self.count(live));
@@ -354,7 +354,7 @@ impl Live {
             FtpEvent::Gap { sender, bytes, .. } => {
                 self.note(at, &format!("{bytes} bytes of the {} are not in the capture", name(*sender)), true, all);
             }
-            // Where it cuts one it cuts many.
+            // A capture that cuts one packet cuts many.
             FtpEvent::Cut { .. } if self.cut => {}
             FtpEvent::Cut { sender, bytes, .. } => {
                 self.cut = true;
@@ -538,7 +538,7 @@ const fn name(sender: Sender) -> &'static str {
     crate::replay::words::name(sender)
 }
 
-/// Why the helper does nothing, in words that many announcements share.
+/// Returns the reason why the helper does nothing, in words that many announcements share.
 fn why_not(helper: &Helper) -> String {
     match helper {
         Helper::Passes(PassReason::Behind(_)) => "other lines stand before it in its segment".to_owned(),

@@ -16,9 +16,9 @@ use crate::replay::talk::Talk;
 /// A control connection.
 pub(crate) struct Session {
     pub(crate) opened: FramePos,
-    /// Whether its first packet was seen.
+    /// True if its first packet was seen.
     pub(crate) begun: bool,
-    /// What carries it, if it comes in a tunnel.
+    /// Tunnel that carries it, if any.
     pub(crate) tunnel: Option<String>,
     /// Client and server as they are on the other side of a router that translates addresses, if that was captured too.
     pub(crate) other_side: Option<(SocketAddr, SocketAddr)>,
@@ -56,7 +56,7 @@ impl Session {
 }
 
 impl Session {
-    /// How many data connections were announced that no helper read of, and how many came.
+    /// Returns the numbers of data connections that were announced without a helper, and that came.
     pub(crate) fn balanced(&self) -> (u64, u64) {
         let read = self.steps.iter().filter(|step| matches!(step, Step::Announced(_))).count();
         let heard = self.balance.as_ref().map_or(0, |balance| balance.announced.len());
@@ -91,18 +91,18 @@ pub(crate) struct Said {
     pub(crate) sent_on: Option<String>,
     /// Which line of its segment it is.
     pub(crate) index: usize,
-    /// Whether its segment was sent before.
+    /// True if its segment was sent before.
     pub(crate) again: bool,
-    /// Whether a load balancer reads the connection, or nobody.
+    /// True if a load balancer reads the connection, or no helper does.
     pub(crate) balanced: bool,
 }
 
 /// A data connection through a load balancer.
 pub(crate) struct DataStep {
     pub(crate) opener: Sender,
-    /// What led it where it goes.
+    /// Reason for its destination.
     pub(crate) why: String,
-    /// Whether that is not where it should go.
+    /// True if that is not the right destination.
     pub(crate) bad: bool,
     pub(crate) data: Data,
 }
@@ -113,7 +113,7 @@ pub(crate) struct Announced {
     pub(crate) outcome: Outcome,
 }
 
-/// How the numbers behind an announcement shift.
+/// The shift of the numbers after an announcement.
 pub(crate) struct Moved {
     /// By how many bytes the text grew.
     pub(crate) growth: i32,
@@ -135,11 +135,11 @@ pub(crate) enum Outcome {
     Seen(Box<Seen>),
 }
 
-/// What was seen of an announcement, where nothing is translated.
+/// The outcome of an announcement, where nothing is translated.
 pub(crate) struct Seen {
-    /// What is wrong with it.
+    /// Mistake in it.
     pub(crate) wrong: Option<Wrong>,
-    /// What Linux's helper makes of it.
+    /// Action of Linux's helper on it.
     pub(crate) helper: Helper,
     /// The reason why the helper ignores it.
     pub(crate) why: String,
@@ -151,7 +151,7 @@ pub(crate) struct Seen {
     pub(crate) icmp: Vec<String>,
     /// The data connections, each with what is to be said of how it fits.
     pub(crate) data: Vec<(Data, Option<&'static str>)>,
-    /// Why none came.
+    /// Reason why none came.
     pub(crate) unfulfilled: Option<Unfulfilled>,
 }
 
@@ -176,7 +176,7 @@ pub(crate) struct Data {
     pub(crate) ending: Ending,
 }
 
-/// How a connection ends: what was seen of it.
+/// The end of a connection, as it was seen.
 #[derive(Default)]
 pub(crate) struct Ending {
     /// The frame of the first FIN, by direction.
@@ -184,21 +184,21 @@ pub(crate) struct Ending {
     /// The first reset.
     pub(crate) reset: Option<(Direction, u64)>,
     pub(crate) state: Option<TcpState>,
-    /// What was sent, by direction; bytes with all headers where a router counted them, else of the stream.
+    /// Number of packets sent, by direction; bytes with all headers where a router counted them, else of the stream.
     pub(crate) packets: [u64; 2],
     pub(crate) bytes: [u64; 2],
     /// Bytes of the frames with all headers.
     pub(crate) frame_bytes: Option<[u64; 2]>,
     /// From the first packet to the last.
     pub(crate) duration: Option<Duration>,
-    /// How it ended, where only that was looked at.
+    /// Kind of its end, where nothing else was looked at.
     pub(crate) how: Option<CloseKind>,
     /// Set when the table has forgotten it.
     pub(crate) forgotten: Option<(FramePos, DestroyReason)>,
 }
 
 impl Ending {
-    /// What a tracker counted.
+    /// Takes over a tracker's counters.
     pub(crate) fn count(&mut self, counters: [Counters; 2]) {
         self.packets = counters.map(|way| way.packets);
         self.bytes = counters.map(|way| way.bytes);

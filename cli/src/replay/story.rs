@@ -26,7 +26,7 @@ const UNHELPED: usize = 20;
 /// So much of a dropped packet is shown.
 const DROPPED: usize = 140;
 
-/// What happened so far.
+/// The story so far.
 #[derive(Default)]
 pub(crate) struct Story {
     pub(crate) sessions: Vec<Session>,
@@ -42,7 +42,7 @@ pub(crate) struct Story {
     pub(crate) unhelped: Vec<(u64, Tuple, bool)>,
     /// Control ports.
     pub(crate) watched: Vec<u16>,
-    /// Where the load balancer leaves holes, and in which frame it was seen.
+    /// Holes that the load balancer leaves, and the frames in which they were seen.
     pub(crate) holes: Vec<(Hole, Option<u64>)>,
     pub(crate) watch: Option<Watch>,
     pub(crate) packets: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Story {
     pub(crate) current: Current,
 }
 
-/// How many packets share a fate, and the first of them.
+/// The number of packets with the same fate, and the first of them.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) count: u64,
@@ -71,7 +71,7 @@ impl Tally {
     }
 }
 
-/// What a connection is to the story.
+/// The role of a connection in the story.
 #[derive(Clone, Copy)]
 pub(crate) enum Role {
     Control { session: usize },
@@ -86,7 +86,7 @@ impl Role {
     }
 }
 
-/// What the tracker makes of a packet.
+/// The tracker's answer to a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tracked {
     /// It does not know its connection.
@@ -103,7 +103,7 @@ pub(crate) struct Current {
     arrived: Vec<u8>,
     left: Vec<u8>,
     pub(crate) connection: Option<ConnectionId>,
-    /// Whether it bears what was said before.
+    /// True if it has text that was sent before.
     again: bool,
 }
 
@@ -383,7 +383,7 @@ impl Story {
         steps.insert(place, Step::Noted { at, what, bad: true });
     }
 
-    /// What became of the first announcement that still waits for this.
+    /// Settles the first announcement that still waits for this.
     fn settle(&mut self, master: ConnectionId, expected: Tuple, outcome: Outcome, child: Option<ConnectionId>) {
         let Some(session) = self.roles.get(&master).map(|role| role.session()) else { return };
         let waits = |step: &Step| match step {
@@ -490,14 +490,14 @@ fn begins(line: &str, form: Form) -> bool {
     line.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(&word))
 }
 
-/// How the stream has shifted behind an announcement.
+/// Returns the shift of the stream after an announcement.
 fn moved(router: &Router, id: ConnectionId, sender: Sender, growth: i32) -> Option<Moved> {
     let conntrack = router.conntrack();
     let shift = conntrack.adjustment(conntrack.get(id)?.helper_slot()?)?.shift(Direction::from(sender) as usize)?;
     Some(Moved { growth, position: shift.correction_position(), offset_after: shift.offset_after() })
 }
 
-/// Where a rule stands.
+/// Returns the place of a rule.
 pub(crate) fn place(router: &Router, family: Family, rule: usize) -> String {
     router.rule_origin(family, rule).map_or_else(|| format!("rule {rule}"), ToString::to_string)
 }

@@ -1,4 +1,4 @@
-//! What the two sides of a control connection say, as far as it matters to data connections.
+//! The commands and replies of a control connection, as far as they matter to data connections.
 
 use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::Direction;
@@ -16,7 +16,7 @@ const WIDTH: usize = 100;
 pub(crate) struct Talk {
     next: [Option<SequenceNumber>; 2],
     dialogue: Dialogue,
-    /// Whether the last segment was heard before.
+    /// True if the last segment was read before.
     heard: bool,
 }
 
@@ -53,7 +53,7 @@ impl Talk {
         heard
     }
 
-    /// Whether the last segment bore what was said before.
+    /// Returns true if the text of the last segment was sent before.
     pub(crate) const fn was_heard(&self) -> bool {
         self.heard
     }

@@ -1,4 +1,4 @@
-//! What the story is told with: phrases for connections, counts and rules.
+//! The phrases of the story: for connections, counts and rules.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::replay::session::{Ending, Outcome};
 use crate::replay::story::{Story, Tally};
 use crate::style::Style;
 
-/// What of the capture was not understood.
+/// Describes the parts of the capture that were not understood.
 pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
     let counts = [
         (summary.not_ip, "no IP packet", "no IP packets"),
@@ -33,7 +33,7 @@ pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
     counts.into_iter().filter_map(told).collect()
 }
 
-/// What the capture lacks, and what was done about it.
+/// Describes the packets missing from the capture, and their replacement.
 pub(crate) fn lacking(summary: &Summary) -> Option<String> {
     let counts = [
         (summary.supplied, "byte was filled in with a blank", "bytes were filled in with blanks"),
@@ -73,7 +73,7 @@ pub(crate) fn ftp_line(story: &Story) -> String {
     }
 }
 
-/// Whether the packets leave as the capture shows them leaving, where it does.
+/// Returns the sentence on whether the packets leave as the capture shows them leaving, where it does.
 pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
     if summary.left == 0 {
         return None;
@@ -93,7 +93,7 @@ pub(crate) fn compared(summary: &Summary, style: Style) -> Option<String> {
     })
 }
 
-/// How many packets Linux would have sent otherwise.
+/// Returns the number of packets that Linux would have sent otherwise, in words.
 pub(crate) fn departures(summary: &Summary, style: Style) -> String {
     let (all, alike) = (summary.departures, summary.departures_alike);
     let told = all.saturating_sub(alike);
@@ -145,7 +145,7 @@ pub(crate) fn why_no_helper(input: &Input, tuple: &Tuple, begun: bool) -> String
     }
 }
 
-/// Whether a line says where a data connection will be.
+/// Returns true if a line names the endpoint of a data connection.
 pub(crate) fn announces(line: &str) -> bool {
     let words = ["PORT", "EPRT", "LPRT", "227", "228", "229"];
     words.iter().any(|word| line.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
@@ -218,7 +218,7 @@ const fn forgotten(reason: DestroyReason) -> &'static str {
     }
 }
 
-/// Where the end of a connection was seen.
+/// Returns the frame in which the end of a connection was seen.
 pub(crate) fn last_frame(ending: &Ending) -> Option<u64> {
     ending.reset.map(|(_, frame)| frame).or(ending.fin.into_iter().flatten().max())
 }

@@ -38,7 +38,7 @@ pub(super) enum Datatype {
 }
 
 impl Datatype {
-    /// How many bits a value has.
+    /// Returns the number of bits of a value.
     pub(super) const fn bits(self) -> u8 {
         match self {
             Self::Ipv4 | Self::Mark | Self::State | Self::Status | Self::RouteType | Self::User => 32,

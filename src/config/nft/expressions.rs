@@ -13,7 +13,7 @@ use super::load::Scope;
 use crate::netfilter::nft::{CtKey, Data, Element, Expression, Header, MetaKey, NftVerdict, SetRef, Span};
 use crate::packet::Family;
 
-/// What cannot be read, in words.
+/// The expression that cannot be read, in words.
 pub(super) type Unread = String;
 
 /// An expression and the type of its values.

@@ -21,7 +21,7 @@ use crate::netfilter::{Hook, Origin, Policy};
 /// An object of a file, and the line where it begins; 0 where lines say nothing.
 pub(super) type Object = (Value, u32);
 
-/// What the rules of a table may name.
+/// The objects that the rules of a table may name.
 pub(super) struct Scope<'t> {
     pub(super) family: TableFamily,
     /// The types of each set's key and, if it is a map, of its data.

@@ -1,4 +1,5 @@
-//! How long an announcement is waited for: 300 s, which no setting shortens. Only asked by name: `KERNEL_FAMILIES=expectations`.
+//! The timeout of an expectation: 300 s, which no setting shortens. Only run by name: `KERNEL_FAMILIES=expectations`.
+//! Only asked by name: `KERNEL_FAMILIES=expectations`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -11,15 +12,15 @@ use crate::text;
 use crate::wire::{ACK, SYN};
 use crate::world::{MSS, World, at};
 
-/// How long the kernel waits (`nf_conntrack_ftp`'s policy).
+/// Timeout of the kernel's expectations (`nf_conntrack_ftp`'s policy).
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// What is announced one after the other, this far apart.
+/// Time between announcements, in seconds.
 const ANNOUNCED: u32 = 60;
 const APART: Duration = Duration::from_millis(100);
 /// So long before the end half of what was announced comes.
 const BEFORE: Duration = Duration::from_millis(500);
-/// How much later the rest comes. An expectation ends when the kernel's timer says so, which may be an eighth of its time
-/// late (on 6.18 one was met after 303 s); the library's ends to the microsecond.
+/// Time until the rest comes. An expectation ends with the kernel's timer, which may be an eighth of its time late (on
+/// 6.18 one was met after 303 s); the library's ends to the microsecond.
 const LATER: Duration = Duration::from_secs(45);
 
 /// A connection that was announced.
@@ -76,7 +77,7 @@ fn announce(w: &mut World<'_>, session: &Session) -> Option<Awaited> {
     w.say(speaks, line);
     let since = Instant::now();
     let heard = w.heard(hears);
-    // What is not acknowledged would end the control connection first.
+    // Without this acknowledgement the control connection would end first.
     w.send(hears, ACK);
     let to = match extended {
         true => text::extended(&heard).map(|(address, port)| at(address.unwrap_or(ends.target), port)),

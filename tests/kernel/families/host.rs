@@ -83,7 +83,7 @@ fn mangle(rng: &mut Rng) -> String {
     rng.pick(&rules).to_owned()
 }
 
-/// Where the dialled port or address leads, and what becomes of sources.
+/// Returns rules that lead the dialled port or address elsewhere, and translate sources.
 fn nat(rng: &mut Rng, net: &Net, way: Way) -> String {
     let bits = net.bits();
     let led = match way {
@@ -172,7 +172,7 @@ fn output(rng: &mut Rng) -> String {
     format!("{known}-A OUTPUT -p tcp -m tcp --dport 21 -j ACCEPT\n{others}")
 }
 
-/// Who is the client, and who the server: one of them the machine, or nobody else.
+/// Picks client and server: one of them the machine, or neither.
 fn ends(w: &mut World<'_>, net: &Net, way: Way) -> Ends {
     let outside = [(OUT, net.server), (OUT, net.stranger), (DMZ, net.dmz), (IN, net.client)];
     match w.rng.range(0, 9) {

@@ -15,7 +15,7 @@ use crate::session::{Ends, Session};
 use crate::setup::Setup;
 use crate::world::World;
 
-/// What a dialogue does once the configuration is loaded.
+/// The dialogue that follows once the configuration is loaded.
 pub(crate) type Play = Box<dyn FnOnce(&mut World<'_>)>;
 
 /// A kind of dialogue.

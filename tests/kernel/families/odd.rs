@@ -62,7 +62,7 @@ fn play(w: &mut World<'_>, net: &Net) {
         let is_own = from.is_loopback() || [net.router_in, net.router_out].contains(&from) || anycast.contains(&from);
         let is_to_itself = to.is_loopback() || [net.router_in, net.router_out].contains(&to);
         if is_own && (net.v6 || is_to_itself) {
-            // What the machine answers to itself is not seen.
+            // The machine's answers to itself are not seen.
             continue;
         }
         let packet = packet(w, net, from, to);

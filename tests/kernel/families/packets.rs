@@ -1,4 +1,4 @@
-//! What else a router meets: UDP, pings, ICMP errors, strange headers, fragments, packets for itself.
+//! Other packets that a router meets: UDP, pings, ICMP errors, strange headers, fragments, packets for itself.
 
 use std::net::IpAddr;
 
@@ -628,7 +628,7 @@ pub(super) fn local(rng: &mut Rng) -> (Setup, Play) {
     )
 }
 
-/// What looks like an answer of the router's own comes from the network.
+/// Sends packets from the network that look like answers of the router's own.
 fn in_the_routers_name(w: &mut World<'_>, net: &Net, from: IpAddr, source: u16, port: u16) {
     let (ip, interface) = (w.ip(), w.rng.pick(&[IN, OUT, DMZ]));
     let source = w.rng.pick(&[source, 2121]);

@@ -4,7 +4,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// How much there is to give.
+/// Number of bytes that can be allocated.
 const SIZE: usize = 1 << 20;
 
 struct Bump {

@@ -1,4 +1,4 @@
-//! What a C library would do: the first instructions, the end, and moving memory.
+//! The parts of a C library: the first instructions, the end, and moving memory.
 
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;

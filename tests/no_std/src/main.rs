@@ -12,7 +12,7 @@ mod routed;
 mod core_only;
 mod machine;
 
-/// What the program's first instructions call.
+/// Checks that the program's first instructions call.
 fn checks() -> u8 {
     let core_only = core_only::check();
     #[cfg(feature = "alloc")]
