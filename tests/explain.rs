@@ -9,7 +9,7 @@ use ftp_conntrack::explain::{Code, Explanation, Options, Report, RouterFiles};
 const UNSURE: Code = Code::Unknown;
 
 /// The case; the code from all files together, from the client's capture, the server's, the router's with its files.
-const TABLE: [(&str, [Code; 4]); 17] = [
+const TABLE: [(&str, [Code; 4]); 18] = [
     ("drop-client-port", [Code::DropClient, Code::DropClient, UNSURE, Code::DropClient]),
     ("drop-router-pasv", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
     ("drop-server-pasv", [Code::DropServer, UNSURE, Code::DropServer, Code::DropServer]),
@@ -24,6 +24,8 @@ const TABLE: [(&str, [Code; 4]); 17] = [
     ("no-passive", [Code::NoPassive; 4]),
     ("no-related-pasv", [Code::NoRelated, UNSURE, UNSURE, Code::NoRelated]),
     ("range-pasv", [Code::Range, UNSURE, UNSURE, Code::Range]),
+    // This server dials when it reads PORT, and refuses the command if nobody answers.
+    ("no-related-active", [Code::NoRelated, Code::PrivateAddress, Code::RejectRouter, Code::NoRelated]),
     ("reject-router-pasv", [Code::RejectRouter, Code::RejectRouter, UNSURE, Code::RejectRouter]),
     // The server's own capture has an encrypted dialogue to which nobody came: it cannot know.
     ("tls-dnat", [Code::Tls, Code::Tls, UNSURE, Code::Tls]),

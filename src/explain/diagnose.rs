@@ -117,6 +117,13 @@ impl Diagnosis<'_> {
         self.scene.flow(place).ends.map(plain)
     }
 
+    /// The control connection's ends as the view nearest to the server has them.
+    fn ends_at_server(&self) -> (SocketAddr, SocketAddr) {
+        let place = self.near(1).unwrap_or(self.main_place());
+        let [client, server] = self.scene.flow(place).ends.map(plain);
+        (client, server)
+    }
+
     /// True if a view was taken near this side, so that it has all that this side sends and gets.
     fn is_near(&self, place: Place, side: usize) -> bool {
         let flow = self.scene.flow(place);
@@ -501,12 +508,28 @@ impl Diagnosis<'_> {
                 Some(announced),
             ));
         }
+        // A server that dials at once says 425 where the data connection does not open: the connection tells why.
+        let dialled = self.scene.attempts(self.session, number);
+        let opened = dialled.iter().any(|attempt| matches!(self.fate(attempt, 1), Fate::Open));
+        if answer.code == 425
+            && !dialled.is_empty()
+            && !opened
+            && let Some(cause) = self.data(number, announced, None, false)
+        {
+            return Some(cause.seen(seen.into_iter().skip(1)));
+        }
         if let Some(cause) = self.untranslated(number, announced) {
             return Some(cause.seen(seen));
         }
         let [client, dialled_server] = self.ends_of_client();
         let told = announced.address.unwrap_or(client.ip()).to_canonical();
-        if told.is_ipv4() && is_private(told) && !is_private(dialled_server.ip()) && answer.code != 502 {
+        let is_seen_by_server = self.near(1).is_some() && self.ends_at_server().0.ip() == told;
+        if told.is_ipv4()
+            && is_private(told)
+            && !is_private(dialled_server.ip())
+            && answer.code != 502
+            && !is_seen_by_server
+        {
             let sentence = format!(
                 "The client announces its private address {told}, and the server, which sees another one, refuses it: nothing on the way rewrote it."
             );
