@@ -32,7 +32,8 @@
 //! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
 //! | [`masquerade`] | what the other side of a router would have seen | – | `std`; for captures `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
-//! | [`explain`] | why a session fails, and what to change: from views of it and the router's files | – | both |
+//! | `reenact` | a session spoken again through a router with another configuration, by two TCP stacks | – | `explain` |
+//! | `explain` | why a session fails, and what to change: from views of it and the router's files | – | `explain` |
 //!
 //! Beside them, [`event`] tells what happened, as data.
 //!
@@ -83,7 +84,7 @@ pub mod config;
 pub mod conntrack;
 #[cfg(feature = "alloc")]
 pub mod event;
-#[cfg(all(feature = "capture", feature = "config"))]
+#[cfg(feature = "explain")]
 pub mod explain;
 pub mod ftp;
 #[cfg(feature = "alloc")]
@@ -99,6 +100,8 @@ pub mod nat;
 #[cfg(feature = "alloc")]
 pub mod netfilter;
 pub mod packet;
+#[cfg(feature = "explain")]
+pub mod reenact;
 #[cfg(all(feature = "capture", feature = "config"))]
 pub mod replay;
 #[cfg(feature = "alloc")]

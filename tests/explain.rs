@@ -1,5 +1,5 @@
 //! Sessions of real software through real routers, whole and broken in a known way: the cause that is told.
-#![cfg(all(feature = "config", feature = "capture"))]
+#![cfg(feature = "explain")]
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
