@@ -32,8 +32,8 @@
 //! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
 //! | [`masquerade`] | what the other side of a router would have seen | – | `std`; for captures `capture` |
 //! | [`replay`] | a capture through a router, compared with what the capture shows leaving | – | both |
-//! | `reenact` | a session spoken again through a router with another configuration, by two TCP stacks | – | `explain` |
-//! | `explain` | why a session fails, and what to change: from views of it and the router's files | – | `explain` |
+//! | [`reenact`] | a session spoken again through a router with another configuration, by two TCP stacks | – | `explain` |
+//! | [`explain`] | why a session fails, and what to change: from views of it and the router's files | – | `explain` |
 //!
 //! Beside them, [`event`] tells what happened, as data.
 //!

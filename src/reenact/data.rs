@@ -23,7 +23,7 @@ pub(super) struct DataEnd {
     received: Vec<u8>,
 }
 
-/// How far a data connection is.
+/// The progress of a data connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It is being opened, or bytes are underway.

@@ -28,7 +28,7 @@ pub(super) struct Host {
     path_mtu: HashMap<IpAddr, usize>,
 }
 
-/// What the other side does.
+/// The state of what the other side sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     /// More may come.

@@ -1,4 +1,4 @@
-//! What both ends of a session say, dial and transfer.
+//! Everything that both ends of a session say, dial and transfer.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -37,11 +37,11 @@ pub struct Turn {
     pub command: Vec<u8>,
     /// The server's reply, without its end; for a transfer the one that ends it.
     pub reply: Vec<u8>,
-    /// What they do besides.
+    /// Their action besides.
     pub act: Act,
 }
 
-/// What client and server do in a turn.
+/// An action of client and server in a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Act {
@@ -64,7 +64,7 @@ pub enum Act {
     },
     /// A file or listing is transferred.
     Transfer {
-        /// Who sends it.
+        /// The sender.
         sender: Sender,
         /// Its length.
         bytes: usize,
@@ -106,7 +106,7 @@ impl Turn {
     }
 }
 
-/// What became of a session.
+/// The result of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -126,7 +126,7 @@ impl Outcome {
     }
 }
 
-/// Why a transfer failed, as the client knows it.
+/// The reason for which a transfer failed, as the client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {

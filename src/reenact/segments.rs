@@ -65,7 +65,7 @@ pub(super) fn segment(packet: &[u8]) -> Option<Head> {
     })
 }
 
-/// What is read of a segment.
+/// The ends and flags of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) from: core::net::SocketAddr,

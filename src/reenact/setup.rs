@@ -1,4 +1,4 @@
-//! What lies between client and server.
+//! The machines and links between client and server.
 
 use core::net::IpAddr;
 use std::vec::Vec;
@@ -8,7 +8,7 @@ use crate::router::RouterConfig;
 /// Maximum number of connections that a re-enactment's router tracks, unless its owner said less.
 const CONNECTIONS: u32 = 4096;
 
-/// What lies between client and server.
+/// The machines and links between client and server.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Setup {

@@ -6,7 +6,7 @@ use std::vec::Vec;
 const RECORD: [u8; 3] = [0x17, 3, 3];
 /// Length of a record's header in bytes.
 const HEADER: usize = 5;
-/// What bytes are changed with within TLS: enough that nobody takes them for text.
+/// The value that bytes are changed with within TLS: enough that nobody takes them for text.
 const MASK: u8 = 0xa5;
 
 /// One side's way to write and read lines.

@@ -31,7 +31,7 @@ const HOST_MTU: usize = 1500;
 /// Keys of the router's tables. Each re-enactment has the same.
 const SEEDS: [u64; 4] = [0x7265, 0x656e, 0x6163, 0x7421];
 
-/// Where a host is.
+/// The place of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     /// On the link of an interface, or beyond it.
@@ -146,7 +146,7 @@ impl World {
     fn next_event(&mut self) -> Option<Instant> {
         let now = self.now;
         let hosts = self.hosts.iter_mut().filter_map(|(_, host)| host.poll_at(now));
-        // What was due until now is done.
+        // All that was due until now is done.
         let clients = self.clients.iter().filter_map(|(_, client)| client.due()).filter(|due| *due > now);
         let servers = self.servers.iter().filter_map(|(_, server)| server.due()).filter(|due| *due > now);
         let packet = self.underway.front().map(|(at, ..)| *at);
@@ -175,7 +175,7 @@ impl World {
                 break;
             }
         }
-        // What programs wrote leaves.
+        // Everything that programs wrote leaves.
         for host in 0..self.hosts.len() {
             self.hosts[host].1.poll(self.now);
             for packet in self.hosts[host].1.take_sent() {
