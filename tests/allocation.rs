@@ -136,7 +136,8 @@ fn rules(nat: IpAddr) -> Ruleset {
             .when(states(StateSet::RELATED)),
     );
     rules.append(TableName::Filter, "FORWARD", Rule::new(Target::Jump("later".into())).when(everybody));
-    let types = Match::AddressType { source: AddressTypes::default(), destination: AddressTypes::BROADCAST };
+    let types =
+        Match::AddressType { source: AddressTypes::default(), destination: AddressTypes::BROADCAST, limit: None };
     rules.append(TableName::Filter, "later", Rule::new(Target::Drop).when(types));
     rules.append(TableName::Filter, "later", Rule::new(Target::Return).unless(Match::Helper("ftp".into())));
     rules

@@ -39,6 +39,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     surroundings: &Nowhere,
                     now: ftp_conntrack::Instant::from_secs(0),
                     nft: &mut ftp_conntrack::netfilter::nft::NftState::default(),
+                    memory: &mut ftp_conntrack::netfilter::RuleMemory::default(),
                     hot_drop: false,
                     logged: None,
                     not_understood: None,

@@ -214,11 +214,11 @@ impl Module {
             (Self::Connmark, "--mark") => Match::Connmark(values::masked(value)?),
             (_, "--helper") => Match::Helper(value.text.clone()),
             (_, "--src-type") => match address_types(value)? {
-                Some(source) => Match::AddressType { source, destination: AddressTypes::default() },
+                Some(source) => Match::AddressType { source, destination: AddressTypes::default(), limit: None },
                 None => return Ok(Outcome::Unknown),
             },
             (_, "--dst-type") => match address_types(value)? {
-                Some(destination) => Match::AddressType { source: AddressTypes::default(), destination },
+                Some(destination) => Match::AddressType { source: AddressTypes::default(), destination, limit: None },
                 None => return Ok(Outcome::Unknown),
             },
             (_, "--src-range") => address_range(value, family).map(|(first, last)| Match::SourceRange(first, last))?,

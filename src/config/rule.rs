@@ -10,7 +10,7 @@ use super::options::{Cursor, Given, OptionSpec, abbreviated, exact, flag, one, p
 use super::targets::{TargetModule, TargetWords, goes_on, looks_like_target};
 use super::values::{self, Network};
 use super::words::Word;
-use crate::netfilter::{Cidr, Condition, Match, Rule, Table, TableName, Target};
+use crate::netfilter::{Cidr, Condition, Match, Rule, Stateful, Table, TableName, Target};
 use crate::packet::{Family, Protocol};
 
 /// More rules than this out of one line are a mistake.
@@ -361,7 +361,7 @@ impl<'a> Reader<'a> {
         let kind = match Module::by_name(&name.text, self.place.family) {
             Some(module) => {
                 if module == Module::Limit {
-                    self.push(name, Match::Limit, false);
+                    self.push(name, Match::Stateful(Stateful::Random(1 << 31)), false);
                     self.warnings.push(Warning::new(WarningKind::AlwaysMatches, name.line, "-m limit"));
                 }
                 Kind::Match(module)

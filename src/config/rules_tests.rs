@@ -357,9 +357,15 @@ fn icmp_types_address_types_and_ranges() {
     let v6 = rule_in("filter", "FORWARD", "-p ipv6-icmp -m icmp6 --icmpv6-type packet-too-big", Family::V6);
     assert_eq!(v6.conditions[1].test, Match::IcmpType { kind: 2, codes: (0, 255) });
     let (local, none) = (AddressTypes::LOCAL, AddressTypes::default());
-    assert_eq!(tests("-m addrtype --dst-type LOCAL"), [Match::AddressType { source: none, destination: local }]);
+    assert_eq!(
+        tests("-m addrtype --dst-type LOCAL"),
+        [Match::AddressType { source: none, destination: local, limit: None }]
+    );
     let both = rule("-m addrtype ! --src-type LOCAL,MULTICAST --dst-type LOCAL").conditions;
-    assert_eq!(both[0].test, Match::AddressType { source: local.and(AddressTypes::MULTICAST), destination: none });
+    assert_eq!(
+        both[0].test,
+        Match::AddressType { source: local.and(AddressTypes::MULTICAST), destination: none, limit: None }
+    );
     assert!(both[0].negated && !both[1].negated);
     assert_eq!(tests("-m iprange --src-range 10.0.0.1-10.0.0.9"), [Match::SourceRange(ip("10.0.0.1"), ip("10.0.0.9"))]);
     assert_eq!(tests("-m iprange --dst-range 10.0.0.1"), [Match::DestinationRange(ip("10.0.0.1"), ip("10.0.0.1"))]);
@@ -368,7 +374,10 @@ fn icmp_types_address_types_and_ranges() {
 #[test]
 fn a_limit_matches_with_a_warning() {
     let (rules, warnings) = parse("-A INPUT -p tcp -m limit --limit 3/min --limit-burst 5 -j DROP").unwrap();
-    assert_eq!(rules_of(&rules, TableName::Filter, "INPUT")[0].conditions[1].test, Match::Limit);
+    assert_eq!(
+        rules_of(&rules, TableName::Filter, "INPUT")[0].conditions[1].test,
+        Match::Stateful(crate::netfilter::Stateful::Random(1 << 31))
+    );
     assert_eq!((warnings[0].kind, warnings[0].line), (WarningKind::AlwaysMatches, Some(1)));
 }
 

@@ -178,6 +178,8 @@ pub struct Connection {
     /// When the wheel will look at it: at the deadline or before.
     pub(super) scheduled: Instant,
     pub(crate) mark: u32,
+    /// Labels (`-m connlabel`), a bit each.
+    labels: [u64; 2],
     pub(crate) helper_slot: Option<HelperSlot>,
     pub(crate) helper: bool,
     pub(super) master: Option<ConnectionId>,
@@ -241,6 +243,7 @@ impl Connection {
             deadline,
             scheduled: deadline,
             mark: 0,
+            labels: [0; 2],
             helper_slot: None,
             helper: false,
             master: None,
@@ -308,6 +311,18 @@ impl Connection {
     /// The connection's mark (`ctmark`): set by rules, inherited by what it announces.
     pub const fn mark(&self) -> u32 {
         self.mark
+    }
+
+    /// Returns true if it has a label, of 128 (`-m connlabel`).
+    pub fn has_label(&self, label: u8) -> bool {
+        self.labels.get(usize::from(label >> 6)).is_some_and(|labels| labels >> (label & 63) & 1 != 0)
+    }
+
+    /// Gives it a label.
+    pub(super) fn set_label(&mut self, label: u8) {
+        if let Some(labels) = self.labels.get_mut(usize::from(label >> 6)) {
+            *labels |= 1 << (label & 63);
+        }
     }
 
     /// Returns true if the FTP helper reads it.

@@ -170,6 +170,12 @@ impl Conntrack {
         self.get_mut(id).map(|c| c.mark = mark).is_some()
     }
 
+    /// Gives a connection a label, of 128 (`-m connlabel`). Returns false if there is no such connection, or label.
+    pub fn set_label(&mut self, id: ConnectionId, label: u8) -> bool {
+        let connection = self.get_mut(id).filter(|_| label < 128);
+        connection.map(|connection| connection.set_label(label)).is_some()
+    }
+
     /// Forgets a connection and what it announced. False when there is no such connection.
     pub fn delete(&mut self, now: Instant, id: ConnectionId) -> bool {
         let slot = self.table.slot(id);

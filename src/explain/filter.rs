@@ -11,7 +11,7 @@ use std::vec::Vec;
 use serde_json::Value;
 
 use crate::nat::PortRange;
-use crate::netfilter::{Cidr, Condition, Match, Policy, Rule, Ruleset, StateSet, TableName, Target};
+use crate::netfilter::{Cidr, Condition, Match, Policy, Rule, Ruleset, StateSet, Stateful, TableName, Target};
 use crate::packet::Protocol;
 
 /// The first packet of a connection that is asked about.
@@ -327,7 +327,8 @@ fn test(condition: &Condition) -> (Test, bool) {
         Match::SourcePorts(ports) => Test::SourcePorts(ranges(ports)),
         Match::DestinationPorts(ports) => Test::DestinationPorts(ranges(ports)),
         Match::ConnectionState(states) => Test::State(*states),
-        Match::Limit => Test::Tcp,
+        // A first packet is within a limit, unless others used it up.
+        Match::Stateful(Stateful::Limit { .. } | Stateful::Random(_)) => Test::Tcp,
         Match::TcpFlags { mask, set } => {
             // Asked about a SYN.
             if 2 & mask == *set { Test::Tcp } else { Test::Never }

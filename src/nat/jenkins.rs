@@ -15,6 +15,15 @@ pub(super) fn hash(words: [u32; 4], initial: u32) -> u32 {
     c
 }
 
+/// lookup3's `hashword` of one word, with the same start.
+pub(super) fn hash_one(word: u32, initial: u32) -> u32 {
+    let start = 0xdead_beef_u32.wrapping_add(1 << 2).wrapping_add(initial);
+    let [mut a, mut b, mut c] = [start; 3];
+    a = a.wrapping_add(word);
+    scramble(&mut a, &mut b, &mut c);
+    c
+}
+
 /// lookup3's `mix`: three words, reversibly.
 fn mix(a: &mut u32, b: &mut u32, c: &mut u32) {
     for rotations in [[4, 6, 8], [16, 19, 4]] {

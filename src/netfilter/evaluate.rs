@@ -9,10 +9,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
+use super::edit;
+use super::ipset::{self, SetUpdate};
+use super::memory::{MemoryPlan, Outcome, RuleMemory, Stateful};
 use super::nft::{Entry, Nft, NftState};
 use super::rules::{
-    AddressTypes, Cidr, Condition, ConnmarkAction, Hook, Match, Origin, Policy, RejectWith, Rule, Ruleset, StateSet,
-    Table, TableName, Target,
+    AddressMask, AddressTypes, Cidr, Condition, ConnmarkAction, Hook, Limit, Match, Origin, Policy, RejectWith, Rule,
+    Ruleset, StateSet, Table, TableName, Target,
 };
 use crate::Instant;
 use crate::conntrack::{Conntrack, Direction, PacketState, Template, Tracked};
@@ -53,6 +56,8 @@ struct CompiledTable {
 struct CompiledRule {
     conditions: Box<[CompiledCondition]>,
     action: Action,
+    /// True if what a capture shows may decide whether it matches.
+    is_chancy: bool,
     /// Number of the rule among all rules of the family.
     number: u32,
 }
@@ -79,6 +84,8 @@ enum Test {
     /// One range of destination ports.
     DestinationPort(PortRange),
     State(StateSet),
+    /// A match that remembers, and its place in the memory; `None` where it cannot be answered.
+    Stateful(Box<Stateful>, Option<u32>),
     Other(Match),
 }
 
@@ -91,6 +98,8 @@ enum Action {
     Return,
     /// `CT` without more than a helper or a zone.
     Template(Template),
+    /// `SET`: the updates, and the place of each one's set in the memory.
+    UpdateSets(Box<[(SetUpdate, Option<u32>)]>),
     Target(Target),
 }
 
@@ -175,6 +184,8 @@ pub enum RuleVerdict {
     Masquerade(NatRange),
     /// The destination becomes this machine.
     Redirect(NatRange),
+    /// The network of one end changes, and its host stays.
+    Netmap(AddressMask),
 }
 
 /// Decisions of table raw on tracking a packet.
@@ -196,6 +207,33 @@ pub trait HostInfo {
     fn address_type(&self, address: IpAddr) -> AddressTypes;
     /// The longest packet that fits on the links towards both ends.
     fn path_mtu(&self, source: IpAddr, destination: IpAddr) -> usize;
+    /// Returns what kind of address this is by the routes: of one interface, if it is limited to one.
+    fn route_type(&self, address: IpAddr, interface: Option<usize>) -> AddressTypes {
+        let _ = interface;
+        self.address_type(address)
+    }
+    /// Returns where a packet to this address would go.
+    fn way_back(&self, address: IpAddr) -> WayBack {
+        let _ = address;
+        WayBack::Nowhere
+    }
+    /// Returns true if this machine sends to itself by the interface.
+    fn is_loopback(&self, interface: usize) -> bool {
+        let _ = interface;
+        false
+    }
+}
+
+/// Where a packet to the sender of another one would go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum WayBack {
+    /// To this machine.
+    Local,
+    /// By the interface of this number.
+    Via(usize),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// A packet, and all that rules may ask or change about it.
@@ -218,6 +256,8 @@ pub struct EvalContext<'p, 'b> {
     pub now: Instant,
     /// State that rules of nftables keep between packets.
     pub nft: &'p mut NftState,
+    /// State of rules of iptables.
+    pub memory: &'p mut RuleMemory,
     /// A match wanted a header that is not all there: the packet is dropped, whatever the rule says.
     pub hot_drop: bool,
     /// The number of the last LOG rule that was met.
@@ -238,24 +278,32 @@ impl Rules {
     /// # Errors
     /// See [`RulesError`].
     pub fn new(ruleset: &Ruleset, interfaces: &[&str]) -> Result<Self, RulesError> {
-        Self::with_nft(ruleset, interfaces, None)
+        Self::with_memory(ruleset, Family::V4, interfaces, &mut MemoryPlan::default(), None)
     }
 
-    /// Makes rules of one family ready to be asked, and the chains of nftables with them.
+    /// Makes rules of one family ready to be asked, and the chains of nftables with them. The plan learns what the rules need
+    /// to remember: it makes a [`RuleMemory`].
     ///
     /// # Errors
     /// See [`RulesError`].
-    pub fn with_nft(
+    pub fn with_memory(
         ruleset: &Ruleset,
+        family: Family,
         interfaces: &[&str],
-        nft: Option<(Arc<Nft>, Family)>,
+        plan: &mut MemoryPlan,
+        nft: Option<Arc<Nft>>,
     ) -> Result<Self, RulesError> {
+        let nft = nft.map(|nft| (nft, family));
         let mut origins = Vec::new();
         let mut tables = [const { None }; TableName::COUNT];
         for name in TableName::ALL {
             let table = ruleset.table(name);
             if !table.is_trivial() {
-                tables[name as usize] = Some(CompiledTable::new(name, table, interfaces, &mut origins)?);
+                tables[name as usize] = Some(CompiledTable::new(
+                    name,
+                    table,
+                    &mut Compiler { family, interfaces, plan, origins: &mut origins },
+                )?);
             }
         }
         let has_nft_chains = |table, hook| {
@@ -425,13 +473,8 @@ impl Table {
 }
 
 impl CompiledTable {
-    fn new(
-        name: TableName,
-        table: &Table,
-        interfaces: &[&str],
-        origins: &mut Vec<Option<Origin>>,
-    ) -> Result<Self, RulesError> {
-        // Place where each chain will begin: the rules, then the chain's end.
+    fn new(name: TableName, table: &Table, compiler: &mut Compiler<'_>) -> Result<Self, RulesError> {
+        // Where each chain will begin: its rules, then its end.
         let mut begins = Vec::new();
         let mut next = 0;
         for chain in &table.chains {
@@ -466,13 +509,17 @@ impl CompiledTable {
                         zone: zone.unwrap_or_default(),
                         helper: helper.as_deref() == Some("ftp"),
                     }),
+                    Target::UpdateSets(updates) => {
+                        let place = |update: &SetUpdate| (update.clone(), compiler.plan.set(&update.set));
+                        Action::UpdateSets(updates.iter().map(place).collect())
+                    }
                     target => Action::Target(target.clone()),
                 };
-                rules.push(compile(rule, action, interfaces, origins.len() as u32));
-                origins.push(rule.origin.clone());
+                rules.push(compiler.rule(rule, action));
             }
             let end = chain.policy.map_or(Action::Return, Action::Policy);
-            rules.push(CompiledRule { conditions: Box::default(), action: end, number: u32::MAX });
+            let conditions = Box::default();
+            rules.push(CompiledRule { conditions, action: end, is_chancy: false, number: u32::MAX });
         }
         if let Some(index) = too_deep(&calls) {
             return Err(RulesError::Loop { table: name, chain: table.chains[index].name.clone() });
@@ -485,7 +532,7 @@ impl CompiledTable {
             if skipped { None } else { begins.get(position).copied() }
         };
         let is_template = |rule: &Rule| {
-            let known = |condition: &Condition| !matches!(condition.test, Match::Unknown(_));
+            let known = |condition: &Condition| !matches!(condition.test, Match::Unknown(_) | Match::Stateful(_));
             matches!(rule.target, Target::Ct { zone: None, .. }) && rule.conditions.iter().all(known)
         };
         let only_begins = |hook: Hook| {
@@ -506,6 +553,9 @@ impl CompiledTable {
         let mut next = begin;
         while let Some(rule) = self.rules.get(next as usize) {
             next += 1;
+            if rule.is_chancy {
+                subject.memory.chance.wish = self.wish(rule, conntrack, subject);
+            }
             if !rule.conditions.iter().all(|c| c.holds(rule.number, conntrack, subject)) {
                 if subject.hot_drop {
                     return Some(RuleVerdict::Drop);
@@ -527,8 +577,73 @@ impl CompiledTable {
                         *subject.tracking = Tracking::Template(*template);
                     }
                 }
+                Action::UpdateSets(updates) => {
+                    for (update, set) in updates {
+                        match set {
+                            Some(set) => ipset::update(update, *set, subject),
+                            None => subject.not_understood = Some(rule.number as usize),
+                        }
+                    }
+                }
                 Action::Target(target) => {
                     if let Some(verdict) = apply_target(target, rule.number, conntrack, subject) {
+                        return Some(verdict);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns true if a rule must match for what a capture shows to come about, and false if it must not.
+    #[inline(never)]
+    fn wish(&self, rule: &CompiledRule, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<bool> {
+        let seen = subject.memory.chance.seen?;
+        let verdict = match &rule.action {
+            Action::Jump(begin) | Action::Goto(begin) => self.predict(*begin, 0, conntrack, subject)?,
+            action => verdict_of(action)?,
+        };
+        Some(match (verdict, seen) {
+            (RuleVerdict::Map(range), Outcome::Leaves(address, port)) => {
+                let has_address = range.addresses.is_none_or(|(first, last)| lies_between(address, first, last));
+                has_address && range.ports.is_none_or(|ports| ports.contains(port))
+            }
+            (RuleVerdict::Drop, _) => seen == Outcome::Vanishes,
+            (RuleVerdict::Reject(_), _) => seen == Outcome::Answered,
+            (RuleVerdict::Accept, _) => matches!(seen, Outcome::Leaves(..)),
+            _ => return None,
+        })
+    }
+
+    /// Foretells the verdict of rules from one on, as far as nothing need be remembered for it.
+    fn predict(
+        &self,
+        begin: u32,
+        depth: usize,
+        conntrack: &mut Conntrack,
+        subject: &mut EvalContext<'_, '_>,
+    ) -> Option<RuleVerdict> {
+        let mut next = begin;
+        while let Some(rule) = self.rules.get(next as usize) {
+            next += 1;
+            if rule.conditions.iter().any(|c| c.test.has_effects() && !c.test.only_drops()) {
+                return None;
+            }
+            let holds = rule.conditions.iter().all(|c| c.holds(rule.number, conntrack, subject));
+            if core::mem::take(&mut subject.hot_drop) {
+                return None;
+            }
+            match &rule.action {
+                _ if !holds => {}
+                Action::Jump(begin) if depth < 8 => {
+                    if let Some(verdict) = self.predict(*begin, depth + 1, conntrack, subject) {
+                        return Some(verdict);
+                    }
+                }
+                Action::Goto(begin) if *begin as usize >= next as usize => next = *begin,
+                Action::Jump(_) | Action::Goto(_) | Action::Return => return None,
+                action => {
+                    if let Some(verdict) = verdict_of(action) {
                         return Some(verdict);
                     }
                 }
@@ -662,15 +777,38 @@ impl CompiledRule {
     }
 }
 
+/// The verdict of an action that has one whatever the packet.
+const fn verdict_of(action: &Action) -> Option<RuleVerdict> {
+    Some(match action {
+        Action::Policy(Policy::Accept) | Action::Target(Target::Accept) => RuleVerdict::Accept,
+        Action::Policy(Policy::Drop) | Action::Target(Target::Drop) => RuleVerdict::Drop,
+        Action::Target(Target::Reject(with)) => RuleVerdict::Reject(*with),
+        Action::Target(Target::Dnat(range)) => RuleVerdict::Map(*range),
+        _ => return None,
+    })
+}
+
 impl Test {
-    /// Returns true if asking it may drop the packet, or note that it is not understood.
-    const fn has_effects(&self) -> bool {
-        use Match::{DestinationPorts, Ports, SourcePorts, TcpFlags, Unknown};
+    /// Returns true if all that asking it may do is to drop the packet.
+    const fn only_drops(&self) -> bool {
+        use Match::{DestinationPorts, Ports, SourcePorts, TcpFlags};
         matches!(
             self,
             Self::DestinationPort(_)
-                | Self::Other(SourcePorts(_) | DestinationPorts(_) | Ports(_) | TcpFlags { .. } | Unknown(_))
+                | Self::Other(SourcePorts(_) | DestinationPorts(_) | Ports(_) | TcpFlags { .. } | Match::Number(_))
         )
+    }
+
+    /// Returns true if asking it may drop the packet, or note that it is not understood.
+    const fn has_effects(&self) -> bool {
+        use Match::{Chunks, DestinationPorts, OfSocket, Ports, SetLabel, SourcePorts, TcpFlags, Unknown};
+        match self {
+            Self::DestinationPort(_) | Self::Stateful(..) => true,
+            Self::Other(SourcePorts(_) | DestinationPorts(_) | Ports(_) | TcpFlags { .. }) => true,
+            Self::Other(Unknown(_) | OfSocket { .. } | SetLabel(_) | Chunks(_)) => true,
+            Self::Other(Match::Number(test)) => test.number.may_drop(),
+            _ => false,
+        }
     }
 }
 
@@ -687,14 +825,30 @@ fn too_deep(calls: &[Vec<usize>]) -> Option<usize> {
     depths.iter().position(|depth| depth.is_none_or(|deep| deep >= MAX_DEPTH))
 }
 
-fn compile(rule: &Rule, action: Action, interfaces: &[&str], number: u32) -> CompiledRule {
-    let conditions = rule.conditions.iter().map(|condition| CompiledCondition::new(condition, interfaces)).collect();
-    CompiledRule { conditions, action, number }
+/// What rules become part of.
+struct Compiler<'a> {
+    family: Family,
+    interfaces: &'a [&'a str],
+    plan: &'a mut MemoryPlan,
+    origins: &'a mut Vec<Option<Origin>>,
+}
+
+impl Compiler<'_> {
+    /// Makes a rule ready, and gives it its number.
+    fn rule(&mut self, rule: &Rule, action: Action) -> CompiledRule {
+        let number = self.origins.len() as u32;
+        self.origins.push(rule.origin.clone());
+        let conditions: Box<[CompiledCondition]> =
+            rule.conditions.iter().map(|condition| CompiledCondition::new(condition, self)).collect();
+        let is_chancy = conditions.iter().any(|c| matches!(&c.test, Test::Stateful(test, _) if test.is_chancy()));
+        CompiledRule { conditions, action, is_chancy, number }
+    }
 }
 
 impl CompiledCondition {
-    fn new(condition: &Condition, interfaces: &[&str]) -> Self {
-        let matching = |pattern: &str| interfaces.iter().map(|name| interface_matches(pattern, name)).collect();
+    fn new(condition: &Condition, compiler: &mut Compiler<'_>) -> Self {
+        let matching =
+            |pattern: &str| compiler.interfaces.iter().map(|name| interface_matches(pattern, name)).collect();
         let test = match &condition.test {
             Match::InInterface(pattern) => Test::In(matching(pattern)),
             Match::OutInterface(pattern) => Test::Out(matching(pattern)),
@@ -703,13 +857,14 @@ impl CompiledCondition {
             Match::Destination(network) if network.address().is_ipv4() => address_v4(*network, 16),
             Match::DestinationPorts(ranges) if let [range] = ranges.as_slice() => Test::DestinationPort(*range),
             Match::ConnectionState(states) => Test::State(*states),
+            Match::Stateful(test) => Test::Stateful(Box::new(test.clone()), compiler.plan.place(test, compiler.family)),
             test => Test::Other(test.clone()),
         };
         Self { test, negated: condition.negated }
     }
 
     #[inline]
-    fn holds(&self, rule: u32, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_>) -> bool {
+    fn holds(&self, rule: u32, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> bool {
         let one_of = |list: &[bool], interface: Option<usize>| interface.is_some_and(|i| list.get(i) == Some(&true));
         let holds = match &self.test {
             Test::Protocol(protocol) => subject.headers.protocol.0 == *protocol,
@@ -728,7 +883,15 @@ impl CompiledCondition {
                 subject.not_understood = Some(rule as usize);
                 return false;
             }
-            Test::Other(test) => match matches(test, conntrack, subject) {
+            Test::Stateful(test, Some(place)) => match test.holds(*place, conntrack, subject) {
+                Some(holds) => holds,
+                None => return false,
+            },
+            Test::Stateful(_, None) => {
+                subject.not_understood = Some(rule as usize);
+                return false;
+            }
+            Test::Other(test) => match matches(test, rule, conntrack, subject) {
                 Some(holds) => holds,
                 // A port of a packet that shows none: the rule does not match, whichever way it asks.
                 None => return false,
@@ -754,7 +917,7 @@ fn interface_matches(pattern: &str, name: &str) -> bool {
 
 /// Returns true if a test holds; `None` when the packet has not got what is asked about.
 #[inline]
-fn matches(test: &Match, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<bool> {
+fn matches(test: &Match, rule: u32, conntrack: &mut Conntrack, subject: &mut EvalContext<'_, '_>) -> Option<bool> {
     let tracked = subject.tracked;
     let connection = || tracked.and_then(|t| t.connection).and_then(|id| conntrack.get(id));
     let headers = *subject.headers;
@@ -789,18 +952,80 @@ fn matches(test: &Match, conntrack: &Conntrack, subject: &mut EvalContext<'_, '_
             }
             _ => return None,
         },
-        Match::AddressType { source, destination } => {
+        Match::AddressType { source, destination, limit } => {
+            let interface = match limit {
+                None => None,
+                Some(Limit::In) => subject.in_interface,
+                Some(Limit::Out) => subject.out_interface,
+            };
             let is = |wanted: AddressTypes, address| {
-                wanted.0 == 0 || wanted.0 & subject.surroundings.address_type(address).0 != 0
+                wanted.0 == 0 || wanted.0 & subject.surroundings.route_type(address, interface).0 != 0
             };
             is(*source, headers.source(bytes)) && is(*destination, headers.destination(bytes))
         }
         Match::SourceRange(first, last) => lies_between(headers.source(bytes), *first, *last),
         Match::DestinationRange(first, last) => lies_between(headers.destination(bytes), *first, *last),
-        Match::Limit => true,
+        Match::Number(test) => return test.holds(conntrack, subject),
+        Match::Address { source, network } => {
+            network.contains(if *source { headers.source(bytes) } else { headers.destination(bytes) })
+        }
+        Match::ConnectionAddress { reply, source, network } => {
+            let tuple = connection()?.tuple(if *reply { Direction::Reply } else { Direction::Original });
+            network.contains(if *source { tuple.source() } else { tuple.destination() })
+        }
+        Match::SetLabel(label) => {
+            let id = tracked.and_then(|tracked| tracked.connection)?;
+            conntrack.set_label(id, *label)
+        }
+        Match::Cluster { nodes, mask, seed } => {
+            let source = connection()?.tuple(Direction::Original).source();
+            let node = crate::nat::cluster_node(source, *seed, *nodes);
+            mask.checked_shr(node).unwrap_or(0) & 1 != 0
+        }
+        Match::Chunks(test) => {
+            if !matches!(headers.layer4, Layer4::Sctp) {
+                return None;
+            }
+            match test.holds(bytes.get(headers.transport + 12..headers.end).unwrap_or_default()) {
+                Some(holds) => holds,
+                None => {
+                    subject.hot_drop = true;
+                    return None;
+                }
+            }
+        }
+        Match::Text(text) => text.is_in(bytes),
+        Match::U32(tests) => tests.iter().all(|test| test.holds(bytes)),
+        Match::Time(time) => time.holds(subject.now),
+        Match::ReversePath { loose, accept_local } => reverse_path(*loose, *accept_local, subject),
+        Match::OfSocket { arriving } => {
+            let for_us = || subject.surroundings.address_type(headers.destination(bytes)) == AddressTypes::LOCAL;
+            if subject.in_interface.is_none() || *arriving && for_us() {
+                subject.not_understood = Some(rule as usize);
+                return None;
+            }
+            false
+        }
+        Match::Never => false,
         // Compiled away, or told before.
-        Match::InInterface(_) | Match::OutInterface(_) | Match::ConnectionState(_) | Match::Unknown(_) => return None,
+        Match::InInterface(_) | Match::OutInterface(_) | Match::ConnectionState(_) => return None,
+        Match::Unknown(_) | Match::Stateful(_) => return None,
     })
+}
+
+/// `-m rpfilter`: a reply would leave by the interface of arrival. What this machine sends itself passes.
+fn reverse_path(loose: bool, accept_local: bool, subject: &EvalContext<'_, '_>) -> bool {
+    let source = subject.headers.source(subject.packet.bytes());
+    let Some(interface) = subject.in_interface else { return true };
+    if subject.surroundings.is_loopback(interface) {
+        return true;
+    }
+    match subject.surroundings.way_back(source) {
+        _ if source.is_unspecified() && source.is_ipv4() => true,
+        WayBack::Local => accept_local,
+        WayBack::Via(by) => loose || by == interface,
+        WayBack::Nowhere => false,
+    }
 }
 
 /// Bytes of the transport header that a match needs.
@@ -887,6 +1112,8 @@ fn apply_target(
         Target::Snat(range) | Target::Dnat(range) => return Some(RuleVerdict::Map(*range)),
         Target::Masquerade(range) => return Some(RuleVerdict::Masquerade(*range)),
         Target::Redirect(range) => return Some(RuleVerdict::Redirect(*range)),
+        Target::Netmap(network) => return Some(RuleVerdict::Netmap(*network)),
+        Target::Edit(change) => return edit::apply(*change, subject).then_some(RuleVerdict::Drop),
         Target::Mark(change) => subject.packet.mark = (subject.packet.mark & !change.mask) ^ change.value,
         Target::Connmark(action) => connmark(*action, conntrack, subject),
         Target::NoTrack => {
@@ -898,7 +1125,8 @@ fn apply_target(
         Target::Unknown(_) => subject.not_understood = Some(rule as usize),
         Target::TcpMss(mss) => return clamp_mss(*mss, subject),
         // Compiled away.
-        Target::Ct { .. } | Target::Continue | Target::Return | Target::Jump(_) | Target::Goto(_) => {}
+        Target::Ct { .. } | Target::Continue | Target::Return => {}
+        Target::Jump(_) | Target::Goto(_) | Target::UpdateSets(_) => {}
     }
     None
 }
@@ -1008,6 +1236,7 @@ mod tests {
             surroundings: &Nowhere,
             now: Instant::from_secs(0),
             nft: &mut NftState::default(),
+            memory: &mut RuleMemory::default(),
             hot_drop: false,
             logged: None,
             not_understood: None,

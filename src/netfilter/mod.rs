@@ -19,14 +19,39 @@
 //! # Ok::<(), ftp_conntrack::netfilter::RulesError>(())
 //! ```
 
+mod bucket;
+mod calendar;
+mod connlimit;
+mod edit;
 mod evaluate;
+mod hashlimit;
+mod ipset;
+mod keyed;
+mod memory;
 pub mod nft;
+mod number;
+mod recent;
 mod rules;
+mod sctp_chunks;
+mod text;
+mod u32_match;
 
 pub use crate::nat::{NatRange, PortRange};
-pub use evaluate::{EvalContext, HostInfo, RuleVerdict, Rules, RulesError, Tracking};
+pub use calendar::TimeMatch;
+pub use connlimit::ConnlimitMatch;
+pub use edit::PacketEdit;
+pub use evaluate::{EvalContext, HostInfo, RuleVerdict, Rules, RulesError, Tracking, WayBack};
+pub use hashlimit::HashlimitMatch;
+pub use ipset::{Compared, IpSet, IpSetMatch, SetElement, SetPart, SetUpdate, SetValue};
+pub use memory::{Chance, MemoryPlan, Outcome, RuleMemory, Stateful};
+pub use number::{Counted, Number, NumberMatch};
+pub use recent::{RecentAction, RecentMatch, RecentSizes};
+pub use sctp_chunks::{ChunkMatch, WhichChunks};
+pub use text::TextMatch;
+pub use u32_match::{U32Step, U32Test};
+
 pub(crate) use evaluate::{RawScope, SkippedTables};
 pub use rules::{
-    AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Masked, Match, Origin, Policy, RejectWith, Rule,
-    Ruleset, StateSet, Table, TableName, Target,
+    AddressMask, AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Limit, Masked, Match, Origin, Policy,
+    RejectWith, Rule, Ruleset, StateSet, Table, TableName, Target,
 };

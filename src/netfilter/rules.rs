@@ -6,6 +6,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
+use super::calendar::TimeMatch;
+use super::edit::PacketEdit;
+use super::ipset::SetUpdate;
+use super::memory::Stateful;
+use super::number::NumberMatch;
+use super::sctp_chunks::ChunkMatch;
+use super::text::TextMatch;
+use super::u32_match::U32Test;
 use crate::nat::{NatRange, PortRange};
 use crate::packet::Protocol;
 
@@ -214,7 +222,13 @@ impl Rule {
     /// Returns true if it translates, or asks about connections.
     fn wants_tracking(&self) -> bool {
         let asks = |condition: &Condition| {
-            matches!(condition.test, Match::ConnectionState(_) | Match::Connmark(_) | Match::Helper(_))
+            use Match::{Cluster, ConnectionAddress, ConnectionState, Connmark, Helper, SetLabel};
+            match &condition.test {
+                ConnectionState(_) | Connmark(_) | Helper(_) | ConnectionAddress { .. } => true,
+                SetLabel(_) | Cluster { .. } | Match::Stateful(Stateful::Connlimit(_)) => true,
+                Match::Number(test) => test.number.is_of_connection(),
+                _ => false,
+            }
         };
         let acts = matches!(
             self.target,
@@ -224,6 +238,7 @@ impl Rule {
                 | Target::Snat(_)
                 | Target::Dnat(_)
                 | Target::Redirect(_)
+                | Target::Netmap(_)
         );
         acts || self.conditions.iter().any(asks)
     }
@@ -329,13 +344,67 @@ pub enum Match {
         source: AddressTypes,
         /// `--dst-type`, as a set; empty for any.
         destination: AddressTypes,
+        /// The interface that alone counts.
+        limit: Option<Limit>,
     },
     /// `-m iprange --src-range`: the source address lies between these, both included.
     SourceRange(IpAddr, IpAddr),
     /// `-m iprange --dst-range`: the destination address lies between these, both included.
     DestinationRange(IpAddr, IpAddr),
-    /// `-m limit`: always matches here, since what passes a limit depends on traffic nobody recorded.
-    Limit,
+    /// A number of the packet, its connection or its links.
+    Number(NumberMatch),
+    /// `-m conntrack --ctorigsrc` and the like: an address of the connection's tuples.
+    ConnectionAddress {
+        /// True for the tuple of the reply direction.
+        reply: bool,
+        /// True for the source.
+        source: bool,
+        /// The network.
+        network: AddressMask,
+    },
+    /// `-s`, `-d` with a mask whose ones are not all in front.
+    Address {
+        /// True for the source.
+        source: bool,
+        /// The address and the mask.
+        network: AddressMask,
+    },
+    /// `-m connlabel --set`: the connection has the label, or gets it.
+    SetLabel(u8),
+    /// `-m cluster`: the connection's source is for one of these nodes.
+    Cluster {
+        /// `--cluster-total-nodes`.
+        nodes: u32,
+        /// `--cluster-local-nodemask`: a bit for each node.
+        mask: u32,
+        /// `--cluster-hash-seed`.
+        seed: u32,
+    },
+    /// `-m sctp --chunk-types`.
+    Chunks(ChunkMatch),
+    /// `-m string`.
+    Text(TextMatch),
+    /// `-m u32`: all tests hold.
+    U32(Vec<U32Test>),
+    /// `-m time`.
+    Time(TimeMatch),
+    /// `-m rpfilter`: a reply would leave by the interface of arrival.
+    ReversePath {
+        /// `--loose`: it would leave at all.
+        loose: bool,
+        /// `--accept-local`: an address of this machine may be the source.
+        accept_local: bool,
+    },
+    /// `-m owner`, `-m cgroup`, `-m socket`: it is so of a socket of this machine. No packet that is sent on has one; of
+    /// others it is not known.
+    OfSocket {
+        /// True if arriving packets for this machine may have one too (`-m socket`).
+        arriving: bool,
+    },
+    /// `-m physdev`, `-m policy --pol ipsec`: it is so of no packet that is routed in the clear.
+    Never,
+    /// A match that remembers.
+    Stateful(Stateful),
     /// Something this library does not know, word for word; a packet that reaches it is undecided.
     Unknown(String),
 }
@@ -380,6 +449,36 @@ impl Cidr {
             }
             _ => false,
         }
+    }
+}
+
+/// An address under a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
+pub struct AddressMask {
+    /// The address.
+    pub address: IpAddr,
+    /// The bits that count.
+    pub mask: u128,
+}
+
+impl AddressMask {
+    /// Returns true if an address is the same under the mask; one of the other family is not.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(v4) => u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        self.address.is_ipv4() == address.is_ipv4() && (bits(self.address) ^ bits(address)) & self.mask == 0
+    }
+}
+
+impl From<Cidr> for AddressMask {
+    fn from(network: Cidr) -> Self {
+        let bits = if network.address.is_ipv4() { 32 } else { 128 };
+        let mask = u128::MAX.checked_shl(bits - u32::from(network.prefix)).unwrap_or(0);
+        let mask = if bits == 32 { mask & u128::from(u32::MAX) } else { mask };
+        Self { address: network.address, mask }
     }
 }
 
@@ -432,7 +531,7 @@ impl StateSet {
 
 /// A set of address types, for `-m addrtype`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AddressTypes(pub u8);
+pub struct AddressTypes(pub u16);
 
 impl AddressTypes {
     /// An address of this machine.
@@ -445,12 +544,30 @@ impl AddressTypes {
     pub const MULTICAST: Self = Self(8);
     /// 0.0.0.0 or ::.
     pub const UNSPEC: Self = Self(16);
+    /// An anycast address of this machine.
+    pub const ANYCAST: Self = Self(32);
+    /// A route drops it.
+    pub const BLACKHOLE: Self = Self(64);
+    /// A route says that it is unreachable.
+    pub const UNREACHABLE: Self = Self(128);
+    /// A route says that it is prohibited.
+    pub const PROHIBIT: Self = Self(256);
 
     /// Both sets together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// The interface of a packet to which `-m addrtype` limits itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Limit {
+    /// `--limit-iface-in`.
+    In,
+    /// `--limit-iface-out`.
+    Out,
 }
 
 /// Action of a rule on a matching packet.
@@ -492,6 +609,12 @@ pub enum Target {
     Dnat(NatRange),
     /// `-j REDIRECT`: the destination becomes this machine. Only the range's ports count.
     Redirect(NatRange),
+    /// `-j NETMAP`: the network changes, and the host stays.
+    Netmap(AddressMask),
+    /// The packet is changed, and the next rule is asked.
+    Edit(PacketEdit),
+    /// `-j SET`: sets change, and the next rule is asked.
+    UpdateSets(Vec<SetUpdate>),
     /// `-j TCPMSS --set-mss N`, or `None` for `--clamp-mss-to-pmtu`.
     TcpMss(Option<u16>),
     /// `-j LOG`: an event with this prefix, and the next rule is asked.

@@ -343,6 +343,54 @@ impl Headers {
         }
     }
 
+    /// Sets the time to live or hop limit.
+    pub(crate) fn set_hop_limit(&self, bytes: &mut [u8], limit: u8) {
+        match self.family {
+            Family::V4 => {
+                let Some(old) = read_array(bytes, 8).map(u16::from_be_bytes) else { return };
+                let new = u16::from(limit) << 8 | old & 0xff;
+                if new != old {
+                    write(bytes, 8, &new.to_be_bytes());
+                    update(bytes, 10, |sum| checksum::replace_u16(sum, old, new));
+                }
+            }
+            Family::V6 => write(bytes, 7, &[limit]),
+        }
+    }
+
+    /// Sets the type of service or traffic class.
+    pub(crate) fn set_traffic_class(&self, bytes: &mut [u8], class: u8) {
+        let Some(old) = read_array(bytes, 0).map(u16::from_be_bytes) else { return };
+        match self.family {
+            Family::V4 => {
+                let new = old & 0xff00 | u16::from(class);
+                if new != old {
+                    write(bytes, 0, &new.to_be_bytes());
+                    update(bytes, 10, |sum| checksum::replace_u16(sum, old, new));
+                }
+            }
+            Family::V6 => write(bytes, 0, &(old & 0xf00f | u16::from(class) << 4).to_be_bytes()),
+        }
+    }
+
+    /// Changes the 16 bits at `at` of a TCP header.
+    pub(crate) fn set_tcp_half(&self, bytes: &mut [u8], at: usize, new: u16) {
+        let place = self.transport + at;
+        let Some(old) = read_array(bytes, place).map(u16::from_be_bytes) else { return };
+        if old != new {
+            write(bytes, place, &new.to_be_bytes());
+            update(bytes, self.transport + 16, |sum| checksum::replace_u16(sum, old, new));
+        }
+    }
+
+    /// Changes one byte of a TCP header, at an even or odd place.
+    pub(crate) fn set_tcp_byte(&self, bytes: &mut [u8], at: usize, new: u8) {
+        let even = at & !1;
+        let Some([first, second]) = read_array::<2>(bytes, self.transport + even) else { return };
+        let word = if at == even { [new, second] } else { [first, new] };
+        self.set_tcp_half(bytes, even, u16::from_be_bytes(word));
+    }
+
     /// Writes the IPv4 header's checksum anew.
     pub(crate) fn fill_header_checksum(&self, bytes: &mut [u8]) {
         if self.family != Family::V4 {

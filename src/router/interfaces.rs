@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::conntrack::NotedRoute;
-use crate::netfilter::{AddressTypes, Cidr, HostInfo};
+use crate::netfilter::{AddressTypes, Cidr, HostInfo, WayBack};
 use crate::packet::{Address, DEFAULT_HOP_LIMIT, Family};
 
 /// A network interface.
@@ -460,9 +460,51 @@ const fn low_bit(address: Address) -> u64 {
     1 << ((address.words[0] as u32).wrapping_mul(0x9e37_79b1) >> 26)
 }
 
+fn is_broadcast_of(own: &InterfaceAddress, address: IpAddr) -> bool {
+    match (own.address, address) {
+        (IpAddr::V4(own_v4), IpAddr::V4(address)) if own.prefix < 31 => {
+            address.to_bits() == own_v4.to_bits() | u32::MAX >> own.prefix
+        }
+        _ => false,
+    }
+}
+
 impl HostInfo for Network {
     fn path_mtu(&self, source: IpAddr, destination: IpAddr) -> usize {
         self.link_mtu(source).min(self.link_mtu(destination))
+    }
+
+    fn route_type(&self, address: IpAddr, interface: Option<usize>) -> AddressTypes {
+        let kind = self.address_type(address);
+        match (kind, address) {
+            (AddressTypes::UNICAST, IpAddr::V6(_)) if self.is_anycast(address) => AddressTypes::ANYCAST,
+            (AddressTypes::UNICAST, IpAddr::V6(_)) => match self.route_to(address).map(|route| route.kind) {
+                None | Some(RouteKind::Unreachable) => AddressTypes::UNREACHABLE,
+                Some(RouteKind::Blackhole) => AddressTypes::BLACKHOLE,
+                Some(RouteKind::Prohibit) => AddressTypes::PROHIBIT,
+                Some(_) => AddressTypes::UNICAST,
+            },
+            (AddressTypes::LOCAL | AddressTypes::BROADCAST, _) => {
+                let is_there = |number: usize| {
+                    let addresses = self.interfaces.get(number).into_iter().flat_map(|i| &i.addresses);
+                    addresses.into_iter().any(|own| own.address == address || is_broadcast_of(own, address))
+                };
+                if interface.is_none_or(is_there) { kind } else { AddressTypes::UNICAST }
+            }
+            _ => kind,
+        }
+    }
+
+    fn way_back(&self, address: IpAddr) -> WayBack {
+        match self.route(address) {
+            Destination::Local => WayBack::Local,
+            Destination::Via { interface, .. } => WayBack::Via(interface),
+            Destination::Nowhere(_) => WayBack::Nowhere,
+        }
+    }
+
+    fn is_loopback(&self, interface: usize) -> bool {
+        self.loopback == Some(interface)
     }
 
     fn address_type(&self, address: IpAddr) -> AddressTypes {

@@ -63,7 +63,7 @@ use crate::helper::{FtpHelper, HelperConfig};
 use crate::ipvs::{self, Ipvs};
 use crate::nat::{Nat, PortChooser};
 use crate::netfilter::nft::{Nft, NftRuleset, NftState};
-use crate::netfilter::{Origin, Rules, RulesError, Ruleset};
+use crate::netfilter::{Chance, IpSet, MemoryPlan, Origin, RecentSizes, RuleMemory, Rules, RulesError, Ruleset};
 use crate::packet::{DEFAULT_HOP_LIMIT, Family, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
 use interfaces::Network;
@@ -82,6 +82,10 @@ pub struct RouterConfig {
     pub rules6: Ruleset,
     /// Tables of nftables.
     pub nft: NftRuleset,
+    /// Sets of `ipset`, which rules name.
+    pub sets: Vec<IpSet>,
+    /// How large the lists of `-m recent` are.
+    pub recent_sizes: RecentSizes,
     /// Configuration of the tracker.
     pub conntrack: conntrack::ConntrackConfig,
     /// Configuration of the FTP helper.
@@ -130,6 +134,8 @@ impl Default for RouterConfig {
             rules4: Ruleset::default(),
             rules6: Ruleset::default(),
             nft: NftRuleset::default(),
+            sets: Vec::new(),
+            recent_sizes: RecentSizes::default(),
             conntrack: conntrack::ConntrackConfig::default(),
             helper: HelperConfig::default(),
             helper_ports: Vec::new(),
@@ -168,6 +174,7 @@ pub struct Router {
     network: Network,
     rules: [Rules; 2],
     nft_state: NftState,
+    memory: RuleMemory,
     conntrack: Conntrack,
     nat: Nat,
     helper: FtpHelper,
@@ -206,11 +213,12 @@ impl Router {
         let has_nft = !config.nft.is_empty();
         let nft = if has_nft { Some(Arc::new(Nft::new(&config.nft, &names)?)) } else { None };
         let nft_state = nft.as_ref().map(|nft| nft.initial_state()).unwrap_or_default();
-        let of = |family| nft.clone().map(|nft| (nft, family));
+        let mut plan = MemoryPlan::new(config.sets, &names, config.recent_sizes);
         let rules = [
-            Rules::with_nft(&config.rules4, &names, of(Family::V4))?,
-            Rules::with_nft(&config.rules6, &names, of(Family::V6))?,
+            Rules::with_memory(&config.rules4, Family::V4, &names, &mut plan, nft.clone())?,
+            Rules::with_memory(&config.rules6, Family::V6, &names, &mut plan, nft)?,
         ];
+        let memory = RuleMemory::new(&plan, config.conntrack.limits.connections, [seeds[3], seeds[1]]);
         let helped = config.conntrack.limits.helped;
         let released = match config.helper.behaviour {
             Behaviour::Linux => Outbox::new(0, 0),
@@ -236,6 +244,7 @@ impl Router {
             network: Network::new(config.interfaces, config.routes, config.ip.ipv6_forwarding),
             rules,
             nft_state,
+            memory,
             conntrack: Conntrack::new(config.conntrack, [a, b]),
             nat: Nat::new([c, d]),
             helper: FtpHelper::new(config.helper, helped),
@@ -323,7 +332,12 @@ impl Router {
         &mut self.nat
     }
 
-    /// Returns the interfaces, by number.
+    /// Returns what decides where rules leave it to chance, to suggest outcomes to.
+    pub const fn chance_mut(&mut self) -> &mut Chance {
+        self.memory.chance_mut()
+    }
+
+    /// Its interfaces, by number.
     pub const fn interfaces(&self) -> &[Interface] {
         &self.network.interfaces
     }

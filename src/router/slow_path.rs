@@ -9,7 +9,7 @@
 //! goes stays short. What a step finds out is written once, into [`PacketContext`] or beside it, and asked for there: values that
 //! are put together from small fields and then copied whole cost more than most steps.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::answer::Refusal;
 use super::fragments::{Gathered, Whole, begins_too_short};
@@ -22,7 +22,9 @@ use crate::ftp::MAX_TEXT;
 use crate::helper::FtpHelper;
 use crate::nat::{NatRange, moves, resists, translate, translate_error};
 use crate::netfilter::nft::NftState;
-use crate::netfilter::{self, EvalContext, Hook, RawScope, Rules, SkippedTables, TableName, Tracking};
+use crate::netfilter::{
+    self, AddressMask, EvalContext, Hook, RawScope, RuleMemory, Rules, SkippedTables, TableName, Tracking,
+};
 use crate::packet::{
     Address, Cut, Family, Fragment, Headers, HopByHop, IcmpError, IpOptions, Layer4, Packet, Protocol, Side, TcpFlags,
     atomic_fragment_header, must_not_be_cut, read_hop_by_hop, unfragmentable_v6,
@@ -458,7 +460,7 @@ impl Router {
         let [source, destination] = [context.headers.source(bytes), context.headers.destination(bytes)];
         let known_as =
             if self.network.is_local(destination) { Some(destination) } else { self.network.source_towards(source) };
-        let entry = self.entry(context.now, known_as.unwrap_or(core::net::Ipv4Addr::UNSPECIFIED.into()));
+        let entry = self.entry(context.now, known_as.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
         let transport = context.headers.transport;
         let read = context.ip_options.insert(IpOptions::default());
         let header = context.packet.bytes_mut().get_mut(..transport).unwrap_or_default();
@@ -718,7 +720,7 @@ impl Router {
         let verdict = ask(
             rules,
             &self.network,
-            (&mut self.conntrack, &mut self.nft_state),
+            (&mut self.conntrack, &mut self.nft_state, &mut self.memory),
             (TableName::Raw, hook),
             context,
             &mut tracking,
@@ -766,7 +768,7 @@ impl Router {
         let verdict = ask(
             rules,
             &self.network,
-            (&mut self.conntrack, &mut self.nft_state),
+            (&mut self.conntrack, &mut self.nft_state, &mut self.memory),
             (table, hook),
             context,
             &mut tracking,
@@ -854,7 +856,7 @@ impl Router {
             ask(
                 rules,
                 &self.network,
-                (&mut self.conntrack, &mut self.nft_state),
+                (&mut self.conntrack, &mut self.nft_state, &mut self.memory),
                 (TableName::Nat, hook),
                 context,
                 &mut tracking,
@@ -874,6 +876,11 @@ impl Router {
             netfilter::RuleVerdict::Redirect(range) => {
                 let address = self.redirect_address(hook, context)?;
                 NatRange { addresses: Some((address, address)), ..range }
+            }
+            netfilter::RuleVerdict::Netmap(network) => {
+                let old = context.headers.address(context.packet.bytes(), side).into();
+                let address = in_network(network, old);
+                NatRange { addresses: Some((address, address)), ..NatRange::default() }
             }
             netfilter::RuleVerdict::Accept => return self.nat.setup_null(now, &mut self.conntrack, id, side),
             _ => return Err(DropReason::Rule),
@@ -895,8 +902,8 @@ impl Router {
                 let first = addresses.map(|own| own.address).find(|own| own.is_ipv4() == source.is_ipv4());
                 first.ok_or(DropReason::NoAddress)
             }
-            _ if source.is_ipv4() => Ok(core::net::Ipv4Addr::LOCALHOST.into()),
-            _ => Ok(core::net::Ipv6Addr::LOCALHOST.into()),
+            _ if source.is_ipv4() => Ok(Ipv4Addr::LOCALHOST.into()),
+            _ => Ok(Ipv6Addr::LOCALHOST.into()),
         }
     }
 }
@@ -952,11 +959,25 @@ pub(super) fn is_checksum_wrong(bytes: &[u8], headers: &Headers) -> bool {
     !headers.transport_checksum_ok(bytes) && !headers.checksum_is_left_to_device(bytes)
 }
 
+/// Moves an address into a network: its bits under the mask become the network's.
+const fn in_network(network: AddressMask, old: IpAddr) -> IpAddr {
+    match (network.address, old) {
+        (IpAddr::V4(new), IpAddr::V4(old)) => {
+            let mask = network.mask as u32;
+            IpAddr::V4(Ipv4Addr::from_bits(new.to_bits() & mask | old.to_bits() & !mask))
+        }
+        (IpAddr::V6(new), IpAddr::V6(old)) => {
+            IpAddr::V6(Ipv6Addr::from_bits(new.to_bits() & network.mask | old.to_bits() & !network.mask))
+        }
+        _ => old,
+    }
+}
+
 /// Asks a table's chain of a hook.
 fn ask(
     rules: &Rules,
     network: &Network,
-    (conntrack, nft): (&mut Conntrack, &mut NftState),
+    (conntrack, nft, memory): (&mut Conntrack, &mut NftState, &mut RuleMemory),
     (table, hook): (TableName, Hook),
     context: &mut PacketContext<'_, '_>,
     tracking: &mut Tracking,
@@ -972,6 +993,7 @@ fn ask(
         surroundings: network,
         now: context.now,
         nft,
+        memory,
         hot_drop: false,
         logged: None,
         not_understood: None,

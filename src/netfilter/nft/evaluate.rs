@@ -488,7 +488,7 @@ fn has_extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<u12
 }
 
 /// The kernel's number of a route's type (`RTN_*`).
-const fn route_type(kinds: u8) -> u128 {
+const fn route_type(kinds: u16) -> u128 {
     use super::super::rules::AddressTypes;
     if kinds & AddressTypes::LOCAL.0 != 0 {
         2
