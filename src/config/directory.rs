@@ -13,7 +13,7 @@ use super::ip_settings::warn_of_settings;
 use super::ipvsadm::parse_ipvs_rules;
 use super::keepalived::parse_keepalived_with;
 use super::modules::{Modules, parse_modules};
-use super::nft::parse_nft_json;
+use super::nft::{parse_nft_json, parse_nft_with};
 use super::policy::parse_policy;
 use super::routes::{RouteConfig, parse_routes};
 use super::rules::parse_rules;
@@ -36,7 +36,7 @@ pub struct Directory {
     pub rules4: Option<Ruleset>,
     /// `rules.v6`, from ip6tables-save or as typed.
     pub rules6: Option<Ruleset>,
-    /// `ruleset.json`, from `nft -j list ruleset`.
+    /// `ruleset.json`, from `nft -j list ruleset`, or else `ruleset.nft`, from `nft list ruleset` or `nftables.conf`.
     pub nft: Option<NftRuleset>,
     /// `addr.json`, from `ip -j addr`; empty where absent.
     pub interfaces: Vec<InterfaceConfig>,
@@ -126,15 +126,13 @@ impl Directory {
         Ok((self.has_ipvs_rules || !config.services.is_empty()).then_some(config))
     }
 
+    /// What `nft -j` wrote, or else the text, with the files that it includes beside it.
     fn nft(&mut self, path: &Path) -> Result<Option<NftRuleset>, Error> {
-        let name = "ruleset.json";
-        let Some(text) = text(path, name)? else {
-            if path.join("ruleset.nft").is_file() {
-                self.warnings.push(Warning::of_file("ruleset.nft", WarningKind::NotRead));
-            }
-            return Ok(None);
+        let (ruleset, warnings) = match (text(path, "ruleset.json")?, text(path, "ruleset.nft")?) {
+            (Some(json), _) => parse_nft_json("ruleset.json", &json)?,
+            (None, Some(script)) => parse_nft_with("ruleset.nft", &script, &mut |pattern| included(path, pattern))?,
+            (None, None) => return Ok(None),
         };
-        let (ruleset, warnings) = parse_nft_json(name, &text)?;
         self.warnings.extend(warnings);
         Ok(Some(ruleset))
     }
@@ -144,6 +142,39 @@ impl Directory {
         let (rules, warnings) = parse_rules(name, &text, family)?;
         self.warnings.extend(warnings);
         Ok(Some(rules))
+    }
+}
+
+/// The files of a directory that an `include` names: by the name's end, since the router's own folders are not here. An
+/// asterisk stands for any letters.
+fn included(path: &Path, pattern: &str) -> Vec<(String, String)> {
+    let Some(pattern) = Path::new(pattern).file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    let mut names: Vec<String> = if pattern.contains(['*', '?', '[']) {
+        let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| fits(pattern, name)).collect()
+    } else {
+        [String::from(pattern)].into()
+    };
+    names.sort_unstable();
+    names.into_iter().filter_map(|name| Some((name.clone(), text(path, &name).ok()??))).collect()
+}
+
+/// True if a name is what a pattern stands for. The ruleset itself is no part of itself.
+fn fits(pattern: &str, name: &str) -> bool {
+    if name == "ruleset.nft" {
+        return false;
+    }
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut last = None;
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+        last = Some(part);
+    }
+    match last {
+        None => rest.is_empty(),
+        Some(part) => name.ends_with(part),
     }
 }
 

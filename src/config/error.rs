@@ -77,7 +77,7 @@ pub enum ErrorKind {
     Variable,
     /// A word with which a shell decides what to run: `if`, `for`, `case`, a function.
     Control,
-    /// A command that may change the rules, but is none of iptables.
+    /// A command that may change the rules, but is none that is known here.
     UnknownCommand,
     /// No table has this name.
     UnknownTable,

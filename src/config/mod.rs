@@ -63,7 +63,7 @@ pub use error::{Error, ErrorKind, Warning, WarningKind};
 pub use ipvsadm::parse_ipvs_rules;
 pub use keepalived::{parse_keepalived, parse_keepalived_with};
 pub use modules::{ModuleOption, Modules, parse_modules};
-pub use nft::parse_nft_json;
+pub use nft::{parse_nft, parse_nft_json, parse_nft_with};
 pub use policy::parse_policy;
 pub use routes::{RouteConfig, RouteType, parse_routes};
 pub use rules::parse_rules;

@@ -10,16 +10,31 @@ use std::vec::Vec;
 use serde_json::Value;
 
 use super::datatype::Datatype;
-use super::expressions::{elements, key, only, whole, words};
+use super::expressions::{Unread, elements, key, only, whole};
 use super::statements::{limit, quota, statement};
 use crate::config::error::{Warning, WarningKind};
 use crate::netfilter::nft::{
-    Base, ChainKind, Meter, NftChain, NftRule, NftRuleset, NftSet, NftTable, Statement, TableFamily,
+    Base, ChainKind, Element, Meter, NftChain, NftRule, NftRuleset, NftSet, NftTable, Statement, TableFamily,
 };
 use crate::netfilter::{Hook, Origin, Policy};
 
-/// An object of a file, and the line where it begins; 0 where lines say nothing.
-pub(super) type Object = (Value, u32);
+/// An object of a file.
+pub(super) struct Object {
+    pub(super) value: Value,
+    /// The line where it begins; 0 where lines say nothing.
+    pub(super) line: u32,
+    pub(super) file: Arc<str>,
+}
+
+/// An object that no later command takes away.
+struct Named<'o> {
+    kind: &'o str,
+    inner: &'o Value,
+    line: u32,
+    file: &'o Arc<str>,
+    /// True for `insert`: a rule that comes before those that are there.
+    is_first: bool,
+}
 
 /// The objects that the rules of a table may name.
 pub(super) struct Scope<'t> {
@@ -38,10 +53,10 @@ struct TableNames {
     meters: Vec<String>,
 }
 
-/// Builds the model from the objects of a file.
-pub(super) struct Loader<'f> {
-    file: &'f str,
-    file_name: Arc<str>,
+/// Builds the model from the objects of a file and of those that it includes.
+pub(super) struct Loader {
+    /// The file of the object that is read.
+    file: Arc<str>,
     tables: Vec<NftTable>,
     names: Vec<TableNames>,
     /// Tables for other packets than IP.
@@ -49,38 +64,29 @@ pub(super) struct Loader<'f> {
     pub(super) warnings: Vec<Warning>,
 }
 
-impl<'f> Loader<'f> {
-    pub(super) fn new(file: &'f str) -> Self {
-        Self {
-            file,
-            file_name: file.into(),
-            tables: Vec::new(),
-            names: Vec::new(),
-            skipped: Vec::new(),
-            warnings: Vec::new(),
-        }
+impl Loader {
+    pub(super) fn new() -> Self {
+        Self { file: "".into(), tables: Vec::new(), names: Vec::new(), skipped: Vec::new(), warnings: Vec::new() }
     }
 
     /// Loads the objects of a file: first what rules name, then the rules, in the order of the file.
     pub(super) fn load(mut self, objects: &[Object]) -> (NftRuleset, Vec<Warning>) {
-        let flushed = objects.iter().rposition(|(object, _)| {
-            only(object).is_some_and(|(name, inner)| name == "flush" && inner.get("ruleset").is_some())
-        });
-        let objects = objects.get(flushed.map_or(0, |at| at + 1)..).unwrap_or_default();
-        let objects: Vec<(&str, &Value, u32, bool)> = objects.iter().filter_map(named).collect();
-        for (name, object, line, _) in &objects {
-            if *name == "table" {
-                self.table(object, *line);
-            }
+        let objects = remaining(objects);
+        for object in objects.iter().filter(|object| object.kind == "table") {
+            self.file = object.file.clone();
+            self.table(object.inner, object.line);
         }
-        for (name, object, line, _) in &objects {
-            self.declare(name, object, *line);
+        for object in &objects {
+            self.file = object.file.clone();
+            self.declare(object.kind, object.inner, object.line);
         }
-        for (name, object, line, is_first) in &objects {
-            match *name {
-                "set" | "map" => self.fill(object, *line),
-                "element" => self.fill(object, *line),
-                "rule" => self.rule(object, *line, *is_first),
+        for object in &objects {
+            self.file = object.file.clone();
+            match object.kind {
+                "set" | "map" | "element" => self.fill(object.inner, object.line),
+                "flush set" => self.empty(object.inner),
+                "delete element" => self.take_out(object.inner, object.line),
+                "rule" => self.rule(object.inner, object.line, object.is_first),
                 _ => {}
             }
         }
@@ -88,7 +94,7 @@ impl<'f> Loader<'f> {
     }
 
     fn warn(&mut self, kind: WarningKind, line: u32, word: &str) {
-        let warning = Warning::new(kind, line, word).in_file(self.file);
+        let warning = Warning::new(kind, line, word).in_file(&self.file);
         self.warnings.push(if line == 0 { Warning { line: None, ..warning } } else { warning });
     }
 
@@ -122,6 +128,10 @@ impl<'f> Loader<'f> {
     fn declare(&mut self, kind: &str, object: &Value, line: u32) {
         let Some(index) = self.table_of(object) else { return };
         let Some(name) = text(object, "name") else { return };
+        if let Some(unread) = text(object, "unread") {
+            let what = format!("{kind} {name} of table {}: {unread}", self.table_name(index));
+            return self.warn(WarningKind::UnknownObject, line, &what);
+        }
         let known = match kind {
             "chain" => self.chain(index, name, object),
             "set" | "map" => self.set(index, name, object),
@@ -178,19 +188,19 @@ impl<'f> Loader<'f> {
         let data = match object.get("map") {
             None => None,
             Some(data) if data.as_str() == Some("verdict") => Some(Vec::new()),
+            // What is counted does nothing to packets.
+            Some(data) if data.as_str() == Some("counter") => return true,
             Some(data) => match self::types(data) {
                 Some(types) => Some(types),
                 None => return false,
             },
         };
-        let flags = object.get("flags").map(words).unwrap_or_default();
-        let milliseconds = |key: &str| whole::<u64>(object.get(key)).map(|seconds| seconds.saturating_mul(1000));
+        let time = |key: &str| object.get(key).and_then(milliseconds);
         let set = NftSet {
             name: name.into(),
             elements: Vec::new(),
             size: whole(object.get("size")).unwrap_or(u32::from(u16::MAX)),
-            timeout: milliseconds("timeout"),
-            dynamic: flags.contains(&"dynamic") || flags.contains(&"timeout"),
+            timeout: time("timeout"),
         };
         self.tables[index].sets.retain(|known| known.name != name);
         self.tables[index].sets.push(set);
@@ -205,6 +215,23 @@ impl<'f> Loader<'f> {
     fn fill(&mut self, object: &Value, line: u32) {
         let (Some(index), Some(name)) = (self.table_of(object), text(object, "name")) else { return };
         let Some(given) = object.get("elem") else { return };
+        match self.read_elements(index, name, given) {
+            None => {}
+            Some(Ok(read)) => {
+                if let Some(set) = self.tables[index].sets.iter_mut().find(|set| set.name == name) {
+                    set.elements.extend(read);
+                }
+            }
+            Some(Err(what)) => {
+                self.names[index].sets.remove(name);
+                let what = format!("set {name} of table {}: {what}", self.table_name(index));
+                self.warn(WarningKind::UnknownObject, line, &what);
+            }
+        }
+    }
+
+    /// Reads elements of a set; none if there is no such set.
+    fn read_elements(&self, index: usize, name: &str, given: &Value) -> Option<Result<Vec<Element>, Unread>> {
         let one;
         let list = match given {
             Value::Array(list) => list,
@@ -213,13 +240,28 @@ impl<'f> Loader<'f> {
                 &one
             }
         };
-        let names = &self.names[index];
-        let Some(types) = names.sets.get(name) else { return };
-        let read = elements(list, types, names.data.get(name).map(Vec::as_slice));
-        match read {
-            Ok(read) => {
+        let names = self.names.get(index)?;
+        let types = names.sets.get(name)?;
+        Some(elements(list, types, names.data.get(name).map(Vec::as_slice)))
+    }
+
+    /// `flush set`: takes all elements out.
+    fn empty(&mut self, object: &Value) {
+        let (Some(index), Some(name)) = (self.table_of(object), text(object, "name")) else { return };
+        if let Some(set) = self.tables[index].sets.iter_mut().find(|set| set.name == name) {
+            set.elements.clear();
+        }
+    }
+
+    /// `delete element`: takes elements out.
+    fn take_out(&mut self, object: &Value, line: u32) {
+        let (Some(index), Some(name)) = (self.table_of(object), text(object, "name")) else { return };
+        let Some(types) = self.names[index].sets.get(name) else { return };
+        let given = object.get("elem").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        match elements(given, types, None) {
+            Ok(gone) => {
                 if let Some(set) = self.tables[index].sets.iter_mut().find(|set| set.name == name) {
-                    set.elements.extend(read);
+                    set.elements.retain(|element| gone.iter().all(|gone| gone.key != element.key));
                 }
             }
             Err(what) => {
@@ -257,28 +299,71 @@ impl<'f> Loader<'f> {
                 }
             }
         }
-        let origin = Origin { file: self.file_name.clone(), line, rule: Some(place.into()) };
+        let origin = Origin { file: self.file.clone(), line, rule: Some(place.into()) };
         for what in failed {
             self.warn(WarningKind::UnknownStatement, line, &what);
         }
         if let Some(chain) = self.tables[index].chains.iter_mut().find(|known| known.name == chain) {
             let rule = NftRule { statements, origin: Some(origin) };
-            if is_first {
-                chain.rules.insert(0, rule);
-            } else {
-                chain.rules.push(rule);
-            }
+            let index = whole::<usize>(object.get("index"));
+            let at = match index {
+                Some(index) => index.saturating_add(usize::from(!is_first)),
+                None if is_first => 0,
+                None => usize::MAX,
+            };
+            chain.rules.insert(at.min(chain.rules.len()), rule);
         }
     }
 }
 
-/// An object's kind, what it says, its line, and whether it is put first.
-fn named((object, line): &Object) -> Option<(&str, &Value, u32, bool)> {
-    let (name, inner) = only(object)?;
-    match name {
-        "add" | "create" => only(inner).map(|(name, inner)| (name, inner, *line, false)),
-        "insert" => only(inner).map(|(name, inner)| (name, inner, *line, true)),
-        _ => Some((name, inner, *line, false)),
+/// The objects that are there after the last command, in their order.
+fn remaining(objects: &[Object]) -> Vec<Named<'_>> {
+    let mut kept: Vec<Named<'_>> = Vec::new();
+    for object in objects {
+        let Some((action, inner)) = only(&object.value) else { continue };
+        let named = |kind, inner, is_first| Named { kind, inner, line: object.line, file: &object.file, is_first };
+        match (action, only(inner)) {
+            ("add" | "create" | "insert", Some((kind, inner))) => kept.push(named(kind, inner, action == "insert")),
+            ("flush", Some((kind, inner))) => match kind {
+                "ruleset" => {
+                    let family = text(inner, "family");
+                    kept.retain(|old| family.is_some_and(|family| text(old.inner, "family") != Some(family)));
+                }
+                "table" => kept.retain(|old| old.kind != "rule" || !is_of_table(old, inner)),
+                "chain" => kept.retain(|old| old.kind != "rule" || !is_of_chain(old, inner)),
+                _ => kept.push(named("flush set", inner, false)),
+            },
+            ("delete" | "destroy", Some((kind, inner))) => match kind {
+                "table" => kept.retain(|old| !is_of_table(old, inner) && !is_same("table", old, inner)),
+                "chain" => kept.retain(|old| !is_same("chain", old, inner) && !is_of_chain(old, inner)),
+                "element" => kept.push(named("delete element", inner, false)),
+                _ => kept.retain(|old| !is_same(kind, old, inner)),
+            },
+            (kind, _) => kept.push(named(kind, inner, false)),
+        }
+    }
+    kept
+}
+
+fn is_of_table(object: &Named<'_>, table: &Value) -> bool {
+    text(object.inner, "family") == text(table, "family") && text(object.inner, "table") == text(table, "name")
+}
+
+fn is_of_chain(object: &Named<'_>, chain: &Value) -> bool {
+    let same = |key| text(object.inner, key) == text(chain, key);
+    object.kind == "rule" && same("family") && same("table") && text(object.inner, "chain") == text(chain, "name")
+}
+
+fn is_same(kind: &str, object: &Named<'_>, other: &Value) -> bool {
+    let same = |key| text(object.inner, key) == text(other, key);
+    object.kind == kind && same("family") && same("table") && same("name")
+}
+
+/// Seconds, in milliseconds.
+fn milliseconds(value: &Value) -> Option<u64> {
+    match value.as_u64() {
+        Some(seconds) => seconds.checked_mul(1000),
+        None => value.as_f64().filter(|seconds| (0.0..1e15).contains(seconds)).map(|seconds| (seconds * 1000.0) as u64),
     }
 }
 
@@ -328,7 +413,7 @@ fn types(given: &Value) -> Option<Vec<Datatype>> {
         return Some(parts.into_iter().map(|(_, datatype)| datatype).collect());
     }
     match given {
-        Value::String(name) => Some(vec![Datatype::of_set(name)?]),
+        Value::String(names) => names.split(" . ").map(Datatype::of_set).collect(),
         Value::Array(names) => names.iter().map(|name| Datatype::of_set(name.as_str()?)).collect(),
         _ => None,
     }

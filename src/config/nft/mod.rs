@@ -6,7 +6,9 @@ mod datatype;
 mod expressions;
 mod load;
 mod statements;
+mod text;
 
+use std::string::String;
 use std::vec::Vec;
 
 use serde_json::Value;
@@ -14,6 +16,7 @@ use serde_json::Value;
 use super::error::{Error, ErrorKind, Warning};
 use crate::netfilter::nft::NftRuleset;
 use load::{Loader, Object};
+use text::Script;
 
 /// Reads what `nft -j list ruleset` writes. An object that is not known is named in a warning, and a packet that reaches a
 /// rule with it is undecided.
@@ -40,8 +43,52 @@ pub fn parse_nft_json(file: &str, text: &str) -> Result<(NftRuleset, Vec<Warning
     })?;
     let list = value.get("nftables").and_then(Value::as_array);
     let list = list.ok_or_else(|| Error::of_file(file, ErrorKind::Json, wanted))?;
-    let objects: Vec<Object> = list.iter().map(|object| (object.clone(), 0)).collect();
-    Ok(Loader::new(file).load(&objects))
+    let file: std::sync::Arc<str> = file.into();
+    let objects: Vec<Object> =
+        list.iter().map(|object| Object { value: object.clone(), line: 0, file: file.clone() }).collect();
+    Ok(Loader::new().load(&objects))
+}
+
+/// Reads what `nft list ruleset` prints, or a script for `nft -f`. A statement that is not known is named in a warning, and
+/// a packet that reaches it is undecided. A script that includes others needs [`parse_nft_with`].
+///
+/// # Errors
+/// A quote or a block that is not closed, a command that is not known, an `include`.
+///
+/// ```
+/// use ftp_conntrack::config::parse_nft;
+///
+/// let text = "
+///     define wan = eth0
+///     table inet edge {
+///         chain forward {
+///             type filter hook forward priority filter; policy drop;
+///             ct state vmap { established : accept, related : accept, invalid : drop }
+///             iifname != $wan tcp dport { ftp, 2121 } accept
+///         }
+///     }";
+/// let (ruleset, warnings) = parse_nft("ruleset.nft", text)?;
+/// let rules = &ruleset.tables[0].chains[0].rules;
+/// assert_eq!((rules.len(), warnings.len()), (2, 0));
+/// assert_eq!(rules[1].origin.as_ref().unwrap().to_string(), "ruleset.nft:7 (table inet edge, chain forward)");
+/// # Ok::<(), ftp_conntrack::config::Error>(())
+/// ```
+pub fn parse_nft(file: &str, text: &str) -> Result<(NftRuleset, Vec<Warning>), Error> {
+    parse_nft_with(file, text, &mut |_| Vec::new())
+}
+
+/// Reads a script for `nft -f`, and the files it includes: `include` returns those that a path or pattern names, each with
+/// its name and text, in their order.
+///
+/// # Errors
+/// As [`parse_nft`]; a file that `include` does not return, unless a pattern names it.
+pub fn parse_nft_with(
+    file: &str,
+    text: &str,
+    include: &mut dyn FnMut(&str) -> Vec<(String, String)>,
+) -> Result<(NftRuleset, Vec<Warning>), Error> {
+    let objects = Script::read(file, text, include)?;
+    Ok(Loader::new().load(&objects))
 }
 
 #[cfg(test)]

@@ -318,8 +318,6 @@ pub struct NftSet {
     pub size: u32,
     /// Timeout of elements that rules add, in milliseconds; `None` for ever.
     pub timeout: Option<u64>,
-    /// True if rules may add elements.
-    pub dynamic: bool,
 }
 
 /// An element of a set: a span for each part of the key.
