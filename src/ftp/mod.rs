@@ -57,7 +57,7 @@ pub use decision::{Decision, Endpoints, Expect, PassReason, decide};
 pub use host_port::{Delimiter, ExtendedHostPort, HostPort, HostPortError, LongHostPort};
 pub use line_starts::LineStarts;
 pub use linux::read_segment;
-pub use permissive::{hidden_announcement, may_announce};
+pub use permissive::{hidden_announcement, may_announce, may_announce_later};
 pub use read_line::{LineReading, ReplyLines, read_line};
 pub use reply::{Reply, ReplyEndpoint};
 pub use sender::Sender;

@@ -45,6 +45,24 @@ pub fn hidden_announcement(line: &[u8]) -> Option<(Form, Range<usize>)> {
     })
 }
 
+/// Finds where something begins, in a client's line of which the beginning left already, that may become an announcement for
+/// some server: at a control byte. `rest` follows what left.
+///
+/// ```
+/// use ftp_conntrack::ftp::may_announce_later;
+///
+/// // After `NOOP`:
+/// assert_eq!(may_announce_later(b" x\rPO"), Some(2));
+/// assert_eq!(may_announce_later(b" x\rPA"), None);
+/// assert_eq!(may_announce_later(b" x\r\n"), None);
+/// ```
+#[must_use]
+pub fn may_announce_later(rest: &[u8]) -> Option<usize> {
+    let text = if rest.contains(&b'\n') { content(rest) } else { rest };
+    let later = starts(text).skip(1).find(|start| !matches!(Verb::at(text, *start), Verb::Other));
+    later.map(|start| start - 1)
+}
+
 /// Returns the places where a command may begin for some server: the first byte, and after each control byte but tab.
 fn starts(text: &[u8]) -> impl Iterator<Item = usize> {
     let after = text.iter().enumerate().filter(|(_, byte)| byte.is_ascii_control() && **byte != b'\t');

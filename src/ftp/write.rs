@@ -1,8 +1,8 @@
 //! Writes an announcement's text.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv6Addr};
-use core::ops::Deref;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::{Deref, Range};
 
 use super::Form;
 
@@ -125,12 +125,7 @@ impl Text {
         match address {
             IpAddr::V4(v4) => {
                 self.push_all(b"|1|");
-                let [a, b, c, d] = v4.octets();
-                self.decimal(a.into());
-                for octet in [b, c, d] {
-                    self.push(b'.');
-                    self.decimal(octet.into());
-                }
+                self.dotted(v4);
             }
             IpAddr::V6(v6) => {
                 self.push_all(b"|2|");
@@ -145,12 +140,41 @@ impl Text {
     fn recommended(address: Ipv6Addr, port: u16) -> Self {
         let mut text = Self::EMPTY;
         text.push_all(b"|2|");
-        // A text takes every byte that there is room for, and the longest IPv6 address has room.
-        let written = fmt::Write::write_fmt(&mut text, format_args!("{address}"));
-        debug_assert!(written.is_ok(), "an address has a text");
+        text.short_groups(address);
         text.push(b'|');
         text.port(port);
         text
+    }
+
+    /// Writes an IPv6 address as RFC 5952 has it: no leading zeros, and `::` for the first of the longest runs of zeros.
+    fn short_groups(&mut self, address: Ipv6Addr) {
+        if let Some(mapped) = address.to_ipv4_mapped() {
+            self.push_all(b"::ffff:");
+            return self.dotted(mapped);
+        }
+        let groups = address.segments();
+        let zeros = longest_zeros(&groups);
+        for (index, group) in groups.into_iter().enumerate() {
+            if zeros.contains(&index) {
+                if index == zeros.start {
+                    self.push_all(b"::");
+                }
+                continue;
+            }
+            if index > 0 && index != zeros.end {
+                self.push(b':');
+            }
+            self.short_hexadecimal(group);
+        }
+    }
+
+    fn dotted(&mut self, address: Ipv4Addr) {
+        let [first, rest @ ..] = address.octets();
+        self.decimal(first.into());
+        for octet in rest {
+            self.push(b'.');
+            self.decimal(octet.into());
+        }
     }
 
     /// RFC 1639: IP version, length and bytes of the address, length and bytes of the port.
@@ -204,9 +228,21 @@ impl Text {
 
     fn hexadecimal(&mut self, group: u16) {
         for shift in [12, 8, 4, 0] {
-            let digit = (group >> shift & 0xf) as u8;
-            self.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+            self.digit(group >> shift & 0xf);
         }
+    }
+
+    fn short_hexadecimal(&mut self, group: u16) {
+        for shift in [12, 8, 4, 0] {
+            if shift == 0 || group >> shift != 0 {
+                self.digit(group >> shift & 0xf);
+            }
+        }
+    }
+
+    fn digit(&mut self, digit: u16) {
+        let digit = digit as u8;
+        self.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
     }
 
     fn push_all(&mut self, bytes: &[u8]) {
@@ -235,11 +271,16 @@ fn first_four(address: IpAddr) -> [u8; 4] {
     }
 }
 
-impl fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.push_all(text.as_bytes());
-        Ok(())
+/// Returns where the first of the longest runs of at least two zeros is; an empty range after all groups if there is none.
+fn longest_zeros(groups: &[u16; 8]) -> Range<usize> {
+    let (mut longest, mut run) = (groups.len()..groups.len(), 0..0);
+    for (index, group) in groups.iter().enumerate() {
+        run = if *group == 0 { run.start..index + 1 } else { index + 1..index + 1 };
+        if run.len() > longest.len().max(1) {
+            longest = run.clone();
+        }
     }
+    longest
 }
 
 impl Deref for Text {
@@ -274,7 +315,6 @@ impl fmt::Debug for Text {
 mod tests {
     extern crate std;
     use super::*;
-    use core::net::Ipv4Addr;
     use std::borrow::ToOwned;
     use std::format;
 
@@ -338,6 +378,25 @@ mod tests {
         for n in (0..=u16::MAX).step_by(7).chain([9, 10, 99, 100, 999, 1000, 9999, 10000]) {
             assert_eq!(write(Form::Epsv, V4, n).as_str(), format!("|||{n}|"));
         }
+    }
+
+    #[test]
+    fn every_ipv6_address_is_as_the_library_formats_it() {
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..20_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let group = |i: u32| match random >> (3 * i) & 7 {
+                0..=4 => 0,
+                5 => 0xffff,
+                wide => (random >> (wide + u64::from(i))) as u16 >> (4 * (i % 4)),
+            };
+            let address = Ipv6Addr::from([0, 1, 2, 3, 4, 5, 6, 7].map(group));
+            assert_eq!(write_like(Form::Eprt, b"|", address.into(), 7).as_str(), format!("|2|{address}|7|"));
+        }
+        let mapped = Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x207]);
+        assert_eq!(write_like(Form::Eprt, b"|", mapped.into(), 7).as_str(), "|2|::ffff:192.0.2.7|7|");
     }
 
     #[test]

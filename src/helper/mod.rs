@@ -3,33 +3,132 @@
 //!
 //! The decision itself, what a line announces and what that means, is [`crate::ftp`]'s.
 //!
-//! ```
-//! use ftp_conntrack::helper::{FtpHelper, HelperConfig};
+//! [`crate::router::Router`] does all of this. A program that routes by itself calls, for each packet and in this order:
+//! [`Conntrack::track`], [`Nat::setup`] for a first packet, [`nat::translate`](crate::nat::translate), [`FtpHelper::process`],
+//! [`Conntrack::confirm`]. The order is the same for both behaviours.
 //!
-//! // Room for the 4096 helped connections that a tracker has by default.
-//! let helper = FtpHelper::new(HelperConfig::default(), 4096);
-//! assert!(!helper.config().loose);
+//! ```
+//! use ftp_conntrack::conntrack::{Conntrack, ConntrackConfig, OnMatch, Template};
+//! use ftp_conntrack::event::DropReason;
+//! use ftp_conntrack::helper::{FtpHelper, HelperConfig, HelperContext, SegmentSink};
+//! use ftp_conntrack::nat::{Nat, NatRange, translate};
+//! use ftp_conntrack::packet::{Headers, Packet, Side};
+//! use ftp_conntrack::{Behaviour, Instant};
+//!
+//! /// A masquerading gateway: its address is 203.0.113.1.
+//! struct Gateway {
+//!     conntrack: Conntrack,
+//!     nat: Nat,
+//!     helper: FtpHelper,
+//!     sent: Sent,
+//! }
+//!
+//! /// Packets that leave besides the one at hand. A real gateway routes them by their destination.
+//! #[derive(Default)]
+//! struct Sent(Vec<Vec<u8>>);
+//!
+//! impl SegmentSink for Sent {
+//!     fn along(&mut self, bytes: &[u8]) {
+//!         self.0.push(bytes.to_vec());
+//!     }
+//!     fn back(&mut self, bytes: &[u8]) {
+//!         self.0.push(bytes.to_vec());
+//!     }
+//! }
+//!
+//! impl Gateway {
+//!     fn new() -> Self {
+//!         let config = ConntrackConfig::default();
+//!         let helper = HelperConfig::default().behaving(Behaviour::Exact);
+//!         Self {
+//!             helper: FtpHelper::new(helper, config.limits.helped),
+//!             conntrack: Conntrack::new(config, [1, 2]), // random numbers in real life
+//!             nat: Nat::new([3, 4]),
+//!             sent: Sent::default(),
+//!         }
+//!     }
+//!
+//!     /// Sends a packet on, or drops it.
+//!     fn forward(&mut self, now: Instant, packet: &mut Packet<'_>) -> Result<(), DropReason> {
+//!         let Self { conntrack, nat, helper, sent } = self;
+//!         let Ok(mut headers) = Headers::find(packet.bytes()) else { return Ok(()) };
+//!         let tracked = conntrack.track(now, packet.bytes(), &headers, Template::FTP)?;
+//!         let Some(id) = tracked.connection else { return Ok(()) };
+//!         if tracked.on_match == OnMatch::Nothing {
+//!             // Only the first packet of a connection decides.
+//!             nat.setup(now, conntrack, id, &NatRange::to_address([203, 0, 113, 1].into()), Side::Source)?;
+//!         } else {
+//!             nat.apply_expectation(now, conntrack, id, tracked.on_match)?;
+//!         }
+//!         if let Some(connection) = conntrack.get(id) {
+//!             for side in [Side::Destination, Side::Source] {
+//!                 translate(connection, tracked.direction, side, packet.bytes_mut(), &headers);
+//!             }
+//!         }
+//!         let mut context = HelperContext::new(now, &tracked, packet, &mut headers, sent);
+//!         helper.process(conntrack, nat, &mut context)?;
+//!         conntrack.confirm(now, id)
+//!     }
+//! }
+//! # /// A segment, as it leaves.
+//! # fn send(gateway: &mut Gateway, ends: [([u8; 4], u16); 2], flags: u8, numbers: [u32; 2], text: &str) -> String {
+//! #     use ftp_conntrack::packet::checksum;
+//! #     let length = 40 + text.len() as u16;
+//! #     let mut bytes = vec![0x45, 0];
+//! #     bytes.extend(length.to_be_bytes());
+//! #     bytes.extend([0, 1, 0x40, 0, 64, 6, 0, 0]);
+//! #     ends.iter().for_each(|(address, _)| bytes.extend(address));
+//! #     let sum = checksum::fold(checksum::sum(&bytes, 0));
+//! #     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+//! #     ends.iter().for_each(|(_, port)| bytes.extend(port.to_be_bytes()));
+//! #     numbers.iter().for_each(|number| bytes.extend(number.to_be_bytes()));
+//! #     bytes.extend([0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+//! #     bytes.extend(text.bytes());
+//! #     let start = checksum::pseudo_header(&bytes[12..20], 6, bytes.len() - 20);
+//! #     let sum = checksum::fold(checksum::sum(&bytes[20..], start));
+//! #     bytes[36..38].copy_from_slice(&sum.to_be_bytes());
+//! #     bytes.resize(bytes.len() + Packet::ROOM, 0);
+//! #     let mut packet = Packet::new(&mut bytes, 0..usize::from(length)).unwrap();
+//! #     gateway.forward(Instant::from_secs(0), &mut packet).unwrap();
+//! #     let headers = Headers::find(packet.bytes()).unwrap();
+//! #     assert!(headers.transport_checksum_ok(packet.bytes()));
+//! #     String::from_utf8_lossy(headers.payload(packet.bytes())).into_owned()
+//! # }
+//! # let mut gateway = Gateway::new();
+//! # let (client, server, outside) = (([10, 0, 0, 5], 5000), ([198, 51, 100, 9], 21), ([203, 0, 113, 1], 5000));
+//! # let gateway = &mut gateway;
+//! # send(gateway, [client, server], 2, [99, 0], "");
+//! # send(gateway, [server, outside], 0x12, [499, 100], "");
+//! # send(gateway, [client, server], 0x18, [100, 500], "USER a\r\n");
+//! # send(gateway, [server, outside], 0x18, [500, 108], "230 in\r\n");
+//! // A line in two segments, and not the first of its segment: Linux would let it leave with the inside address.
+//! let mut left = Vec::new();
+//! # let mut client_says = |number, text: &str| left.push(send(gateway, [client, server], 0x18, [number, 508], text));
+//! client_says(108, "NOOP\r\nPORT 10,0,");
+//! client_says(124, "0,5,4,210\r\n");
+//! assert_eq!(left, ["NOOP\r\n", "PORT 203,0,113,1,4,210\r\n"]);
+//! assert_eq!(gateway.conntrack.expected(), 1);
+//! # Ok::<(), DropReason>(())
 //! ```
 //!
-//! [`crate::router::Router`] calls [`FtpHelper::process`] for each packet that is about to leave; who routes
-//! otherwise does the same after translation and before sequence adjustment.
+//! Between packets, [`FtpHelper::poll_at`] says when [`FtpHelper::handle_timeout`] is due.
 //!
 #![doc = include_str!("peers.md")]
 #![doc = include_str!("servers.md")]
 
 mod exact;
 
-pub(crate) use exact::{ExactContext, SegmentSink};
-pub use exact::{Intervention, Policy, PolicyError, PolicySetting, RefusalReason};
+pub use exact::{Intervention, Policy, PolicyError, PolicySetting, RefusalReason, SegmentSink};
 
 use alloc::boxed::Box;
 use alloc::vec;
+use core::fmt;
 use core::net::SocketAddr;
 use core::ops::RangeInclusive;
 
 use crate::conntrack::{
     Connection, ConnectionId, Conntrack, Direction, ExpectError, ExpectPolicy, ExpectationId, HelperSlot, OnMatch,
-    PacketState, Tracked, Tuple,
+    PacketState, Status, Tracked, Tuple,
 };
 use crate::event::{AnnouncementOutcome, DropReason, Event};
 use crate::ftp::{self, Announcement, Decision, Endpoints, Expect, LineStarts, PassReason, Reading, Sender, Text};
@@ -119,6 +218,9 @@ struct State {
     line_starts: LineStarts,
 }
 
+/// Maximum length in bytes of a packet on Ethernet.
+const ETHERNET_MTU: usize = 1500;
+
 /// Maximum number of other ports to try when the announced one is expected already (Linux, `nf_nat_exp_find_port`).
 const MAX_PORT_ATTEMPTS: u32 = 128;
 
@@ -152,14 +254,41 @@ impl FtpHelper {
         if may_grow { Err(ftp::MAX_TEXT - padding.min(ftp::MAX_TEXT)) } else { Ok(()) }
     }
 
-    /// Reads a packet of a helped connection that is about to leave, already translated but with its own sequence
-    /// numbers, and does what the line in it asks for. True when its text was rewritten. There must be [`ftp::MAX_TEXT`]
-    /// bytes of room behind it.
+    /// Reads a packet that is about to leave, already translated but with its own sequence numbers, does what the lines in
+    /// it ask for, and adjusts its numbers. Returns true if its text was rewritten. [`Conntrack::confirm`] is the last
+    /// step after it. Packets of connections without helper stay as they are.
+    ///
+    /// There must be [`ftp::MAX_TEXT`] bytes of room after the packet.
     ///
     /// # Errors
     /// When the packet is to be dropped.
-    #[inline]
     pub fn process(
+        &mut self,
+        conntrack: &mut Conntrack,
+        nat: &mut Nat,
+        context: &mut HelperContext<'_, '_>,
+    ) -> Result<bool, DropReason> {
+        let Some(connection) = context.tracked.connection.and_then(|id| conntrack.get(id)) else { return Ok(false) };
+        if !connection.has_helper() {
+            return Ok(false);
+        }
+        if let Some(exact) = &mut self.exact {
+            return exact.process(conntrack, nat, self.config.rewrites, context);
+        }
+        // Sampled before the helper reads it: the packet that causes the first shift keeps its own number.
+        let is_adjusted = connection.status().has(Status::SEQ_ADJUST);
+        let HelperContext { now, tracked, packet, headers, .. } = context;
+        let rewritten = self.read(*now, conntrack, nat, tracked, packet, headers)?;
+        if is_adjusted && let Some(connection) = tracked.connection.and_then(|id| conntrack.get(id)) {
+            conntrack.adjust(connection, tracked.direction, packet.bytes_mut(), headers)?;
+        }
+        Ok(rewritten)
+    }
+
+    /// Reads a packet and rewrites its text, as [`process`](Self::process) does under [`Behaviour::Linux`], and leaves its
+    /// numbers alone.
+    #[inline]
+    pub(crate) fn read(
         &mut self,
         now: Instant,
         conntrack: &mut Conntrack,
@@ -261,44 +390,24 @@ impl FtpHelper {
         result
     }
 
-    /// Returns true if packets are handed to [`pass_exactly`](Self::pass_exactly) instead of
-    /// [`process`](Self::process).
+    /// Returns true if it behaves like [`Behaviour::Exact`].
     #[inline]
     pub(crate) const fn is_exact(&self) -> bool {
         self.exact.is_some()
     }
 
-    /// Reads a packet of a helped connection that is about to leave, already translated, and adjusts its numbers, under
-    /// [`Behaviour::Exact`].
-    ///
-    /// # Errors
-    /// When the packet is to be dropped.
-    pub(crate) fn pass_exactly(
-        &mut self,
-        conntrack: &mut Conntrack,
-        nat: &mut Nat,
-        context: &mut ExactContext<'_, '_>,
-    ) -> Result<(), DropReason> {
-        let rewrites = self.config.rewrites;
-        self.exact.as_mut().map_or(Ok(()), |exact| exact.process(conntrack, nat, rewrites, context))
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do, under [`Behaviour::Exact`].
-    pub(crate) fn poll_at(&self) -> Option<Instant> {
+    /// Returns the time of the next call of [`handle_timeout`](Self::handle_timeout). Under [`Behaviour::Linux`] there is
+    /// none.
+    pub fn poll_at(&self) -> Option<Instant> {
         self.exact.as_ref().and_then(|exact| exact.poll_at())
     }
 
-    /// Sends again what was held back, then sent, and did not arrive, under [`Behaviour::Exact`].
-    pub(crate) fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, sink: &mut dyn SegmentSink) {
+    /// Sends again what was held back, then sent, and did not arrive. All of it goes [back](SegmentSink::back): each packet
+    /// is to be routed by its destination.
+    pub fn handle_timeout(&mut self, now: Instant, conntrack: &mut Conntrack, sink: &mut dyn SegmentSink) {
         if let Some(exact) = &mut self.exact {
             exact.handle_timeout(now, conntrack, sink);
         }
-    }
-
-    /// The sequence number in a packet that an ICMP error quotes, as its sender knows it, under [`Behaviour::Exact`].
-    /// The quoted packet went in `direction`.
-    pub(crate) fn quoted(&self, slot: HelperSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
-        self.exact.as_ref().map_or(number, |exact| exact.quoted(slot, direction, number))
     }
 
     /// The state of a connection; a fresh one where the slot was another's.
@@ -308,6 +417,45 @@ impl FtpHelper {
             *state = Some(State { connection: id, line_starts: LineStarts::default() });
         }
         state.as_mut()
+    }
+}
+
+/// A packet that is about to leave, and what the helper is to know of it.
+#[non_exhaustive]
+pub struct HelperContext<'p, 'b> {
+    /// The current time.
+    pub now: Instant,
+    /// What the tracker made of the packet.
+    pub tracked: &'p Tracked,
+    /// The packet.
+    pub packet: &'p mut Packet<'b>,
+    /// Its headers.
+    pub headers: &'p mut Headers,
+    /// Maximum length in bytes of the packets that leave; 1500 if nothing else is set.
+    pub mtu: usize,
+    /// True if the client of the control connection is a program on this machine, such as a proxy. It hears what the
+    /// server announces as it is, unless that is an address that nobody can reach.
+    pub client_is_local: bool,
+    /// Takes packets that leave besides this one. Under [`Behaviour::Linux`] there are none.
+    pub sink: &'p mut dyn SegmentSink,
+}
+
+impl<'p, 'b> HelperContext<'p, 'b> {
+    /// Makes the context of a packet that is sent on, on a link with an MTU of 1500 bytes.
+    pub const fn new(
+        now: Instant,
+        tracked: &'p Tracked,
+        packet: &'p mut Packet<'b>,
+        headers: &'p mut Headers,
+        sink: &'p mut dyn SegmentSink,
+    ) -> Self {
+        Self { now, tracked, packet, headers, mtu: ETHERNET_MTU, client_is_local: false, sink }
+    }
+}
+
+impl fmt::Debug for HelperContext<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HelperContext").field("now", &self.now).field("tracked", self.tracked).finish_non_exhaustive()
     }
 }
 

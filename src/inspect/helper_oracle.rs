@@ -456,7 +456,7 @@ impl HelperOracle {
         let end = segment.sequence + payload.len() as u32;
         // The events tell the outcome and its reason.
         let outcome =
-            self.helper.process(case.time, &mut self.conntrack, &mut self.nat, tracked, &mut packet, &mut headers);
+            self.helper.read(case.time, &mut self.conntrack, &mut self.nat, tracked, &mut packet, &mut headers);
         if let (Some(feed), true) = (feed, outcome != Err(DropReason::PartialAnnouncement)) {
             followed.note(sender, feed, end);
         }

@@ -6,10 +6,10 @@ use super::interfaces::{Destination, Network};
 use super::slow_path::PacketContext;
 use super::{Egress, Outbox, Router};
 use crate::Instant;
-use crate::conntrack::{ConnectionId, ICMP_HEADER, Status};
+use crate::conntrack::{ConnectionId, Direction};
 use crate::event::DropReason;
-use crate::helper::{ExactContext, SegmentSink};
-use crate::packet::{Headers, Protocol};
+use crate::helper::{HelperContext, SegmentSink};
+use crate::packet::Headers;
 
 /// The egresses of packets that leave because of another.
 struct Ways<'w> {
@@ -65,50 +65,15 @@ impl Router {
         id: ConnectionId,
         context: &mut PacketContext<'_, '_>,
     ) -> Result<(), DropReason> {
-        if context.tracked.is_error {
-            self.adjust_quoted(context, id);
-            return Ok(());
-        }
-        // The expectation needs a master that is confirmed.
-        if self.conntrack.get(id).is_some_and(|connection| !connection.status().has(Status::CONFIRMED)) {
-            self.conntrack.confirm(context.now, id)?;
-        }
-        self.pass_exactly(context, id)
-    }
-
-    /// The helper reads a packet and adjusts its numbers.
-    fn pass_exactly(&mut self, context: &mut PacketContext<'_, '_>, id: ConnectionId) -> Result<(), DropReason> {
         let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
         let source = connection.tuple(context.tracked.direction).source();
+        let client_is_local = self.network.is_local(connection.tuple(Direction::Original).source());
         let back = way_to(&mut self.network, source);
         let mut sink = Ways { outbox: &mut self.released, along: context.egress, back, mark: context.packet.mark };
-        let mut context = ExactContext {
-            now: context.now,
-            tracked: &context.tracked,
-            packet: &mut *context.packet,
-            headers: &mut *context.headers,
-            mtu: context.mtu,
-            sink: &mut sink,
-        };
-        self.helper.pass_exactly(&mut self.conntrack, &mut self.nat, &mut context)
-    }
-
-    /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.
-    fn adjust_quoted(&self, context: &mut PacketContext<'_, '_>, id: ConnectionId) {
-        let PacketContext { packet, headers, tracked, .. } = context;
-        let Some(slot) = self.conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return };
-        let was_right = headers.transport_checksum_ok(packet.bytes());
-        let bytes = packet.bytes_mut();
-        if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
-            && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
-            && (headers.protocol.is_icmp() && inner.protocol == Protocol::TCP)
-        {
-            let sent = tracked.direction.other();
-            inner.map_quoted_sequence(quoted, |number| self.helper.quoted(slot, sent, number));
-        }
-        if was_right {
-            headers.fill_transport_checksum(bytes);
-        }
+        let mut leaving =
+            HelperContext::new(context.now, &context.tracked, &mut *context.packet, &mut *context.headers, &mut sink);
+        (leaving.mtu, leaving.client_is_local) = (context.mtu, client_is_local);
+        self.helper.process(&mut self.conntrack, &mut self.nat, &mut leaving).map(drop)
     }
 }
 

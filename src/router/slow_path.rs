@@ -653,7 +653,7 @@ impl Router {
         }
         if connection.has_helper() {
             let PacketContext { now, packet, headers, tracked, .. } = context;
-            let rewritten = self.helper.process(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
+            let rewritten = self.helper.read(*now, &mut self.conntrack, &mut self.nat, tracked, packet, headers)?;
             context.rewritten |= rewritten;
         }
         // Sample SEQ_ADJUST before the helper runs: the packet that causes the first shift keeps its own numbers. A

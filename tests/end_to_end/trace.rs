@@ -55,12 +55,13 @@ impl Trace {
     pub(crate) fn to_text(&self, progress: Instant) -> String {
         let until = (self.lines.partition_point(|entry| entry.at <= progress) + ECHO).min(self.lines.len());
         let last = self.lines.len().saturating_sub(LAST).max(until);
+        let everything = std::env::var_os("E2E_TRACE").is_some();
         let mut text = String::new();
         for (number, entry) in self.lines.iter().enumerate() {
-            if number + UNTIL < until || (until..last).contains(&number) {
+            if !everything && (number + UNTIL < until || (until..last).contains(&number)) {
                 continue;
             }
-            if number == last && last > until {
+            if !everything && number == last && last > until {
                 text += "...\n";
             }
             let _ = write!(text, "{} {:19} ", entry.at, entry.place);

@@ -21,6 +21,8 @@ use crate::nat::Nat;
 pub(super) struct LineHandler<'h> {
     pub(super) job: Job,
     pub(super) ends: Endpoints,
+    /// True if the client is a program on this machine.
+    pub(super) client_is_local: bool,
     /// The server's end of the control connection.
     pub(super) server: SocketAddr,
     pub(super) policy: &'h Policy,
@@ -42,6 +44,18 @@ impl ReadLines for LineHandler<'_> {
         match self.job.sender {
             Sender::Client => !ftp::may_announce(begun),
             Sender::Server => self.reply_may_leave(begun),
+        }
+    }
+
+    fn may_announce_later(&self, rest: &[u8]) -> Option<usize> {
+        let is_client = self.job.sender == Sender::Client;
+        if is_client { ftp::may_announce_later(rest) } else { None }
+    }
+
+    fn complete_later(&mut self, rest: &[u8], edits: &mut UnitEdits) {
+        if let Some((form, range)) = ftp::hidden_announcement(rest) {
+            self.tell_refused(form, RefusalReason::Malformed(HostPortError::Verb));
+            edits.set(range, refused(form, self.ends.client));
         }
     }
 
@@ -74,6 +88,12 @@ impl ReadLines for LineHandler<'_> {
         match self.job.sender {
             Sender::Client => self.dialogue.command(head, None),
             Sender::Server => self.answer(head),
+        }
+    }
+
+    fn fed(&mut self, head: &[u8]) {
+        if self.job.sender == Sender::Client {
+            self.dialogue.command(head, None);
         }
     }
 
@@ -315,6 +335,9 @@ impl LineHandler<'_> {
     /// Returns true if data connections are arranged to go to this address, which is not the sender's: the text passes,
     /// and nothing is expected. One such address is a client's as the server sees it, if DNAT publishes its ports. The
     /// other is a server that a front end names, if clients reach it as they reach the front end.
+    ///
+    /// A proxy on this machine passes on what the server says: a public address that a private server names is meant for
+    /// the proxy's clients.
     fn is_arranged(&self, address: IpAddr) -> bool {
         let Endpoints { client, dialled, server, seen } = self.ends;
         if self.allows(address) {
@@ -324,7 +347,9 @@ impl LineHandler<'_> {
             Sender::Client => address == seen && seen != client,
             Sender::Server => {
                 let rewrites = self.policy.rewrite_foreign_pasv && server == dialled;
-                rewrites && address != server && !address.is_unspecified() && is_reached_like(address, server)
+                let is_named_to_clients = self.client_is_local && is_private(server) && !is_private(address);
+                let is_meant = is_reached_like(address, server) || is_named_to_clients && is_unicast(address);
+                rewrites && address != server && !address.is_unspecified() && is_meant
             }
         }
     }
@@ -400,8 +425,11 @@ fn form_of_reply(begun: &[u8]) -> Form {
 
 /// Returns true if hosts that reach `server` by its address may reach `address` too: both are private, or neither is.
 fn is_reached_like(address: IpAddr, server: IpAddr) -> bool {
-    let is_unicast = !address.is_loopback() && !address.is_multicast();
-    address.is_ipv4() == server.is_ipv4() && is_unicast && is_private(address) == is_private(server)
+    address.is_ipv4() == server.is_ipv4() && is_unicast(address) && is_private(address) == is_private(server)
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    !address.is_loopback() && !address.is_multicast()
 }
 
 /// Returns true for addresses of private networks, shared ones and links (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291).

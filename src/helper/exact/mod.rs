@@ -27,20 +27,20 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use core::net::SocketAddr;
 
-use super::{Job, endpoints};
-use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelperSlot, Tracked};
+use super::{HelperContext, Job, endpoints};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelperSlot, ICMP_HEADER};
 use crate::event::{DropReason, Event};
 use crate::ftp::Sender;
 use crate::nat::Nat;
-use crate::packet::{Headers, Layer4, Packet, Segment, TcpFlags, TcpOptions};
+use crate::packet::{Headers, Layer4, Protocol, Segment, TcpFlags, TcpOptions};
 use crate::{Instant, SequenceNumber};
 use dialogue::Dialogue;
 use handler::LineHandler;
 use intervention::interventions;
 use learnt::Learnt;
-pub(crate) use segments::SegmentSink;
+pub use segments::SegmentSink;
 use segments::{Answering, SegmentWriter, Takes, echoed};
-use stream::{Incoming, Stream};
+use stream::{Emission, Incoming, Stream};
 use window::{Holder, Pool};
 
 /// The type of a TLS record that bears a handshake, and the version's first byte (RFC 8446 section 5.1).
@@ -112,18 +112,6 @@ struct State {
     timed: [bool; 2],
 }
 
-/// A packet that leaves, and those that leave because of it.
-pub(crate) struct ExactContext<'p, 'b> {
-    pub(crate) now: Instant,
-    pub(crate) tracked: &'p Tracked,
-    pub(crate) packet: &'p mut Packet<'b>,
-    pub(crate) headers: &'p mut Headers,
-    /// Maximum length of a packet on that link.
-    pub(crate) mtu: usize,
-    /// Takes what leaves besides.
-    pub(crate) sink: &'p mut dyn SegmentSink,
-}
-
 /// The segment at hand, to report interventions in it.
 #[derive(Clone, Copy)]
 struct Noted {
@@ -163,7 +151,8 @@ impl Exact {
         }
     }
 
-    /// Reads a packet of a helped connection that is about to leave, already translated but with its own numbers.
+    /// Reads a packet of a helped connection that is about to leave, already translated but with its own numbers. Returns
+    /// true if it leaves with other text.
     ///
     /// # Errors
     /// When the packet is to be dropped.
@@ -172,13 +161,19 @@ impl Exact {
         conntrack: &mut Conntrack,
         nat: &mut Nat,
         rewrites: bool,
-        context: &mut ExactContext<'_, '_>,
-    ) -> Result<(), DropReason> {
-        let Layer4::Tcp(segment) = context.headers.layer4 else { return Ok(()) };
-        let Some(id) = context.tracked.connection else { return Ok(()) };
-        let Some(slot) = conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return Ok(()) };
+        context: &mut HelperContext<'_, '_>,
+    ) -> Result<bool, DropReason> {
+        let Some(id) = context.tracked.connection else { return Ok(false) };
+        let Some(slot) = conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return Ok(false) };
+        if context.tracked.is_error {
+            self.adjust_quoted(slot, context);
+            return Ok(false);
+        }
+        // What it announces is expected of a connection that is there.
+        conntrack.confirm(context.now, id)?;
+        let Layer4::Tcp(segment) = context.headers.layer4 else { return Ok(false) };
         self.sweep(conntrack);
-        let Some(state) = self.states.get_mut(slot.index()) else { return Ok(()) };
+        let Some(state) = self.states.get_mut(slot.index()) else { return Ok(false) };
         state.belong_to((slot, id), conntrack, &mut self.tools.pool);
         conntrack.be_liberal(id);
         conntrack.keep_for_children(id);
@@ -262,8 +257,25 @@ impl Exact {
         }
     }
 
+    /// An ICMP error about a packet of a control connection: the number in it becomes the one that its sender knows.
+    fn adjust_quoted(&self, slot: HelperSlot, context: &mut HelperContext<'_, '_>) {
+        let HelperContext { packet, headers, tracked, .. } = context;
+        let was_right = headers.transport_checksum_ok(packet.bytes());
+        let bytes = packet.bytes_mut();
+        if let Some(quoted) = bytes.get_mut(headers.transport + ICMP_HEADER..headers.end)
+            && let Ok(inner) = Headers::find_quoted(quoted, headers.family)
+            && (headers.protocol.is_icmp() && inner.protocol == Protocol::TCP)
+        {
+            let sent = tracked.direction.other();
+            inner.map_quoted_sequence(quoted, |number| self.quoted(slot, sent, number));
+        }
+        if was_right {
+            headers.fill_transport_checksum(bytes);
+        }
+    }
+
     /// A number in a packet of a control connection that an ICMP error quotes, as its sender knows it.
-    pub(super) fn quoted(&self, slot: HelperSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
+    fn quoted(&self, slot: HelperSlot, direction: Direction, number: SequenceNumber) -> SequenceNumber {
         let state = self.states.get(slot.index());
         state.map_or(number, |state| state.streams[direction as usize].history().returning(number))
     }
@@ -308,8 +320,8 @@ impl State {
         segment: &Segment,
         conntrack: &mut Conntrack,
         (nat, rewrites): (&mut Nat, bool),
-        context: &mut ExactContext<'_, '_>,
-    ) -> Result<(), DropReason> {
+        context: &mut HelperContext<'_, '_>,
+    ) -> Result<bool, DropReason> {
         let direction = context.tracked.direction;
         let [ours, theirs] = [direction, direction.other()].map(|direction| self.window(direction));
         let [own, others] = ends(&mut self.streams, direction);
@@ -328,9 +340,9 @@ impl State {
             // A SYN comes before everything that was replaced.
             let number = if is_syn { segment.sequence } else { own.outgoing_at_most(segment.sequence) };
             context.headers.set_sequence(context.packet.bytes_mut(), number);
-            return Ok(());
+            return Ok(false);
         }
-        let Some(connection) = conntrack.get(id) else { return Ok(()) };
+        let Some(connection) = conntrack.get(id) else { return Ok(false) };
         let job = Job {
             now: context.now,
             id,
@@ -348,7 +360,20 @@ impl State {
         let reply = connection.tuple(Direction::Reply);
         let server = SocketAddr::new(reply.source(), reply.source_port());
         let ((policy, loose), dialogue, learnt) = ((&tools.policy, tools.loose), &mut self.dialogue, &mut tools.learnt);
-        let mut handler = LineHandler { job, ends, server, policy, loose, dialogue, learnt, conntrack, nat, tls: None };
+        let client_is_local = context.client_is_local;
+        let mut handler = LineHandler {
+            job,
+            ends,
+            client_is_local,
+            server,
+            policy,
+            loose,
+            dialogue,
+            learnt,
+            conntrack,
+            nat,
+            tls: None,
+        };
 
         let mut came = core::mem::take(&mut tools.came);
         let payload = copy(context.headers.payload(context.packet.bytes()), &mut came);
@@ -366,7 +391,11 @@ impl State {
             handler.tls = Some(true);
         }
         let before = own.standing();
-        let taken = own.take(incoming, &mut tools.pool, &mut handler);
+        let mut taken = own.take(incoming, &mut tools.pool, &mut handler);
+        if theirs == 0 && !payload.is_empty() && !is_syn {
+            // Its sender probes a closed window: only the other side can say that it opened.
+            taken = own.probing(taken);
+        }
         let LineHandler { tls, job, .. } = handler;
         interventions(before, own, incoming, taken).for_each(|done| noted.note(conntrack, done));
         own.withheld().into_iter().for_each(|done| noted.note(conntrack, done));
@@ -404,7 +433,7 @@ impl State {
             let passive = passive.filter(|ports| job.expect_range(conntrack, ports));
             conntrack.events.push(context.now, Event::Encrypted { connection: id, passive });
         }
-        Ok(())
+        Ok(!matches!(taken.emission, Emission::Same))
     }
 
     /// Sends what the other side has not acknowledged of the stream of this direction, as far as its window goes, and a
@@ -427,7 +456,7 @@ impl State {
     }
 
     /// A SYN: a stream begins, and with the client's the dialogue.
-    fn begin(&mut self, segment: &Segment, context: &ExactContext<'_, '_>, pool: &mut Pool) {
+    fn begin(&mut self, segment: &Segment, context: &HelperContext<'_, '_>, pool: &mut Pool) {
         let direction = context.tracked.direction;
         let stream = &mut self.streams[direction as usize];
         let begins = stream.begin(segment.sequence + 1, pool);

@@ -5,11 +5,11 @@ use alloc::vec;
 use core::net::SocketAddr;
 use core::ops::Range;
 
-use super::ExactContext;
 use super::intervention::Intervention;
 use super::stream::{Emission, Incoming, Stream, Taken};
 use crate::SequenceNumber;
 use crate::conntrack::{ConnectionId, Conntrack, Direction};
+use crate::helper::HelperContext;
 use crate::packet::{Headers, InName, Layer4, Segment, TcpFlags, TcpOptions};
 
 /// The longest payload that an IP packet can bear, and what may be put in front of it or grow in it.
@@ -22,10 +22,12 @@ const LEAST: usize = 16;
 const LEAST_MTU: usize = 1280;
 
 /// Takes packets that leave besides the one at hand.
-pub(crate) trait SegmentSink {
-    /// It goes where the packet at hand goes, and as far along.
+///
+/// A packet is complete: its addresses are those that its receiver knows, and its checksums are right.
+pub trait SegmentSink {
+    /// Sends a packet where the packet at hand goes.
     fn along(&mut self, bytes: &[u8]);
-    /// It goes back to the sender of the packet at hand.
+    /// Sends a packet to the sender of the packet at hand.
     fn back(&mut self, bytes: &[u8]);
 }
 
@@ -62,7 +64,7 @@ impl Answering {
     pub(super) fn new(
         conntrack: &Conntrack,
         id: ConnectionId,
-        context: &ExactContext<'_, '_>,
+        context: &HelperContext<'_, '_>,
         segment: &Segment,
     ) -> Self {
         Self { next: segment.acknowledgement, ..Self::to(conntrack, id, context.tracked.direction, echoed(context)) }
@@ -112,7 +114,7 @@ impl Answering {
 }
 
 /// The timestamps of an answer: what the segment echoed, and its own to echo.
-pub(super) fn echoed(context: &ExactContext<'_, '_>) -> Option<[u8; 8]> {
+pub(super) fn echoed(context: &HelperContext<'_, '_>) -> Option<[u8; 8]> {
     let options = context.headers.tcp_options(context.packet.bytes());
     options.iter().find_map(|option| match option {
         Ok((TcpOptions::TIMESTAMPS, _, &[a, b, c, d, e, f, g, h])) => Some([e, f, g, h, a, b, c, d]),
@@ -132,7 +134,7 @@ impl SegmentWriter {
         incoming: Incoming<'_>,
         taken: Taken,
         takes: Takes,
-        context: &mut ExactContext<'_, '_>,
+        context: &mut HelperContext<'_, '_>,
     ) -> Written {
         let mut written = Written::default();
         let number = match taken.emission {
@@ -199,7 +201,7 @@ impl SegmentWriter {
         number: SequenceNumber,
         fin: bool,
         longest: u16,
-        context: &mut ExactContext<'_, '_>,
+        context: &mut HelperContext<'_, '_>,
     ) -> u16 {
         let Layer4::Tcp(segment) = context.headers.layer4 else { return 0 };
         let header = segment.payload;
@@ -231,7 +233,7 @@ impl SegmentWriter {
         number: SequenceNumber,
         fin: bool,
         header: usize,
-        context: &mut ExactContext<'_, '_>,
+        context: &mut HelperContext<'_, '_>,
     ) {
         let (Some(headers), Some(piece)) = (context.packet.bytes().get(..header), self.leaves.get(piece)) else {
             return;
@@ -248,7 +250,7 @@ impl SegmentWriter {
     }
 
     /// Makes this stretch the packet's payload.
-    fn put(&mut self, from: usize, to: usize, fin: bool, context: &mut ExactContext<'_, '_>) {
+    fn put(&mut self, from: usize, to: usize, fin: bool, context: &mut HelperContext<'_, '_>) {
         let Layer4::Tcp(segment) = context.headers.layer4 else { return };
         let had = context.headers.end.saturating_sub(segment.payload);
         let payload = self.leaves.get(from..to).unwrap_or_default();
@@ -308,6 +310,6 @@ fn bearable(longest: u16) -> usize {
     longest.saturating_sub(12).clamp(LEAST, LEAST_MTU - 40 - 32)
 }
 
-fn clear(flags: u8, context: &mut ExactContext<'_, '_>) {
+fn clear(flags: u8, context: &mut HelperContext<'_, '_>) {
     context.headers.set_flags(context.packet.bytes_mut(), 0, flags);
 }

@@ -25,11 +25,22 @@ pub(super) trait ReadLines {
     /// Returns true if a unit that begins with `begun` may leave before it is complete.
     fn may_leave(&mut self, begun: &[u8]) -> bool;
 
+    /// Returns where something begins in `rest` that may become an announcement, although the line's beginning left.
+    fn may_announce_later(&self, _rest: &[u8]) -> Option<usize> {
+        None
+    }
+
+    /// Reads the end of a line whose beginning left, and adds what is to be replaced in it.
+    fn complete_later(&mut self, _rest: &[u8], _edits: &mut UnitEdits) {}
+
     /// Reads a complete unit, and adds what is to be replaced in it.
     fn complete(&mut self, unit: &[u8], edits: &mut UnitEdits);
 
     /// Reads the first [`HEAD`] bytes of a line that left before it was complete.
     fn left(&mut self, head: &[u8]);
+
+    /// Reads the first [`HEAD`] bytes of a line that did not leave as a whole, but with its feed.
+    fn fed(&mut self, _head: &[u8]) {}
 
     /// Reads the beginning of a unit that is too long to be held, and says what leaves in its place.
     fn too_long(&mut self, begun: &[u8]) -> Instead;
@@ -94,7 +105,7 @@ pub(super) struct Standing {
 enum Line {
     /// It begins at `released`; what was read of it is held back.
     Held,
-    /// It left as far as it was read.
+    /// It left up to `released`; what was read after that is held back, since an announcement may be hidden in it.
     Leaves,
     /// The bytes that were read of it do not leave, and neither does the rest.
     Swallowed(Until),

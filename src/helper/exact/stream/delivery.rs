@@ -1,6 +1,6 @@
 //! The bytes that the other side has of a stream, their acknowledgement to the sender, and the bytes to be sent again.
 
-use super::{Incoming, Stream, UNIT_EDITS};
+use super::{Emission, Incoming, Stream, Taken, UNIT_EDITS};
 use crate::SequenceNumber;
 use crate::helper::exact::intervention::Intervention;
 use crate::helper::exact::window::Pool;
@@ -9,6 +9,16 @@ impl Stream {
     /// Returns why a line does not leave, if that was found since this was asked last.
     pub(in crate::helper::exact) const fn withheld(&mut self) -> Option<Intervention> {
         self.withheld.take()
+    }
+
+    /// Gives a segment of which nothing leaves an old number, which the other side answers with its window.
+    pub(in crate::helper::exact) fn probing(&self, taken: Taken) -> Taken {
+        match taken.emission {
+            Emission::Nothing { .. } if !taken.fin && !self.opaque => {
+                Taken { emission: Emission::Nothing { number: self.outgoing(self.acknowledged) - 1 }, ..taken }
+            }
+            _ => taken,
+        }
     }
 
     /// Returns the part of the other side's acknowledgement that its sender cannot be given as it is.

@@ -64,8 +64,7 @@ impl Stream {
                 let fits = window.room_at(self.next).min(fresh.len());
                 window.insert(self.next, fresh.get(..fits).unwrap_or_default());
             }
-            let from = if self.line == Line::Held { self.released } else { self.next };
-            self.read(from, window.contiguous(from), handler);
+            self.read(self.released, window.contiguous(self.released), handler);
             self.window = Some(window);
             return;
         }
@@ -104,8 +103,8 @@ impl Stream {
             let here = start + at as u32;
             let read = match self.line {
                 Line::Held => self.read_held(here, rest, handler),
-                Line::Leaves => Read::Done(self.read_leaving(rest, handler)),
-                Line::Swallowed(until) => self.read_swallowed(here, rest, until),
+                Line::Leaves => self.read_leaving(here, rest, handler),
+                Line::Swallowed(until) => self.read_swallowed(here, rest, until, handler),
             };
             let Read::Done(len) = read else {
                 waits = matches!(read, Read::Unfinished);
@@ -172,25 +171,57 @@ impl Stream {
         }
     }
 
-    /// A line that left as far as it was read goes on. Returns how many bytes of `rest` are its.
-    fn read_leaving(&mut self, rest: &[u8], handler: &mut dyn ReadLines) -> usize {
+    /// A line that left as far as it was read goes on. It leaves up to where an announcement may be hidden in it.
+    fn read_leaving(&mut self, here: SequenceNumber, rest: &[u8], handler: &mut dyn ReadLines) -> Read {
         let (len, ends) = line_length(rest);
-        self.head.push(rest.get(..len).unwrap_or_default());
+        let line = rest.get(..len).unwrap_or_default();
+        match handler.may_announce_later(line) {
+            Some(0) if ends => {
+                if self.history.room() < UNIT_EDITS {
+                    return Read::Full;
+                }
+                let mut edits = UnitEdits::default();
+                handler.complete_later(line, &mut edits);
+                for (range, text) in edits.into_iter() {
+                    self.replace(here + range.start as u32, range.len() as u32, text);
+                }
+            }
+            Some(0) if len <= LONGEST_LINE => return Read::Unfinished,
+            Some(0) => return self.withhold_hidden(here, len),
+            Some(at) => {
+                self.head.push(line.get(..at).unwrap_or_default());
+                return Read::Done(at);
+            }
+            None => {}
+        }
+        self.head.push(line);
         if ends {
             handler.left(self.head.bytes());
             self.line = Line::Held;
         }
-        len
+        Read::Done(len)
+    }
+
+    /// What is hidden in a line is longer than any announcement: of the line, only its feed still leaves.
+    fn withhold_hidden(&mut self, here: SequenceNumber, len: usize) -> Read {
+        if !self.withhold(here, len as u32, Intervention::TooLong) {
+            return Read::Full;
+        }
+        self.line = Line::Swallowed(Until::Feed);
+        Read::Done(len)
     }
 
     /// A unit that does not leave goes on.
-    fn read_swallowed(&mut self, here: SequenceNumber, rest: &[u8], until: Until) -> Read {
+    fn read_swallowed(&mut self, here: SequenceNumber, rest: &[u8], until: Until, handler: &mut dyn ReadLines) -> Read {
         let (len, ends) = line_length(rest);
         let withheld = len - usize::from(ends && until == Until::Feed);
         if withheld > 0 && !self.withhold(here, withheld as u32, Intervention::TooLong) {
             return Read::Full;
         }
         self.head.push(rest.get(..len).unwrap_or_default());
+        if ends && until == Until::Feed {
+            handler.fed(self.head.bytes());
+        }
         if ends {
             if until.is_met(self.head.bytes()) {
                 self.line = Line::Held;
