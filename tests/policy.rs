@@ -6,6 +6,7 @@ use common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::event::Event;
 use ftp_conntrack::helper::RefusalReason;
+use ftp_conntrack::packet::Packet;
 use ftp_conntrack::router::Verdict;
 
 /// A connection to [`SERVER`]; both ends say their lines in turn.
@@ -397,6 +398,42 @@ fn a_front_end_may_name_another_server() {
 }
 
 /// `loose=1` is the owner's word that other addresses may be announced; the policy may be narrower.
+/// A proxy on the router passes on what a server inside says: the address by which the proxy's clients reach it.
+#[test]
+fn what_a_proxy_on_the_router_hears_is_as_its_server_said_it() {
+    const OUTPUT: &str = "*raw\n-A OUTPUT -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n";
+    let heard = |said: &str| {
+        let mut config = config(OUTPUT);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        let mut world = World::new(config);
+        let (proxy, server) = ("10.77.1.1:40000", "10.77.1.2:21");
+        let mut send = |from_proxy: bool, flags: u8, numbers: [u32; 2], said: &str| {
+            let ends = if from_proxy { [proxy, server] } else { [server, proxy] };
+            let bytes = tcp(ends[0], ends[1], flags, numbers[0], numbers[1], said);
+            let mut buffer = [&bytes[..], &[0; Packet::ROOM]].concat();
+            let mut packet = Packet::new(&mut buffer, 0..bytes.len()).unwrap();
+            let verdict = if from_proxy {
+                world.router.output(world.now, &mut packet, &mut world.outbox)
+            } else {
+                world.router.process(world.now, LAN, &mut packet, &mut world.outbox)
+            };
+            assert!(matches!(verdict, Verdict::Forward { .. } | Verdict::Local), "{verdict:?}");
+            text(packet.bytes())
+        };
+        send(true, SYN, [999, 0], "");
+        send(false, SYN | ACK, [4999, 1000], "");
+        send(true, PSH_ACK, [1000, 5000], "USER a\r\n");
+        send(false, PSH_ACK, [5000, 1008], "230 in\r\n");
+        send(true, PSH_ACK, [1008, 5008], "PASV\r\n");
+        send(false, PSH_ACK, [5008, 1014], said)
+    };
+    for passes in ["227 (203,0,113,1,200,10)\r\n", "227 (192,0,2,80,200,10)\r\n", "227 (10,77,1,2,200,10)\r\n"] {
+        assert_eq!(heard(passes), passes);
+    }
+    assert_eq!(heard("227 (0,0,0,0,200,10)\r\n"), "227 (10,77,1,2,200,10)\r\n", "nowhere is the server itself");
+    assert_eq!(heard("227 (127,0,0,1,200,10)\r\n"), "227 (10,77,1,2,200,10)\r\n");
+}
+
 #[test]
 fn a_loose_helper_lets_third_parties_be_announced() {
     for (allowed, passes) in [(None, true), (Some(vec![]), false)] {

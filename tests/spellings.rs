@@ -223,8 +223,33 @@ fn each_measured_spelling_leaves_rewritten_or_refused() {
         assert_eq!(no_server_reads_an_inside_address(&text, &[]), *servers, "{name}");
         let left = leaves(&text, &[]);
         assert!(left.windows(expected.len()).any(|part| part == *expected), "{name}: {}", left.escape_ascii());
-        assert!(!left.windows(5).any(|part| part == b"10,77"), "{name}: {}", left.escape_ascii());
+        for cut in 0..text.len() {
+            let left = leaves(&text, &[cut]);
+            assert!(!left.windows(5).any(|part| part == b"10,77"), "{name}, cut at {cut}: {}", left.escape_ascii());
+        }
     }
+}
+
+/// A line that began to leave may hide an announcement further on, wherever it is cut.
+#[test]
+fn an_announcement_is_found_in_a_line_whose_beginning_left() {
+    for hidden in [&b"NOOP\rPORT @\r\n"[..], b"STAT a\0PO\xff\xf1RT @\r\n", b"SITE x\x0bEPRT |1|10.77.1.2|20020|\r\n"] {
+        let at = hidden.iter().position(|byte| *byte == b'@');
+        let hidden = at.map_or(hidden.to_vec(), |at| [&hidden[..at], b"10,77,1,2,78,52", &hidden[at + 1..]].concat());
+        let text = [&hidden, &b"PORT 10,77,1,2,78,52\r\nNOOP\r\n"[..]].concat();
+        for cut in 1..hidden.len() {
+            for next in 1..6 {
+                let left = leaves(&text, &[cut, next, 1, 1]);
+                let shown = left.escape_ascii();
+                assert!(!left.windows(4).any(|part| part == b"77,1" || part == b"77.1"), "cut at {cut}: {shown}");
+                let ends = b"\r\nPORT 203,0,113,1,78,52\r\nNOOP\r\n";
+                assert!(left.ends_with(ends), "cut at {cut}: what follows leaves as ever: {shown}");
+            }
+        }
+    }
+    // More of it than an announcement may be long: only the line's end leaves.
+    let text = [b"NOOP\rPORT ", &[b'0'; 3000][..], b"10,77,1,2,78,52\r\nNOOP\r\n"].concat();
+    assert_eq!(leaves(&text, &[4, 700, 700, 700]).escape_ascii().to_string(), "NOOP\\nNOOP\\r\\n");
 }
 
 fn odd() -> impl Strategy<Value = Vec<u8>> {

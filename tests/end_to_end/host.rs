@@ -11,7 +11,7 @@ use smoltcp::time::Instant as SmoltcpInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use crate::options::SocketOptions;
-use crate::wire::{ACK, FIN, RST, SYN, Segment};
+use crate::wire::{ACK, CONTROL, FIN, RST, SYN, Segment};
 
 /// A host and its sockets. They are kept until the end: of two sockets that a repeated SYN suits, smoltcp asks the one
 /// that was added first, which must be the one that has the connection.
@@ -37,7 +37,8 @@ impl Host {
 
     pub(crate) fn receive(&mut self, packet: Vec<u8>) {
         if !self.shield.takes_amiss(&packet) {
-            self.wire.incoming.push_back(self.shield.without_early_fin(packet));
+            let packet = self.shield.without_early_fin(packet);
+            self.wire.incoming.extend(with_fin_alone(packet));
         }
     }
 
@@ -89,7 +90,7 @@ impl Host {
 
     /// Returns true if no connection is open.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.count(&[State::Closed, State::Listen]) == self.sockets.iter().count()
+        Kind::ALL.into_iter().all(|kind| self.count(kind, &[State::Closed, State::Listen]) == self.count(kind, &[]))
     }
 
     /// Returns true if a socket has bytes that were not sent, or not acknowledged.
@@ -100,10 +101,14 @@ impl Host {
         })
     }
 
-    /// Returns the number of sockets in one of these states.
-    pub(crate) fn count(&self, states: &[State]) -> usize {
+    /// Counts the sockets of a kind that are in one of these states, or all of the kind if no state is named.
+    pub(crate) fn count(&self, kind: Kind, states: &[State]) -> usize {
         let is_one = |socket: &smoltcp::socket::Socket<'_>| match socket {
-            smoltcp::socket::Socket::Tcp(socket) => states.contains(&socket.state()),
+            smoltcp::socket::Socket::Tcp(socket) => {
+                let ports = [socket.local_endpoint(), socket.remote_endpoint()].map(|end| end.map(|end| end.port));
+                let is_control = ports.contains(&Some(CONTROL));
+                is_control == (kind == Kind::Control) && (states.is_empty() || states.contains(&socket.state()))
+            }
             _ => false,
         };
         self.sockets.iter().filter(|(_, socket)| is_one(socket)).count()
@@ -136,6 +141,17 @@ pub(crate) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>) -> (usize, Ended
             Err(tcp::RecvError::InvalidState) => return (count, Ended::NotOpen),
         }
     }
+}
+
+/// A kind of connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Control,
+    Data,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Control, Self::Data];
 }
 
 /// The end of a stream.
@@ -231,6 +247,15 @@ impl Shield {
             (segment.ack, segment.window, if repeats { *repeated + u32::from(is_bare) } else { 0 });
         is_bare && *repeated > 2
     }
+}
+
+/// Gives a FIN a segment of its own: smoltcp ignores the FIN of a segment of which it has a part.
+fn with_fin_alone(packet: Vec<u8>) -> Vec<Vec<u8>> {
+    let segment = Segment::read(&packet).filter(|segment| segment.has(FIN) && !segment.payload.is_empty());
+    let Some(segment) = segment else { return vec![packet] };
+    let text = segment.carrying(&packet, segment.seq, segment.flags & !FIN, segment.payload(&packet));
+    let end = segment.carrying(&packet, segment.end().wrapping_sub(1), segment.flags, &[]);
+    vec![text, end]
 }
 
 struct Wire {

@@ -16,7 +16,7 @@ use ftp_conntrack::router::{Egress, Interface, Outbox, Route, Router, RouterConf
 use smoltcp::socket::tcp::State;
 
 use crate::client::Client;
-use crate::host::Host;
+use crate::host::{Host, Kind};
 use crate::link::{Cutter, Link};
 use crate::options::Options;
 use crate::oracle::Watch;
@@ -231,16 +231,22 @@ impl World {
         self.clients.iter().all(|client| client.done) && self.server.sessions.iter().all(|session| session.closed)
     }
 
-    /// Returns true if nothing is open but connections that wait for their last acknowledgement. The other side may
-    /// have had its FIN long ago, and the router have forgotten both: then smoltcp sends it again for ever. In CLOSING
-    /// it forgets to, and the other side waits for it in FIN-WAIT-2, or in FIN-WAIT-1 where its numbers stand behind
-    /// the FIN.
+    /// Returns true if all text and all files are delivered and acknowledged, and what is still open only waits for the
+    /// end of the other side.
+    ///
+    /// Three things keep it from coming. Linux's tracker forgets a connection in TIME-WAIT for a SYN that was repeated and
+    /// late, and the FIN that is sent again belongs to nothing: that happens to data connections, in which the helper has
+    /// no part. The other side may have had the FIN long ago, and the router have forgotten both: then smoltcp sends it
+    /// again for ever. And in CLOSING smoltcp forgets to send it again; the other side waits in FIN-WAIT-2, or in
+    /// FIN-WAIT-1 where its numbers are after the FIN.
     fn only_lingers(&self) -> bool {
-        let count = |states: &[State]| self.hosts.iter().map(|host| host.count(states)).sum::<usize>();
-        let waits = [State::FinWait1, State::FinWait2];
-        let closed_or_closing = count(&[State::Closed, State::Listen, State::LastAck, State::Closing]) + count(&waits);
-        let all: usize = self.hosts.iter().map(|host| host.sockets.iter().count()).sum();
-        !self.options.is_fair() && closed_or_closing == all && count(&waits) <= count(&[State::Closing])
+        let count =
+            |kind: Kind, states: &[State]| -> usize { self.hosts.iter().map(|host| host.count(kind, states)).sum() };
+        let (waits, ends) = ([State::FinWait1, State::FinWait2], [State::LastAck, State::Closing]);
+        let is_over = |kind| count(kind, &[State::Closed, State::Listen]) + count(kind, &waits) + count(kind, &ends);
+        let all_end = Kind::ALL.into_iter().all(|kind| is_over(kind) == count(kind, &[]));
+        let control_ends = count(Kind::Control, &waits) <= count(Kind::Control, &[State::Closing]);
+        !self.options.is_fair() && all_end && control_ends && !self.hosts.iter().any(Host::has_something_to_send)
     }
 
     fn next_event(&self) -> Option<Instant> {
