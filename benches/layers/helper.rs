@@ -83,7 +83,8 @@ impl Bench {
         let now = Instant::from_secs(0);
         frame
             .change(|packet| {
-                let mut context = HelperContext::new(now, &tracked, packet, &mut headers, &mut Nothing);
+                let mut sink = Nothing;
+                let mut context = HelperContext::new(now, &tracked, packet, &mut headers, &mut sink);
                 helper.process(conntrack, nat, &mut context)
             })
             .expect("it is not dropped");
