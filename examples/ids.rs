@@ -9,7 +9,7 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::capture::{Direction, Reader};
 use ftp_conntrack::conntrack::{Conntrack, ConntrackConfig, PacketState, Template, Tracked};
 use ftp_conntrack::event::{AnnouncementOutcome, Event};
-use ftp_conntrack::helper::{FtpHelper, HelperConfig};
+use ftp_conntrack::helper::{FtpHelper, HelperConfig, HelperContext};
 use ftp_conntrack::nat::Nat;
 use ftp_conntrack::packet::link::find_network;
 use ftp_conntrack::packet::{Headers, Packet};
@@ -56,7 +56,9 @@ impl Sensor {
                 headers.destination(packet.bytes())
             );
         }
-        if let Err(reason) = self.helper.process(now, &mut self.conntrack, &mut self.nat, tracked, packet, headers) {
+        let mut nowhere = ();
+        let mut context = HelperContext::new(now, tracked, packet, headers, &mut nowhere);
+        if let Err(reason) = self.helper.process(&mut self.conntrack, &mut self.nat, &mut context) {
             println!("SUSPECT   Linux would drop a packet: {reason}");
         }
         // A connection is in the table once its first packet is known to go on.

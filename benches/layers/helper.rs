@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use criterion::Criterion;
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::{Conntrack, Template, Tracked};
-use ftp_conntrack::helper::{FtpHelper, HelperConfig, HelperContext, SegmentSink};
+use ftp_conntrack::helper::{FtpHelper, HelperConfig, HelperContext};
 use ftp_conntrack::nat::Nat;
 use ftp_conntrack::packet::Headers;
 
@@ -31,14 +31,6 @@ struct Bench {
     nat: Nat,
     helper: FtpHelper,
     flow: Flow,
-}
-
-/// Takes nothing.
-struct Nothing;
-
-impl SegmentSink for Nothing {
-    fn along(&mut self, _: &[u8]) {}
-    fn back(&mut self, _: &[u8]) {}
 }
 
 /// A packet, and what conntrack made of it.
@@ -83,7 +75,7 @@ impl Bench {
         let now = Instant::from_secs(0);
         frame
             .change(|packet| {
-                let mut sink = Nothing;
+                let mut sink = ();
                 let mut context = HelperContext::new(now, &tracked, packet, &mut headers, &mut sink);
                 helper.process(conntrack, nat, &mut context)
             })
