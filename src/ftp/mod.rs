@@ -34,7 +34,9 @@
 
 mod announcement;
 mod command;
+mod command_kind;
 mod decision;
+mod dialogue;
 mod host_port;
 mod line;
 mod line_starts;
@@ -53,7 +55,9 @@ mod properties;
 
 pub use announcement::{Announcement, Form, Reading};
 pub use command::{Command, EpsvArgument};
+pub use command_kind::CommandKind;
 pub use decision::{Decision, Endpoints, Expect, PassReason, decide};
+pub use dialogue::{Answer, Dialogue, Login};
 pub use host_port::{Delimiter, ExtendedHostPort, HostPort, HostPortError, LongHostPort};
 pub use line_starts::LineStarts;
 pub use linux::read_segment;

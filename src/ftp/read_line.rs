@@ -42,6 +42,12 @@ pub struct ReplyLines {
 }
 
 impl ReplyLines {
+    /// Before the first line of a reply.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { within: None }
+    }
+
     /// The code of the reply that the server's next complete line belongs to, and where in the line its text begins.
     /// `None` if it belongs to none.
     pub fn code_of(&mut self, line: &[u8]) -> Option<(u16, usize)> {
@@ -62,9 +68,16 @@ impl ReplyLines {
         }
     }
 
-    /// Returns true if the reply of the latest line goes on.
+    /// Returns true if the latest line's reply has more lines.
+    #[must_use]
     pub const fn continues(&self) -> bool {
         self.within.is_some()
+    }
+
+    /// The code of the reply that the next line belongs to, if one has begun.
+    #[must_use]
+    pub const fn within(&self) -> Option<u16> {
+        self.within
     }
 }
 

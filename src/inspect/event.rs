@@ -5,11 +5,10 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use super::announcement::Wrong;
-use super::dialogue::Asked;
 use super::helper_oracle::Helper;
 use super::icmp::IcmpError;
 use crate::capture::ReadError;
-use crate::ftp::{Form, Sender};
+use crate::ftp::{CommandKind, Form, Login, Sender};
 use crate::packet::tunnel::Tunnel;
 use crate::{Instant, SequenceNumber};
 
@@ -263,19 +262,6 @@ impl fmt::Display for Unfulfilled {
     }
 }
 
-/// The result of a client's login.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Login {
-    /// Nothing is known.
-    #[default]
-    Unknown,
-    /// It was refused so many times, and never let in.
-    Failed(u32),
-    /// It was let in.
-    Done,
-}
-
 /// A control connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -334,7 +320,7 @@ pub enum FtpEvent<'a> {
         /// Code of the reply.
         code: u16,
         /// The kind of command that it answers.
-        asked: Option<Asked>,
+        asked: Option<CommandKind>,
         /// The number of the command that it answers; `None` for a greeting, and if the command was not seen.
         command: Option<u64>,
         /// True if it matters to data connections.

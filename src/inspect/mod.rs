@@ -37,7 +37,6 @@
 
 mod announcement;
 mod copies;
-mod dialogue;
 mod elsewhere;
 mod event;
 mod expected;
@@ -54,10 +53,9 @@ mod synthetic;
 mod view;
 
 pub use announcement::Wrong;
-pub use dialogue::{Answer, Asked, Dialogue};
 pub use event::{
-    Announced, Began, CloseKind, Data, Ended, Ending, Fit, FramePos, FtpEvent, Login, NoopSink, Opened, SessionId,
-    Sink, Summary, Tls, Unfulfilled,
+    Announced, Began, CloseKind, Data, Ended, Ending, Fit, FramePos, FtpEvent, NoopSink, Opened, SessionId, Sink,
+    Summary, Tls, Unfulfilled,
 };
 pub use helper_oracle::{Helper, PassReason, Unjudged};
 pub use icmp::IcmpError;

@@ -5,20 +5,18 @@ use std::collections::VecDeque;
 
 use super::announcement::{self, Announcement, Wrong};
 use super::copies::Copies;
-use super::dialogue::{Asked, Dialogue};
 use super::expected::{Expected, Open};
 use super::flow_stats::FlowStats;
 use super::helper_oracle::{Followed, HelperOutcome};
 use super::lines::{End, Found, Line, LineReader};
 use super::stream::{Heard, Piece, Stream};
 use super::{
-    Announced, Began, CloseKind, Ended, FramePos, FtpEvent, Helper, Login, Opened, SessionId, Sink, Summary, Tls,
-    Unfulfilled,
+    Announced, Began, CloseKind, Ended, FramePos, FtpEvent, Helper, Opened, SessionId, Sink, Summary, Tls, Unfulfilled,
 };
 use crate::SequenceNumber;
 use crate::conntrack::Direction;
 use crate::ftp::tls::Turn;
-use crate::ftp::{Command, Reply, Sender};
+use crate::ftp::{Command, CommandKind, Dialogue, Sender};
 use crate::packet::{Segment, TcpFlags};
 
 /// So many announcements are remembered, to know them when they are sent again.
@@ -117,7 +115,6 @@ struct Talk {
     /// True if the server agreed to `AUTH`.
     agreed: bool,
     tls: bool,
-    login: Login,
     /// True if the client said `QUIT`.
     quit: bool,
     announcements: u32,
@@ -138,7 +135,7 @@ impl Session {
             copies: Copies::default(),
             followed: Followed::new(began),
             sides: [side(), side()],
-            talk: Talk::default(),
+            talk: Talk::new(began),
         }
     }
 
@@ -184,8 +181,8 @@ impl Session {
                 side.lines.finish(at, &mut |found| talk.found(ends, sender, found, out));
             }
         }
-        let Talk { login, tls, announcements, .. } = self.talk;
-        let commands = self.talk.dialogue.commands();
+        let Talk { tls, announcements, .. } = self.talk;
+        let (login, commands) = (self.talk.dialogue.login(), self.talk.dialogue.commands());
         let ending = self.stats.ending;
         let ended = Ended { session: self.ends.id, ending, login, tls, commands, announcements, evicted };
         out.tell(at, &FtpEvent::Ended(ended));
@@ -260,6 +257,11 @@ impl Text<'_> {
 }
 
 impl Talk {
+    fn new(began: Began) -> Self {
+        let dialogue = if began == Began::MidStream { Dialogue::from_middle() } else { Dialogue::from_beginning() };
+        Self { dialogue, ..Self::default() }
+    }
+
     fn found(&mut self, ends: &Ends, sender: Sender, found: Found<'_>, out: &mut Out<'_>) {
         match found {
             Found::Line(line) => self.line(ends, sender, &line, out),
@@ -278,10 +280,10 @@ impl Talk {
             let (session, text, start) = (ends.id, line.text, line.begin.sequence);
             out.tell(line.at, &FtpEvent::Line { session, sender, line: text, start });
         }
-        let inside = self.dialogue.inside();
+        let inside = self.dialogue.replies().within();
         let read = announcement::read(sender, ends.own(sender), line, inside);
         // A 227 that names no endpoint and answers no PASV is another reply, as "227 Logout.".
-        let asked = self.dialogue.awaits(Asked::Passive);
+        let asked = self.dialogue.awaits(CommandKind::Passive);
         let read = read.filter(|read| sender == Sender::Client || asked || read.wrong != Some(Wrong::NoEndpoint));
         match sender {
             Sender::Client => self.command(ends, line, out),
@@ -308,10 +310,10 @@ impl Talk {
         if line.headless && matches!(command, Command::Other { .. }) {
             return;
         }
-        let matters = self.dialogue.command(&command);
-        match super::dialogue::asked(&command) {
-            Asked::Transfer => out.expected.ask(ends.id),
-            Asked::Quit => self.quit = true,
+        let matters = command.concerns_data();
+        match self.dialogue.command(line.text, None) {
+            Some(CommandKind::Transfer) => out.expected.ask(ends.id),
+            Some(CommandKind::Quit) => self.quit = true,
             _ => {}
         }
         let number = self.dialogue.commands();
@@ -320,21 +322,12 @@ impl Talk {
     }
 
     fn reply(&mut self, ends: &Ends, line: &Line<'_>, out: &mut Out<'_>) {
-        let Some(reply) = Reply::parse(line.text) else { return };
-        let Some(answer) = self.dialogue.reply(&reply) else { return };
-        let code = reply.code;
-        match (answer.asked, code) {
-            (Some(Asked::Login), 200..300) | (_, 230) => self.login = Login::Done,
-            (Some(Asked::Login) | None, 530) => {
-                self.login = match self.login {
-                    Login::Unknown => Login::Failed(1),
-                    Login::Failed(times) => Login::Failed(times.saturating_add(1)),
-                    Login::Done => Login::Done,
-                }
-            }
-            (Some(Asked::Auth), 234 | 334) => self.agreed = true,
-            (Some(Asked::Active), 400..) => out.expected.refuse(ends.id, code),
-            (Some(Asked::Transfer), code) => out.expected.answer(ends.id, code),
+        let Some(answer) = self.dialogue.reply(line.text) else { return };
+        let code = answer.code;
+        match (answer.kind, code) {
+            (Some(CommandKind::Tls | CommandKind::Auth), 234 | 334) => self.agreed = true,
+            (Some(CommandKind::Active), 400..) => out.expected.refuse(ends.id, code),
+            (Some(CommandKind::Transfer), code) => out.expected.answer(ends.id, code),
             _ => {}
         }
         out.tell(
@@ -343,9 +336,9 @@ impl Talk {
                 session: ends.id,
                 line: line.text,
                 code,
-                asked: answer.asked,
+                asked: answer.kind,
                 command: answer.command,
-                matters: answer.matters,
+                matters: answer.concerns_data(),
                 index: line.begin.index,
             },
         );

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::conntrack::{Direction, Tuple};
-use ftp_conntrack::ftp::Sender;
+use ftp_conntrack::ftp::{Login, Sender};
 use ftp_conntrack::inspect::{
     self, Announced as AnnouncedFact, Began, CloseKind, Data as DataFact, Ended, Fit, FramePos, FtpEvent, Helper,
-    Login, Opened, PassReason, SessionId, Sink, Summary, Tls,
+    Opened, PassReason, SessionId, Sink, Summary, Tls,
 };
 use ftp_conntrack::packet::Protocol;
 

@@ -2,8 +2,7 @@
 
 use ftp_conntrack::SequenceNumber;
 use ftp_conntrack::conntrack::Direction;
-use ftp_conntrack::ftp::{Command, Reply};
-use ftp_conntrack::inspect::Dialogue;
+use ftp_conntrack::ftp::{Answer, Command, Dialogue};
 use ftp_conntrack::packet::Segment;
 
 use crate::replay::decode::{escaped, short};
@@ -40,11 +39,11 @@ impl Talk {
         let mut heard = Vec::new();
         for (index, line) in lines.filter(|(_, line)| line.ends_with(b"\n")) {
             let matters = match direction {
-                Direction::Original => Command::parse(line).is_some_and(|command| self.dialogue.command(&command)),
-                Direction::Reply => {
-                    let answer = Reply::parse(line).and_then(|reply| self.dialogue.reply(&reply));
-                    answer.is_some_and(|answer| answer.matters)
+                Direction::Original => {
+                    self.dialogue.command(line, None);
+                    Command::parse(line).is_some_and(|command| command.concerns_data())
                 }
+                Direction::Reply => self.dialogue.reply(line).as_ref().is_some_and(Answer::concerns_data),
             };
             if matters {
                 heard.push(Line { index, text: text(line) });

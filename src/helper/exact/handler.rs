@@ -4,7 +4,6 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use super::super::{Job, MAX_PORT_ATTEMPTS, announced};
-use super::dialogue::{Answer, Dialogue};
 use super::learnt::Learnt;
 use super::policy::Policy;
 use super::refusal::RefusalReason;
@@ -12,8 +11,8 @@ use super::stream::{Instead, ReadLines, UNIT_EDITS, UnitEdits, Until};
 use crate::conntrack::{Connection, Conntrack, ExpectError, ExpectationId, OnMatch, Tuple};
 use crate::event::{AnnouncementOutcome, Event};
 use crate::ftp::{
-    self, Announcement, Command, Decision, Endpoints, Expect, Form, HostPort, HostPortError, LineReading, Reading,
-    Sender, Text, decide, read_line, write_like,
+    self, Announcement, Command, CommandKind, Decision, Dialogue, Endpoints, Expect, Form, HostPort, HostPortError,
+    LineReading, Reading, Sender, Text, decide, read_line, write_like,
 };
 use crate::nat::Nat;
 
@@ -28,7 +27,7 @@ pub(super) struct LineHandler<'h> {
     pub(super) policy: &'h Policy,
     /// True if the helper is loose.
     pub(super) loose: bool,
-    pub(super) dialogue: &'h mut Dialogue,
+    pub(super) dialogue: &'h mut Dialogue<ExpectationId>,
     pub(super) learnt: &'h mut Learnt,
     pub(super) conntrack: &'h mut Conntrack,
     pub(super) nat: &'h mut Nat,
@@ -86,7 +85,9 @@ impl ReadLines for LineHandler<'_> {
 
     fn left(&mut self, head: &[u8]) {
         match self.job.sender {
-            Sender::Client => self.dialogue.command(head, None),
+            Sender::Client => {
+                self.dialogue.command(head, None);
+            }
             Sender::Server => self.answer(head),
         }
     }
@@ -232,7 +233,7 @@ impl LineHandler<'_> {
                 self.may_open(&announcement, own).map_err(|reason| (announcement.form, reason))
             }
             LineReading::Malformed(form, error) => {
-                let asked = form.sender() == Sender::Client || self.dialogue.awaits_passive();
+                let asked = form.sender() == Sender::Client || self.dialogue.may_await(CommandKind::Passive);
                 Err((form, if asked { RefusalReason::Malformed(error) } else { RefusalReason::Unasked }))
             }
             LineReading::Nothing => Ok(()),
@@ -241,13 +242,18 @@ impl LineHandler<'_> {
 
     /// A line of the server's, or its beginning.
     fn answer(&mut self, line: &[u8]) {
-        let mut replies = self.dialogue.replies();
-        replies.code_of(line);
-        match self.dialogue.reply(line, replies) {
-            Answer::Nothing => {}
-            Answer::Unwanted(expected) => self.conntrack.unexpect(self.job.now, expected),
-            Answer::Tls => self.tls = Some(true),
-            Answer::Unreadable => self.tls = Some(false),
+        let Some(answer) = self.dialogue.reply(line) else { return };
+        match (answer.kind, answer.code) {
+            // The server opens no data connection for a command that it refuses.
+            (Some(CommandKind::Active), 400..) => {
+                if let Some(expected) = answer.tag {
+                    self.conntrack.unexpect(self.job.now, expected);
+                }
+            }
+            (Some(CommandKind::Tls), 234) if answer.command.is_some() => self.tls = Some(true),
+            // A command that is not remembered may have been AUTH: nothing more is read, and nothing more is opened.
+            (None, 234) if answer.command.is_some() => self.tls = Some(false),
+            _ => {}
         }
     }
 
@@ -386,13 +392,13 @@ impl LineHandler<'_> {
     }
 
     fn may_open(&self, announcement: &Announcement, own: IpAddr) -> Result<(), RefusalReason> {
-        if self.job.sender == Sender::Server && !self.dialogue.awaits_passive() {
+        if self.job.sender == Sender::Server && !self.dialogue.may_await(CommandKind::Passive) {
             return Err(RefusalReason::Unasked);
         }
-        if self.policy.require_login && self.dialogue.is_something_else() {
+        if self.policy.require_login && self.dialogue.is_other_protocol() {
             return Err(RefusalReason::NotFtp);
         }
-        if self.policy.require_login && !self.dialogue.is_logged_in() {
+        if self.policy.require_login && !self.dialogue.may_be_logged_in() {
             return Err(RefusalReason::NotLoggedIn);
         }
         let may_be_named = self.allows(announcement.address) || self.is_arranged(announcement.address);

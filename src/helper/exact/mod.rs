@@ -6,7 +6,6 @@
 //! These are fewer than it has where a line is unfinished, and more where one is finished. Bytes that do not fit into
 //! one segment leave in several.
 
-mod dialogue;
 mod handler;
 mod intervention;
 mod learnt;
@@ -28,13 +27,12 @@ use alloc::vec;
 use core::net::SocketAddr;
 
 use super::{HelperContext, Job, endpoints};
-use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, HelperSlot, ICMP_HEADER};
+use crate::conntrack::{ConnectionId, Conntrack, Direction, ExpectPolicy, ExpectationId, HelperSlot, ICMP_HEADER};
 use crate::event::{DropReason, Event};
-use crate::ftp::Sender;
+use crate::ftp::{Dialogue, Sender};
 use crate::nat::Nat;
 use crate::packet::{Headers, Layer4, Protocol, Segment, TcpFlags, TcpOptions};
 use crate::{Instant, SequenceNumber};
-use dialogue::Dialogue;
 use handler::LineHandler;
 use intervention::interventions;
 use learnt::Learnt;
@@ -100,7 +98,7 @@ struct State {
     connection: Option<ConnectionId>,
     /// By direction.
     streams: [Stream; 2],
-    dialogue: Dialogue,
+    dialogue: Dialogue<ExpectationId>,
     /// The longest segment that the sender of each direction takes (0: not known).
     longest: [u16; 2],
     /// The window that the sender of each direction announced last, as it stands in its header.
@@ -287,7 +285,7 @@ impl State {
         Self {
             connection: None,
             streams: [Stream::new(), Stream::new()],
-            dialogue: Dialogue::new(),
+            dialogue: Dialogue::from_middle(),
             longest: [0; 2],
             windows: [0; 2],
             scales: [None; 2],
@@ -306,7 +304,7 @@ impl State {
                 let holder = Holder { state: slot.index(), direction, client };
                 self.streams[direction as usize].belong_to(holder, pool);
             }
-            (self.connection, self.dialogue) = (Some(id), Dialogue::new());
+            (self.connection, self.dialogue) = (Some(id), Dialogue::from_middle());
             (self.longest, self.windows, self.scales) = ([0; 2], [0; 2], [None; 2]);
             // A timer that still runs is taken over, so that there is one for every stream.
             self.timestamps = [None; 2];
@@ -462,7 +460,7 @@ impl State {
         let stream = &mut self.streams[direction as usize];
         let begins = stream.begin(segment.sequence + 1, pool);
         if begins && !segment.flags.has(TcpFlags::ACK) {
-            self.dialogue.begin();
+            self.dialogue = Dialogue::from_beginning();
         }
         let (longest, scale) = (&mut self.longest[direction as usize], &mut self.scales[direction as usize]);
         (*longest, *scale) = (0, None);
