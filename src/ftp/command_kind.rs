@@ -2,7 +2,7 @@
 
 use super::Command;
 
-/// What a command asks for.
+/// A command by its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CommandKind {
