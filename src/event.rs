@@ -351,6 +351,7 @@ pub struct Events {
 
 impl Events {
     /// A queue for `capacity` events; with 0 none are kept and none are counted as lost.
+    #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { queue: VecDeque::with_capacity(capacity), capacity, lost: 0 }
     }
@@ -361,6 +362,7 @@ impl Events {
     }
 
     /// Returns the number of events that were lost because nobody took older ones.
+    #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost
     }

@@ -60,6 +60,7 @@
 //! allocates nothing. No step costs more because there are more connections, expectations or ports taken.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;

@@ -16,23 +16,27 @@ use core::fmt;
 /// assert!(!last.before(last) && !last.after(last));
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct SequenceNumber(pub u32);
 
 impl SequenceNumber {
     /// Returns true if this number comes strictly before `other`.
     #[inline]
+    #[must_use]
     pub const fn before(self, other: Self) -> bool {
         (self.0.wrapping_sub(other.0) as i32) < 0
     }
 
     /// Returns true if this number comes strictly after `other`.
     #[inline]
+    #[must_use]
     pub const fn after(self, other: Self) -> bool {
         other.before(self)
     }
 
     /// Returns the number of bytes this number is ahead of `earlier`; negative when it is behind.
     #[inline]
+    #[must_use]
     pub const fn since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32
     }

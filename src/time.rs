@@ -17,16 +17,19 @@ impl Instant {
     pub const NEVER: Self = Self(i64::MAX);
 
     /// The moment `micros` microseconds after the epoch.
+    #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
     /// The moment `seconds` seconds after the epoch.
+    #[must_use]
     pub const fn from_secs(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
     /// Microseconds since the epoch.
+    #[must_use]
     pub const fn micros(self) -> i64 {
         self.0
     }

@@ -82,12 +82,10 @@ impl Told {
 
     fn replay(&self) -> (Vec<Departure>, Summary) {
         let (rules4, _) = parse_rules("rules.v4", self.rules, Family::V4).unwrap();
-        let directory = Directory {
-            rules4: Some(rules4),
-            interfaces: parse_addresses("addr.json", ADDRESSES).unwrap(),
-            routes: parse_routes("route.json", ROUTES).unwrap(),
-            ..Directory::default()
-        };
+        let mut directory = Directory::default();
+        directory.rules4 = Some(rules4);
+        directory.interfaces = parse_addresses("addr.json", ADDRESSES).unwrap();
+        directory.routes = parse_routes("route.json", ROUTES).unwrap();
         let interfaces = ["lan", "wan"].map(|name| Interface::named(name, LinkType::RAW));
         let mut writer = Writer::new(Vec::new(), &interfaces).unwrap();
         for (i, (interface, packet)) in self.frames.iter().enumerate() {

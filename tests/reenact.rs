@@ -31,12 +31,11 @@ fn directory(rules: &str, mtu: u32) -> Directory {
         rules.lines().filter(|line| !line.contains("10.77")).map(|line| format!("6{line}\n")).collect();
     let rules6 = rules6.replace("6iptables", "ip6tables").replace("icmp --icmp-type", "icmpv6 --icmpv6-type");
     let rules6 = rules6.replace("fragmentation-needed", "packet-too-big");
-    Directory {
-        interfaces: parse_addresses("addr.json", &addresses).unwrap(),
-        rules4: Some(parse_rules("rules.v4", rules, Family::V4).unwrap().0),
-        rules6: Some(parse_rules("rules.v6", &rules6, Family::V6).unwrap().0),
-        ..Directory::default()
-    }
+    let mut directory = Directory::default();
+    directory.interfaces = parse_addresses("addr.json", &addresses).unwrap();
+    directory.rules4 = Some(parse_rules("rules.v4", rules, Family::V4).unwrap().0);
+    directory.rules6 = Some(parse_rules("rules.v6", &rules6, Family::V6).unwrap().0);
+    directory
 }
 
 fn outcome(directory: &Directory, script: &Script) -> Outcome {

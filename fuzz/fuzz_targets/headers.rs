@@ -57,12 +57,12 @@ fuzz_target!(|input: Input<'_>| {
 /// Reads all there is to read.
 fn look(bytes: &[u8]) {
     for headers in [Headers::find(bytes), Headers::find_cut(bytes)].into_iter().flatten() {
-        headers.source(bytes);
-        headers.destination(bytes);
-        headers.ports(bytes);
-        headers.hop_limit(bytes);
-        headers.header_checksum_ok(bytes);
-        headers.transport_checksum_ok(bytes);
+        std::hint::black_box(headers.source(bytes));
+        std::hint::black_box(headers.destination(bytes));
+        std::hint::black_box(headers.ports(bytes));
+        std::hint::black_box(headers.hop_limit(bytes));
+        std::hint::black_box(headers.header_checksum_ok(bytes));
+        std::hint::black_box(headers.transport_checksum_ok(bytes));
         assert!(headers.payload(bytes).len() <= bytes.len());
         assert!(headers.tcp_options(bytes).iter().count() <= 40);
     }

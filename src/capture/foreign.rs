@@ -59,6 +59,7 @@ impl Foreign {
     }
 
     /// The command that makes pcapng of it, or unpacks it.
+    #[must_use]
     pub const fn converter(self) -> &'static str {
         match self {
             Self::Gzip => "gunzip FILE",

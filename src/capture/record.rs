@@ -7,6 +7,7 @@ use crate::packet::link::LinkType;
 
 /// A place where packets were captured.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Interface {
     /// The device's name (`if_name`), at most 255 bytes when read; pcap files have none.
     pub name: Option<String>,
@@ -21,6 +22,7 @@ pub struct Interface {
 
 impl Interface {
     /// An interface without a name, without a limit, in microseconds.
+    #[must_use]
     pub const fn new(link_type: LinkType) -> Self {
         Self { name: None, link_type, snaplen: 0, nanoseconds: false }
     }
@@ -48,6 +50,7 @@ pub enum Direction {
 
 /// A captured frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Record<'a> {
     /// Number of the frame in the file, from 1, as Wireshark counts.
     pub frame: u64,

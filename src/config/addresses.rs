@@ -10,6 +10,7 @@ use super::values::decimal;
 
 /// An interface and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InterfaceConfig {
     /// Number of the device, from 1 (`ifindex`).
     pub index: u32,
@@ -33,6 +34,7 @@ pub struct InterfaceConfig {
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AddressConfig {
     /// The address.
     pub address: IpAddr,

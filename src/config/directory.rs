@@ -31,6 +31,7 @@ const KEEPALIVED: &str = "keepalived.conf";
 
 /// The files that a router's owner has saved about it.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Directory {
     /// `rules.v4`, from iptables-save or as typed.
     pub rules4: Option<Ruleset>,

@@ -17,6 +17,7 @@ use super::words::Word;
 /// assert_eq!(error.word, "10.0.0.300");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
     /// The file's name.
     pub file: String,
@@ -121,6 +122,7 @@ impl fmt::Display for ErrorKind {
 
 /// A file can be used, but something in it deserves to be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Warning {
     /// The file's name.
     pub file: String,

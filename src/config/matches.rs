@@ -289,7 +289,7 @@ fn states(word: &Word, known: &[(&str, StateSet)]) -> Result<StateSet, Error> {
     let states = states.ok_or_else(|| {
         Error::bad_value(word, "list some of NEW,ESTABLISHED,RELATED,INVALID,UNTRACKED (with --ctstate also SNAT,DNAT)")
     })?;
-    Ok(states.into_iter().fold(StateSet::default(), StateSet::and))
+    Ok(states.into_iter().fold(StateSet::default(), StateSet::union))
 }
 
 /// The address types; `None` where one is known to iptables only.
@@ -297,7 +297,7 @@ fn address_types(word: &Word) -> Result<Option<AddressTypes>, Error> {
     let mut types = AddressTypes::default();
     let mut all_known = true;
     for name in word.text.split(',') {
-        types = types.and(match name.to_ascii_uppercase().as_str() {
+        types = types.union(match name.to_ascii_uppercase().as_str() {
             "LOCAL" => AddressTypes::LOCAL,
             "UNICAST" => AddressTypes::UNICAST,
             "BROADCAST" => AddressTypes::BROADCAST,

@@ -26,6 +26,7 @@ const LOADS_NOTHING: &[&str] = &["Module", "alias", "blacklist", "install", "rem
 
 /// Kernel modules and their parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Modules {
     /// The modules that are loaded, with underscores for dashes, in order, each once.
     pub names: Vec<String>,
@@ -35,6 +36,7 @@ pub struct Modules {
 
 /// A parameter of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ModuleOption {
     /// The module, with underscores for dashes.
     pub module: String,
@@ -46,12 +48,14 @@ pub struct ModuleOption {
 
 impl Modules {
     /// Returns true if the module is loaded.
+    #[must_use]
     pub fn has(&self, module: &str) -> bool {
         let module = canonical(module);
         self.names.iter().any(|name| *name == module)
     }
 
     /// Returns the value of a parameter of a module.
+    #[must_use]
     pub fn option(&self, module: &str, name: &str) -> Option<&str> {
         let module = canonical(module);
         let found = self.options.iter().rev().find(|option| option.module == module && option.name == name)?;

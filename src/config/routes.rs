@@ -13,6 +13,7 @@ use crate::packet::Family;
 
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouteConfig {
     /// Family of its table.
     pub family: Family,

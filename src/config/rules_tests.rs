@@ -99,7 +99,7 @@ fn a_command_with_its_options_in_any_order() {
         .when(Match::Destination(cidr("192.168.0.18", 32)))
         .when(Match::Protocol(Protocol::TCP))
         .when(Match::DestinationPorts(vec![ports(1024, 65534)]))
-        .when(Match::ConnectionState(StateSet::ESTABLISHED.and(StateSet::RELATED)));
+        .when(Match::ConnectionState(StateSet::ESTABLISHED.union(StateSet::RELATED)));
     assert_eq!(rules[0].conditions, expected.conditions);
     assert_eq!(rules[0].target, Target::Accept);
 }
@@ -336,7 +336,7 @@ fn connection_states_marks_helpers() {
     assert_eq!(tests("-m state --state NEW"), [state(StateSet::NEW)]);
     assert_eq!(
         tests("-m conntrack --ctstate INVALID,SNAT,DNAT,UNTRACKED"),
-        [state(StateSet::INVALID.and(StateSet::SNAT).and(StateSet::DNAT).and(StateSet::UNTRACKED))]
+        [state(StateSet::INVALID.union(StateSet::SNAT).union(StateSet::DNAT).union(StateSet::UNTRACKED))]
     );
     assert!(condition("-m state ! --state INVALID").negated && condition("-m state --state ! INVALID").negated);
     assert_eq!(tests("-m mark --mark 0x15/0xff"), [Match::Mark(Masked { value: 0x15, mask: 0xff })]);
@@ -364,7 +364,7 @@ fn icmp_types_address_types_and_ranges() {
     let both = rule("-m addrtype ! --src-type LOCAL,MULTICAST --dst-type LOCAL").conditions;
     assert_eq!(
         both[0].test,
-        Match::AddressType { source: local.and(AddressTypes::MULTICAST), destination: none, limit: None }
+        Match::AddressType { source: local.union(AddressTypes::MULTICAST), destination: none, limit: None }
     );
     assert!(both[0].negated && !both[1].negated);
     assert_eq!(tests("-m iprange --src-range 10.0.0.1-10.0.0.9"), [Match::SourceRange(ip("10.0.0.1"), ip("10.0.0.9"))]);

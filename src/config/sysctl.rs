@@ -24,6 +24,7 @@ struct Entry {
 
 impl Sysctl {
     /// Returns true if there is no setting.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -44,6 +45,7 @@ impl Sysctl {
     }
 
     /// The value of a key, which may be written with dots or slashes.
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.entry(key).map(|entry| entry.value.as_str())
     }

@@ -23,6 +23,7 @@ pub struct ImportedState {
 
 impl ImportedState {
     /// A connection whose replies look like this, and whose streams have not grown.
+    #[must_use]
     pub const fn with_reply(reply: Tuple) -> Self {
         Self { reply, growth: [0; 2], expected: false }
     }

@@ -74,6 +74,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The default, with other numbers of connections, expectations and helped connections.
+    #[must_use]
     pub fn new(connections: u32, expectations: u32, helped: u32) -> Self {
         Self { connections, expectations, helped, ..Self::default() }
     }

@@ -112,6 +112,7 @@ impl Status {
 
     /// Returns true if any of these bits is set.
     #[inline]
+    #[must_use]
     pub const fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
@@ -160,6 +161,7 @@ pub struct HelperSlot(pub(crate) u32);
 
 impl HelperSlot {
     /// The number.
+    #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -259,6 +261,7 @@ impl Connection {
 
     /// The tuple of the packets that go this way, as they arrive.
     #[inline]
+    #[must_use]
     pub const fn tuple(&self, direction: Direction) -> &Tuple {
         &self.tuples[direction as usize]
     }
@@ -271,6 +274,7 @@ impl Connection {
 
     /// Returns the status bits.
     #[inline]
+    #[must_use]
     pub const fn status(&self) -> Status {
         self.status
     }
@@ -283,16 +287,19 @@ impl Connection {
 
     /// Returns true if its packets leave with other ends than they came with: NAT, or a load balancer, which leaves the
     /// status bits alone.
+    #[must_use]
     pub fn is_altered(&self) -> bool {
         self.tuples[1].reversed().is_some_and(|leaves_as| leaves_as != self.tuples[0])
     }
 
     /// The protocol.
+    #[must_use]
     pub const fn protocol(&self) -> Protocol {
         self.tuples[0].protocol()
     }
 
     /// The state of a TCP connection.
+    #[must_use]
     pub const fn tcp_state(&self) -> Option<TcpState> {
         match &self.protocol {
             ProtocolState::Tcp(tracker) => Some(tracker.state()),
@@ -301,6 +308,7 @@ impl Connection {
     }
 
     /// The state of an SCTP association.
+    #[must_use]
     pub const fn sctp_state(&self) -> Option<SctpState> {
         match &self.protocol {
             ProtocolState::Sctp(tracker) => Some(tracker.state()),
@@ -309,11 +317,13 @@ impl Connection {
     }
 
     /// The connection's mark (`ctmark`): set by rules, inherited by what it announces.
+    #[must_use]
     pub const fn mark(&self) -> u32 {
         self.mark
     }
 
     /// Returns true if it has a label, of 128 (`-m connlabel`).
+    #[must_use]
     pub fn has_label(&self, label: u8) -> bool {
         self.labels.get(usize::from(label >> 6)).is_some_and(|labels| labels >> (label & 63) & 1 != 0)
     }
@@ -327,37 +337,44 @@ impl Connection {
 
     /// Returns true if the FTP helper reads it.
     #[inline]
+    #[must_use]
     pub const fn has_helper(&self) -> bool {
         self.helper
     }
 
     /// The number of a connection with a helper.
     #[inline]
+    #[must_use]
     pub const fn helper_slot(&self) -> Option<HelperSlot> {
         self.helper_slot
     }
 
     /// The connection that announced this one.
+    #[must_use]
     pub const fn master(&self) -> Option<ConnectionId> {
         self.master
     }
 
     /// Returns true if a helper read the announcement of this connection; the master may be gone since.
+    #[must_use]
     pub const fn master_had_helper(&self) -> bool {
         self.master_had_helper
     }
 
     /// Returns the number of connections that this one announced.
+    #[must_use]
     pub const fn children(&self) -> u32 {
         self.children
     }
 
     /// Returns packets and bytes of this direction.
+    #[must_use]
     pub const fn counters(&self, direction: Direction) -> Counters {
         self.counters[direction as usize]
     }
 
     /// Returns how long it will still be remembered if no packet comes.
+    #[must_use]
     pub const fn remaining(&self, now: Instant) -> Duration {
         self.deadline.since(now)
     }

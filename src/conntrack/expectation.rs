@@ -26,12 +26,14 @@ pub struct Expectation {
 
 impl Expectation {
     /// Returns the tuple of the expected connection; source port 0 stands for any.
+    #[must_use]
     pub const fn tuple(&self) -> Tuple {
         self.tuple
     }
 
     /// Returns the last port if a range is expected, with any number of connections (`NF_CT_EXPECT_PERMANENT`);
     /// the tuple's destination has the first. `None` for a connection that is expected once.
+    #[must_use]
     pub const fn last_port(&self) -> Option<u16> {
         self.last_port
     }
@@ -57,16 +59,19 @@ impl Expectation {
     }
 
     /// The connection that announced it.
+    #[must_use]
     pub const fn master(&self) -> ConnectionId {
         self.master
     }
 
     /// Returns what happens to a connection that meets it.
+    #[must_use]
     pub const fn on_match(&self) -> OnMatch {
         self.on_match
     }
 
     /// Returns how long it will still be waited for.
+    #[must_use]
     pub const fn remaining(&self, now: Instant) -> core::time::Duration {
         self.deadline.since(now)
     }

@@ -27,6 +27,7 @@ impl Conntrack {
     /// let conntrack = Conntrack::new(ConntrackConfig::default(), [1, 2]);
     /// assert_eq!(conntrack.longest_chains().connections, 0);
     /// ```
+    #[must_use]
     pub fn longest_chains(&self) -> LongestChains {
         let [connections, sources] = self.table.longest_chains();
         let [expectations, hosts] = self.expectations.longest_chains();

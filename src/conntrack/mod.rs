@@ -91,6 +91,7 @@ impl core::fmt::Debug for Conntrack {
 impl Conntrack {
     /// A tracker without connections. `key` keys its hash tables: it should come from a source that the network
     /// cannot guess.
+    #[must_use]
     pub fn new(config: ConntrackConfig, key: [u64; 2]) -> Self {
         let limits = config.limits;
         Self {
@@ -111,32 +112,38 @@ impl Conntrack {
     }
 
     /// Returns the number of events that were lost because nobody took older ones.
+    #[must_use]
     pub const fn events_lost(&self) -> u64 {
         self.events.lost()
     }
 
     /// Returns the configuration.
+    #[must_use]
     pub const fn config(&self) -> &ConntrackConfig {
         &self.config
     }
 
     /// Returns the number of connections.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Returns true if there are none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Returns the number of connections that are expected.
+    #[must_use]
     pub fn expected(&self) -> usize {
         self.expectations.len()
     }
 
     /// A connection by its name.
     #[inline]
+    #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
         Some(self.table.at(self.table.slot(id)?))
     }
@@ -149,6 +156,7 @@ impl Conntrack {
 
     /// The connection with this tuple, and which way the tuple goes.
     #[inline]
+    #[must_use]
     pub fn find(&self, now: Instant, tuple: &Tuple) -> Option<(ConnectionId, Direction)> {
         let (slot, direction) = self.table.find(tuple)?;
         (!self.table.at(slot).expired(now)).then(|| (self.table.id(slot), direction))
@@ -192,6 +200,7 @@ impl Conntrack {
     }
 
     /// When [`Conntrack::handle_timeout`] should be called next; it may then find nothing to do.
+    #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         [self.table.next_due(), self.expectations.next_due()].into_iter().flatten().min()
     }
@@ -354,6 +363,7 @@ impl Conntrack {
 
     /// Returns true if a TCP connection of a client's address, whatever port it comes from, is expected to an endpoint,
     /// in zone 0.
+    #[must_use]
     pub fn is_expected(&self, now: Instant, client: IpAddr, dialled: SocketAddr) -> bool {
         let tuple = Tuple::new(Protocol::TCP, SocketAddr::new(client, 0), dialled);
         tuple.is_some_and(|tuple| self.has_pending(now, &tuple))
@@ -481,6 +491,7 @@ impl Conntrack {
 
     /// Returns the sequence adjustment of a helper slot, by direction of the sender.
     #[inline]
+    #[must_use]
     pub fn adjustment(&self, slot: HelperSlot) -> Option<&Adjustment> {
         self.adjustments.get(slot.index())
     }
@@ -544,6 +555,7 @@ impl Conntrack {
     }
 
     /// The table of connections as `/proc/net/nf_conntrack` shows it.
+    #[must_use]
     pub fn to_proc_text(&self, now: Instant) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.

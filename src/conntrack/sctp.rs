@@ -43,6 +43,7 @@ pub enum SctpState {
 
 impl SctpState {
     /// The name the kernel prints.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "NONE",

@@ -28,6 +28,7 @@ pub struct Statistics {
 
 impl Conntrack {
     /// Returns the counters.
+    #[must_use]
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics
     }

@@ -70,6 +70,7 @@ impl TcpState {
     ];
 
     /// The name the kernel prints.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "NONE",

@@ -36,6 +36,7 @@ impl Tuple {
     pub(super) const NOWHERE: Self = Self { source: [0; 2], destination: [0; 2], ports: 0, kind: Family::V4 as u32 };
 
     /// The tuple of packets from `source` to `destination`; `None` when their families differ.
+    #[must_use]
     pub fn new(protocol: Protocol, source: core::net::SocketAddr, destination: core::net::SocketAddr) -> Option<Self> {
         let family = match (source.ip(), destination.ip()) {
             (IpAddr::V4(_), IpAddr::V4(_)) => Family::V4,
@@ -52,6 +53,7 @@ impl Tuple {
 
     /// The tuple of a packet; `None` when its transport header does not even show the ports.
     #[inline(always)]
+    #[must_use]
     pub fn of(headers: &Headers, bytes: &[u8]) -> Option<Self> {
         let ports = match headers.protocol {
             Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
@@ -95,6 +97,7 @@ impl Tuple {
 
     /// The tuple of packets the other way; `None` for an ICMP message that has no answer.
     #[inline]
+    #[must_use]
     pub fn reversed(self) -> Option<Self> {
         let ports = match self.protocol() {
             Protocol::ICMP | Protocol::ICMPV6 => {
@@ -109,35 +112,41 @@ impl Tuple {
 
     /// The address family.
     #[inline]
+    #[must_use]
     pub const fn family(self) -> Family {
         if self.kind & 0xff == Family::V4 as u32 { Family::V4 } else { Family::V6 }
     }
 
     /// The transport protocol.
     #[inline]
+    #[must_use]
     pub const fn protocol(self) -> Protocol {
         Protocol((self.kind >> 8) as u8)
     }
 
     /// The zone, 0 unless a rule says otherwise.
+    #[must_use]
     pub const fn zone(self) -> u16 {
         (self.kind >> 16) as u16
     }
 
     /// The source address.
     #[inline]
+    #[must_use]
     pub fn source(self) -> IpAddr {
         self.address(Side::Source)
     }
 
     /// The destination address.
     #[inline]
+    #[must_use]
     pub fn destination(self) -> IpAddr {
         self.address(Side::Destination)
     }
 
     /// The address at one end.
     #[inline]
+    #[must_use]
     pub fn address(self, side: Side) -> IpAddr {
         self.end(side).into()
     }
@@ -153,18 +162,21 @@ impl Tuple {
 
     /// The source port, or ICMP identifier.
     #[inline]
+    #[must_use]
     pub const fn source_port(self) -> u16 {
         (self.ports >> 16) as u16
     }
 
     /// The destination port, or ICMP type and code.
     #[inline]
+    #[must_use]
     pub const fn destination_port(self) -> u16 {
         self.ports as u16
     }
 
     /// The port at one end.
     #[inline]
+    #[must_use]
     pub const fn port(self, side: Side) -> u16 {
         match side {
             Side::Source => self.source_port(),

@@ -374,7 +374,7 @@ fn nft_test(left: &Value, right: &Value) -> Test {
         }
         (_, "nfproto", _) => Test::Tcp,
         (.., "state") => Test::State(
-            values(right).iter().filter_map(|value| state(value.as_str()?)).fold(StateSet(0), StateSet::and),
+            values(right).iter().filter_map(|value| state(value.as_str()?)).fold(StateSet(0), StateSet::union),
         ),
         (.., "helper") => Test::Helper,
         _ => Test::NotJudged,

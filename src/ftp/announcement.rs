@@ -53,6 +53,7 @@ impl fmt::Display for Form {
 
 /// An endpoint found in a segment's payload, or in a line: where its sender will listen for the data connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Announcement {
     /// Form of the announcement.
     pub form: Form,

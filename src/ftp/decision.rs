@@ -9,6 +9,7 @@ use super::{Announcement, Form, Reading, Sender};
 ///
 /// Without NAT `dialled` equals `server` and `seen` equals `client`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct Endpoints {
     /// The client's own address (the source of conntrack's ORIGINAL tuple).
     pub client: IpAddr,
@@ -44,6 +45,7 @@ impl Endpoints {
 
 /// A data connection that is to be expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Expect {
     /// Address from which the data connection will be opened, from any port.
     pub source: IpAddr,

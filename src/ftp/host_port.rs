@@ -18,6 +18,7 @@ use super::scanner::{NumberError, Scanner};
 /// # Ok::<(), ftp_conntrack::ftp::HostPortError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct HostPort {
     /// The address, `h1.h2.h3.h4`.
     pub address: Ipv4Addr,
@@ -30,6 +31,7 @@ pub struct HostPort {
 /// [`Display`](fmt::Display) keeps the delimiter, and gives back any text that had its numbers without leading zeros
 /// and its IPv6 address as RFC 5952 recommends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct ExtendedHostPort {
     /// The byte that stands around the fields.
     pub delimiter: Delimiter,
@@ -42,6 +44,7 @@ pub struct ExtendedHostPort {
 /// The argument of `LPRT`, `4,4,h1,h2,h3,h4,2,p1,p2` or `6,16,h1,…,h16,2,p1,p2` (RFC 1639), which a `228`
 /// reply contains too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct LongHostPort {
     /// The address; the first field is its IP version.
     pub address: IpAddr,

@@ -9,6 +9,7 @@ use super::{ExtendedHostPort, HostPort, LongHostPort};
 
 /// One line of a server's reply, borrowed from it (RFC 959 section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Reply<'a> {
     /// The three digits, 100 to 699 (6yz are RFC 2228's protected replies).
     pub code: u16,
@@ -20,6 +21,7 @@ pub struct Reply<'a> {
 
 /// The endpoint where a server will listen, by its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ReplyEndpoint {
     /// The address; `None` is the address that the client dialled (a 229 reply names none).
     pub address: Option<IpAddr>,

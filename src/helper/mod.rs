@@ -226,6 +226,7 @@ const MAX_PORT_ATTEMPTS: u32 = 128;
 
 impl FtpHelper {
     /// A helper for at most `helped` connections: [`crate::conntrack::Limits::helped`].
+    #[must_use]
     pub fn new(config: HelperConfig, helped: u32) -> Self {
         let exact = match config.behaviour {
             Behaviour::Linux => None,
@@ -237,6 +238,7 @@ impl FtpHelper {
     }
 
     /// Returns the configuration.
+    #[must_use]
     pub const fn config(&self) -> &HelperConfig {
         &self.config
     }
@@ -398,6 +400,7 @@ impl FtpHelper {
 
     /// Returns the time of the next call of [`handle_timeout`](Self::handle_timeout). Under [`Behaviour::Linux`] there is
     /// none.
+    #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.exact.as_ref().and_then(|exact| exact.poll_at())
     }

@@ -39,6 +39,7 @@ pub struct ServiceConfig {
 
 impl ServiceConfig {
     /// A service without real servers and without persistence.
+    #[must_use]
     pub const fn new(address: ServiceAddress, scheduler: Scheduler) -> Self {
         Self {
             address,
@@ -88,21 +89,25 @@ pub enum ServiceAddress {
 
 impl ServiceAddress {
     /// A TCP service at an address and port.
+    #[must_use]
     pub const fn tcp(at: SocketAddr) -> Self {
         Self::Endpoint { protocol: Protocol::TCP.0, at }
     }
 
     /// A UDP service at an address and port.
+    #[must_use]
     pub const fn udp(at: SocketAddr) -> Self {
         Self::Endpoint { protocol: Protocol::UDP.0, at }
     }
 
     /// IPv4 packets that bear a firewall mark.
+    #[must_use]
     pub const fn mark(mark: u32) -> Self {
         Self::Mark { mark, ipv6: false }
     }
 
     /// The family of its packets.
+    #[must_use]
     pub const fn family(&self) -> Family {
         match self {
             Self::Endpoint { at: SocketAddr::V4(_), .. } | Self::Mark { ipv6: false, .. } => Family::V4,
@@ -111,6 +116,7 @@ impl ServiceAddress {
     }
 
     /// The port, 0 for a firewall mark.
+    #[must_use]
     pub const fn port(&self) -> u16 {
         match self {
             Self::Endpoint { at, .. } => at.port(),
@@ -190,6 +196,7 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// A server of weight 1 without thresholds.
+    #[must_use]
     pub const fn new(address: IpAddr, port: u16, forwarding: Forwarding) -> Self {
         Self { address, port, forwarding, weight: 1, upper: 0, lower: 0 }
     }
@@ -221,6 +228,7 @@ pub enum Forwarding {
 
 impl Forwarding {
     /// As `/proc/net/ip_vs` prints it.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Masquerade => "Masq",
@@ -284,11 +292,13 @@ impl Scheduler {
     /// assert_eq!(Scheduler::from_name("wlc"), Some(Scheduler::WeightedLeastConnection));
     /// assert_eq!(Scheduler::from_name("lblc"), None);
     /// ```
+    #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(scheduler, _)| *scheduler)
     }
 
     /// Name of the connection.
+    #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(scheduler, _)| *scheduler == self).map_or("none", |(_, name)| name)
     }

@@ -84,51 +84,61 @@ pub struct Entry {
 
 impl Entry {
     /// The protocol; 0 for the persistence of a firewall mark.
+    #[must_use]
     pub const fn protocol(&self) -> Protocol {
         self.protocol
     }
 
     /// The client; its port is 0 in a template, and while it is waited for.
+    #[must_use]
     pub const fn client(&self) -> SocketAddr {
         self.client
     }
 
     /// Returns what the client dialled; in the template of a firewall mark, an address made of the mark.
+    #[must_use]
     pub const fn virtual_address(&self) -> SocketAddr {
         self.virtual_at
     }
 
     /// The real server.
+    #[must_use]
     pub const fn real_server(&self) -> SocketAddr {
         self.real
     }
 
     /// Returns the forwarding method.
+    #[must_use]
     pub const fn forwarding(&self) -> Forwarding {
         self.forwarding
     }
 
     /// The state.
+    #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
     /// Returns true if it is not a connection but a client's persistence.
+    #[must_use]
     pub const fn is_template(&self) -> bool {
         self.is_template
     }
 
     /// Returns true if it waits for a client whose port nobody has said.
+    #[must_use]
     pub const fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
     /// Returns the number of entries that belong to it: it does not expire before they do.
+    #[must_use]
     pub const fn controlled(&self) -> u32 {
         self.controlled
     }
 
     /// Returns how long it lasts if no packet comes.
+    #[must_use]
     pub const fn remaining(&self, now: Instant) -> Duration {
         self.deadline.since(now)
     }

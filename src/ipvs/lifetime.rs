@@ -68,6 +68,7 @@ fn first_minute(deadline: Instant, end: Instant) -> Instant {
 
 impl Ipvs {
     /// When [`Ipvs::handle_timeout`] should be called next; it may then find nothing to do.
+    #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.table.next_due()
     }

@@ -128,6 +128,7 @@ impl core::fmt::Debug for Ipvs {
 impl Ipvs {
     /// A load balancer without entries. `key` keys its hash table: it should come from a source that the network
     /// cannot guess.
+    #[must_use]
     pub fn new(config: IpvsConfig, key: [u64; 2]) -> Self {
         Self {
             services: Services::new(&config),
@@ -139,11 +140,13 @@ impl Ipvs {
     }
 
     /// Returns the settings.
+    #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// The control ports that `ip_vs_ftp` reads; none where it is not there.
+    #[must_use]
     pub fn ftp_ports(&self) -> &[u16] {
         &self.ftp_ports
     }
@@ -166,16 +169,19 @@ impl Ipvs {
     }
 
     /// Returns the number of entries.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Returns true if there are none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// An entry by its name.
+    #[must_use]
     pub fn get(&self, id: EntryId) -> Option<&Entry> {
         Some(self.table.at(self.table.slot(id)?))
     }
@@ -187,6 +193,7 @@ impl Ipvs {
 
     /// Returns true if an entry waits for a connection of a client's address, whatever port it comes from, to a virtual
     /// endpoint.
+    #[must_use]
     pub fn is_expected(&self, now: Instant, protocol: Protocol, client: IpAddr, dialled: SocketAddr) -> bool {
         let slot = self.table.by_client(protocol, SocketAddr::new(client, 0), dialled);
         slot.is_some_and(|slot| self.lives(now, slot))

@@ -32,26 +32,31 @@ impl Server {
     }
 
     /// Returns the configuration.
+    #[must_use]
     pub const fn config(&self) -> &ServerConfig {
         &self.config
     }
 
     /// Connections in which data flows or that are being opened.
+    #[must_use]
     pub const fn active(&self) -> u32 {
         self.active
     }
 
     /// Other connections: closing, closed, or waited for.
+    #[must_use]
     pub const fn inactive(&self) -> u32 {
         self.inactive
     }
 
     /// Clients that stay with it.
+    #[must_use]
     pub const fn persistent(&self) -> u32 {
         self.persistent
     }
 
     /// Returns true if it has reached its upper threshold, and has not fallen below the lower one since.
+    #[must_use]
     pub const fn is_overloaded(&self) -> bool {
         self.overloaded
     }

@@ -101,6 +101,7 @@ const INPUT_ONLY: Transitions = [
 
 impl State {
     /// As `/proc/net/ip_vs_conn` prints it.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "NONE",
@@ -120,6 +121,7 @@ impl State {
     }
 
     /// Returns true if a connection in this state counts as active for schedulers.
+    #[must_use]
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Established | Self::SynSent | Self::SynReceived | Self::SynAck)
     }

@@ -124,6 +124,7 @@ impl core::fmt::Debug for Frames {
 
 impl Frames {
     /// For a capture whose control connections have these `ports`.
+    #[must_use]
     pub fn new(masquerade: Masquerade, ports: Vec<u16>) -> Self {
         Self {
             masquerade,

@@ -105,16 +105,19 @@ impl Rewriting {
 impl Masquerade {
     /// The inside as the outside sees it: every address of `inside` is `outside`. Ports stay, unless two hosts inside
     /// would have the same one towards the same endpoint.
+    #[must_use]
     pub fn new(inside: Vec<Cidr>, outside: IpAddr) -> Self {
         Self { mapping: Mapping::hide(inside, outside), streams: Streams::default(), reveals: false }
     }
 
     /// The outside as the inside sees it: `outside` is `host`, the only one behind it.
+    #[must_use]
     pub fn back(outside: IpAddr, host: IpAddr) -> Self {
         Self { mapping: Mapping::reveal(outside, host), streams: Streams::default(), reveals: true }
     }
 
     /// Returns true if an address is one that is replaced.
+    #[must_use]
     pub fn hides(&self, address: IpAddr) -> bool {
         self.mapping.is_near(address)
     }

@@ -4,10 +4,10 @@ use crate::hash::Key;
 
 /// Random numbers that nobody on the network can foretell, and that the same key gives again: SipHash of a counter.
 ///
-/// Linux chooses ports at random only after the port that was asked for turned out to be taken. Whoever replays what
-/// a kernel did knows what it chose: [`PortChooser::suggest`].
+/// Linux chooses ports at random only after the port that was asked for turned out to be taken. A replay knows what the
+/// kernel chose, and suggests it.
 #[derive(Debug)]
-pub struct PortChooser {
+pub(crate) struct PortChooser {
     key: [u64; 2],
     counter: u64,
     suggestion: Option<ForcedPort>,
@@ -17,6 +17,7 @@ pub struct PortChooser {
 /// A random choice that another machine made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(not(all(feature = "capture", feature = "config")), allow(dead_code, unreachable_pub))]
 pub enum ForcedPort {
     /// This port.
     Port(u16),
@@ -25,19 +26,19 @@ pub enum ForcedPort {
 }
 
 impl PortChooser {
-    /// PortChooser under a key.
-    pub const fn new(key: [u64; 2]) -> Self {
+    /// Returns a chooser whose choices this key determines.
+    pub(crate) const fn new(key: [u64; 2]) -> Self {
         Self { key, counter: 0, suggestion: None, followed: 0 }
     }
 
-    /// Returns what to choose, if there is a port to choose for the next packet: only one that lies where it may and is
-    /// free is taken, and only one that is taken counts as taken.
-    pub const fn suggest(&mut self, suggestion: Option<ForcedPort>) {
+    /// Forces the next random choice of a port; a port out of range or in use is ignored.
+    #[cfg(any(test, all(feature = "capture", feature = "config")))]
+    pub(crate) const fn suggest(&mut self, suggestion: Option<ForcedPort>) {
         self.suggestion = suggestion;
     }
 
-    /// Returns the number of suggestions were followed.
-    pub const fn followed(&self) -> u64 {
+    /// Returns the number of suggestions that were followed.
+    pub(crate) const fn followed(&self) -> u64 {
         self.followed
     }
 

@@ -28,13 +28,13 @@
 //! assert_eq!(reply.to_string(), "198.51.100.9:21 > 203.0.113.1:40000");
 //! ```
 
-mod choices;
+pub(crate) mod choices;
 mod jenkins;
 mod range;
 mod translate;
 mod unique;
 
-pub use choices::{ForcedPort, PortChooser};
+pub(crate) use choices::PortChooser;
 pub use range::{NatRange, PortRange};
 pub(crate) use translate::{moves, resists};
 pub use translate::{translate, translate_error};
@@ -49,12 +49,12 @@ use crate::packet::Side;
 /// Address translation: what it needs beside the table of connections.
 #[derive(Debug)]
 pub struct Nat {
-    /// Chooses ports at random.
-    pub choices: PortChooser,
+    pub(crate) choices: PortChooser,
 }
 
 impl Nat {
     /// `key` keys the choice of ports: it should come from a source that the network cannot guess.
+    #[must_use]
     pub const fn new(key: [u64; 2]) -> Self {
         Self { choices: PortChooser::new(key) }
     }

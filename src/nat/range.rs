@@ -14,11 +14,13 @@ pub struct PortRange {
 
 impl PortRange {
     /// Just one port.
+    #[must_use]
     pub const fn one(port: u16) -> Self {
         Self { first: port, last: port }
     }
 
     /// Returns true if `port` is in the range.
+    #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
@@ -42,11 +44,13 @@ pub struct NatRange {
 
 impl NatRange {
     /// One address, any port.
+    #[must_use]
     pub const fn to_address(address: IpAddr) -> Self {
         Self { addresses: Some((address, address)), ports: None, random: false, persistent: false, base_port: None }
     }
 
     /// One address and one port.
+    #[must_use]
     pub const fn to_endpoint(address: IpAddr, port: u16) -> Self {
         Self { ports: Some(PortRange::one(port)), ..Self::to_address(address) }
     }

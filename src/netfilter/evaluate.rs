@@ -237,6 +237,7 @@ pub enum WayBack {
 }
 
 /// A packet, and all that rules may ask or change about it.
+#[allow(clippy::exhaustive_structs)]
 pub struct EvalContext<'p, 'b> {
     /// The packet, its firewall mark with it.
     pub packet: &'p mut Packet<'b>,
@@ -343,12 +344,14 @@ impl Rules {
     }
 
     /// Returns the file and line of a rule, by its number.
+    #[must_use]
     pub fn origin(&self, rule: usize) -> Option<&Origin> {
         self.origins.get(rule)?.as_ref()
     }
 
     /// Returns true if a table would say anything but accept, or do anything.
     #[inline]
+    #[must_use]
     pub fn asks(&self, table: TableName) -> bool {
         self.tables[table as usize].is_some()
     }
@@ -361,12 +364,14 @@ impl Rules {
 
     /// Returns true if a rule may add an option to a SYN (TCPMSS), so that it grows by [`Rules::OPTION`] bytes.
     #[inline]
+    #[must_use]
     pub const fn may_add_option(&self) -> bool {
         self.may_add_option
     }
 
     /// Returns true if a rule sets a zone, so that a packet's connection is not known before the rules were asked.
     #[inline]
+    #[must_use]
     pub const fn sets_zones(&self) -> bool {
         self.sets_zones
     }
@@ -376,12 +381,14 @@ impl Rules {
 
     /// Returns true if a table was loaded, with rules or without.
     #[inline]
+    #[must_use]
     pub const fn is_loaded(&self, table: TableName) -> bool {
         self.loaded[table as usize]
     }
 
     /// Returns true if a table would say anything but accept, or do anything, at a hook.
     #[inline]
+    #[must_use]
     pub fn asks_at(&self, table: TableName, hook: Hook) -> bool {
         self.tables[table as usize].as_ref().is_some_and(|compiled| compiled.entries[hook as usize].is_some())
             || !self.nft_chains(table, hook).is_empty()
@@ -764,7 +771,7 @@ impl CompiledRule {
         let mut foretold = StaticOutcome::Matches;
         for condition in &self.conditions {
             match &condition.test {
-                Test::State(states) if !states.intersects(StateSet::SNAT.and(StateSet::DNAT)) => {
+                Test::State(states) if !states.intersects(StateSet::SNAT.union(StateSet::DNAT)) => {
                     if states.intersects(state) == condition.negated {
                         return StaticOutcome::Fails;
                     }
@@ -1087,13 +1094,13 @@ impl StateSet {
 #[inline]
 fn state_of(wanted: StateSet, subject: &EvalContext<'_, '_>, conntrack: &Conntrack) -> StateSet {
     let state = subject.tracked.map_or(StateSet::INVALID, |tracked| StateSet::of_state(tracked.state));
-    if !wanted.intersects(StateSet::SNAT.and(StateSet::DNAT)) {
+    if !wanted.intersects(StateSet::SNAT.union(StateSet::DNAT)) {
         return state;
     }
     let Some(connection) = subject.tracked.and_then(|t| conntrack.get(t.connection?)) else { return state };
     let original = connection.tuple(Direction::Original);
     let reply = connection.tuple(Direction::Reply);
-    let with = |set: StateSet, moved: bool, bit: StateSet| if moved { set.and(bit) } else { set };
+    let with = |set: StateSet, moved: bool, bit: StateSet| if moved { set.union(bit) } else { set };
     let set = with(state, original.source() != reply.destination(), StateSet::SNAT);
     with(set, original.destination() != reply.source(), StateSet::DNAT)
 }
@@ -1305,7 +1312,7 @@ mod tests {
     fn who_accepts_the_established_first_is_not_asked_about_them() {
         let mut ruleset = Ruleset::default();
         let states = |states| Match::ConnectionState(states);
-        let known = StateSet::ESTABLISHED.and(StateSet::RELATED);
+        let known = StateSet::ESTABLISHED.union(StateSet::RELATED);
         ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop).when(states(StateSet::INVALID)));
         ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Accept).when(states(known)));
         ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop));

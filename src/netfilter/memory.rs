@@ -69,6 +69,7 @@ enum Count {
 
 impl MemoryPlan {
     /// A plan with the sets that rules may name, on a machine with these interfaces.
+    #[must_use]
     pub fn new(sets: Vec<IpSet>, interfaces: &[&str], recent_sizes: RecentSizes) -> Self {
         let interfaces = interfaces.iter().map(|name| (*name).into()).collect();
         Self { sets, interfaces, recent_sizes, ..Self::default() }
@@ -175,6 +176,7 @@ impl Chance {
     }
 
     /// Returns how often the capture decided.
+    #[must_use]
     pub const fn followed(&self) -> u64 {
         self.followed
     }
@@ -192,6 +194,7 @@ impl Chance {
 
 impl RuleMemory {
     /// Takes the memory that a plan asks for, for a tracker of so many connections.
+    #[must_use]
     pub fn new(plan: &MemoryPlan, connections: u32, seeds: [u64; 2]) -> Self {
         let recent = |_: &String| RecentList::new(plan.recent_sizes, seeds);
         let connlimit = |_| Connlimit::new(connections.min(MOST_COUNTED), seeds);
@@ -211,6 +214,7 @@ impl RuleMemory {
     }
 
     /// What decides where rules leave it to chance.
+    #[must_use]
     pub const fn chance(&self) -> &Chance {
         &self.chance
     }

@@ -20,11 +20,13 @@ pub struct NumberMatch {
 
 impl NumberMatch {
     /// A test for numbers of one range.
+    #[must_use]
     pub fn range(number: Number, first: u64, last: u64) -> Self {
         Self { number, mask: u64::MAX, ranges: alloc::vec![(first, last)] }
     }
 
     /// A test for one value under a mask.
+    #[must_use]
     pub fn masked(number: Number, value: u64, mask: u64) -> Self {
         Self { number, mask, ranges: alloc::vec![(value, value)] }
     }

@@ -38,6 +38,7 @@ impl Hook {
     pub const ALL: [Self; 5] = [Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting];
 
     /// The built-in chain's name: `PREROUTING` and so on.
+    #[must_use]
     pub const fn chain_name(self) -> &'static str {
         match self {
             Self::Prerouting => "PREROUTING",
@@ -73,6 +74,7 @@ impl TableName {
     pub(crate) const COUNT: usize = 5;
 
     /// The name that `iptables -t` takes.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -84,6 +86,7 @@ impl TableName {
     }
 
     /// The hooks this table has built-in chains for.
+    #[must_use]
     pub const fn hooks(self) -> &'static [Hook] {
         match self {
             Self::Raw => &[Hook::Prerouting, Hook::Output],
@@ -123,12 +126,14 @@ impl Default for Ruleset {
 
 impl Ruleset {
     /// The table of that name.
+    #[must_use]
     pub fn table(&self, name: TableName) -> &Table {
         &self.tables[name as usize]
     }
 
     /// Returns true if a table was touched. An empty table nat makes a difference in Linux: without it, connections are not
     /// moved out of each other's way.
+    #[must_use]
     pub const fn is_loaded(&self, name: TableName) -> bool {
         self.loaded[name as usize]
     }
@@ -151,6 +156,7 @@ impl Ruleset {
     }
 
     /// Returns true if no table has a rule or a policy other than accept.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tables.iter().all(|t| t.chains.iter().all(|c| c.rules.is_empty() && c.policy != Some(Policy::Drop)))
     }
@@ -158,6 +164,7 @@ impl Ruleset {
 
 /// One table: its built-in chains first, then those of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Table {
     /// The chains, in order of appearance.
     pub chains: Vec<Chain>,
@@ -165,6 +172,7 @@ pub struct Table {
 
 impl Table {
     /// The table with its built-in chains, empty, with policy accept.
+    #[must_use]
     pub fn new(name: TableName) -> Self {
         let built_in =
             |hook: &Hook| Chain { name: hook.chain_name().into(), policy: Some(Policy::Accept), rules: Vec::new() };
@@ -172,6 +180,7 @@ impl Table {
     }
 
     /// The chain of that name, if there is one.
+    #[must_use]
     pub fn chain(&self, name: &str) -> Option<&Chain> {
         self.chains.iter().find(|c| c.name == name)
     }
@@ -188,6 +197,7 @@ impl Table {
 
 /// A list of rules, called by a hook (built-in) or by another rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Chain {
     /// `FORWARD`, or what the user called it.
     pub name: String,
@@ -209,6 +219,7 @@ pub enum Policy {
 
 /// A rule: if every condition holds, the target is carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rule {
     /// All of them must hold.
     pub conditions: Vec<Condition>,
@@ -244,6 +255,7 @@ impl Rule {
     }
 
     /// A rule for every packet.
+    #[must_use]
     pub const fn new(target: Target) -> Self {
         Self { conditions: Vec::new(), target, origin: None }
     }
@@ -265,6 +277,7 @@ impl Rule {
 
 /// The file and line a rule came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Origin {
     /// The file's name.
     pub file: Arc<str>,
@@ -289,6 +302,7 @@ impl fmt::Display for Origin {
 
 /// A test, or its opposite.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
 pub struct Condition {
     /// The test.
     pub test: Match,
@@ -418,27 +432,32 @@ pub struct Cidr {
 
 impl Cidr {
     /// The network of `address` with `prefix` leading bits; `None` when there are not as many bits.
+    #[must_use]
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         (prefix <= bits).then_some(Self { address, prefix })
     }
 
     /// The network of one address.
+    #[must_use]
     pub fn host(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
 
     /// The address it was made with; bits beyond the prefix are as given.
+    #[must_use]
     pub const fn address(self) -> IpAddr {
         self.address
     }
 
     /// Returns the number of leading bits count.
+    #[must_use]
     pub const fn prefix(self) -> u8 {
         self.prefix
     }
 
     /// Returns true if `address` belongs to the network; an address of the other family does not.
+    #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -464,6 +483,7 @@ pub struct AddressMask {
 
 impl AddressMask {
     /// Returns true if an address is the same under the mask; one of the other family is not.
+    #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let bits = |address: IpAddr| match address {
             IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -490,6 +510,7 @@ impl fmt::Display for Cidr {
 
 /// A value compared under a mask: `(x & mask) == value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
 pub struct Masked {
     /// The value wanted.
     pub value: u32,
@@ -499,6 +520,7 @@ pub struct Masked {
 
 /// A set of connection states, for `--state` and `--ctstate`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
 pub struct StateSet(pub u8);
 
 impl StateSet {
@@ -517,13 +539,14 @@ impl StateSet {
     /// The connection's destination is translated.
     pub const DNAT: Self = Self(64);
 
-    /// Both sets together.
+    /// Returns the union of both sets.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Returns true if the sets have a state in common.
+    #[must_use]
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -531,6 +554,7 @@ impl StateSet {
 
 /// A set of address types, for `-m addrtype`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)]
 pub struct AddressTypes(pub u16);
 
 impl AddressTypes {
@@ -553,9 +577,9 @@ impl AddressTypes {
     /// A route says that it is prohibited.
     pub const PROHIBIT: Self = Self(256);
 
-    /// Both sets together.
+    /// Returns the union of both sets.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
@@ -628,6 +652,7 @@ pub enum Target {
 
 impl Target {
     /// `-j CT --helper NAME`.
+    #[must_use]
     pub fn helper(name: &str) -> Self {
         Self::Ct { helper: Some(name.into()), zone: None }
     }

@@ -16,6 +16,7 @@ pub struct TextMatch {
 
 impl TextMatch {
     /// A text to be looked for between two offsets; `ignores_case` for `--icase`.
+    #[must_use]
     pub fn new(pattern: &[u8], ignores_case: bool, from: u16, to: u16) -> Self {
         let fold = |byte: &u8| if ignores_case { byte.to_ascii_lowercase() } else { *byte };
         let pattern: Box<[u8]> = pattern.iter().map(fold).collect();

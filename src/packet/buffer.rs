@@ -36,6 +36,7 @@ impl<'b> Packet<'b> {
 
     /// The packet, from its IP header to its end.
     #[inline(always)]
+    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -57,23 +58,27 @@ impl<'b> Packet<'b> {
 
     /// Returns the number of bytes, IP header included, of the longest packet that it becomes on a link.
     #[inline]
+    #[must_use]
     pub fn len_on_link(&self) -> usize {
         let len = self.end - self.start;
         self.segment_len.map_or(len, |segment| segment.min(len))
     }
 
     /// Returns the range of the packet in the buffer.
+    #[must_use]
     pub const fn range(&self) -> Range<usize> {
         self.start..self.end
     }
 
     /// Bytes free before the packet.
+    #[must_use]
     pub const fn head_room(&self) -> usize {
         self.start
     }
 
     /// Bytes free behind the packet.
     #[inline]
+    #[must_use]
     pub const fn tail_room(&self) -> usize {
         self.buffer.len() - self.end
     }

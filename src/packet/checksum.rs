@@ -6,6 +6,7 @@
 
 /// Adds two partial sums with end-around carry.
 #[inline]
+#[must_use]
 pub const fn add(a: u32, b: u32) -> u32 {
     let (sum, carry) = a.overflowing_add(b);
     sum + carry as u32
@@ -13,6 +14,7 @@ pub const fn add(a: u32, b: u32) -> u32 {
 
 /// The partial sum of `bytes`, taken as big-endian 16-bit words and padded with a zero, added to `sum`.
 #[inline]
+#[must_use]
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
     let mut total = u64::from(sum);
     let mut chunks = bytes.chunks_exact(4);
@@ -52,6 +54,7 @@ pub(super) fn is_right(header: &[u8; 20]) -> bool {
 
 /// The checksum field that belongs to a partial sum.
 #[inline]
+#[must_use]
 pub const fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     !(((once & 0xffff) + (once >> 16)) as u16)
@@ -79,12 +82,14 @@ pub(super) const fn follow(field: u16, change: u32) -> u16 {
 
 /// The checksum field after 32 bits under it changed from `old` to `new`.
 #[inline]
+#[must_use]
 pub const fn replace_u32(field: u16, old: u32, new: u32) -> u16 {
     fold(add(add(!field as u32, !old), new))
 }
 
 /// The checksum field after 16 bits under it changed from `old` to `new`.
 #[inline]
+#[must_use]
 pub const fn replace_u16(field: u16, old: u16, new: u16) -> u16 {
     replace_u32(field, old as u32, new as u32)
 }
@@ -92,6 +97,7 @@ pub const fn replace_u16(field: u16, old: u16, new: u16) -> u16 {
 /// The partial sum of the pseudo-header of a TCP or UDP packet (RFC 9293 section 3.1, RFC 8200 section 8.1).
 ///
 /// `addresses` are the source and destination as they stand in the IP header, one behind the other.
+#[must_use]
 pub fn pseudo_header(addresses: &[u8], protocol: u8, transport_len: usize) -> u32 {
     sum(addresses, add(u32::from(protocol), transport_len as u32))
 }

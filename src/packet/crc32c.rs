@@ -32,6 +32,7 @@ const fn table() -> [u32; 256] {
 }
 
 /// The CRC-32C of these stretches, one behind the other. On the wire its lowest byte stands first.
+#[must_use]
 pub fn checksum(stretches: &[&[u8]]) -> u32 {
     let bytes = stretches.iter().flat_map(|stretch| stretch.iter());
     // Eight bits cannot lie outside the table.

@@ -85,6 +85,7 @@ pub struct Segment {
 
 /// The flags of a TCP header.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {
@@ -103,6 +104,7 @@ impl TcpFlags {
 
     /// Returns true if any of these is set.
     #[inline]
+    #[must_use]
     pub const fn has(self, flags: u8) -> bool {
         self.0 & flags != 0
     }
@@ -239,12 +241,14 @@ impl Headers {
 
     /// The source address.
     #[inline]
+    #[must_use]
     pub fn source(&self, bytes: &[u8]) -> IpAddr {
         self.address(bytes, Side::Source).into()
     }
 
     /// The destination address.
     #[inline]
+    #[must_use]
     pub fn destination(&self, bytes: &[u8]) -> IpAddr {
         self.address(bytes, Side::Destination).into()
     }
@@ -268,6 +272,7 @@ impl Headers {
 
     /// Source and destination port, of a TCP, UDP or SCTP packet whose transport header shows at least these.
     #[inline(always)]
+    #[must_use]
     pub fn ports(&self, bytes: &[u8]) -> Option<(u16, u16)> {
         if !matches!(self.protocol, Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP)
             || self.fragment.is_some_and(|f| f.offset != 0)
@@ -280,6 +285,7 @@ impl Headers {
 
     /// Returns the bytes after the transport header of a TCP packet, padding aside; empty for every other packet.
     #[inline]
+    #[must_use]
     pub fn payload<'p>(&self, bytes: &'p [u8]) -> &'p [u8] {
         match self.layer4 {
             Layer4::Tcp(segment) => bytes.get(segment.payload..self.end).unwrap_or_default(),
@@ -289,6 +295,7 @@ impl Headers {
 
     /// The options of a TCP packet.
     #[inline]
+    #[must_use]
     pub fn tcp_options<'p>(&self, bytes: &'p [u8]) -> TcpOptions<'p> {
         TcpOptions(match self.layer4 {
             Layer4::Tcp(segment) => bytes.get(self.transport + 20..segment.payload).unwrap_or_default(),
@@ -310,6 +317,7 @@ impl Headers {
 
     /// The time to live (IPv4) or hop limit (IPv6).
     #[inline]
+    #[must_use]
     pub fn hop_limit(&self, bytes: &[u8]) -> u8 {
         let at = if self.family == Family::V4 { 8 } else { 7 };
         bytes.get(at).copied().unwrap_or_default()
@@ -317,6 +325,7 @@ impl Headers {
 
     /// Returns true if the IPv4 header's checksum is right; IPv6 has none, and that is right.
     #[inline(always)]
+    #[must_use]
     pub fn header_checksum_ok(&self, bytes: &[u8]) -> bool {
         match self.family {
             Family::V4 => {
@@ -335,6 +344,7 @@ impl Headers {
     ///
     /// Of UDP-Lite, Linux sums UDP's number into the pseudo-header, and not its own (seen on 6.18): what RFC 3828 has for
     /// right is wrong to it, and so it is here.
+    #[must_use]
     pub fn transport_checksum_ok(&self, bytes: &[u8]) -> bool {
         let transport = bytes.get(self.transport..self.end).unwrap_or_default();
         let pseudo = || super::checksum::pseudo_header(self.addresses(bytes), self.protocol.0, transport.len());
@@ -382,6 +392,7 @@ impl Headers {
     /// Returns true if it is an ICMP message that reports an error about the packet it quotes (RFC 792; RFC 4443
     /// section 2.1).
     #[inline]
+    #[must_use]
     pub const fn is_icmp_error(&self) -> bool {
         match (self.protocol, self.layer4) {
             (Protocol::ICMP, Layer4::Icmp(icmp)) => matches!(icmp.kind, 3 | 4 | 5 | 11 | 12),
@@ -638,6 +649,7 @@ pub struct TcpOptions<'p>(&'p [u8]);
 
 impl<'p> TcpOptions<'p> {
     /// The options that stand in these bytes.
+    #[must_use]
     pub const fn new(options: &'p [u8]) -> Self {
         Self(options)
     }
@@ -678,6 +690,7 @@ impl<'p> TcpOptions<'p> {
     }
 
     /// Returns true if there are none.
+    #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0.is_empty()
     }

@@ -49,6 +49,7 @@ pub const MAX_DEPTH: usize = 8;
 
 /// A link type, by its `LINKTYPE_` number in captures (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(clippy::exhaustive_structs)]
 pub struct LinkType(pub u32);
 
 impl LinkType {
@@ -82,6 +83,7 @@ impl LinkType {
     pub const LINUX_SLL2: Self = Self(276);
 
     /// The name after `LINKTYPE_`; `None` for a number without a name here.
+    #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match self.0 {
             0 => "NULL",
@@ -134,6 +136,7 @@ impl fmt::Display for LinkType {
 
 /// The network packet of a frame, and its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Payload {
     /// Bytes before the network packet; never more than the frame has.
     pub offset: usize,
@@ -165,6 +168,7 @@ impl Payload {
 
 /// The fields that Linux notes of a frame in a cooked capture (`tcpdump -i any`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Cooked {
     /// The interface's index on the machine that captured; version 2 only.
     pub interface: Option<u32>,

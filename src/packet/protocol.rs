@@ -15,6 +15,7 @@ pub enum Family {
 
 /// A transport protocol, by its number in the IP header (IANA's assigned protocol numbers).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)]
 pub struct Protocol(pub u8);
 
 impl Protocol {
@@ -38,11 +39,13 @@ impl Protocol {
     pub const UDPLITE: Self = Self(136);
 
     /// Returns true if it is ICMP of either family.
+    #[must_use]
     pub const fn is_icmp(self) -> bool {
         matches!(self, Self::ICMP | Self::ICMPV6)
     }
 
     /// The name that Linux prints in `/proc/net/nf_conntrack`.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::ICMP => "icmp",

@@ -49,6 +49,7 @@ impl fmt::Display for Tunnel {
 
 /// A packet inside another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Inner {
     /// Tunnel that carries it.
     pub tunnel: Tunnel,

@@ -40,6 +40,7 @@ pub struct Departure {
 
 impl Departure {
     /// Returns true if at least one reason is known.
+    #[must_use]
     pub const fn is_explained(&self) -> bool {
         self.why.is_some() || !self.here.is_empty()
     }

@@ -101,6 +101,7 @@ impl fmt::Display for Hole {
 
 impl Hole {
     /// Returns the kind of hole as one word: `not_persistent` and so on.
+    #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::NotPersistent { .. } => "not_persistent",
@@ -132,6 +133,7 @@ impl Hole {
 /// assert_eq!(found, ["not_persistent", "active_not_masqueraded"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use]
 pub fn holes(config: &RouterConfig) -> Vec<Hole> {
     let services = config.ipvs.iter().flat_map(|ipvs| &ipvs.services);
     let mut found = BTreeSet::new();
@@ -337,6 +339,7 @@ struct Control {
 
 impl Watch {
     /// Over a router with this configuration.
+    #[must_use]
     pub fn new(config: RouterConfig) -> Self {
         let fresh: VecDeque<Hole> = holes(&config).into();
         Self {

@@ -22,8 +22,10 @@ mod suggest;
 mod tables;
 mod verify;
 
+pub use crate::nat::choices::ForcedPort;
 pub use departure::{Departure, Here, LinuxDoes, Quirk};
 pub use holes::{Hole, Watch, holes};
+pub use suggest::force_port;
 pub use tables::TableDifference;
 pub use verify::{Difference, DifferenceKind};
 
@@ -193,6 +195,7 @@ pub struct Summary {
 
 impl Summary {
     /// Returns true if everything that was compared agrees.
+    #[must_use]
     pub const fn agrees(&self) -> bool {
         self.differ == 0 && self.table_lines == 0 && self.undecidable == 0
     }
@@ -355,6 +358,7 @@ impl Replay {
     }
 
     /// The router, as it is now.
+    #[must_use]
     pub const fn router(&self) -> &Router {
         &self.router
     }
@@ -392,9 +396,9 @@ impl Replay {
             if self.verifier.is_some() {
                 let choice = suggest::choice(frame, ahead);
                 if let Some(beside) = &mut self.beside {
-                    beside.router_mut().nat_mut().choices.suggest(choice);
+                    force_port(beside.router_mut(), choice);
                 }
-                self.router.nat_mut().choices.suggest(choice);
+                force_port(&mut self.router, choice);
             }
             self.feed(frame, ahead, false, sink);
         }

@@ -4,8 +4,16 @@ use std::collections::VecDeque;
 
 use super::frames::Frame;
 use super::pair::{announced, is_same, leaving};
-use crate::nat::ForcedPort;
+use crate::nat::choices::ForcedPort;
 use crate::packet::{Headers, Layer4};
+use crate::router::Router;
+
+/// Forces the router's next random choice of a port: the one that a kernel made for the same packet.
+///
+/// The choice only counts if the router comes to choose a port for the next packet, and the port is in range and free.
+pub fn force_port(router: &mut Router, choice: Option<ForcedPort>) {
+    router.nat_mut().choices.suggest(choice);
+}
 
 /// Returns the port or identifier that the kernel may have chosen for an arriving packet. That is the announced port if
 /// its text announces one, else the source port or, for ICMP, the identifier. It may also have found none, so that

@@ -75,6 +75,7 @@ pub enum ReversePath {
 
 impl Interface {
     /// An interface with an MTU of 1500 and no addresses.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), addresses: Vec::new(), mtu: 1500, settings: InterfaceSettings::default() }
     }
@@ -139,11 +140,13 @@ pub struct Route {
 
 impl Route {
     /// A route to a network on the link of an interface.
+    #[must_use]
     pub const fn on_link(destination: Cidr, interface: usize) -> Self {
         Self { destination, interface, gateway: None, source: None, metric: 0, kind: RouteKind::Unicast }
     }
 
     /// A route through a gateway.
+    #[must_use]
     pub const fn through(destination: Cidr, interface: usize, gateway: IpAddr) -> Self {
         Self { gateway: Some(gateway), ..Self::on_link(destination, interface) }
     }
@@ -323,7 +326,7 @@ impl Network {
     fn find_out(&mut self, family: Family, words: [u64; 2], index: usize) {
         let address = Address { family, words };
         let ip = address.into();
-        let is_for_many = self.address_type(ip).0 & AddressTypes::MULTICAST.and(AddressTypes::BROADCAST).0 != 0;
+        let is_for_many = self.address_type(ip).0 & AddressTypes::MULTICAST.union(AddressTypes::BROADCAST).0 != 0;
         let route = self.route_to(ip);
         let destination = self.destination(ip, route);
         let source = route.and_then(|route| self.source_of(route, ip));
@@ -349,7 +352,7 @@ impl Network {
     fn find_onward(&self, family: Family, high: u64, low: u64) -> Option<NotedRoute> {
         let address = Address { family, words: [high, low] };
         let ip = address.into();
-        let for_many = AddressTypes::MULTICAST.and(AddressTypes::BROADCAST);
+        let for_many = AddressTypes::MULTICAST.union(AddressTypes::BROADCAST);
         let is_special = address.is_host_internal() || address.is_link_local_v6() || self.is_anycast(ip);
         if self.is_local(ip) || is_special || self.address_type(ip).0 & for_many.0 != 0 {
             return None;

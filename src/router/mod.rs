@@ -308,6 +308,7 @@ impl Router {
     }
 
     /// Returns the tracker.
+    #[must_use]
     pub const fn conntrack(&self) -> &Conntrack {
         &self.conntrack
     }
@@ -318,6 +319,7 @@ impl Router {
     }
 
     /// Returns the load balancer.
+    #[must_use]
     pub const fn ipvs(&self) -> Option<&Ipvs> {
         self.ipvs.as_ref()
     }
@@ -327,8 +329,8 @@ impl Router {
         self.ipvs.as_mut()
     }
 
-    /// Returns the translation, to suggest ports to.
-    pub const fn nat_mut(&mut self) -> &mut Nat {
+    #[cfg(all(feature = "capture", feature = "config"))]
+    pub(crate) const fn nat_mut(&mut self) -> &mut Nat {
         &mut self.nat
     }
 
@@ -337,23 +339,27 @@ impl Router {
         self.memory.chance_mut()
     }
 
-    /// Its interfaces, by number.
+    /// Returns the interfaces, by number.
+    #[must_use]
     pub const fn interfaces(&self) -> &[Interface] {
         &self.network.interfaces
     }
 
     /// Returns true if an address is this machine's own.
+    #[must_use]
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.network.is_local(address)
     }
 
     /// The number of the interface by which packets to an address leave; for an address of this machine, the one that
     /// has it.
+    #[must_use]
     pub fn interface_towards(&self, address: IpAddr) -> Option<usize> {
         self.network.interface_towards(address)
     }
 
     /// Returns the place where a rule that an event names was read.
+    #[must_use]
     pub fn rule_origin(&self, family: Family, rule: usize) -> Option<&Origin> {
         self.rules[family_index(family)].origin(rule)
     }

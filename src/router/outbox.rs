@@ -53,6 +53,7 @@ pub struct Outgoing<'o> {
 impl Outbox {
     /// An outbox for `count` packets of together `bytes` bytes. A reassembled packet of 64 KiB wants that much and
     /// 48 places.
+    #[must_use]
     pub fn new(count: usize, bytes: usize) -> Self {
         Self { buffer: vec![0; bytes].into(), used: 0, entries: Vec::with_capacity(count), refused: 0 }
     }
@@ -73,11 +74,13 @@ impl Outbox {
     }
 
     /// Returns true if it has no packets.
+    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Returns the number of packets that found no room.
+    #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
     }

@@ -115,11 +115,13 @@ impl core::error::Error for OutOfOrder {}
 impl<T: AsRef<[u8]>> History<T> {
     /// No replacement yet, and memory for `most` of them; beyond that the oldest are forgotten, as by
     /// [`forget`](Self::forget).
+    #[must_use]
     pub fn new(most: usize) -> Self {
         Self { edits: VecDeque::with_capacity(most), most, shift: 0 }
     }
 
     /// The same, its memory taken as replacements come.
+    #[must_use]
     pub fn growing(most: usize) -> Self {
         Self { edits: VecDeque::new(), most, shift: 0 }
     }
@@ -142,6 +144,7 @@ impl<T: AsRef<[u8]>> History<T> {
     }
 
     /// Returns how many more replacements can be noted before one is forgotten.
+    #[must_use]
     pub fn room(&self) -> usize {
         self.most.saturating_sub(self.edits.len())
     }
@@ -186,11 +189,13 @@ impl<T: AsRef<[u8]>> History<T> {
     }
 
     /// Returns true if nothing is remembered.
+    #[must_use]
     pub fn is_unchanged(&self) -> bool {
         self.edits.is_empty()
     }
 
     /// Returns what is remembered, in the order of the stream.
+    #[must_use]
     pub fn edits(&self) -> impl DoubleEndedIterator<Item = &Edit<T>> {
         self.edits.iter()
     }
@@ -234,6 +239,7 @@ impl<T: AsRef<[u8]>> History<T> {
     /// Returns what of `len` bytes from `start`, in their sender's numbers, leaves otherwise: stretches of them,
     /// counted from the first, and what takes the place of each. Whoever replaces them from the last to the first need
     /// not count anew.
+    #[must_use]
     pub fn within(
         &self,
         start: SequenceNumber,

@@ -65,12 +65,14 @@ impl Shift {
     }
 
     /// A stream that has shifted by so many bytes before anybody looked.
+    #[must_use]
     pub const fn by(growth: i32) -> Self {
         Self { correction_position: SequenceNumber(0), offset_before: growth, offset_after: growth }
     }
 
     /// By how much the byte at `sequence` (in its sender's numbers) moves.
     #[inline]
+    #[must_use]
     pub const fn offset_at(&self, sequence: SequenceNumber) -> i32 {
         if sequence.after(self.correction_position) { self.offset_after } else { self.offset_before }
     }
@@ -91,16 +93,19 @@ impl Shift {
     }
 
     /// The packet after which the stream is shifted by [`Shift::offset_after`].
+    #[must_use]
     pub const fn correction_position(&self) -> SequenceNumber {
         self.correction_position
     }
 
     /// By how much numbers up to the correction position move.
+    #[must_use]
     pub const fn offset_before(&self) -> i32 {
         self.offset_before
     }
 
     /// By how much numbers after the correction position move.
+    #[must_use]
     pub const fn offset_after(&self) -> i32 {
         self.offset_after
     }
@@ -151,6 +156,7 @@ impl Adjustment {
     }
 
     /// Returns what is kept of one direction.
+    #[must_use]
     pub fn shift(&self, direction: usize) -> Option<&Shift> {
         self.shifts.get(direction)
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
-use ftp_conntrack::nat::ForcedPort;
+use ftp_conntrack::replay::ForcedPort;
 use ftp_conntrack::router::RouterConfig;
 
 use crate::kernel::{Kernel, OnWire, SELF};
@@ -75,11 +75,9 @@ impl Judge {
         let kernel = Kernel::start()?;
         let files = kernel.addresses_and_routes()?;
         let text = |error: config::Error| error.to_string();
-        let machine = Directory {
-            interfaces: config::parse_addresses("addr.json", &files.0).map_err(text)?,
-            routes: config::parse_routes("route.json", &files.1).map_err(text)?,
-            ..Directory::default()
-        };
+        let mut machine = Directory::default();
+        machine.interfaces = config::parse_addresses("addr.json", &files.0).map_err(text)?;
+        machine.routes = config::parse_routes("route.json", &files.1).map_err(text)?;
         Ok(Self { kernel, machine, files, loaded: None, packets: 0, repetitions: 0, taught: false })
     }
 

@@ -6,8 +6,8 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::Event;
-use ftp_conntrack::nat::ForcedPort;
 use ftp_conntrack::packet::Packet;
+use ftp_conntrack::replay::{ForcedPort, force_port};
 
 use ftp_conntrack::router::{Egress, Outbox, Router, RouterConfig, Verdict};
 
@@ -97,7 +97,7 @@ impl Library {
         choice: Option<ForcedPort>,
     ) -> Made {
         self.router.handle_timeout(now, &mut self.outbox);
-        self.router.nat_mut().choices.suggest(choice);
+        force_port(&mut self.router, choice);
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(bytes.len() + Packet::ROOM, 0);

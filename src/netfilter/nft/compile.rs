@@ -184,6 +184,7 @@ impl Nft {
     }
 
     /// Returns what its rules remember before the first packet.
+    #[must_use]
     pub fn initial_state(&self) -> NftState {
         self.initial.clone()
     }

@@ -17,6 +17,7 @@ pub struct NftRuleset {
 
 impl NftRuleset {
     /// True if no table has a chain.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tables.iter().all(|table| table.chains.is_empty())
     }
@@ -36,6 +37,7 @@ pub enum TableFamily {
 
 impl TableFamily {
     /// Returns true if the table sees packets of a family.
+    #[must_use]
     pub const fn sees(self, family: Family) -> bool {
         match self {
             Self::Ip => matches!(family, Family::V4),
@@ -45,6 +47,7 @@ impl TableFamily {
     }
 
     /// The name that nft gives it.
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ip => "ip",
@@ -74,6 +77,7 @@ pub struct NftTable {
 
 impl NftTable {
     /// An empty table.
+    #[must_use]
     pub fn new(family: TableFamily, name: &str) -> Self {
         Self {
             family,
@@ -285,12 +289,14 @@ pub struct Span {
 
 impl Span {
     /// One value.
+    #[must_use]
     pub const fn one(value: u128) -> Self {
         Self { first: value, last: value }
     }
 
     /// Returns true if the value is in the span.
     #[inline]
+    #[must_use]
     pub const fn contains(self, value: u128) -> bool {
         self.first <= value && value <= self.last
     }
