@@ -22,7 +22,7 @@ fn without_places(mut ruleset: NftRuleset) -> NftRuleset {
     for rule in ruleset.tables.iter_mut().flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules) {
         rule.origin = None;
         for statement in &mut rule.statements {
-            // What is not known is kept in the words of its file.
+            // A statement that is not known is kept in the words of its file.
             if let Statement::Unknown(words) = statement {
                 words.clear();
             }

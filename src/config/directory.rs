@@ -127,7 +127,7 @@ impl Directory {
         Ok((self.has_ipvs_rules || !config.services.is_empty()).then_some(config))
     }
 
-    /// What `nft -j` wrote, or else the text, with the files that it includes beside it.
+    /// Reads the output of `nft -j`, or else the text, with the files that it includes beside it.
     fn nft(&mut self, path: &Path) -> Result<Option<NftRuleset>, Error> {
         let (ruleset, warnings) = match (text(path, "ruleset.json")?, text(path, "ruleset.nft")?) {
             (Some(json), _) => parse_nft_json("ruleset.json", &json)?,

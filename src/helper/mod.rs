@@ -428,11 +428,11 @@ impl FtpHelper {
 pub struct HelperContext<'p, 'b> {
     /// The current time.
     pub now: Instant,
-    /// What the tracker made of the packet.
+    /// Tracker's answer to the packet.
     pub tracked: &'p Tracked,
     /// The packet.
     pub packet: &'p mut Packet<'b>,
-    /// Its headers.
+    /// Headers of the packet.
     pub headers: &'p mut Headers,
     /// Maximum length in bytes of the packets that leave; 1500 if nothing else is set.
     pub mtu: usize,

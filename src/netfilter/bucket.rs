@@ -2,14 +2,14 @@
 
 use crate::Instant;
 
-/// What is left of a rate. Tokens are nanoseconds: each packet costs some, and time brings them back.
+/// The tokens left of a rate. Tokens are nanoseconds: each packet costs some, and time brings them back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     saved: u64,
     last: Option<Instant>,
 }
 
-/// What a bucket says of a packet.
+/// The answer of a bucket about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// True if there is enough for the packet.

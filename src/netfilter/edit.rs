@@ -26,7 +26,7 @@ pub enum PacketEdit {
     StripOptions([u64; 4]),
 }
 
-/// What a change comes to: true if the packet is dropped.
+/// Applies a change to the packet; returns true if the packet is dropped.
 pub(super) fn apply(edit: PacketEdit, subject: &mut EvalContext<'_, '_>) -> bool {
     let (headers, bytes) = (*subject.headers, subject.packet.bytes_mut());
     match edit {

@@ -224,7 +224,7 @@ pub trait HostInfo {
     }
 }
 
-/// Where a packet to the sender of another one would go.
+/// The route of a packet back to the sender of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum WayBack {
@@ -481,7 +481,7 @@ impl Table {
 
 impl CompiledTable {
     fn new(name: TableName, table: &Table, compiler: &mut Compiler<'_>) -> Result<Self, RulesError> {
-        // Where each chain will begin: its rules, then its end.
+        // Place where each chain will begin: the rules, then the chain's end.
         let mut begins = Vec::new();
         let mut next = 0;
         for chain in &table.chains {
@@ -832,7 +832,7 @@ fn too_deep(calls: &[Vec<usize>]) -> Option<usize> {
     depths.iter().position(|depth| depth.is_none_or(|deep| deep >= MAX_DEPTH))
 }
 
-/// What rules become part of.
+/// The rules that are being compiled.
 struct Compiler<'a> {
     family: Family,
     interfaces: &'a [&'a str],

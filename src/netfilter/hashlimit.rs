@@ -60,7 +60,7 @@ struct Group {
     last: Instant,
 }
 
-/// What a hashlimit looks at.
+/// The fields that a hashlimit tells packets apart by.
 pub(super) struct Ends {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,

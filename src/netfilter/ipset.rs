@@ -15,9 +15,9 @@ use crate::packet::{Family, Layer4};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct IpSet {
-    /// Its name.
+    /// Name of the set.
     pub name: String,
-    /// What an element consists of: none for a list of sets.
+    /// Parts of an element; none for a list of sets.
     pub parts: Vec<SetPart>,
     /// The family of its addresses.
     pub family: Family,
@@ -25,7 +25,7 @@ pub struct IpSet {
     pub prefix: u8,
     /// Maximum number of elements.
     pub most: u32,
-    /// How long elements last that rules add, in seconds, if elements end at all; 0 for ever.
+    /// Timeout of elements that rules add, in seconds, if elements end at all; 0 for ever.
     pub timeout: Option<u32>,
     /// True if packets and bytes are counted.
     pub counters: bool,
@@ -105,7 +105,7 @@ pub struct IpSetMatch {
     pub bytes: Option<(Compared, u64)>,
 }
 
-/// How a counter is compared.
+/// A comparison of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Compared {
@@ -346,7 +346,7 @@ fn port(is_source: bool, subject: &EvalContext<'_, '_>) -> Option<u64> {
     Some(u64::from(headers.protocol.0) << 16 | u64::from(port))
 }
 
-/// What a set says of a packet.
+/// The answer of a set about a packet.
 enum Found {
     Nothing,
     Element { nomatch: bool },

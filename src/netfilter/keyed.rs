@@ -24,7 +24,7 @@ pub(super) struct Keyed<V> {
 #[derive(Debug)]
 struct Entry<V> {
     key: Key,
-    /// Who was touched before and after.
+    /// Neighbours in the order of use: the one touched before, and the one after.
     around: [u32; 2],
     value: V,
 }

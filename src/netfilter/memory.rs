@@ -1,4 +1,5 @@
-//! What rules of iptables remember from packet to packet. Its memory is taken when it is made.
+//! State that rules of iptables keep from packet to packet. Its memory is taken when it is made. Its memory is taken
+//! when it is made.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -47,10 +48,10 @@ pub enum Stateful {
     Set(IpSetMatch),
 }
 
-/// What rules need to remember: made together with [`Rules`](super::Rules), and shared by those of both families.
+/// The state that rules need to keep: planned with [`Rules`](super::Rules), and shared by those of both families.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryPlan {
-    /// What rules remember alone: a bucket, a quota or a count.
+    /// State of single rules: a bucket, a quota or a count.
     counts: Vec<Count>,
     hashlimits: Vec<(Family, HashlimitMatch)>,
     recents: Vec<String>,
@@ -95,7 +96,7 @@ impl MemoryPlan {
                 self.connlimits += 1;
                 self.connlimits - 1
             }
-            // What asks for MAC addresses cannot be answered.
+            // A test of a MAC address cannot be answered.
             Stateful::Set(test) => return self.set(&test.set).filter(|place| !self.has_mac(*place)),
         };
         u32::try_from(place).ok()
@@ -129,7 +130,7 @@ fn place_of<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce()
 /// Maximum number of connections that one rule counts.
 const MOST_COUNTED: u32 = 65_536;
 
-/// What the rules remember.
+/// The state that the rules keep.
 #[derive(Debug, Default)]
 pub struct RuleMemory {
     counts: Box<[Count]>,
@@ -140,11 +141,11 @@ pub struct RuleMemory {
     pub(super) chance: Chance,
 }
 
-/// What decides where rules leave it to chance, or to a tick of the clock.
+/// The choices where rules leave the outcome to chance, or to a tick of the clock.
 #[derive(Debug)]
 pub struct Chance {
     dice: PortChooser,
-    /// What a capture shows of the packet at hand.
+    /// Outcome of the packet at hand that a capture shows.
     pub(super) seen: Option<Outcome>,
     /// True or false if the match at hand must hold or must not, for that to come about.
     pub(super) wish: Option<bool>,
@@ -157,7 +158,7 @@ impl Default for Chance {
     }
 }
 
-/// What became of a packet elsewhere.
+/// The outcome of a packet elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Outcome {
@@ -208,12 +209,12 @@ impl RuleMemory {
         }
     }
 
-    /// What decides where rules leave it to chance.
+    /// Returns the choices where rules leave the outcome to chance.
     pub const fn chance_mut(&mut self) -> &mut Chance {
         &mut self.chance
     }
 
-    /// What decides where rules leave it to chance.
+    /// Returns the choices where rules leave the outcome to chance.
     #[must_use]
     pub const fn chance(&self) -> &Chance {
         &self.chance

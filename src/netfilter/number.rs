@@ -79,14 +79,14 @@ pub enum Number {
     ConnectionDirection,
     /// `--ctorigsrcport` and the like.
     ConnectionPort {
-        /// Whose tuple.
+        /// True for the reply tuple.
         reply: bool,
         /// True for the source.
         source: bool,
     },
     /// `-m connbytes`.
     ConnectionCount {
-        /// What is counted.
+        /// Quantity that is counted.
         of: Counted,
         /// The direction; both for `None`.
         reply: Option<bool>,
@@ -95,7 +95,7 @@ pub enum Number {
     ConnectionLabel(u8),
 }
 
-/// What `-m connbytes` counts.
+/// The quantity that `-m connbytes` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Counted {
@@ -252,7 +252,7 @@ fn transport<'p, const N: usize>(at: usize, subject: &'p mut EvalContext<'_, '_>
     subject.packet.bytes().get(headers.transport + at..)?.first_chunk()
 }
 
-/// Where the first IPv6 extension header of a kind begins (RFC 8200 section 4).
+/// Returns the start of the first IPv6 extension header of a kind (RFC 8200 section 4).
 pub(super) fn extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<usize> {
     let (headers, bytes) = (&subject.headers, subject.packet.bytes());
     if headers.family != Family::V6 {

@@ -8,13 +8,13 @@ use core::net::IpAddr;
 use super::keyed::{Key, Keyed, masked, words};
 use crate::Instant;
 
-/// What `-m recent` does with its list.
+/// The operation of `-m recent` on its list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct RecentMatch {
     /// `--name`.
     pub list: String,
-    /// What is done.
+    /// Operation on the list.
     pub action: RecentAction,
     /// True for `--rdest`: the destination counts, not the source.
     pub destination: bool,
@@ -30,7 +30,7 @@ pub struct RecentMatch {
     pub same_ttl: bool,
 }
 
-/// What is done with a list.
+/// An operation on a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum RecentAction {
@@ -44,7 +44,7 @@ pub enum RecentAction {
     Remove,
 }
 
-/// How large the lists are (`ip_list_tot` and `ip_pkt_list_tot` of `xt_recent`).
+/// The sizes of the lists (`ip_list_tot` and `ip_pkt_list_tot` of `xt_recent`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct RecentSizes {
@@ -55,7 +55,7 @@ pub struct RecentSizes {
 }
 
 impl Default for RecentSizes {
-    /// What the kernel has unless told otherwise.
+    /// Returns the kernel's defaults.
     fn default() -> Self {
         Self { addresses: 100, times: 20 }
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct ChunkMatch {
-    /// How many of them.
+    /// Number of chunks that must match.
     pub which: WhichChunks,
     /// The types.
     pub types: [u64; 4],
@@ -14,7 +14,7 @@ pub struct ChunkMatch {
     pub flags: Vec<(u8, u8, u8)>,
 }
 
-/// How many chunks must be of the types.
+/// The number of chunks that must be of the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum WhichChunks {

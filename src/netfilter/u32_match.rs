@@ -6,15 +6,15 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs)]
 pub struct U32Test {
-    /// Where the first number is read, in bytes from the IP header.
+    /// Offset of the first number, in bytes from the IP header.
     pub start: u32,
-    /// What is done with it.
+    /// Steps that are applied to it.
     pub steps: Vec<U32Step>,
     /// Ranges, both ends included.
     pub ranges: Vec<(u32, u32)>,
 }
 
-/// What is done with a number of a packet.
+/// A step applied to a number of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums)]
 pub enum U32Step {

@@ -66,7 +66,7 @@ pub enum Act {
     Transfer {
         /// The sender.
         sender: Sender,
-        /// Its length.
+        /// Length in bytes.
         bytes: usize,
         /// Time that the sender takes.
         lasts: Duration,

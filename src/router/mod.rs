@@ -84,7 +84,7 @@ pub struct RouterConfig {
     pub nft: NftRuleset,
     /// Sets of `ipset`, which rules name.
     pub sets: Vec<IpSet>,
-    /// How large the lists of `-m recent` are.
+    /// Sizes of the lists of `-m recent`.
     pub recent_sizes: RecentSizes,
     /// Configuration of the tracker.
     pub conntrack: conntrack::ConntrackConfig,

@@ -188,7 +188,7 @@ impl Loader {
         let data = match object.get("map") {
             None => None,
             Some(data) if data.as_str() == Some("verdict") => Some(Vec::new()),
-            // What is counted does nothing to packets.
+            // Counting does nothing to packets.
             Some(data) if data.as_str() == Some("counter") => return true,
             Some(data) => match self::types(data) {
                 Some(types) => Some(types),

@@ -52,7 +52,7 @@ const MAX_SCALE: u8 = 14;
 const REPEAT: core::time::Duration = core::time::Duration::from_secs(1);
 const REPEATS: u8 = 120;
 
-/// Timeout of an expectation. Linux waits for 5 minutes; a command that is lost is sent again for 15 (RFC 1122 section
+/// Timeout of an expectation. Linux waits for 5 minutes. A command that is lost is sent again for 15 (RFC 1122 section
 /// 4.2.3.5 asks for at least 100 s, `tcp_retries2` is 15), and the SYN after it for 2 more.
 const PATIENCE: core::time::Duration = core::time::Duration::from_secs(20 * 60);
 
@@ -168,7 +168,7 @@ impl Exact {
             self.adjust_quoted(slot, context);
             return Ok(false);
         }
-        // What it announces is expected of a connection that is there.
+        // The expectation needs a master that is confirmed.
         conntrack.confirm(context.now, id)?;
         let Layer4::Tcp(segment) = context.headers.layer4 else { return Ok(false) };
         self.sweep(conntrack);
@@ -392,7 +392,7 @@ impl State {
         let before = own.standing();
         let mut taken = own.take(incoming, &mut tools.pool, &mut handler);
         if theirs == 0 && !payload.is_empty() && !is_syn {
-            // Its sender probes a closed window: only the other side can say that it opened.
+            // The sender probes a closed window: only the other side can say that it opened.
             taken = own.probing(taken);
         }
         let LineHandler { tls, job, .. } = handler;

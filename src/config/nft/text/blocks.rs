@@ -18,7 +18,7 @@ pub(super) struct TableName {
     pub(super) table: String,
 }
 
-/// What a block says, each with the line where it begins.
+/// The statements of a block, each with the line where it begins.
 pub(super) type Found = Vec<(Value, u32)>;
 
 impl TableName {
@@ -121,7 +121,7 @@ pub(super) fn chain(cursor: &mut Cursor, table: &TableName, name: &str, line: u3
             },
             _ => rules.push((table.rule(name, cursor), line)),
         }
-        // What follows a rule is its end: anything else would be taken for a rule again.
+        // A rule ends its line: any other token would be taken for a rule again.
         if !cursor.is_end() {
             return Err(Unread);
         }
@@ -203,7 +203,7 @@ pub(super) fn object(
         }
         cursor.mark();
         if property(cursor, kind, &mut inner).is_err() {
-            // What it says is not known, nor what the object is.
+            // The kind of the object is not known, nor its statements.
             cursor.skip_statement();
             inner.insert("unread".into(), cursor.text_since(0).into());
         }
@@ -219,7 +219,7 @@ fn property(cursor: &mut Cursor, kind: &str, inner: &mut Map<String, Value>) -> 
         "limit" => limit(cursor).map(|read| merge(inner, read)),
         "quota" => quota(cursor).map(|read| merge(inner, read)),
         "ct helper" | "ct timeout" | "ct expectation" => connection_property(cursor, inner),
-        // What they do is only known to the kernel: they are named where they matter.
+        // Only the kernel knows their effect: they are named where they matter.
         _ => {
             cursor.skip_statement();
             Ok(())

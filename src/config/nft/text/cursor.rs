@@ -9,7 +9,7 @@ use super::tokens::{Kind, Token};
 /// Maximum number of tokens that a script may come to, with its variables replaced.
 const MAX_TOKENS: usize = 5_000_000;
 
-/// What cannot be read at this place.
+/// The text at this place cannot be read.
 pub(super) struct Unread;
 
 pub(super) type Parsed<T> = Result<T, Unread>;
@@ -88,7 +88,7 @@ impl Cursor {
         self.read.clear();
     }
 
-    /// How many tokens were read since the last mark.
+    /// Returns the number of tokens read since the last mark.
     pub(super) const fn position(&self) -> usize {
         self.read.len()
     }
@@ -99,7 +99,7 @@ impl Cursor {
         self.ahead.extend(again.into_iter().rev());
     }
 
-    /// What was read since a position, in words.
+    /// Returns the tokens read since a position, in words.
     pub(super) fn text_since(&self, position: usize) -> String {
         let words: Vec<String> = self.read.iter().skip(position).map(|token| token.kind.text()).collect();
         words.join(" ")

@@ -21,7 +21,7 @@ const HEADERS: &[&str] = &[
 /// The extension headers of IPv6 whose fields are asked for by a word.
 const EXTENSIONS: &[&str] = &["hbh", "frag", "dst", "mh", "srh", "rt0", "rt2"];
 
-/// What `meta` may be left out in front of.
+/// Keys before which `meta` may be left out.
 const META: &[&str] = &[
     "mark",
     "iif",
@@ -380,7 +380,7 @@ fn joined(cursor: &mut Cursor) -> Parsed<Value> {
     Ok(concatenated(parts))
 }
 
-/// What a value is compared with.
+/// Reads the value that another is compared with.
 pub(super) fn compared(cursor: &mut Cursor) -> Parsed<Value> {
     if let Some(Kind::Sign("{") | Kind::At(_)) = cursor.peek() {
         return set(cursor, false);
@@ -461,7 +461,7 @@ fn element(cursor: &mut Cursor, is_map: bool) -> Parsed<Value> {
     Ok(json!([key, data]))
 }
 
-/// What may follow an element: its time, a comment, statements.
+/// Reads the properties that may follow an element: its time, a comment, statements.
 fn properties(cursor: &mut Cursor, key: Value) -> Parsed<Value> {
     let mut inner = Map::new();
     while let Some(Kind::Word(word)) = cursor.peek() {
@@ -480,7 +480,7 @@ fn properties(cursor: &mut Cursor, key: Value) -> Parsed<Value> {
                 super::statements::counter(cursor)?;
             }
             "limit" | "quota" | "ct" | "last" => {
-                // What it does to those that are found is not known: the set is not.
+                // The set is not known, so neither is the statement's effect on its elements.
                 let statement = super::statements::statement(cursor)?;
                 inner.insert("stmt".into(), json!([statement]));
             }

@@ -1,4 +1,4 @@
-//! What `nft list ruleset` prints and `nft -f` reads, made into the objects that `nft -j` writes.
+//! Reads the text of `nft list ruleset` and `nft -f`, and makes the objects that `nft -j` writes.
 
 mod blocks;
 mod cursor;

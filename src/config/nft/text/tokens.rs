@@ -83,7 +83,7 @@ pub(super) fn tokens(text: &str, file: u16) -> Result<Vec<Token>, Error> {
     Ok(found)
 }
 
-/// How many bytes a backslash at the end of a line takes with it.
+/// Returns the number of bytes that a backslash at the end of a line takes with it.
 fn line_goes_on(rest: &str) -> Option<usize> {
     let after = rest.strip_prefix('\\')?.trim_start_matches([' ', '\t', '\r']);
     after.strip_prefix('\n').map(|left| rest.len() - left.len())

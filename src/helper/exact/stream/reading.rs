@@ -202,7 +202,7 @@ impl Stream {
         Read::Done(len)
     }
 
-    /// What is hidden in a line is longer than any announcement: of the line, only its feed still leaves.
+    /// Withholds a line that hides more bytes than any announcement has: only its line feed still leaves.
     fn withhold_hidden(&mut self, here: SequenceNumber, len: usize) -> Read {
         if !self.withhold(here, len as u32, Intervention::TooLong) {
             return Read::Full;
