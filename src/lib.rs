@@ -27,6 +27,7 @@
 //! | [`netfilter`] | tables, chains, matches, targets; firewall marks | ip_tables, xt_* | `alloc` |
 //! | [`ipvs`] | virtual services, real servers, connection entries, FTP among them | `ip_vs`, `ip_vs_ftp` | `alloc` |
 //! | [`router`] | the order in which a packet meets all of these | the hooks | `alloc` |
+//! | [`phy`] | a router as a device of smoltcp's stack | – | `smoltcp` |
 //! | [`config`] | a router's own files: iptables-save, `ip -j addr`, sysctl | – | `config` |
 //! | [`capture`] | pcap and pcapng | – | `capture` |
 //! | [`inspect`] | the FTP story of any capture, by looking on | – | `capture` |
@@ -61,6 +62,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+// The table of layers links to `phy`, too.
+#![cfg_attr(not(feature = "smoltcp"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;
@@ -101,6 +104,8 @@ pub mod nat;
 #[cfg(feature = "alloc")]
 pub mod netfilter;
 pub mod packet;
+#[cfg(feature = "smoltcp")]
+pub mod phy;
 #[cfg(feature = "explain")]
 pub mod reenact;
 #[cfg(all(feature = "capture", feature = "config"))]

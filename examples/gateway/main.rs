@@ -1,7 +1,7 @@
 //! A NAT gateway between two TUN devices, `ftp-lan` and `ftp-wan`: the loop that every embedder writes.
 //!
-//! `cargo run --example gateway`, as root, until it is ended. Move each device to a network namespace and give it an
-//! address there: a host of 10.77.1.0/24 to `ftp-lan`, of 203.0.113.0/24 to `ftp-wan`. `.ci/gateway` does so.
+//! `cargo run --example gateway`, as root. Move each device to a network namespace, with an address of 10.77.1.0/24 or
+//! 203.0.113.0/24, as `.ci/gateway` does.
 
 mod tun;
 
@@ -35,8 +35,7 @@ impl Gateway {
         let mut buffer = vec![0; MTU + Packet::ROOM];
         loop {
             let readable = self.wait()?;
-            // Sends the packets that are due; without any, this costs nothing.
-            self.router.handle_timeout(self.now(), &mut self.outbox);
+            self.router.handle_timeout(self.now(), &mut self.outbox); // sends what is due, if anything is
             self.empty_outbox();
             for interface in (0..readable.len()).filter(|interface| readable[*interface]) {
                 let len = self.devices[interface].read(&mut buffer[..MTU])?;
@@ -45,8 +44,8 @@ impl Gateway {
             while let Some(packet) = self.local.pop() {
                 self.answer(packet);
             }
-            while let Some((time, event)) = self.router.poll_event() {
-                println!("{time:?} {event:?}");
+            while let Some((_, event)) = self.router.poll_event() {
+                println!("{event:?}");
             }
         }
     }
@@ -75,10 +74,8 @@ impl Gateway {
                 let mut larger = [packet.bytes(), &vec![0; room]].concat();
                 self.receive(interface, &mut larger, len);
             }
-            // The router has a copy: it leaves by the outbox, now or later.
-            Verdict::Held => {}
-            // Dropped: an event says why, and the outbox may have an ICMP error or a reset.
-            _ => {}
+            Verdict::Held => {} // The router has a copy: it leaves by the outbox, now or later.
+            _ => {}             // Dropped: an event says why, and the outbox may have an ICMP error or a reset.
         }
         self.empty_outbox();
     }
@@ -113,7 +110,7 @@ impl Gateway {
     }
 }
 
-/// Sends a packet. If the link does not take it, it is lost, as on any link: its sender will repeat it.
+/// Sends a packet. If the link does not take it, it is lost, as on any link.
 fn send(mut device: &File, bytes: &[u8]) {
     let _ = device.write(bytes);
 }

@@ -85,6 +85,12 @@ impl Outbox {
         self.refused
     }
 
+    /// Returns the number of bytes that it takes at most.
+    #[cfg(feature = "smoltcp")]
+    pub(crate) const fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Room for a packet of `len` bytes that is about to be made; `None`, and counted, when there is none.
     pub(crate) fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         if self.entries.len() == self.entries.capacity() || len > self.buffer.len() - self.used {
