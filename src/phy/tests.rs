@@ -213,7 +213,7 @@ fn a_flood_does_not_keep_the_caller_nor_starve_the_other_link() {
         assert!(device.receive(at(1)).is_none());
     }
     assert_eq!(device.links_mut()[WAN].sent.len(), 3 * BURST);
-    // What is left to wait for is the connection's end: 30 s for ICMP.
+    // Only the connections' end is left to wait for.
     assert_eq!(device.poll_at(), device.router().poll_at().map(|at| Timestamp::from_micros(at.micros())));
 }
 
