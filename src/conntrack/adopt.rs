@@ -1,8 +1,9 @@
 //! Connections that began elsewhere, or before anybody looked.
 
+use super::begin::begin;
 use super::connection::{Connection, ConnectionId, Direction, ProtocolState, Status};
+use super::judge::segment_context;
 use super::tcp::{TcpState, TcpTracker};
-use super::track::{begin, segment_context};
 use super::{Conntrack, Template, Tuple};
 use crate::event::{DestroyReason, DropReason};
 use crate::packet::{Headers, Protocol, Side};

@@ -25,10 +25,13 @@
 
 mod adjust;
 mod adopt;
+mod begin;
 mod config;
 mod connection;
 mod expectation;
+mod judge;
 mod longest_chains;
+mod probe;
 pub(crate) mod proc;
 mod reasons;
 mod sctp;
@@ -36,6 +39,7 @@ mod statistics;
 mod table;
 mod tcp;
 mod track;
+mod tracked;
 mod tuple;
 
 pub use adopt::ImportedState;
@@ -47,11 +51,12 @@ pub use longest_chains::LongestChains;
 pub use sctp::{SctpConfig, SctpState};
 pub use statistics::Statistics;
 pub use tcp::{TcpConfig, TcpInvalid, TcpState};
-pub use track::{InvalidReason, PacketState, Template, Tracked};
+pub use tracked::{InvalidReason, PacketState, Template, Tracked};
 pub use tuple::Tuple;
 
 use connection::{NO_EXPECTATION as NONE, ProtocolState};
-pub(crate) use track::{ICMP_HEADER, Known, Probe};
+pub(crate) use probe::{Known, Probe};
+pub(crate) use track::ICMP_HEADER;
 
 use alloc::boxed::Box;
 use alloc::string::String;

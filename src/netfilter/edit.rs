@@ -1,6 +1,6 @@
 //! Targets that change bytes of a packet: TTL, HL, TOS, DSCP, ECN, TCPOPTSTRIP.
 
-use super::evaluate::EvalContext;
+use super::context::EvalContext;
 use crate::packet::{Family, Layer4, read_array};
 
 /// A change to a packet.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::evaluate::EvalContext;
+use super::context::EvalContext;
 use super::keyed::{Key, Keyed, masked, words};
 use crate::Instant;
 use crate::packet::{Family, Layer4};

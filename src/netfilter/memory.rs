@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use super::bucket::{Bucket, Verdict};
 use super::connlimit::{Connlimit, ConnlimitMatch};
-use super::evaluate::EvalContext;
+use super::context::EvalContext;
 use super::hashlimit::{Ends, Hashlimit, HashlimitMatch};
 use super::ipset::{IpSet, IpSetMatch, SetPart, SetState};
 use super::recent::{RecentList, RecentMatch, RecentSizes};

@@ -19,39 +19,47 @@
 //! # Ok::<(), ftp_conntrack::netfilter::RulesError>(())
 //! ```
 
+mod apply_target;
 mod bucket;
 mod calendar;
+mod compiled;
 mod connlimit;
+mod context;
 mod edit;
 mod evaluate;
 mod hashlimit;
 mod ipset;
 mod keyed;
+mod match_test;
 mod memory;
 pub mod nft;
 mod number;
 mod recent;
 mod rules;
+mod rules_error;
 mod sctp_chunks;
+mod skipped;
 mod text;
 mod u32_match;
 
 pub use crate::nat::{NatRange, PortRange};
 pub use calendar::TimeMatch;
+pub use compiled::Rules;
 pub use connlimit::ConnlimitMatch;
+pub use context::{EvalContext, HostInfo, RuleVerdict, Tracking, WayBack};
 pub use edit::PacketEdit;
-pub use evaluate::{EvalContext, HostInfo, RuleVerdict, Rules, RulesError, Tracking, WayBack};
 pub use hashlimit::HashlimitMatch;
 pub use ipset::{Compared, IpSet, IpSetMatch, SetElement, SetPart, SetUpdate, SetValue};
 pub use memory::{Chance, MemoryPlan, Outcome, RuleMemory, Stateful};
 pub use number::{Counted, Number, NumberMatch};
 pub use recent::{RecentAction, RecentMatch, RecentSizes};
+pub use rules_error::RulesError;
 pub use sctp_chunks::{ChunkMatch, WhichChunks};
 pub use text::TextMatch;
 pub use u32_match::{U32Step, U32Test};
 
-pub(crate) use evaluate::{RawScope, SkippedTables};
 pub use rules::{
     AddressMask, AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Limit, Masked, Match, Origin, Policy,
     RejectWith, Rule, Ruleset, StateSet, Table, TableName, Target,
 };
+pub(crate) use skipped::{RawScope, SkippedTables};

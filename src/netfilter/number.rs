@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::evaluate::EvalContext;
+use super::context::EvalContext;
 use crate::conntrack::{Connection, Conntrack, Direction};
 use crate::packet::{Family, Layer4, Protocol, Side, TcpOptions};
 

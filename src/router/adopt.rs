@@ -1,6 +1,6 @@
 //! Connections that began before this router saw them.
 
-use super::slow_path::PacketContext;
+use super::packet_context::PacketContext;
 use super::{Router, family_index};
 use crate::Instant;
 use crate::conntrack::{ConnectionId, ImportedState};

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::interfaces::Destination;
-use super::slow_path::PacketContext;
+use super::packet_context::PacketContext;
 use super::{Outbox, Router};
 use crate::Instant;
 use crate::event::DropReason;

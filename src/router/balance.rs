@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::Router;
 use super::answer::Refusal;
 use super::interfaces::{Destination, Resolved};
-use super::slow_path::PacketContext;
+use super::packet_context::PacketContext;
 use crate::conntrack::{PacketState, Tracked};
 use crate::event::DropReason;
 use crate::ipvs::{Answered, Arrival, Forwarding, Refused, encapsulate};

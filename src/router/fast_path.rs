@@ -6,7 +6,7 @@
 //! hook.
 
 use super::interfaces::Network;
-use super::slow_path::is_checksum_wrong;
+use super::tracking::is_checksum_wrong;
 use super::{Router, Verdict, family_index};
 use crate::Instant;
 use crate::conntrack::{Connection, Direction, Known};

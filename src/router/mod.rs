@@ -42,9 +42,16 @@ mod exact;
 mod fast_path;
 mod fragments;
 mod interfaces;
+mod ipv4_options;
 mod outbox;
+mod packet_context;
+mod parts;
+mod routing;
 mod slow_path;
 mod sources;
+mod tables;
+mod tracking;
+mod translation;
 
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
 pub(crate) use fragments::{Fragments, Gathered};

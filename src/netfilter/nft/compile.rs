@@ -5,8 +5,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::super::evaluate::RulesError;
 use super::super::rules::{Origin, Policy, RejectWith};
+use super::super::rules_error::RulesError;
 use super::lookup::Lookup;
 use super::model::{
     Base, ChainKind, Data, Element, Expression, Meter, NatKind, NatValue, NftRuleset, NftTable, NftVerdict, Operator,

@@ -2,7 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::evaluate::{EvalContext, RuleVerdict, Tracking, clamp_mss};
+use super::super::apply_target::clamp_mss;
+use super::super::context::{EvalContext, RuleVerdict, Tracking};
 use super::super::rules::Policy;
 use super::compile::{
     Code, CompiledData, CompiledNat, CompiledNatValue, CompiledVerdict, Instruction, MAX_STACK, Nft, Step, name_value,
