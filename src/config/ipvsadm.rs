@@ -36,13 +36,24 @@ const MOST_WEIGHT: u32 = 65_535;
 /// What ipvsadm would refuse, and what it would take but cannot be understood here: SCTP services, persistence engines,
 /// and schedulers that are not among [`Scheduler`]'s. Commands that change nothing are passed over with a warning.
 pub fn parse_ipvs_rules(file: &str, text: &str) -> Result<(IpvsConfig, Vec<Warning>), Error> {
-    let mut loader = Loader::default();
+    amend_ipvs_rules(IpvsConfig::default(), file, text)
+}
+
+/// Reads commands on top of services that are there, as [`parse_ipvs_rules`] does.
+///
+/// # Errors
+/// As [`parse_ipvs_rules`].
+pub(super) fn amend_ipvs_rules(
+    config: IpvsConfig,
+    file: &str,
+    text: &str,
+) -> Result<(IpvsConfig, Vec<Warning>), Error> {
+    let mut loader = Loader { config, warnings: Vec::new() };
     let loaded = commands(text).and_then(|lines| lines.iter().try_for_each(|words| loader.line(words)));
     loaded.map_err(|error| error.in_file(file))?;
     Ok((loader.config, loader.warnings.into_iter().map(|warning| warning.in_file(file)).collect()))
 }
 
-#[derive(Default)]
 struct Loader {
     config: IpvsConfig,
     warnings: Vec<Warning>,

@@ -30,6 +30,7 @@
 //! ```
 
 mod addresses;
+mod amend;
 mod directory;
 mod error;
 mod icmp_names;

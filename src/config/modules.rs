@@ -130,11 +130,18 @@ impl Modules {
 /// # Ok::<(), ftp_conntrack::config::Error>(())
 /// ```
 pub fn parse_modules(file: &str, text: &str) -> Result<Modules, Error> {
-    read(text).map_err(|error| error.in_file(file))
+    amend_modules(Modules::default(), file, text)
 }
 
-fn read(text: &str) -> Result<Modules, Error> {
-    let mut modules = Modules::default();
+/// Reads lines on top of modules that are there, as [`parse_modules`] does.
+///
+/// # Errors
+/// As [`parse_modules`].
+pub(super) fn amend_modules(modules: Modules, file: &str, text: &str) -> Result<Modules, Error> {
+    read(modules, text).map_err(|error| error.in_file(file))
+}
+
+fn read(mut modules: Modules, text: &str) -> Result<Modules, Error> {
     for words in commands(&without_semicolon_comments(text))? {
         line(&mut modules, &words)?;
     }

@@ -39,12 +39,25 @@ const CONTROL: &[&str] = &[
 /// taken to match always, with a warning. Commands for the other family, and those that change no rule (`modprobe`,
 /// `echo`), are passed over, with one warning for all.
 pub fn parse_rules(file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>), Error> {
-    load(file, text, family).map_err(|error| error.in_file(file))
+    amend_rules(Ruleset::default(), file, text, family)
 }
 
-fn load(file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>), Error> {
+/// Reads commands on top of rules that are there, as [`parse_rules`] does.
+///
+/// # Errors
+/// As [`parse_rules`].
+pub(super) fn amend_rules(
+    rules: Ruleset,
+    file: &str,
+    text: &str,
+    family: Family,
+) -> Result<(Ruleset, Vec<Warning>), Error> {
+    load(rules, file, text, family).map_err(|error| error.in_file(file))
+}
+
+fn load(rules: Ruleset, file: &str, text: &str, family: Family) -> Result<(Ruleset, Vec<Warning>), Error> {
     let mut loader = Loader {
-        rules: Ruleset::default(),
+        rules,
         family,
         file: Arc::from(file),
         section: Section::Outside,

@@ -23,6 +23,11 @@ struct Entry {
 }
 
 impl Sysctl {
+    /// Adds later settings.
+    pub(super) fn extend(&mut self, later: Self) {
+        self.entries.extend(later.entries);
+    }
+
     /// Returns true if there is no setting.
     #[must_use]
     pub fn is_empty(&self) -> bool {
