@@ -8,6 +8,7 @@ use super::directory::Directory;
 use super::error::{Error, ErrorKind, Warning};
 use super::ipvsadm::amend_ipvs_rules;
 use super::modules::amend_modules;
+use super::nft::amend_nft;
 use super::rules::amend_rules;
 use super::sysctl::parse_sysctl;
 use super::words::{Word, commands};
@@ -98,9 +99,13 @@ impl Directory {
     }
 
     fn nft_command(&mut self, file: &str, words: &[&Word], warnings: &mut Vec<Warning>) -> Result<(), Error> {
-        let first = words.first().map_or_else(|| Word::new("nft", 1), |word| (*word).clone());
-        let _ = warnings;
-        Err(unknown(file, &first))
+        let Some((first, rest)) = words.split_first() else { return Ok(()) };
+        let command: Vec<&str> = rest.iter().map(|word| word.text.as_str()).collect();
+        let line = line_of(first, &command.join(" "));
+        let (ruleset, said) = amend_nft(self.nft.clone().unwrap_or_default(), file, &line)?;
+        self.nft = Some(ruleset);
+        warnings.extend(said);
+        Ok(())
     }
 
     /// `firewall-cmd [--permanent] --direct --add-rule ipv4|ipv6 TABLE CHAIN PRIORITY ARGUMENTS`, which iptables carries
@@ -224,6 +229,24 @@ mod tests {
         assert!(modules.has("nf_nat") && modules.has("nf_conntrack_ftp") && modules.loose());
         assert_eq!(after.sysctl.get("net.netfilter.nf_conntrack_max"), Some("5"));
         assert_eq!(after.ipvs.unwrap().services.len(), 1);
+    }
+
+    #[test]
+    fn nft_commands_change_tables_that_are_there() {
+        let text = "table inet edge {\n chain forward {\n type filter hook forward priority 0; policy drop;\n tcp dport 21 accept\n }\n}";
+        let nft = Some(crate::config::parse_nft("ruleset.nft", text).unwrap().0);
+        let before = Directory { nft, ..Directory::default() };
+        let commands = "nft add table inet ftp\nnft add ct helper inet ftp ftp-standard '{ type \"ftp\" protocol tcp; }'\n\
+            nft add chain inet ftp prerouting '{ type filter hook prerouting priority 0; }'\n\
+            nft add rule inet ftp prerouting tcp dport 21 ct helper set ftp-standard\n\
+            nft insert rule inet edge forward ct state related accept\n";
+        let (after, warnings) = before.after("f", commands).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let tables = after.nft.unwrap().tables;
+        assert_eq!((tables[0].chains[0].rules.len(), tables[1].chains[0].rules.len()), (2, 1));
+        assert_eq!(tables[1].helpers, [("ftp-standard".to_string(), "ftp".to_string())]);
+        let error = before.after("f", "nft insert rule inet filter forward ct state related accept").unwrap_err();
+        assert_eq!((error.kind, error.word.as_str()), (ErrorKind::UnknownChain, "inet filter forward"));
     }
 
     #[test]

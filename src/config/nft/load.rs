@@ -69,6 +69,17 @@ impl Loader {
         Self { file: "".into(), tables: Vec::new(), names: Vec::new(), skipped: Vec::new(), warnings: Vec::new() }
     }
 
+    /// Begins with tables that are there. Types of their sets are not known: a rule that asks one is undecided.
+    pub(super) fn after(ruleset: NftRuleset) -> Self {
+        let names_of = |table: &NftTable| TableNames {
+            helpers: table.helpers.iter().map(|(name, _)| name.clone()).collect(),
+            meters: table.meters.iter().map(|(name, _)| name.clone()).collect(),
+            ..TableNames::default()
+        };
+        let names = ruleset.tables.iter().map(names_of).collect();
+        Self { tables: ruleset.tables, names, ..Self::new() }
+    }
+
     /// Loads the objects of a file: first what rules name, then the rules, in the order of the file.
     pub(super) fn load(mut self, objects: &[Object]) -> (NftRuleset, Vec<Warning>) {
         let objects = remaining(objects);

@@ -91,6 +91,28 @@ pub fn parse_nft_with(
     Ok(Loader::new().load(&objects))
 }
 
+/// Reads commands on top of tables that are there.
+///
+/// # Errors
+/// As [`parse_nft`], and a rule for a chain that is not there.
+pub(super) fn amend_nft(ruleset: NftRuleset, file: &str, text: &str) -> Result<(NftRuleset, Vec<Warning>), Error> {
+    let objects = Script::read(file, text, &mut |_| Vec::new())?;
+    let (ruleset, warnings) = Loader::after(ruleset).load(&objects);
+    for object in &objects {
+        let rule = object.value.get("add").or_else(|| object.value.get("insert")).and_then(|inner| inner.get("rule"));
+        let Some(rule) = rule else { continue };
+        let word = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
+        let tables =
+            ruleset.tables.iter().filter(|table| table.family.name() == word("family") && table.name == word("table"));
+        if !tables.into_iter().any(|table| table.chains.iter().any(|chain| chain.name == word("chain"))) {
+            let name = std::format!("{} {} {}", word("family"), word("table"), word("chain"));
+            let wanted = "name a chain of the ruleset";
+            return Err(Error::new(ErrorKind::UnknownChain, object.line, &name, wanted).in_file(file));
+        }
+    }
+    Ok((ruleset, warnings))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
