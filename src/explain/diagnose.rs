@@ -251,6 +251,9 @@ impl Diagnosis<'_> {
         let ranges = self.router.map(|router| router.open_ranges(seen.ip(), hook)).unwrap_or_default();
         Known {
             control_port: seen.port(),
+            server_inside: (seen.ip() != server.ip()).then(|| seen.ip().to_string()),
+            nft_chain: self.router.and_then(|router| router.nft_chain(hook)),
+            tools: self.router.map(RouterFiles::tools).unwrap_or_default(),
             ipv6: server.is_ipv6(),
             data_port,
             server_address: server.ip().to_string(),

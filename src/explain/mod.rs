@@ -19,10 +19,13 @@ mod dialogue;
 mod filter;
 mod flow;
 mod remedy;
+mod retell;
 mod router;
+mod server_change;
 mod session;
 mod text;
 mod transcript;
+mod trial;
 mod view;
 
 use core::net::SocketAddr;
@@ -37,9 +40,11 @@ use crate::Instant;
 use crate::capture::{ReadError, Reader};
 pub use cause::{Cause, Certainty, Code, Evidence, Machine};
 use diagnose::Diagnosis;
-pub use remedy::{Language, Remedy};
+pub use remedy::{Language, Part, Remedy};
 pub use router::{RouterFiles, RulesForm};
 use session::Scene;
+pub use trial::Trial;
+use trial::Trials;
 use view::{View, Views};
 
 /// The options of an explanation.
@@ -224,8 +229,13 @@ impl Explanation {
                 causes,
             }
         };
-        let sessions = sessions.iter().enumerate().map(report).collect();
-        Report { sessions, notes, frames }
+        let mut reports: Vec<SessionReport> = sessions.iter().enumerate().map(report).collect();
+        let healthy: Vec<bool> = reports.iter().map(|report| report.code() == Code::Healthy).collect();
+        let trials = Trials::new(&scene, &sessions, options.router.as_ref(), options.server);
+        for (number, report) in reports.iter_mut().enumerate() {
+            trials.judge(number, &mut report.causes, &healthy);
+        }
+        Report { sessions: reports, notes, frames }
     }
 }
 

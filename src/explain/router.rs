@@ -1,14 +1,17 @@
 //! The answers of a router's files about a session.
 
 use core::net::{IpAddr, SocketAddr};
+use std::format;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::filter::{Chains, Question, Verdict};
+use super::remedy::Tools;
 use crate::config::{Directory, Error};
-use crate::netfilter::StateSet;
+use crate::netfilter::nft::ChainKind;
+use crate::netfilter::{Hook, Policy, StateSet, TableName};
 
 /// The form in which a router's rules were saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +105,47 @@ impl RouterFiles {
         self.directory.interfaces.iter().flat_map(|interface| &interface.addresses).any(|own| own.address == address)
     }
 
+    /// The chain of nftables at a hook that drops what no rule of it accepts: family, table and name.
+    pub(super) fn nft_chain(&self, hook: &str) -> Option<String> {
+        let tables = self.directory.nft.iter().flat_map(|nft| &nft.tables);
+        let chains = tables.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+        let at_hook = chains.filter_map(|(table, chain)| {
+            let base = chain.base.as_ref()?;
+            let is_here = base.kind == ChainKind::Filter && hook_name(base.hook) == hook;
+            is_here.then(|| {
+                (base.policy == Policy::Drop, format!("{} {} {}", table.family.name(), table.name, chain.name))
+            })
+        });
+        let mut at_hook: Vec<(bool, String)> = at_hook.collect();
+        at_hook.sort_by_key(|(drops, _)| !drops);
+        at_hook.into_iter().next().map(|(_, name)| name)
+    }
+
+    /// The programs that manage the rules, by the chains and tables that they make.
+    pub(super) fn tools(&self) -> Tools {
+        let rulesets = [&self.directory.rules4, &self.directory.rules6].into_iter().flatten();
+        let chains: Vec<&str> = rulesets
+            .flat_map(|rules| [TableName::Nat, TableName::Filter].map(|table| rules.table(table)))
+            .flat_map(|table| &table.chains)
+            .map(|chain| chain.name.as_str())
+            .collect();
+        let tables = || self.directory.nft.iter().flat_map(|nft| &nft.tables);
+        let has = |start: &str| chains.iter().any(|name| name.starts_with(start));
+        Tools {
+            firewalld: has("FWDI_")
+                || has("FWD_")
+                || has("INPUT_direct")
+                || tables().any(|table| table.name == "firewalld"),
+            ufw: has("ufw-"),
+            docker: has("DOCKER"),
+            kubernetes: has("KUBE-"),
+            ipvsadm: self.directory.has_ipvs_rules,
+            keepalived: self.directory.ipvs.is_some() && !self.directory.has_ipvs_rules,
+        }
+    }
+
     /// The interface that leads to an address.
-    fn towards(&self, address: IpAddr) -> Option<&str> {
+    pub(super) fn towards(&self, address: IpAddr) -> Option<&str> {
         let network = |own: &crate::config::AddressConfig| crate::netfilter::Cidr::new(own.address, own.prefix);
         let on_link =
             self.directory.interfaces.iter().find(|interface| {
@@ -185,5 +227,15 @@ impl RouterFiles {
         found.sort();
         found.dedup();
         found
+    }
+}
+
+const fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Prerouting => "prerouting",
+        Hook::Input => "input",
+        Hook::Forward => "forward",
+        Hook::Output => "output",
+        Hook::Postrouting => "postrouting",
     }
 }

@@ -4,10 +4,10 @@
 //! {"frames": N, "notes": [TEXT], "sessions": [{"session": N, "client", "server", "began": SECONDS, "user", "commands",
 //!   "transfers", "views": [TEXT], "code": CODE, "causes": [{"code", "machine", "certainty": "shown"|"inferred", "sentence",
 //!   "evidence": [{"view", "frame", "shown", "means"}], "candidates": [CODE], "missing": [TEXT],
-//!   "remedies": [{"machine", "language", "lines": [TEXT], "tried": BOOL}]}]}]}
+//!   "remedies": [{"parts": [{"machine", "language", "lines": [TEXT]}], "works": BOOL, "trial": TEXT}]}]}]}
 //! ```
 
-use ftp_conntrack::explain::{Cause, Evidence, Remedy, Report, SessionReport};
+use ftp_conntrack::explain::{Cause, Evidence, Part, Remedy, Report, SessionReport};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -38,7 +38,11 @@ fn session(session: &SessionReport) -> Value {
 
 fn cause(cause: &Cause) -> Value {
     let evidence = |e: &Evidence| json!({ "view": e.view, "frame": e.frame, "shown": e.shown, "means": e.means });
-    let remedy = |r: &Remedy| json!({ "machine": r.machine.to_string(), "language": r.language.name(), "lines": r.lines, "tried": r.tried });
+    let part = |p: &Part| json!({ "machine": p.machine.to_string(), "language": p.language.name(), "lines": p.lines });
+    let remedy = |r: &Remedy| {
+        let parts: Vec<Value> = r.parts.iter().map(part).collect();
+        json!({ "parts": parts, "works": r.trial.works(), "trial": r.trial.to_string() })
+    };
     json!({
         "code": cause.code.name(),
         "machine": cause.machine.to_string(),

@@ -86,13 +86,6 @@ fn show_cause(out: &mut Output, cause: &Cause) {
     for (number, remedy) in cause.remedies.iter().take(REMEDIES).enumerate() {
         show_remedy(out, remedy, number == 0);
     }
-    if !cause.remedies.is_empty() {
-        if cause.remedies[0].tried {
-            out.line("  Tried: with the first of these the session works (same rules, same dialogue, re-enacted).");
-        } else {
-            out.line("  Not tried: assumed.");
-        }
-    }
 }
 
 fn show_evidence(out: &mut Output, evidence: &Evidence) {
@@ -110,15 +103,22 @@ fn show_evidence(out: &mut Output, evidence: &Evidence) {
 }
 
 fn show_remedy(out: &mut Output, remedy: &Remedy, is_first: bool) {
-    let lead = if is_first { "Fix" } else { "Or" };
-    let language = match remedy.language {
-        Language::Words | Language::Iptables | Language::Shell => String::new(),
-        other => format!(" ({})", other.name()),
-    };
-    out.line(format_args!("  {lead}, on {}{language}:", remedy.machine));
-    for line in &remedy.lines {
-        out.line(format_args!("    {line}"));
+    for (number, part) in remedy.parts.iter().enumerate() {
+        let lead = match (number, is_first) {
+            (0, true) => "Fix",
+            (0, false) => "Or",
+            _ => "and",
+        };
+        let language = match part.language {
+            Language::Words | Language::Iptables | Language::Shell => String::new(),
+            other => format!(" ({})", other.name()),
+        };
+        out.line(format_args!("  {lead}, on {}{language}:", part.machine));
+        for line in &part.lines {
+            out.line(format_args!("    {line}"));
+        }
     }
+    out.line(format_args!("  {}", remedy.trial));
 }
 
 /// Returns a time in microseconds since the Unix epoch as a date.
