@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ftp_conntrack::explain::{Code, Explanation, Options, Report, RouterFiles};
+use ftp_conntrack::explain::{Code, Explanation, Language, Options, Remedy, Report, RouterFiles, Trial};
 
 const UNSURE: Code = Code::Unknown;
 
@@ -88,4 +88,61 @@ fn a_cause_shows_its_frames_and_its_remedy_is_a_command() {
     );
     assert!(cause.evidence.iter().any(|evidence| evidence.shown.contains("policy of chain FORWARD")), "{cause:?}");
     assert_eq!(cause.remedies[0].to_string(), "iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp");
+}
+
+/// The server's file of a case, where it has one.
+fn with_server(case: &str) -> Report {
+    let directory = directory(case);
+    let mut options = Options::default();
+    options.router = Some(RouterFiles::read(&directory.join("router")).unwrap());
+    options.server = directory.join("vsftpd.conf").is_file().then_some(Language::Vsftpd);
+    let routers = options.router.as_ref().unwrap().captures();
+    let mut explanation = Explanation::of(options);
+    for name in ["client.pcap", "server.pcap"] {
+        explanation.read_file(&directory.join(name), false).unwrap();
+    }
+    for path in routers {
+        explanation.read_file(&path, true).unwrap();
+    }
+    explanation.report()
+}
+
+#[test]
+fn the_first_remedy_is_tried_and_works_where_the_machine_was_recorded() {
+    let tried = [
+        "drop-router-pasv",
+        "helper-port-port",
+        "nft-drop",
+        "no-helper-dnat",
+        "no-helper-dnat-active",
+        "no-helper-port",
+        "no-passive",
+        "no-related-active",
+        "no-related-pasv",
+        "range-pasv",
+        "reject-router-pasv",
+        "tls-dnat",
+        "tls-drop",
+        "wrong-address",
+    ];
+    for case in tried {
+        let report = with_server(case);
+        let cause = &report.sessions[0].causes[0];
+        assert!(cause.remedies.iter().all(|remedy| remedy.trial.works()), "{case}: {:#?}", cause.remedies);
+        assert!(!cause.remedies.is_empty(), "{case}");
+    }
+}
+
+#[test]
+fn a_machine_that_nobody_recorded_gets_an_assumption() {
+    for case in ["drop-client-port", "drop-server-pasv"] {
+        let report = with_server(case);
+        let cause = &report.sessions[0].causes[0];
+        let assumed = |remedy: &Remedy| matches!(&remedy.trial, Trial::NotTried(reason) if reason.contains("assumed"));
+        assert!(!cause.remedies.is_empty() && cause.remedies.iter().all(assumed), "{case}: {cause:?}");
+    }
+    // Without the router's files nothing can be re-enacted.
+    let report = explained("drop-router-pasv", &["client.pcap", "server.pcap"], false);
+    let remedies = &report.sessions[0].causes[0].remedies;
+    assert!(!remedies.is_empty() && remedies.iter().all(|remedy| !remedy.trial.works()), "{remedies:?}");
 }

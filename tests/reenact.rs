@@ -92,6 +92,16 @@ fn active_mode_through_nat_needs_the_helper_on_the_right_port() {
 }
 
 #[test]
+fn a_server_that_dials_before_it_answers_says_whether_it_got_through() {
+    let mut script = active(from_inside());
+    script.turns[3].reply = b"425 Can't connect to specified address.".to_vec();
+    let rules = [MASQUERADE, STRICT, HELPER].concat();
+    let without = rules.replace("RELATED,", "");
+    assert_eq!(outcome(&directory(&without, 1500), &script).transfers, [(4, Err(Failure::Refused(425)))]);
+    assert!(works(&rules, &script));
+}
+
+#[test]
 fn a_server_inside_is_reached_where_the_rewritten_reply_says() {
     let script = passive(from_outside());
     assert!(!works(DNAT, &script));

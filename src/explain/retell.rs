@@ -10,7 +10,7 @@ use super::dialogue::{Announcement, Answer, Dialogue, Exchange, plain};
 use super::router::RouterFiles;
 use super::session::{Attempt, Place, Scene, Session, hops};
 use crate::ftp::{Form, Sender};
-use crate::reenact::{Act, Script, Turn};
+use crate::reenact::{Act, DIALS_FIRST, Script, Turn};
 
 /// Maximum number of bytes of a transfer that are re-enacted: enough for many full segments.
 const LONGEST: usize = 64 * 1024;
@@ -192,7 +192,8 @@ impl Telling<'_> {
         let place = self.reteller.session.places[self.by_server];
         let seen = plain(self.reteller.scene.flow(place).ends[0]).ip();
         let is_own = heard.and_then(|heard| heard.address) == Some(seen);
-        let refused = exchange.code() >= 400;
+        // A server that says 425 here dials before it answers.
+        let refused = exchange.code() >= 400 && exchange.code() != DIALS_FIRST;
         let act = if refused && is_own { Act::Say } else { Act::Active { port: announced.port } };
         let text = announced.line.clone();
         self.turn(exchange, &text, if reply.is_empty() { "200 ok" } else { &reply }, act);

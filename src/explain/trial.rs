@@ -109,6 +109,7 @@ impl<'a> Trials<'a> {
             let works = cause.remedies.iter().any(|remedy| remedy.trial.works());
             cause.remedies.retain(|remedy| !works || remedy.trial != Trial::Fails);
             cause.remedies.sort_by_key(|remedy| !remedy.trial.works());
+            leave_out_more_than_enough(&mut cause.remedies);
         }
     }
 
@@ -224,4 +225,13 @@ impl<'a> Trials<'a> {
         }
         Trial::Works { others }
     }
+}
+
+/// Leaves remedies out that do more than one that works.
+fn leave_out_more_than_enough(remedies: &mut Vec<Remedy>) {
+    let enough: Vec<Vec<Part>> =
+        remedies.iter().filter(|remedy| remedy.trial.works()).map(|remedy| remedy.parts.clone()).collect();
+    remedies.retain(|remedy| {
+        !enough.iter().any(|parts| parts.len() < remedy.parts.len() && remedy.parts.starts_with(parts))
+    });
 }

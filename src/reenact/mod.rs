@@ -19,7 +19,7 @@ mod world;
 use std::vec::Vec;
 
 use crate::netfilter::RulesError;
-pub use script::{Act, Failure, Outcome, Script, Turn};
+pub use script::{Act, DIALS_FIRST, Failure, Outcome, Script, Turn};
 pub use setup::Setup;
 
 /// Plays sessions, each from its time on, and returns what became of each.

@@ -6,6 +6,9 @@ use std::vec::Vec;
 
 use crate::ftp::{Form, Sender};
 
+/// The code with which a server answers `PORT` that has dialled already, in vain.
+pub const DIALS_FIRST: u16 = 425;
+
 /// A session that can be spoken again.
 ///
 /// Client and server hold the same script. What one of them says reaches the other through the router, and the other acts
@@ -57,7 +60,8 @@ pub enum Act {
         port: u16,
     },
     /// The client listens on this port, which its command names. A reply that refuses is given only to an address that is
-    /// not the client's as the server sees it.
+    /// not the client's as the server sees it. A reply with [`DIALS_FIRST`] is given if the server, which dials before it
+    /// answers, does not get through.
     Active {
         /// The port.
         port: u16,

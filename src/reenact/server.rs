@@ -10,7 +10,7 @@ use smoltcp::iface::SocketHandle;
 use super::client::reply_code;
 use super::data::{DataEnd, Progress};
 use super::host::{Host, Stream};
-use super::script::{Act, Script};
+use super::script::{Act, DIALS_FIRST, Script};
 use super::talk::Talk;
 use crate::Instant;
 use crate::ftp::{Command, Form, Reply, Sender, write};
@@ -19,6 +19,9 @@ use crate::ftp::{Command, Form, Reply, Sender, write};
 const OPENS_WITHIN: Duration = Duration::from_secs(25);
 /// Time that a server waits for a transfer to end, beside the time that it took when it was captured.
 const ENDS_WITHIN: Duration = Duration::from_secs(50);
+
+/// The port from which servers dial (RFC 959 section 3.2).
+const DATA_PORT: u16 = 20;
 
 /// A server's part of one session.
 pub(super) struct Server {
@@ -32,6 +35,8 @@ pub(super) struct Server {
     wanted: Wanted,
     data: Option<DataEnd>,
     transfer: Option<Transfer>,
+    /// The reply that a client gets whose data connection does not open until then.
+    dialling: Option<(Instant, Vec<u8>)>,
 }
 
 /// The data connection that was agreed on.
@@ -60,11 +65,15 @@ impl Server {
             wanted: Wanted::Nothing,
             data: None,
             transfer: None,
+            dialling: None,
         }
     }
 
     /// Returns the time at which it has something to do of its own accord.
     pub(super) fn due(&self) -> Option<Instant> {
+        if let Some((until, _)) = self.dialling {
+            return Some(until);
+        }
         let transfer = self.transfer.as_ref()?;
         let closes = match self.script.turns.get(transfer.turn).map(|turn| &turn.act) {
             Some(Act::Transfer { sender: Sender::Server, lasts, .. }) => {
@@ -89,6 +98,9 @@ impl Server {
         }
         if self.transfer.is_some() {
             return self.go_on(host, now);
+        }
+        if self.dialling.is_some() {
+            return self.wait_for_dialled(host, now);
         }
         let mut bytes = Vec::new();
         let stream = host.read(self.control, &mut bytes);
@@ -125,7 +137,7 @@ impl Server {
                 self.talk.is_encrypted = Reply::parse(&turn.reply).is_some_and(|reply| reply.code < 400);
             }
             Act::Passive { form, address, port } => self.listen(host, form, address, port, &turn.reply),
-            Act::Active { .. } => self.told_where(host, line, &turn.reply),
+            Act::Active { .. } => self.told_where(host, now, line, &turn.reply),
             Act::Transfer { from_port, .. } => {
                 self.open(host, from_port);
                 self.transfer = Some(Transfer { turn: number, until: now + OPENS_WITHIN, is_told: false });
@@ -157,7 +169,7 @@ impl Server {
     }
 
     /// Takes the endpoint that a client announces, or refuses it as it did before.
-    fn told_where(&mut self, host: &mut Host, line: &[u8], reply: &[u8]) {
+    fn told_where(&mut self, host: &mut Host, now: Instant, line: &[u8], reply: &[u8]) {
         self.forget_data(host);
         let there = match Command::parse(line) {
             Some(Command::Port(Ok(there))) => Some(SocketAddr::new(there.address.into(), there.port)),
@@ -166,7 +178,18 @@ impl Server {
         };
         let refused = Reply::parse(reply).is_none_or(|reply| reply.code >= 400);
         let is_own = there.is_some() && there.map(|there| there.ip()) == self.client.map(|client| client.ip());
+        let dials_first = Reply::parse(reply).is_some_and(|reply| reply.code == DIALS_FIRST);
         match there {
+            Some(there) if dials_first => {
+                self.wanted = Wanted::Dial(there);
+                let turns = self.script.turns.iter().skip(self.turn);
+                let port = turns.filter_map(|turn| match turn.act {
+                    Act::Transfer { from_port, .. } => Some(from_port),
+                    _ => None,
+                });
+                self.open(host, port.into_iter().next().unwrap_or(DATA_PORT));
+                self.dialling = Some((now + OPENS_WITHIN, reply.to_vec()));
+            }
             Some(there) if is_own || !refused => {
                 self.wanted = Wanted::Dial(there);
                 let reply = if refused { b"200 PORT command successful." } else { reply };
@@ -177,6 +200,25 @@ impl Server {
                 self.say(host, if refused && !reply.is_empty() { reply } else { b"501 Syntax error." });
             }
         }
+    }
+
+    /// Answers a client whose endpoint is being dialled. Returns true once it did.
+    fn wait_for_dialled(&mut self, host: &mut Host, now: Instant) -> bool {
+        let Some((until, refusal)) = self.dialling.clone() else { return false };
+        let is_open = self.data.as_mut().is_some_and(|data| data.is_open(host, now));
+        let is_lost = until <= now || self.data.as_ref().is_none_or(|data| data.is_refused(host));
+        if is_open {
+            self.wanted = Wanted::Accept;
+            self.say(host, b"200 Active data connection established.");
+        } else if is_lost {
+            self.wanted = Wanted::Nothing;
+            self.forget_data(host);
+            self.say(host, &refusal);
+        } else {
+            return false;
+        }
+        self.dialling = None;
+        true
     }
 
     fn open(&mut self, host: &mut Host, from_port: u16) {

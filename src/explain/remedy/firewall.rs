@@ -23,9 +23,13 @@ impl Known {
         self.nft_chain.clone().unwrap_or_else(|| format!("inet filter {hook}"))
     }
 
-    /// Puts first the form that the files at hand use.
+    /// Returns the form that the files at hand use; both where there are none.
     fn ordered(&self, iptables: Remedy, nft: Remedy) -> Vec<Remedy> {
-        if self.form == Some(RulesForm::Nft) { [nft, iptables].into() } else { [iptables, nft].into() }
+        match self.form {
+            Some(RulesForm::Iptables) => [iptables].into(),
+            Some(RulesForm::Nft) => [nft].into(),
+            None => [iptables, nft].into(),
+        }
     }
 }
 
