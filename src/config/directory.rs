@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::addresses::{InterfaceConfig, parse_addresses};
 use super::error::{Error, ErrorKind, Warning, WarningKind};
 use super::ip_settings::warn_of_settings;
+use super::ipset::parse_ipset;
 use super::ipvsadm::parse_ipvs_rules;
 use super::keepalived::parse_keepalived_with;
 use super::modules::{Modules, parse_modules};
@@ -22,8 +23,8 @@ use super::values::decimal;
 use crate::Instant;
 use crate::helper::Policy;
 use crate::ipvs;
-use crate::netfilter::Ruleset;
 use crate::netfilter::nft::NftRuleset;
+use crate::netfilter::{IpSet, Ruleset};
 use crate::packet::Family;
 
 /// The file of keepalived's configuration.
@@ -39,6 +40,8 @@ pub struct Directory {
     pub rules6: Option<Ruleset>,
     /// `ruleset.json`, from `nft -j list ruleset`, or else `ruleset.nft`, from `nft list ruleset` or `nftables.conf`.
     pub nft: Option<NftRuleset>,
+    /// `ipset.save`, from `ipset save`; empty where absent.
+    pub sets: Vec<IpSet>,
     /// `addr.json`, from `ip -j addr`; empty where absent.
     pub interfaces: Vec<InterfaceConfig>,
     /// `route.json`, from `ip -j route`; empty where absent.
@@ -85,6 +88,7 @@ impl Directory {
         directory.rules4 = directory.rules(path, "rules.v4", Family::V4)?;
         directory.rules6 = directory.rules(path, "rules.v6", Family::V6)?;
         directory.nft = directory.nft(path)?;
+        directory.sets = directory.sets(path)?;
         directory.interfaces = parsed(path, "addr.json", parse_addresses)?.unwrap_or_default();
         directory.routes = parsed(path, "route.json", parse_routes)?.unwrap_or_default();
         directory.sysctl = parsed(path, "sysctl.conf", parse_sysctl)?.unwrap_or_default();
@@ -125,6 +129,13 @@ impl Directory {
         self.warnings.extend(warnings);
         // A keepalived without virtual servers moves addresses and balances nothing.
         Ok((self.has_ipvs_rules || !config.services.is_empty()).then_some(config))
+    }
+
+    fn sets(&mut self, path: &Path) -> Result<Vec<IpSet>, Error> {
+        let Some(text) = text(path, "ipset.save")? else { return Ok(Vec::new()) };
+        let (sets, warnings) = parse_ipset("ipset.save", &text)?;
+        self.warnings.extend(warnings);
+        Ok(sets)
     }
 
     /// Reads the output of `nft -j`, or else the text, with the files that it includes beside it.
@@ -278,11 +289,7 @@ mod tests {
         assert_eq!((directory.ip_vs_text.as_deref(), directory.ip_vs_conn_text), (Some("y\n"), None));
         assert_eq!(directory.capture, Some(scratch.0.join("router.pcap")));
         let warnings: Vec<String> = directory.warnings.iter().map(ToString::to_string).collect();
-        let expected = [
-            "rules.v4:1: \"-m limit\" a limit always matches here",
-            "keepalived.conf: is not used, since ipvs.rules has its services",
-        ];
-        assert_eq!(warnings, expected);
+        assert_eq!(warnings, ["keepalived.conf: is not used, since ipvs.rules has its services"]);
     }
 
     #[test]

@@ -163,8 +163,6 @@ pub enum WarningKind {
     UnknownMatch,
     /// A target that is not known: loaded as [`Target::Unknown`](crate::netfilter::Target::Unknown).
     UnknownTarget,
-    /// A limit: taken to match always.
-    AlwaysMatches,
     /// A command of the other address family: passed over.
     OtherFamily,
     /// A command that changes no rule: passed over.
@@ -202,7 +200,6 @@ impl fmt::Display for WarningKind {
         f.write_str(match self {
             Self::UnknownMatch => "this match is not known; a packet that reaches it is undecided",
             Self::UnknownTarget => "this target is not known; a packet that reaches it is undecided",
-            Self::AlwaysMatches => "a limit always matches here",
             Self::OtherFamily => "is for the other address family and passed over",
             Self::PassedOver => "changes no rule and is passed over",
             Self::NotDeleted => "is not there or in use; nothing is deleted",
@@ -247,7 +244,10 @@ mod tests {
 
     #[test]
     fn a_warning_is_one_line() {
-        let warning = Warning::new(WarningKind::AlwaysMatches, 7, "-m limit").in_file("rules.v6");
-        assert_eq!(warning.to_string(), r#"rules.v6:7: "-m limit" a limit always matches here"#);
+        let warning = Warning::new(WarningKind::UnknownMatch, 7, "-m limit").in_file("rules.v6");
+        assert_eq!(
+            warning.to_string(),
+            r#"rules.v6:7: "-m limit" this match is not known; a packet that reaches it is undecided"#
+        );
     }
 }

@@ -11,12 +11,12 @@
 //! :POSTROUTING ACCEPT [0:0]
 //! -A POSTROUTING -o eth0 -j MASQUERADE
 //! COMMIT
-//! iptables -A FORWARD -m recent --name ftp -j DROP
+//! iptables -A FORWARD -m moon --phase full -j DROP
 //! ";
 //! let (rules, warnings) = parse_rules("rules.v4", text, Family::V4)?;
 //! let rule = &rules.table(TableName::Nat).chain("POSTROUTING").unwrap().rules[0];
 //! assert!(matches!(rule.target, Target::Masquerade(_)));
-//! assert_eq!(warnings[0].word, "-m recent --name ftp");
+//! assert_eq!(warnings[0].word, "-m moon --phase full");
 //!
 //! let modules = parse_modules("modules", "options nf_conntrack_ftp ports=21,2121 loose=1")?;
 //! assert_eq!(modules.ports("nf_conntrack_ftp"), [21, 2121]);
@@ -36,6 +36,7 @@ mod error;
 mod icmp_names;
 mod invocation;
 mod ip_settings;
+mod ipset;
 mod ipvsadm;
 mod json;
 mod keepalived;
@@ -52,6 +53,7 @@ mod rule;
 mod rules;
 mod sysctl;
 mod targets;
+mod undecided;
 mod values;
 mod words;
 
@@ -61,6 +63,7 @@ mod rules_tests;
 pub use addresses::{AddressConfig, InterfaceConfig, Scope, parse_addresses};
 pub use directory::Directory;
 pub use error::{Error, ErrorKind, Warning, WarningKind};
+pub use ipset::parse_ipset;
 pub use ipvsadm::parse_ipvs_rules;
 pub use keepalived::{parse_keepalived, parse_keepalived_with};
 pub use modules::{ModuleOption, Modules, parse_modules};
@@ -69,3 +72,4 @@ pub use policy::parse_policy;
 pub use routes::{RouteConfig, RouteType, parse_routes};
 pub use rules::parse_rules;
 pub use sysctl::{Sysctl, parse_sysctl};
+pub use undecided::undecided_words;

@@ -21,22 +21,42 @@ pub(super) enum Takes {
 pub(super) struct OptionSpec {
     pub(super) name: &'static str,
     pub(super) takes: Takes,
+    /// True if `!` may stand before it.
+    pub(super) negatable: bool,
+    /// False if a packet that reaches a rule with it is undecided.
+    pub(super) decided: bool,
+}
+
+impl OptionSpec {
+    const fn new(name: &'static str, takes: Takes) -> Self {
+        Self { name, takes, negatable: false, decided: true }
+    }
+
+    /// The same, where `!` may stand before it.
+    pub(super) const fn or_not(self) -> Self {
+        Self { negatable: true, ..self }
+    }
+
+    /// The same, where it is not decided here.
+    pub(super) const fn undecided(self) -> Self {
+        Self { decided: false, ..self }
+    }
 }
 
 pub(super) const fn flag(name: &'static str) -> OptionSpec {
-    OptionSpec { name, takes: Takes::Nothing }
+    OptionSpec::new(name, Takes::Nothing)
 }
 
 pub(super) const fn one(name: &'static str) -> OptionSpec {
-    OptionSpec { name, takes: Takes::One }
+    OptionSpec::new(name, Takes::One)
 }
 
 pub(super) const fn two(name: &'static str) -> OptionSpec {
-    OptionSpec { name, takes: Takes::Two }
+    OptionSpec::new(name, Takes::Two)
 }
 
 pub(super) const fn text(name: &'static str) -> OptionSpec {
-    OptionSpec { name, takes: Takes::Text }
+    OptionSpec::new(name, Takes::Text)
 }
 
 /// The option of exactly this name.
@@ -57,6 +77,7 @@ pub(super) fn abbreviated(options: &'static [OptionSpec], name: &str) -> Option<
 /// An option as it was given.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
+    pub(super) option: &'static OptionSpec,
     pub(super) name: &'static str,
     /// The word that names it.
     pub(super) word: &'a Word,
@@ -86,7 +107,7 @@ impl<'a> Given<'a> {
             Takes::Two => values.extend([cursor.value(word)?, cursor.value(word)?]),
             Takes::Text => values.push(cursor.text(word)?),
         }
-        Ok(Self { name: option.name, word, negated, values })
+        Ok(Self { option, name: option.name, word, negated, values })
     }
 
     /// Returns its first value; the option itself where it has none.

@@ -13,7 +13,7 @@ use super::sysctl::Sysctl;
 use crate::conntrack;
 use crate::helper::HelperConfig;
 use crate::ipvs;
-use crate::netfilter::{Cidr, Rule, TableName, Target};
+use crate::netfilter::{Cidr, RecentSizes, Rule, TableName, Target};
 use crate::packet::Family;
 use crate::router::{self, Interface, InterfaceAddress, Route, RouterConfig};
 
@@ -52,6 +52,8 @@ impl Directory {
             rules4: self.rules4.clone().unwrap_or_default(),
             rules6: self.rules6.clone().unwrap_or_default(),
             nft: self.nft.clone().unwrap_or_default(),
+            sets: self.sets.clone(),
+            recent_sizes: self.recent_sizes(),
             conntrack: conntrack_config(&self.sysctl)?,
             helper: HelperConfig::default()
                 .under(self.policy.clone())
@@ -64,6 +66,16 @@ impl Directory {
             ip: ip_settings(&self.sysctl)?,
             ..RouterConfig::default()
         })
+    }
+
+    /// Returns how large the lists of `-m recent` are, by the options of its module.
+    fn recent_sizes(&self) -> RecentSizes {
+        let usual = RecentSizes::default();
+        let option = |name: &str| super::values::number(self.modules.as_ref()?.option("xt_recent", name)?);
+        RecentSizes {
+            addresses: option("ip_list_tot").unwrap_or(usual.addresses).clamp(1, 65_536),
+            times: option("ip_pkt_list_tot").unwrap_or(usual.times).clamp(1, 65_535),
+        }
     }
 
     /// Returns true if the files show that the helper is there, whatever modules are loaded: a list without any module

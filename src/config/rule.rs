@@ -5,12 +5,12 @@ use std::vec;
 use std::vec::Vec;
 
 use super::error::{Error, ErrorKind, Warning, WarningKind};
-use super::matches::{Module, Outcome};
+use super::matches::{self, MatchWords, Module};
 use super::options::{Cursor, Given, OptionSpec, abbreviated, exact, flag, one, push_word};
-use super::targets::{TargetModule, TargetWords, goes_on, looks_like_target};
+use super::targets::{self, TargetModule, TargetWords, looks_like_target};
 use super::values::{self, Network};
 use super::words::Word;
-use crate::netfilter::{Cidr, Condition, Match, Rule, Stateful, Table, TableName, Target};
+use crate::netfilter::{Cidr, Condition, Match, Number, NumberMatch, Rule, Table, TableName, Target};
 use crate::packet::{Family, Protocol};
 
 /// More rules than this out of one line are a mistake.
@@ -56,26 +56,28 @@ pub(super) fn rules(words: &[Word], place: Place<'_>) -> Result<(Vec<Rule>, Vec<
     reader.finish()
 }
 
-/// A module that was loaded by `-m` and `-j`.
+/// A match or target that was loaded by `-m`, `-j`, or by an option of the protocol.
 struct Extension<'a> {
     kind: Kind,
     word: &'a Word,
-    used: bool,
+    given: Vec<Given<'a>>,
 }
 
 enum Kind {
     Match(Module),
-    /// The slot that holds its words.
-    UnknownMatch(usize),
+    /// Its words.
+    UnknownMatch(String),
     Target(TargetModule),
-    /// A target that is not known, in its words.
+    /// Its words.
     UnknownTarget(String),
 }
 
-/// The owner of an option.
+/// Owner of an option.
 enum Owner {
     General(&'static OptionSpec),
+    /// The match or target at this place among the loaded.
     Loaded(usize, &'static OptionSpec),
+    /// The protocol's match, which is loaded by its first option.
     Implied(Module, &'static OptionSpec),
     /// The unknown match or target at this place among the loaded.
     Unknown(usize),
@@ -88,12 +90,6 @@ type FindOption = fn(&'static [OptionSpec], &str) -> Option<&'static OptionSpec>
 struct Slot {
     any: Vec<Condition>,
     line: u32,
-}
-
-impl Slot {
-    fn tests(&self, test: impl Fn(&Match) -> bool) -> bool {
-        self.any.iter().any(|condition| test(&condition.test))
-    }
 }
 
 struct Reader<'a> {
@@ -109,7 +105,6 @@ struct Reader<'a> {
     /// The options of modules seen, each with the place of its module among the loaded.
     taken: Vec<(Option<usize>, &'static str)>,
     verdict: Option<Target>,
-    given: Vec<Given<'a>>,
     warnings: Vec<Warning>,
 }
 
@@ -125,7 +120,6 @@ impl<'a> Reader<'a> {
             seen: Vec::new(),
             taken: Vec::new(),
             verdict: None,
-            given: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -143,18 +137,24 @@ impl<'a> Reader<'a> {
                 self.general(&given)?;
             }
             Owner::Implied(module, option) => {
-                self.once(None, option, word)?;
-                let given = Given::read(option, word, negated, &mut self.cursor)?;
-                self.module_option(module, &given)?;
+                self.loaded.push(Extension { kind: Kind::Match(module), word, given: Vec::new() });
+                self.implied = None;
+                self.give(self.loaded.len().saturating_sub(1), option, word, negated)?;
             }
-            Owner::Loaded(index, option) => {
-                self.once(Some(index), option, word)?;
-                let given = Given::read(option, word, negated, &mut self.cursor)?;
-                self.loaded_option(index, given)?;
-            }
+            Owner::Loaded(index, option) => self.give(index, option, word, negated)?,
             Owner::Unknown(index) => self.absorb(index, word, negated),
         }
         Ok(true)
+    }
+
+    /// Gives an option to its match or target.
+    fn give(&mut self, index: usize, option: &'static OptionSpec, word: &'a Word, negated: bool) -> Result<(), Error> {
+        self.once(Some(index), option, word)?;
+        let given = Given::read(option, word, negated, &mut self.cursor)?;
+        if let Some(extension) = self.loaded.get_mut(index) {
+            extension.given.push(given);
+        }
+        Ok(())
     }
 
     /// Refuses an option that one module is given twice.
@@ -202,8 +202,8 @@ impl<'a> Reader<'a> {
     fn loaded_owner(&self, name: &str, find: FindOption) -> Option<Owner> {
         for (index, extension) in self.loaded.iter().enumerate().rev() {
             let options = match extension.kind {
-                Kind::Match(module) => module.options(),
-                Kind::Target(module) => module.options(),
+                Kind::Match(module) => module.options,
+                Kind::Target(module) => module.options,
                 Kind::UnknownMatch(_) | Kind::UnknownTarget(_) => continue,
             };
             if let Some(option) = find(options, name) {
@@ -215,41 +215,7 @@ impl<'a> Reader<'a> {
 
     fn implied_owner(&self, name: &str, find: FindOption) -> Option<Owner> {
         let module = self.implied?;
-        find(module.options(), name).map(|option| Owner::Implied(module, option))
-    }
-
-    fn loaded_option(&mut self, index: usize, given: Given<'a>) -> Result<(), Error> {
-        let Some(extension) = self.loaded.get_mut(index) else { return Ok(()) };
-        extension.used = true;
-        match extension.kind {
-            Kind::Match(module) => self.module_option(module, &given),
-            _ => {
-                self.given.push(given);
-                Ok(())
-            }
-        }
-    }
-
-    fn module_option(&mut self, module: Module, given: &Given<'_>) -> Result<(), Error> {
-        let others = self.implied == Some(Module::OtherProtocol) && self.protocol != Some(Protocol::UDPLITE);
-        let ports_of_others = module == Module::Multiport && others;
-        match module.read(given, self.place.family)? {
-            // `-m multiport` takes DCCP too, of which nobody here reads the ports.
-            Outcome::Test(_) if ports_of_others => self.push_unknown(module, given),
-            Outcome::Test(test) => self.push(given.word, test, given.negated),
-            Outcome::Nothing if given.negated => {
-                return Err(Error::at(given.word, ErrorKind::Misplaced, "it cannot be negated"));
-            }
-            Outcome::Nothing => {}
-            Outcome::Unknown => self.push_unknown(module, given),
-        }
-        Ok(())
-    }
-
-    fn push_unknown(&mut self, module: Module, given: &Given<'_>) {
-        let name = module.name();
-        let text = if name.is_empty() { given.text() } else { std::format!("-m {name} {}", given.text()) };
-        self.push(given.word, Match::Unknown(text), false);
+        find(module.options, name).map(|option| Owner::Implied(module, option))
     }
 
     /// Gives an option and its values to a module that is not known.
@@ -267,16 +233,8 @@ impl<'a> Reader<'a> {
             }
         }
         let Some(extension) = self.loaded.get_mut(index) else { return };
-        match &mut extension.kind {
-            Kind::UnknownTarget(words) => words.push_str(&text),
-            Kind::UnknownMatch(slot) => {
-                if let Some(Condition { test: Match::Unknown(words), .. }) =
-                    self.slots.get_mut(*slot).and_then(|slot| slot.any.first_mut())
-                {
-                    words.push_str(&text);
-                }
-            }
-            _ => {}
+        if let Kind::UnknownTarget(words) | Kind::UnknownMatch(words) = &mut extension.kind {
+            words.push_str(&text);
         }
     }
 
@@ -330,7 +288,10 @@ impl<'a> Reader<'a> {
         }
         let condition = |network| match network {
             Network::Prefix(cidr) => Condition { test: test(cidr), negated: given.negated },
-            Network::Scattered => Condition { test: Match::Unknown(given.text()), negated: false },
+            Network::Scattered(network) => {
+                let source = matches!(test(Cidr::host(network.address)), Match::Source(_));
+                Condition { test: Match::Address { source, network }, negated: given.negated }
+            }
         };
         self.slots.push(Slot { any: networks.into_iter().map(condition).collect(), line: given.word.line });
         Ok(())
@@ -353,25 +314,17 @@ impl<'a> Reader<'a> {
         if self.place.family == Family::V6 {
             return Err(Error::at(given.word, ErrorKind::Misplaced, "ip6tables has no such option; write -m frag"));
         }
-        self.push(given.word, Match::Unknown(given.text()), false);
+        let later_part = NumberMatch::range(Number::LaterPart, 1, 1);
+        self.push(given.word, Match::Number(later_part), given.negated);
         Ok(())
     }
 
     fn load(&mut self, name: &'a Word) -> Result<(), Error> {
-        let kind = match Module::by_name(&name.text, self.place.family) {
-            Some(module) => {
-                if module == Module::Limit {
-                    self.push(name, Match::Stateful(Stateful::Random(1 << 31)), false);
-                    self.warnings.push(Warning::new(WarningKind::AlwaysMatches, name.line, "-m limit"));
-                }
-                Kind::Match(module)
-            }
-            None => {
-                self.push(name, Match::Unknown(std::format!("-m {}", name.text)), false);
-                Kind::UnknownMatch(self.slots.len().saturating_sub(1))
-            }
+        let kind = match matches::by_name(&name.text, self.place.family) {
+            Some(module) => Kind::Match(module),
+            None => Kind::UnknownMatch(std::format!("-m {}", name.text)),
         };
-        self.loaded.push(Extension { kind, word: name, used: false });
+        self.loaded.push(Extension { kind, word: name, given: Vec::new() });
         Ok(())
     }
 
@@ -402,44 +355,49 @@ impl<'a> Reader<'a> {
         if goto {
             return Err(Error::at(name, ErrorKind::UnknownChain, "make it before with -N"));
         }
-        let kind = match TargetModule::by_name(&name.text) {
+        let kind = match targets::by_name(&name.text, self.place.family) {
             Some(module) => Kind::Target(module),
             None => Kind::UnknownTarget(std::format!("-j {}", name.text)),
         };
-        self.loaded.push(Extension { kind, word: name, used: false });
+        self.loaded.push(Extension { kind, word: name, given: Vec::new() });
         Ok(())
     }
 
     fn finish(mut self) -> Result<(Vec<Rule>, Vec<Warning>), Error> {
-        self.check_modules()?;
+        // Linux asks for addresses, interfaces and protocol before any module, and modules in their order.
+        let mut conditions = Vec::new();
+        for extension in &self.loaded {
+            match &extension.kind {
+                Kind::Match(module) => {
+                    let words = MatchWords {
+                        name: extension.word,
+                        module: module,
+                        given: &extension.given,
+                        family: self.place.family,
+                        protocol: self.protocol,
+                        table: self.place.name,
+                        built_in: self.built_in_chain(),
+                    };
+                    conditions
+                        .extend(words.conditions()?.into_iter().map(|condition| (extension.word.line, condition)));
+                }
+                Kind::UnknownMatch(words) => {
+                    let test = Match::Unknown(words.clone());
+                    conditions.push((extension.word.line, Condition { test, negated: false }));
+                }
+                Kind::Target(_) | Kind::UnknownTarget(_) => {}
+            }
+        }
         let target = self.finish_target()?;
-        self.put_in_front(|test| matches!(test, Match::Protocol(_)), needs_protocol);
-        let limits_interface = |test: &Match| matches!(test, Match::Unknown(words) if words.starts_with("-m addrtype"));
-        self.put_in_front(limits_interface, |test| matches!(test, Match::AddressType { .. }));
-        self.ask_header_before_unknown();
+        self.slots.extend(conditions.into_iter().map(|(line, condition)| Slot { any: vec![condition], line }));
         self.warn_of_unknown_matches();
         Ok((self.expand(&target)?, self.warnings))
     }
 
-    /// The rule's chain, if it is one that a hook calls.
+    /// Returns the rule's chain, if it is one that a hook calls.
     fn built_in_chain(&self) -> Option<&'a str> {
         let chain = self.place.table.chain(self.place.chain)?;
         chain.policy.is_some().then_some(self.place.chain)
-    }
-
-    fn check_modules(&self) -> Result<(), Error> {
-        for extension in &self.loaded {
-            let Kind::Match(module) = extension.kind else { continue };
-            if let Err(wanted) = module.goes_with(self.protocol) {
-                return Err(Error::at(extension.word, ErrorKind::Misplaced, wanted));
-            }
-            if module.needs_option() && !extension.used {
-                let option = module.options().first().map_or("", |option| option.name);
-                let wanted = std::format!("write an option of this module, such as {option}");
-                return Err(Error::at(extension.word, ErrorKind::MissingValue, wanted));
-            }
-        }
-        Ok(())
     }
 
     fn finish_target(&mut self) -> Result<Target, Error> {
@@ -451,24 +409,21 @@ impl<'a> Reader<'a> {
                 Kind::Target(module) => {
                     let words = TargetWords {
                         name: extension.word,
-                        given: &self.given,
+                        given: &extension.given,
                         table: self.place.name,
                         built_in: self.built_in_chain(),
                         family: self.place.family,
                         protocol: self.protocol,
                     };
-                    if let Some(target) = module.read(&words)? {
+                    if let Some(target) = module.target(&words)? {
                         return Ok(target);
                     }
-                    let options: Vec<String> = self.given.iter().map(Given::text).collect();
+                    let options: Vec<String> = extension.given.iter().map(Given::text).collect();
                     let text = std::format!("-j {} {}", extension.word.text, options.join(" "));
                     self.warnings.push(Warning::new(WarningKind::UnknownTarget, extension.word.line, &text));
                     return Ok(Target::Unknown(text));
                 }
                 Kind::UnknownTarget(text) => {
-                    if goes_on(&extension.word.text) {
-                        return Ok(Target::Continue);
-                    }
                     let has_options = text.len() > extension.word.text.len().saturating_add(3);
                     if !has_options && !looks_like_target(&extension.word.text) {
                         let wanted = "write a target such as ACCEPT, or make the chain before with -N";
@@ -481,25 +436,6 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(Target::Continue)
-    }
-
-    /// Moves the condition that `is` the one in front of the first that `needs` it.
-    fn put_in_front(&mut self, is: impl Fn(&Match) -> bool, needs: impl Fn(&Match) -> bool) {
-        let from = self.slots.iter().position(|slot| slot.tests(&is));
-        let to = self.slots.iter().position(|slot| slot.tests(&needs));
-        if let (Some(from), Some(to)) = (from, to)
-            && to < from
-        {
-            let slot = self.slots.remove(from);
-            self.slots.insert(to, slot);
-        }
-    }
-
-    /// Linux asks for addresses, interfaces and protocol before any module, so fewer packets reach one that is unknown.
-    fn ask_header_before_unknown(&mut self) {
-        if self.slots.iter().any(|slot| slot.tests(|test| matches!(test, Match::Unknown(_)))) {
-            self.slots.sort_by_key(|slot| !slot.tests(is_header));
-        }
     }
 
     fn warn_of_unknown_matches(&mut self) {
@@ -535,33 +471,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Returns true if a test reads a header that only some protocols have.
-fn needs_protocol(test: &Match) -> bool {
-    matches!(
-        test,
-        Match::SourcePorts(_)
-            | Match::DestinationPorts(_)
-            | Match::Ports(_)
-            | Match::TcpFlags { .. }
-            | Match::IcmpType { .. }
-    )
-}
-
-/// Returns true if a test is of the rule itself and not of a module.
-fn is_header(test: &Match) -> bool {
-    matches!(
-        test,
-        Match::Protocol(_) | Match::Source(_) | Match::Destination(_) | Match::InInterface(_) | Match::OutInterface(_)
-    )
-}
-
 /// The module of the protocol that the rule names anywhere.
 fn implied_module(words: &[Word], family: Family) -> Option<Module> {
     let is_option = |word: &Word| ["-p", "--protocol", "--proto"].iter().any(|name| word.is(name));
     let at = words.iter().position(is_option)?;
     let protocol = values::protocol(words.get(at.checked_add(1)?)?).ok()??;
     let negated = at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|word| word.is("!"));
-    (!negated).then(|| Module::of_protocol(protocol, family))
+    if negated { None } else { matches::of_protocol(protocol, family) }
 }
 
 fn short_name(name: &'static str) -> &'static str {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{Error, ErrorKind, Warning, WarningKind, parse_rules};
 use crate::netfilter::{
     AddressTypes, Cidr, Condition, ConnmarkAction, Masked, Match, NatRange, Policy, PortRange, RejectWith, Rule,
-    Ruleset, StateSet, TableName, Target,
+    Ruleset, StateSet, Stateful, TableName, Target,
 };
 use crate::packet::{Family, Protocol};
 
@@ -98,8 +98,8 @@ fn a_command_with_its_options_in_any_order() {
     let expected = Rule::new(Target::Accept)
         .when(Match::Destination(cidr("192.168.0.18", 32)))
         .when(Match::Protocol(Protocol::TCP))
-        .when(Match::DestinationPorts(vec![ports(1024, 65534)]))
-        .when(Match::ConnectionState(StateSet::ESTABLISHED.union(StateSet::RELATED)));
+        .when(Match::ConnectionState(StateSet::ESTABLISHED.union(StateSet::RELATED)))
+        .when(Match::DestinationPorts(vec![ports(1024, 65534)]));
     assert_eq!(rules[0].conditions, expected.conditions);
     assert_eq!(rules[0].target, Target::Accept);
 }
@@ -372,13 +372,13 @@ fn icmp_types_address_types_and_ranges() {
 }
 
 #[test]
-fn a_limit_matches_with_a_warning() {
-    let (rules, warnings) = parse("-A INPUT -p tcp -m limit --limit 3/min --limit-burst 5 -j DROP").unwrap();
-    assert_eq!(
-        rules_of(&rules, TableName::Filter, "INPUT")[0].conditions[1].test,
-        Match::Stateful(crate::netfilter::Stateful::Random(1 << 31))
-    );
-    assert_eq!((warnings[0].kind, warnings[0].line), (WarningKind::AlwaysMatches, Some(1)));
+fn limits_cost_their_part_of_a_second() {
+    let limit = |words: &str| tests(words).remove(0);
+    let of = |cost, burst| Match::Stateful(Stateful::Limit { cost, burst });
+    assert_eq!(limit("-m limit"), of(1_200_000_000_000, 5));
+    assert_eq!(limit("-m limit --limit 3/min --limit-burst 7"), of(20_000_000_000, 7));
+    // iptables counts in ten thousandths of a second.
+    assert_eq!(limit("-m limit --limit 3/sec"), of(333_300_000, 5));
 }
 
 /// The words of the unknown matches, and the target.
@@ -407,28 +407,21 @@ fn unknown_matches_keep_their_words() {
         assert_eq!((unknown.len(), target), (1, Target::Drop), "{words}");
         unknown[0].clone()
     };
-    assert_eq!(one("-m recent --set --name 'a b' --rsource"), "-m recent --set --name \"a b\" --rsource");
-    assert_eq!(one("-m recent ! --update --seconds ! 60 -p tcp --dport 21"), "-m recent ! --update --seconds ! 60");
-    assert_eq!(one("-m policy --dir in --proto esp"), "-m policy --dir in --proto esp");
-    assert_eq!(one("-m conntrack ! --ctproto 6"), "-m conntrack ! --ctproto 6");
-    assert_eq!(one("-m addrtype --dst-type ANYCAST"), "-m addrtype --dst-type ANYCAST");
-    assert_eq!(one("-f"), "-f");
-    assert_eq!(one("! -f"), "! -f");
-    assert_eq!(one("-d 10.0.0.0/255.0.255.0"), "-d 10.0.0.0/255.0.255.0");
-    assert_eq!(one("-p dccp --dport 5"), "--dport 5");
+    assert_eq!(one("-m moon --phase 'a b' --full"), "-m moon --phase \"a b\" --full");
+    assert_eq!(one("-m moon ! --phase ! 60 -p tcp --dport 21"), "-m moon ! --phase ! 60");
+    assert_eq!(one("-m addrtype --dst-type NAT"), "-m addrtype --dst-type NAT");
+    assert_eq!(one("-m cpu ! --cpu 1"), "-m cpu ! --cpu 1");
+    assert_eq!(one("-p dccp --dport 5"), "-m dccp --dport 5");
     assert_eq!(one("-p dccp -m multiport --dports 5"), "-m multiport --dports 5");
-    assert_eq!(one("-p sctp --chunk-types any INIT"), "-m sctp --chunk-types any INIT");
-    assert_eq!(one("-m socket"), "-m socket");
 }
 
 #[test]
-fn the_header_is_asked_before_an_unknown_match() {
-    let (rules, _) = parse("-A FORWARD -m recent --set -m mark --mark 1 -s 10.0.0.1 -p tcp -i in -j DROP").unwrap();
+fn the_header_is_asked_before_modules_and_these_in_their_order() {
+    let (rules, _) = parse("-A FORWARD -m moon -m mark --mark 1 -s 10.0.0.1 -p tcp -i in -j DROP").unwrap();
     let conditions = &rules_of(&rules, TableName::Filter, "FORWARD")[0].conditions;
     assert!(matches!(conditions[2].test, Match::InInterface(_)));
     assert!(matches!(conditions[3].test, Match::Unknown(_)));
-    let (rules, _) = parse("-A INPUT -m addrtype --dst-type LOCAL --limit-iface-in -j DROP").unwrap();
-    assert!(matches!(rules_of(&rules, TableName::Filter, "INPUT")[0].conditions[0].test, Match::Unknown(_)));
+    assert!(matches!(conditions[4].test, Match::Mark(_)));
 }
 
 #[test]
@@ -441,9 +434,7 @@ fn unknown_targets_keep_their_words() {
     assert_eq!(target("-j TRACED"), "-j TRACED");
     assert_eq!(target("-j FULLCONENAT"), "-j FULLCONENAT");
     assert_eq!(target("-j FLOWOFFLOAD --hw"), "-j FLOWOFFLOAD --hw");
-    for words in
-        ["-j NFLOG --nflog-group 5 --nflog-prefix \"a b\"", "-j TRACE", "-j CLASSIFY --set-class 1:2", "-j ULOG"]
-    {
+    for words in ["-j NFLOG --nflog-group 5 --nflog-prefix \"a b\"", "-j CLASSIFY --set-class 1:2", "-j ULOG"] {
         assert_eq!(unknown(words), (vec![], Target::Continue), "{words}");
     }
     assert_eq!(target("-j SOMETHING --new 1"), "-j SOMETHING --new 1");

@@ -1,36 +1,132 @@
 //! The target modules and their options.
 
+use std::vec::Vec;
+
 use super::error::{Error, ErrorKind};
+use super::matches::{dscp_class, set_name, sources, type_of_service};
 use super::nat_range::nat_range;
-use super::options::{Given, OptionSpec, flag, one, text};
-use super::values;
+use super::options::{Given, OptionSpec, flag, one, text, two};
+use super::values::{self, Network};
 use super::words::Word;
-use crate::netfilter::{ConnmarkAction, Masked, NatRange, RejectWith, TableName, Target};
+use crate::netfilter::{ConnmarkAction, Masked, NatRange, PacketEdit, RejectWith, SetUpdate, TableName, Target};
 use crate::packet::{Family, Protocol};
 
-/// A target module that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TargetModule {
-    Reject,
-    Mark,
-    Connmark,
-    Ct,
-    NoTrack,
-    Masquerade,
-    Snat,
-    Dnat,
-    Redirect,
-    TcpMss,
-    Log,
+/// A target module.
+#[derive(Debug)]
+pub(super) struct TargetSpec {
+    pub(super) name: &'static str,
+    /// The only family that has it.
+    family: Option<Family>,
+    pub(super) options: &'static [OptionSpec],
+    /// The only tables that Linux takes the target in, and what to write.
+    tables: Option<(&'static [TableName], &'static str)>,
+    /// The only built-in chains that Linux takes the target in, and what to write.
+    chains: Option<(&'static [&'static str], &'static str)>,
+    /// False if a packet that reaches a rule with it is undecided.
+    decided: bool,
+    /// Reads the target; `None` where an option asks for what this library does not know.
+    read: fn(&TargetWords<'_>) -> Result<Option<Target>, Error>,
 }
 
-/// Target modules that send, count or label elsewhere: the packet goes on to the next rule as it was.
-const GOES_ON: &[&str] =
-    &["AUDIT", "CLASSIFY", "CONNSECMARK", "IDLETIMER", "LED", "NFACCT", "NFLOG", "RATEEST", "SECMARK", "TRACE", "ULOG"];
+/// A target module that is known.
+pub(super) type TargetModule = &'static TargetSpec;
 
-/// Returns true if the target leaves the packet as it was and the next rule is asked.
-pub(super) fn goes_on(name: &str) -> bool {
-    GOES_ON.contains(&name)
+impl TargetSpec {
+    const fn new(
+        name: &'static str,
+        options: &'static [OptionSpec],
+        read: fn(&TargetWords<'_>) -> Result<Option<Target>, Error>,
+    ) -> Self {
+        Self { name, family: None, options, tables: None, chains: None, decided: true, read }
+    }
+
+    /// A target that leaves the packet as it was: the next rule is asked.
+    const fn going_on(name: &'static str, options: &'static [OptionSpec]) -> Self {
+        Self::new(name, options, go_on)
+    }
+
+    /// A target that is not decided here.
+    const fn undecided(name: &'static str, options: &'static [OptionSpec]) -> Self {
+        Self { decided: false, ..Self::new(name, options, do_not_decide) }
+    }
+
+    const fn of(self, family: Family) -> Self {
+        Self { family: Some(family), ..self }
+    }
+
+    const fn in_tables(self, tables: &'static [TableName], wanted: &'static str) -> Self {
+        Self { tables: Some((tables, wanted)), ..self }
+    }
+
+    const fn in_mangle(self) -> Self {
+        self.in_tables(&[TableName::Mangle], "use it in the table mangle (-t mangle)")
+    }
+
+    const fn in_nat(self, chains: &'static [&'static str], wanted: &'static str) -> Self {
+        let of_nat = self.in_tables(&[TableName::Nat], "use it in the table nat (-t nat)");
+        Self { chains: Some((chains, wanted)), ..of_nat }
+    }
+}
+
+const RAW: (&[TableName], &str) = (&[TableName::Raw], "use it in the table raw (-t raw)");
+const LABELS: (&[TableName], &str) =
+    (&[TableName::Mangle, TableName::Security], "use it in the table security (-t security)");
+
+/// Every target, in the order of the manual page.
+static TARGETS: &[TargetSpec] = &[
+    TargetSpec::going_on("AUDIT", AUDIT),
+    TargetSpec::new("CHECKSUM", CHECKSUM, checksum).in_mangle(),
+    TargetSpec::going_on("CLASSIFY", CLASSIFY),
+    TargetSpec::undecided("CLUSTERIP", CLUSTERIP).of(Family::V4),
+    TargetSpec::new("CONNMARK", CONNMARK, connmark),
+    TargetSpec::going_on("CONNSECMARK", CONNSECMARK).in_tables(LABELS.0, LABELS.1),
+    TargetSpec::new("CT", CT, ct).in_tables(RAW.0, RAW.1),
+    TargetSpec::new("DNAT", DNAT, dnat).in_nat(&["PREROUTING", "OUTPUT"], "use it in PREROUTING or OUTPUT"),
+    TargetSpec::undecided("DNPT", NPT).of(Family::V6),
+    TargetSpec::new("DSCP", DSCP, dscp).in_mangle(),
+    TargetSpec::new("ECN", ECN, ecn).of(Family::V4).in_mangle(),
+    TargetSpec::new("HL", HL, hop_limit).of(Family::V6).in_mangle(),
+    TargetSpec::undecided("HMARK", HMARK),
+    TargetSpec::going_on("IDLETIMER", IDLETIMER),
+    TargetSpec::going_on("LED", LED),
+    TargetSpec::new("LOG", LOG, log),
+    TargetSpec::new("MARK", MARK, mark),
+    TargetSpec::new("MASQUERADE", MASQUERADE, masquerade).in_nat(&["POSTROUTING"], "use it in POSTROUTING"),
+    TargetSpec::new("NETMAP", NETMAP, netmap)
+        .in_nat(&["PREROUTING", "POSTROUTING", "OUTPUT", "INPUT"], "use it in a chain of the table nat"),
+    TargetSpec::going_on("NFLOG", NFLOG),
+    TargetSpec::undecided("NFQUEUE", NFQUEUE),
+    TargetSpec::new("NOTRACK", &[], no_track).in_tables(RAW.0, RAW.1),
+    TargetSpec::going_on("RATEEST", RATEEST),
+    TargetSpec::new("REDIRECT", REDIRECT, redirect).in_nat(&["PREROUTING", "OUTPUT"], "use it in PREROUTING or OUTPUT"),
+    TargetSpec::new("REJECT", REJECT, rejected).in_tables(&[TableName::Filter], "use it in the table filter"),
+    TargetSpec::going_on("SECMARK", SECMARK).in_tables(LABELS.0, LABELS.1),
+    TargetSpec::new("SET", SET, update_sets),
+    TargetSpec::new("SNAT", SNAT, snat).in_nat(&["POSTROUTING", "INPUT"], "use it in POSTROUTING or INPUT"),
+    TargetSpec::undecided("SNPT", NPT).of(Family::V6),
+    TargetSpec::undecided("SYNPROXY", SYNPROXY),
+    TargetSpec::new("TCPMSS", TCPMSS, tcp_mss),
+    TargetSpec::new("TCPOPTSTRIP", TCPOPTSTRIP, strip_options).in_mangle(),
+    TargetSpec::undecided("TEE", TEE),
+    TargetSpec::new("TOS", TOS, tos).in_mangle(),
+    TargetSpec::undecided("TPROXY", TPROXY),
+    TargetSpec::going_on("TRACE", &[]).in_tables(RAW.0, RAW.1),
+    TargetSpec::new("TTL", TTL, hop_limit).of(Family::V4).in_mangle(),
+    TargetSpec::going_on("ULOG", ULOG).of(Family::V4),
+    TargetSpec::going_on("NFACCT", NFACCT),
+];
+
+/// Returns the module that `-j` names.
+pub(super) fn by_name(name: &str, family: Family) -> Option<TargetModule> {
+    TARGETS.iter().find(|target| target.name == name && target.family.is_none_or(|of| of == family))
+}
+
+/// The targets that are undecided, or have options that are: names and options.
+pub(super) fn undecided() -> Vec<(&'static str, Vec<&'static str>)> {
+    let options = |target: TargetModule| target.options.iter().filter(|option| !option.decided);
+    let found = TARGETS.iter().filter(|target| !target.decided || options(target).next().is_some());
+    let of = |target: TargetModule| if target.decided { options(target).map(|o| o.name).collect() } else { Vec::new() };
+    found.map(|target| (target.name, of(target))).collect()
 }
 
 /// Returns true if a name is written as target modules are, in capitals: a kernel may have such a module, whatever it
@@ -39,6 +135,68 @@ pub(super) fn looks_like_target(name: &str) -> bool {
     name.len() > 1 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
+static AUDIT: &[OptionSpec] = &[one("--type")];
+static CHECKSUM: &[OptionSpec] = &[flag("--checksum-fill")];
+static CLASSIFY: &[OptionSpec] = &[one("--set-class")];
+static CLUSTERIP: &[OptionSpec] = &[
+    flag("--new"),
+    one("--hashmode"),
+    one("--clustermac"),
+    one("--total-nodes"),
+    one("--local-node"),
+    one("--hash-init"),
+];
+static CONNSECMARK: &[OptionSpec] = &[flag("--save"), flag("--restore")];
+static NPT: &[OptionSpec] = &[one("--src-pfx"), one("--dst-pfx")];
+static DSCP: &[OptionSpec] = &[one("--set-dscp"), one("--set-dscp-class")];
+static ECN: &[OptionSpec] = &[flag("--ecn-tcp-remove")];
+static HL: &[OptionSpec] = &[one("--hl-set"), one("--hl-dec"), one("--hl-inc")];
+static TTL: &[OptionSpec] = &[one("--ttl-set"), one("--ttl-dec"), one("--ttl-inc")];
+static HMARK: &[OptionSpec] = &[
+    one("--hmark-tuple"),
+    one("--hmark-mod"),
+    one("--hmark-offset"),
+    one("--hmark-src-prefix"),
+    one("--hmark-dst-prefix"),
+    one("--hmark-sport-mask"),
+    one("--hmark-dport-mask"),
+    one("--hmark-spi-mask"),
+    one("--hmark-proto-mask"),
+    one("--hmark-rnd"),
+];
+static IDLETIMER: &[OptionSpec] = &[one("--timeout"), one("--label"), flag("--alarm")];
+static LED: &[OptionSpec] = &[one("--led-trigger-id"), one("--led-delay"), flag("--led-always-blink")];
+static NETMAP: &[OptionSpec] = &[one("--to")];
+static NFLOG: &[OptionSpec] = &[
+    one("--nflog-group"),
+    text("--nflog-prefix"),
+    one("--nflog-range"),
+    one("--nflog-size"),
+    one("--nflog-threshold"),
+];
+static NFQUEUE: &[OptionSpec] =
+    &[one("--queue-num"), one("--queue-balance"), flag("--queue-bypass"), flag("--queue-cpu-fanout")];
+static RATEEST: &[OptionSpec] = &[one("--rateest-name"), one("--rateest-interval"), one("--rateest-ewmalog")];
+static SECMARK: &[OptionSpec] = &[one("--selctx")];
+static SET: &[OptionSpec] = &[
+    two("--add-set"),
+    two("--del-set"),
+    two("--map-set").undecided(),
+    one("--timeout"),
+    flag("--exist"),
+    flag("--map-mark").undecided(),
+    flag("--map-prio").undecided(),
+    flag("--map-queue").undecided(),
+];
+static SYNPROXY: &[OptionSpec] =
+    &[one("--mss"), one("--wscale"), flag("--sack-perm"), flag("--timestamp"), flag("--ecn")];
+static TCPOPTSTRIP: &[OptionSpec] = &[one("--strip-options")];
+static TEE: &[OptionSpec] = &[one("--gateway"), one("--oif")];
+static TOS: &[OptionSpec] = &[one("--set-tos"), one("--and-tos"), one("--or-tos"), one("--xor-tos")];
+static TPROXY: &[OptionSpec] = &[one("--on-port"), one("--on-ip"), one("--tproxy-mark")];
+static ULOG: &[OptionSpec] =
+    &[one("--ulog-nlgroup"), text("--ulog-prefix"), one("--ulog-cprange"), one("--ulog-qthreshold")];
+static NFACCT: &[OptionSpec] = &[one("--nfacct-name")];
 static REJECT: &[OptionSpec] = &[one("--reject-with")];
 static MARK: &[OptionSpec] =
     &[one("--set-mark"), one("--set-xmark"), one("--and-mark"), one("--or-mark"), one("--xor-mark")];
@@ -53,16 +211,16 @@ static CONNMARK: &[OptionSpec] = &[
     one("--mask"),
     one("--nfmask"),
     one("--ctmask"),
-    one("--left-shift-mark"),
-    one("--right-shift-mark"),
+    one("--left-shift-mark").undecided(),
+    one("--right-shift-mark").undecided(),
 ];
 static CT: &[OptionSpec] = &[
     flag("--notrack"),
     one("--helper"),
     one("--zone"),
-    one("--zone-orig"),
-    one("--zone-reply"),
-    one("--timeout"),
+    one("--zone-orig").undecided(),
+    one("--zone-reply").undecided(),
+    one("--timeout").undecided(),
     one("--ctevents"),
     one("--expevents"),
 ];
@@ -117,91 +275,31 @@ impl<'a> TargetWords<'a> {
     }
 }
 
-impl TargetModule {
-    /// The module that `-j` names.
-    pub(super) fn by_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "REJECT" => Self::Reject,
-            "MARK" => Self::Mark,
-            "CONNMARK" => Self::Connmark,
-            "CT" => Self::Ct,
-            "NOTRACK" => Self::NoTrack,
-            "MASQUERADE" => Self::Masquerade,
-            "SNAT" => Self::Snat,
-            "DNAT" => Self::Dnat,
-            "REDIRECT" => Self::Redirect,
-            "TCPMSS" => Self::TcpMss,
-            "LOG" => Self::Log,
-            _ => return None,
-        })
-    }
-
-    pub(super) const fn options(self) -> &'static [OptionSpec] {
-        match self {
-            Self::Reject => REJECT,
-            Self::Mark => MARK,
-            Self::Connmark => CONNMARK,
-            Self::Ct => CT,
-            Self::NoTrack => &[],
-            Self::Masquerade => MASQUERADE,
-            Self::Snat => SNAT,
-            Self::Dnat => DNAT,
-            Self::Redirect => REDIRECT,
-            Self::TcpMss => TCPMSS,
-            Self::Log => LOG,
-        }
-    }
-
-    /// The only table that Linux takes the target in.
-    const fn table(self) -> Option<(TableName, &'static str)> {
-        match self {
-            Self::Reject => Some((TableName::Filter, "use it in the table filter")),
-            Self::Ct | Self::NoTrack => Some((TableName::Raw, "use it in the table raw (-t raw)")),
-            Self::Masquerade | Self::Snat | Self::Dnat | Self::Redirect => {
-                Some((TableName::Nat, "use it in the table nat (-t nat)"))
-            }
-            _ => None,
-        }
-    }
-
-    /// The only built-in chains that Linux takes the target in.
-    const fn chains(self) -> Option<(&'static [&'static str], &'static str)> {
-        match self {
-            Self::Masquerade => Some((&["POSTROUTING"], "use it in POSTROUTING")),
-            Self::Snat => Some((&["POSTROUTING", "INPUT"], "use it in POSTROUTING or INPUT")),
-            Self::Dnat | Self::Redirect => Some((&["PREROUTING", "OUTPUT"], "use it in PREROUTING or OUTPUT")),
-            _ => None,
-        }
-    }
-
-    /// The target; `None` where an option asks for what this library does not know.
-    pub(super) fn read(self, words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+impl TargetSpec {
+    /// Reads the target; `None` where an option asks for what this library does not know.
+    pub(super) fn target(&self, words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
         check(self, words)?;
-        match self {
-            Self::Reject => reject(words).map(Target::Reject).map(Some),
-            Self::Mark => Ok(Some(Target::Mark(set_mark(words.only(SET_MARK, WANTED_MARK)?)?))),
-            Self::Connmark => connmark(words),
-            Self::Ct => ct(words),
-            Self::NoTrack => Ok(Some(Target::NoTrack)),
-            Self::Masquerade => to_ports(words).map(Target::Masquerade).map(Some),
-            Self::Redirect => to_ports(words).map(Target::Redirect).map(Some),
-            Self::Snat => to_addresses(words, "--to-source", "write --to-source ADDRESS").map(Target::Snat).map(Some),
-            Self::Dnat => {
-                to_addresses(words, "--to-destination", "write --to-destination ADDRESS").map(Target::Dnat).map(Some)
-            }
-            Self::TcpMss => tcp_mss(words).map(Target::TcpMss).map(Some),
-            Self::Log => log(words).map(Some),
-        }
+        (self.read)(words)
     }
 }
 
-fn check(module: TargetModule, words: &TargetWords<'_>) -> Result<(), Error> {
-    if let Some((table, wanted)) = module.table()
-        && table != words.table
+/// The packet goes on to the next rule.
+const fn go_on(_: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    Ok(Some(Target::Continue))
+}
+
+/// Nobody here knows what becomes of the packet.
+const fn do_not_decide(_: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    Ok(None)
+}
+
+fn check(module: &TargetSpec, words: &TargetWords<'_>) -> Result<(), Error> {
+    if let Some((tables, wanted)) = module.tables
+        && !tables.contains(&words.table)
     {
         return Err(Error::at(words.name, ErrorKind::Misplaced, wanted));
     }
-    if let (Some((chains, wanted)), Some(chain)) = (module.chains(), words.built_in)
+    if let (Some((chains, wanted)), Some(chain)) = (module.chains, words.built_in)
         && !chains.contains(&chain)
     {
         return Err(Error::at(words.name, ErrorKind::Misplaced, wanted));
@@ -246,6 +344,10 @@ const REJECT_V6: &[(&str, u8)] = &[
     ("reject-route", 6),
 ];
 
+fn rejected(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    reject(words).map(Target::Reject).map(Some)
+}
+
 fn reject(words: &TargetWords<'_>) -> Result<RejectWith, Error> {
     let (names, default, wanted) = match words.family {
         Family::V4 => (REJECT_V4, 3, "write tcp-reset or a name such as icmp-port-unreachable"),
@@ -268,6 +370,10 @@ fn reject(words: &TargetWords<'_>) -> Result<RejectWith, Error> {
 const SET_MARK: &[&str] = &["--set-mark", "--set-xmark", "--and-mark", "--or-mark", "--xor-mark"];
 const WANTED_MARK: &str = "write one of --set-mark, --set-xmark, --and-mark, --or-mark, --xor-mark";
 
+fn mark(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    Ok(Some(Target::Mark(set_mark(words.only(SET_MARK, WANTED_MARK)?)?)))
+}
+
 /// Every way to set a mark, as the kernel has it: clear the bits of the mask, then toggle those of the value.
 fn set_mark(given: &Given<'_>) -> Result<Masked, Error> {
     let value = given.value();
@@ -286,13 +392,13 @@ const LOG_LEVELS: &[&str] = &[
     "6", "7",
 ];
 
-fn log(words: &TargetWords<'_>) -> Result<Target, Error> {
+fn log(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
     if let Some(given) = words.option("--log-level").filter(|given| !LOG_LEVELS.contains(&given.value().text.as_str()))
     {
         return Err(Error::bad_value(given.value(), "write a level from 0 to 7 or its name, such as warning"));
     }
     let prefix = words.option("--log-prefix").map(|given| given.value().text.clone()).unwrap_or_default();
-    Ok(Target::Log { prefix })
+    Ok(Some(Target::Log { prefix }))
 }
 
 fn connmark(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
@@ -350,6 +456,141 @@ fn zone(word: &Word) -> Result<u16, Error> {
     zone.ok_or_else(|| Error::bad_value(word, "write a zone from 0 to 65535"))
 }
 
+fn no_track(_: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    Ok(Some(Target::NoTrack))
+}
+
+fn masquerade(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    to_ports(words).map(Target::Masquerade).map(Some)
+}
+
+fn redirect(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    to_ports(words).map(Target::Redirect).map(Some)
+}
+
+fn snat(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    to_addresses(words, "--to-source", "write --to-source ADDRESS").map(Target::Snat).map(Some)
+}
+
+fn dnat(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    to_addresses(words, "--to-destination", "write --to-destination ADDRESS").map(Target::Dnat).map(Some)
+}
+
+fn netmap(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    let given = words.option("--to").ok_or_else(|| words.missing("write --to NETWORK"))?;
+    let value = given.value();
+    match values::networks(value, words.family)?.as_slice() {
+        [Network::Prefix(network)] => Ok(Some(Target::Netmap((*network).into()))),
+        [Network::Scattered(network)] => Ok(Some(Target::Netmap(*network))),
+        _ => Err(Error::bad_value(value, "write one network")),
+    }
+}
+
+fn checksum(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    // What a device was to fill in is filled in by now in what a capture shows.
+    if words.has("--checksum-fill") { Ok(Some(Target::Continue)) } else { Err(words.missing("write --checksum-fill")) }
+}
+
+fn dscp(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    let given = words.only(&["--set-dscp", "--set-dscp-class"], "write --set-dscp or --set-dscp-class")?;
+    let class = match given.name {
+        "--set-dscp" => number_up_to(given.value(), 63)?,
+        _ => dscp_class(given.value())?,
+    };
+    Ok(Some(Target::Edit(PacketEdit::TrafficClass { value: class << 2, mask: 0xfc })))
+}
+
+fn tos(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    let names = ["--set-tos", "--and-tos", "--or-tos", "--xor-tos"];
+    let given = words.only(&names, "write one of --set-tos, --and-tos, --or-tos, --xor-tos")?;
+    let (value, mask) = match given.name {
+        "--set-tos" => type_of_service(given.value(), 0xff)?,
+        "--and-tos" => (0, !number_up_to(given.value(), 255)?),
+        "--or-tos" => {
+            let bits = number_up_to(given.value(), 255)?;
+            (bits, bits)
+        }
+        _ => (number_up_to(given.value(), 255)?, 0),
+    };
+    Ok(Some(Target::Edit(PacketEdit::TrafficClass { value, mask })))
+}
+
+fn ecn(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    if !words.has("--ecn-tcp-remove") {
+        return Err(words.missing("write --ecn-tcp-remove"));
+    }
+    if words.protocol != Some(Protocol::TCP) {
+        return Err(Error::at(words.name, ErrorKind::Misplaced, "it needs -p tcp"));
+    }
+    Ok(Some(Target::Edit(PacketEdit::RemoveEcn)))
+}
+
+fn hop_limit(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    let names = ["--ttl-set", "--ttl-dec", "--ttl-inc", "--hl-set", "--hl-dec", "--hl-inc"];
+    let given = words.only(&names, "write one of set, dec and inc")?;
+    let by = number_up_to(given.value(), 255)?;
+    let change = match given.name.rsplit('-').next() {
+        Some("set") => return Ok(Some(Target::Edit(PacketEdit::SetHopLimit(by)))),
+        Some("dec") => PacketEdit::LowerHopLimit(by),
+        _ => PacketEdit::RaiseHopLimit(by),
+    };
+    if by == 0 {
+        return Err(Error::bad_value(given.value(), "write a number from 1 to 255"));
+    }
+    Ok(Some(Target::Edit(change)))
+}
+
+fn number_up_to(word: &Word, most: u8) -> Result<u8, Error> {
+    let number = values::number(&word.text).and_then(|number| u8::try_from(number).ok());
+    let wanted = || std::format!("write a number from 0 to {most}");
+    number.filter(|number| *number <= most).ok_or_else(|| Error::bad_value(word, wanted()))
+}
+
+/// The names of TCP options.
+const TCP_OPTIONS: &[(&str, u8)] =
+    &[("wscale", 3), ("mss", 2), ("sack-permitted", 4), ("sack", 5), ("timestamp", 8), ("md5", 19)];
+
+fn strip_options(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    let mut kinds = [0u64; 4];
+    if let Some(given) = words.option("--strip-options") {
+        for name in given.value().text.split(',') {
+            let known = TCP_OPTIONS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+            let kind = known.or_else(|| values::number(name).and_then(|kind| u8::try_from(kind).ok()));
+            let kind = kind.filter(|kind| *kind > 1);
+            let kind = kind.ok_or_else(|| Error::bad_value(given.value(), "list options such as mss,sack or 2,5"))?;
+            kinds[usize::from(kind >> 6)] |= 1 << (kind & 63);
+        }
+    }
+    Ok(Some(Target::Edit(PacketEdit::StripOptions(kinds))))
+}
+
+fn update_sets(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    let timeout = words.option("--timeout").map(|given| {
+        let seconds = values::number(&given.value().text);
+        seconds.ok_or_else(|| Error::bad_value(given.value(), "write a number of seconds"))
+    });
+    let timeout = timeout.transpose()?;
+    let mut updates = Vec::new();
+    let mut is_decided = true;
+    for given in words.given.iter().filter(|given| given.name.ends_with("-set")) {
+        set_name(given.value())?;
+        let sources = sources(given.second())?;
+        is_decided &= given.option.decided;
+        let adds = given.name == "--add-set";
+        let set = given.value().text.clone();
+        updates.push(SetUpdate { set, sources, adds, timeout: timeout.filter(|_| adds), exist: words.has("--exist") });
+    }
+    if updates.is_empty() {
+        return Err(words.missing("write --add-set, --del-set or --map-set"));
+    }
+    for name in ["--timeout", "--exist"] {
+        if let Some(given) = words.option(name).filter(|_| !words.has("--add-set")) {
+            return Err(Error::at(given.word, ErrorKind::Misplaced, "it needs --add-set"));
+        }
+    }
+    Ok(is_decided.then_some(Target::UpdateSets(updates)))
+}
+
 fn to_ports(words: &TargetWords<'_>) -> Result<NatRange, Error> {
     let ports = match words.option("--to-ports") {
         None => None,
@@ -378,12 +619,13 @@ fn with_flags(words: &TargetWords<'_>, range: NatRange) -> Result<NatRange, Erro
     Ok(NatRange { random, persistent: words.has("--persistent"), ..range })
 }
 
-fn tcp_mss(words: &TargetWords<'_>) -> Result<Option<u16>, Error> {
+fn tcp_mss(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
     let wanted = "write --set-mss NUMBER or --clamp-mss-to-pmtu";
     let given = words.only(&["--set-mss", "--clamp-mss-to-pmtu"], wanted)?;
     if given.name == "--clamp-mss-to-pmtu" {
-        return Ok(None);
+        return Ok(Some(Target::TcpMss(None)));
     }
     let mss = values::decimal(&given.value().text);
-    mss.map(Some).ok_or_else(|| Error::bad_value(given.value(), "write a size from 0 to 65535"))
+    mss.map(|mss| Some(Target::TcpMss(Some(mss))))
+        .ok_or_else(|| Error::bad_value(given.value(), "write a size from 0 to 65535"))
 }

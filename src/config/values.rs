@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::error::Error;
 use super::words::Word;
-use crate::netfilter::{Cidr, Masked, PortRange};
+use crate::netfilter::{AddressMask, Cidr, Masked, PortRange};
 use crate::packet::{Family, Protocol};
 
 const WANTED_PORT: &str = "write a port from 0 to 65535, a range such as 1024:65535, or a service such as ftp";
@@ -130,6 +130,32 @@ pub(super) fn number(text: &str) -> Option<u32> {
     if digits.starts_with(['+', '-']) { None } else { u32::from_str_radix(digits, radix).ok() }
 }
 
+/// Parses a number of 64 bits as C writes it.
+pub(super) fn number64(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    if digits.starts_with(['+', '-']) { None } else { u64::from_str_radix(digits, radix).ok() }
+}
+
+/// Parses the decimal digits that a text begins with.
+pub(super) fn leading_digits(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.get(..end)?.parse().ok()
+}
+
+/// Returns the number of days from 1 January 1970 to a date.
+pub(super) fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
+    // Years of this count begin in March, so that a leap day is their last.
+    let (year, month, day) = (i64::from(year), i64::from(month), i64::from(day));
+    let year = if month <= 2 { year.saturating_sub(1) } else { year };
+    let since_march = if month > 2 { month.saturating_sub(3) } else { month.saturating_add(9) };
+    let of_year = (153 * since_march + 2) / 5 + day - 1;
+    365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468
+}
+
 /// A number that may have only decimal digits.
 pub(super) fn decimal<T: core::str::FromStr>(text: &str) -> Option<T> {
     if text.starts_with(['+', '-']) { None } else { text.parse().ok() }
@@ -220,7 +246,7 @@ pub(super) enum Network {
     /// An address and a prefix.
     Prefix(Cidr),
     /// A mask whose ones are not all in front.
-    Scattered,
+    Scattered(AddressMask),
 }
 
 /// One or more networks: `ADDRESS`, `ADDRESS/PREFIX` or `ADDRESS/MASK`, separated by commas.
@@ -242,8 +268,19 @@ fn network(text: &str, family: Family) -> Option<Network> {
         return Some(Network::Prefix(Cidr::host(address(text, family)?)));
     };
     let address = address(text, family)?;
-    let Some(prefix) = prefix(mask, family)? else { return Some(Network::Scattered) };
+    let Some(prefix) = prefix(mask, family)? else {
+        let mask = match mask.parse().ok()? {
+            IpAddr::V4(mask) => u128::from(mask.to_bits()),
+            IpAddr::V6(mask) => mask.to_bits(),
+        };
+        return Some(Network::Scattered(AddressMask { address, mask }));
+    };
     Some(Network::Prefix(Cidr::new(cut(address, prefix), prefix)?))
+}
+
+/// Returns how many leading bits a mask has, written as an address; `Some(None)` where its ones are not all in front.
+pub(super) fn prefix_of_mask(mask: &str, family: Family) -> Option<Option<u8>> {
+    prefix(mask, family).filter(|_| decimal::<u8>(mask).is_none())
 }
 
 /// Returns the number of leading ones of a mask; `None` inside where its ones are not all in front.
@@ -295,7 +332,8 @@ mod tests {
         assert_eq!(v4("10.77.1.5/255.255.0.0"), [prefix_of("10.77.0.0", 16)]);
         assert_eq!(v4("0/0"), [prefix_of("0.0.0.0", 0)]);
         assert_eq!(v4("10/8,192.168/16"), [prefix_of("10.0.0.0", 8), prefix_of("192.168.0.0", 16)]);
-        assert_eq!(v4("10.0.0.0/255.0.255.0"), [Network::Scattered]);
+        let scattered = AddressMask { address: [10, 0, 0, 0].into(), mask: 0xff00_ff00 };
+        assert_eq!(v4("10.0.0.0/255.0.255.0"), [Network::Scattered(scattered)]);
         let v6 = |text| networks(&word(text), Family::V6).unwrap();
         assert_eq!(v6("2001:db8:1::1/64"), [prefix_of("2001:db8:1::", 64)]);
         assert_eq!(v6("2001:db8::/ffff:ffff::"), [prefix_of("2001:db8::", 32)]);

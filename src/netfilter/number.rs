@@ -54,10 +54,6 @@ pub enum Number {
     LaterPart,
     /// `--espspi`, `--ahspi`.
     Spi,
-    /// `--ahlen`, in bytes.
-    AhLength,
-    /// `--ahres`: the reserved field of an AH header.
-    AhReserved,
     /// The type in a mobility header.
     MobilityType,
     /// A byte of the first IPv6 extension header of a kind, by its offset.
@@ -146,8 +142,6 @@ impl Number {
             Self::TcpMss
                 | Self::TcpOption(_)
                 | Self::Spi
-                | Self::AhLength
-                | Self::AhReserved
                 | Self::MobilityType
                 | Self::Extension { .. }
                 | Self::ExtensionLength(_)
@@ -182,8 +176,6 @@ impl Number {
                 let at = if headers.protocol == Protocol(51) { 4 } else { 0 };
                 u32::from_be_bytes(*transport::<4>(at, subject)?).into()
             }
-            Self::AhLength => (u64::from(transport::<1>(1, subject)?[0]) + 2) * 4,
-            Self::AhReserved => u16::from_be_bytes(*transport::<2>(2, subject)?).into(),
             Self::MobilityType => transport::<1>(2, subject)?[0].into(),
             Self::Extension { kind, offset } => {
                 let at = extension_header(kind, subject)?;
