@@ -27,7 +27,7 @@ struct Sides {
 impl Sides {
     fn of(path: &Path) -> Self {
         let directory = Directory::read(path).unwrap();
-        let mut capture = Reader::open(directory.capture.as_ref().unwrap()).unwrap();
+        let mut capture = Reader::open(directory.captures.first().unwrap()).unwrap();
         let mut sides = [Vec::new(), Vec::new()];
         while let Some(record) = capture.next() {
             let record = record.unwrap();

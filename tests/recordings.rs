@@ -45,7 +45,7 @@ fn family(directory: &Path) -> String {
 
 fn verify(path: &Path) -> (Summary, Vec<String>) {
     let directory = Directory::read(path).unwrap();
-    let mut capture = Reader::open(directory.capture.as_ref().unwrap()).unwrap();
+    let mut capture = Reader::open(directory.captures.first().unwrap()).unwrap();
     let mut options = Options::default();
     options.verify = true;
     let mut differences = Differences::default();

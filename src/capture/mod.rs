@@ -29,6 +29,7 @@ mod bytes;
 mod clock;
 mod error;
 mod foreign;
+mod merged;
 mod pcap;
 mod pcapng;
 mod reader;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use error::{Damage, ReadError, WriteError};
 pub use foreign::Foreign;
+pub use merged::{Merged, RecordSource};
 pub use reader::Reader;
 pub use record::{Direction, Interface, Record};
 pub use writer::Writer;

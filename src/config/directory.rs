@@ -66,8 +66,9 @@ pub struct Directory {
     pub ip_vs_text: Option<String>,
     /// `ip_vs_conn`: the kernel's load balancing entries afterwards.
     pub ip_vs_conn_text: Option<String>,
-    /// `router.pcapng`, or else `router.pcap`, where it is there.
-    pub capture: Option<PathBuf>,
+    /// `router.pcapng`, or else `router.pcap`, or else every `router-NAME.pcapng` and `router-NAME.pcap`: one for each
+    /// interface.
+    pub captures: Vec<PathBuf>,
     /// Warnings about the files.
     pub warnings: Vec<Warning>,
 }
@@ -101,8 +102,7 @@ impl Directory {
         directory.ipvs = directory.services(path)?;
         directory.ip_vs_text = text(path, "ip_vs")?;
         directory.ip_vs_conn_text = text(path, "ip_vs_conn")?;
-        directory.capture =
-            ["router.pcapng", "router.pcap"].iter().map(|name| path.join(name)).find(|file| file.is_file());
+        directory.captures = captures(path)?;
         Ok(directory)
     }
 
@@ -190,6 +190,31 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Returns the captures in a directory: the one of all interfaces, or else one for each.
+fn captures(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let whole = ["router.pcapng", "router.pcap"].iter().map(|name| path.join(name)).find(|file| file.is_file());
+    if let Some(whole) = whole {
+        return Ok(Vec::from([whole]));
+    }
+    let unreadable = |error| Error::of_file(&path.to_string_lossy(), ErrorKind::Unreadable, format!("{error}"));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if interface_of_capture(&file).is_some() && file.is_file() {
+            found.push(file);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Returns the interface that a capture was taken on by its name: `lan` for `router-lan.pcap`.
+pub fn interface_of_capture(file: &Path) -> Option<String> {
+    let name = file.file_name()?.to_str()?.strip_prefix("router-")?;
+    let interface = name.strip_suffix(".pcapng").or_else(|| name.strip_suffix(".pcap"))?;
+    (!interface.is_empty()).then(|| String::from(interface))
+}
+
 fn parsed<T>(path: &Path, name: &str, parse: fn(&str, &str) -> Result<T, Error>) -> Result<Option<T>, Error> {
     text(path, name)?.map(|text| parse(name, &text)).transpose()
 }
@@ -253,7 +278,7 @@ mod tests {
     fn every_file_may_be_absent() {
         let scratch = Scratch::new("empty", &[]);
         let directory = Directory::read(&scratch.0).unwrap();
-        assert!(directory.rules4.is_none() && directory.modules.is_none() && directory.capture.is_none());
+        assert!(directory.rules4.is_none() && directory.modules.is_none() && directory.captures.is_empty());
         assert!(directory.interfaces.is_empty() && directory.sysctl.is_empty() && directory.warnings.is_empty());
     }
 
@@ -287,9 +312,18 @@ mod tests {
         assert_eq!((directory.conntrack_text.as_deref(), directory.expect_text), (Some("x\n"), None));
         assert_eq!(directory.ipvs.unwrap().services[0].address.to_string(), "-f 21");
         assert_eq!((directory.ip_vs_text.as_deref(), directory.ip_vs_conn_text), (Some("y\n"), None));
-        assert_eq!(directory.capture, Some(scratch.0.join("router.pcap")));
+        assert_eq!(directory.captures, [scratch.0.join("router.pcap")]);
         let warnings: Vec<String> = directory.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings, ["keepalived.conf: is not used, since ipvs.rules has its services"]);
+    }
+
+    #[test]
+    fn one_capture_for_each_interface() {
+        let files: &[(&str, &[u8])] = &[("router-wan.pcap", b""), ("router-eth0.5.pcapng", b""), ("router-.pcap", b"")];
+        let scratch = Scratch::new("captures", files);
+        let captures = Directory::read(&scratch.0).unwrap().captures;
+        let names: Vec<_> = captures.iter().filter_map(|file| interface_of_capture(file)).collect();
+        assert_eq!(names, ["eth0.5", "wan"]);
     }
 
     #[test]

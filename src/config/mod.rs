@@ -61,7 +61,7 @@ mod words;
 mod rules_tests;
 
 pub use addresses::{AddressConfig, InterfaceConfig, Scope, parse_addresses};
-pub use directory::Directory;
+pub use directory::{Directory, interface_of_capture};
 pub use error::{Error, ErrorKind, Warning, WarningKind};
 pub use ipset::parse_ipset;
 pub use ipvsadm::parse_ipvs_rules;

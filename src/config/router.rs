@@ -15,7 +15,7 @@ use crate::helper::HelperConfig;
 use crate::ipvs;
 use crate::netfilter::{Cidr, RecentSizes, Rule, TableName, Target};
 use crate::packet::Family;
-use crate::router::{self, Interface, InterfaceAddress, Route, RouterConfig};
+use crate::router::{self, Interface, InterfaceAddress, Route, RouterConfig, TrackingScope};
 
 impl Directory {
     /// The router that the directory describes.
@@ -64,6 +64,7 @@ impl Directory {
             ipvs: self.ipvs_config()?,
             checksum: self.sysctl.switch("net.netfilter.nf_conntrack_checksum")? != Some(false),
             ip: ip_settings(&self.sysctl)?,
+            tracking: [Family::V4, Family::V6].map(|family| self.tracking(family)),
             ..RouterConfig::default()
         })
     }
@@ -90,6 +91,20 @@ impl Directory {
         nothing_loaded
             || raw.flat_map(|chain| &chain.rules).any(attaches)
             || objects.into_iter().any(|(_, helper)| helper == "ftp")
+    }
+
+    /// Returns which packets of a family are tracked: on demand, unless the rules are not known, or the kernel's table shows
+    /// that something else demanded it.
+    fn tracking(&self, family: Family) -> TrackingScope {
+        let rules = if family == Family::V4 { &self.rules4 } else { &self.rules6 };
+        let is_known = rules.is_some() || self.nft.is_some();
+        if is_known && !self.tracks_by_evidence(family) { TrackingScope::OnDemand } else { TrackingScope::Everything }
+    }
+
+    /// Returns true if the kernel's table has connections of a family.
+    pub(super) fn tracks_by_evidence(&self, family: Family) -> bool {
+        let word = if family == Family::V4 { "ipv4" } else { "ipv6" };
+        self.conntrack_text.as_ref().is_some_and(|text| text.lines().any(|line| line.starts_with(word)))
     }
 
     /// The load balancer, with what modules and settings say of it.

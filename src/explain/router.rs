@@ -30,7 +30,6 @@ pub struct RouterFiles {
     /// IPv4's chains and IPv6's; the same where nft has both in one table.
     chains: [Option<Chains>; 2],
     pub(super) form: RulesForm,
-    path: PathBuf,
 }
 
 /// The action of the router's helper on a control connection.
@@ -69,23 +68,13 @@ impl RouterFiles {
             }
             form = RulesForm::Nft;
         }
-        Ok(Self { directory, chains, form, path: path.to_path_buf() })
+        Ok(Self { directory, chains, form })
     }
 
     /// The router's captures: one file, or one for each interface.
     #[must_use]
     pub fn captures(&self) -> Vec<PathBuf> {
-        if let Some(capture) = &self.directory.capture {
-            return [capture.clone()].into();
-        }
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
-        let is_one = |path: &PathBuf| {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            name.starts_with("router-") && (name.ends_with(".pcap") || name.ends_with(".pcapng"))
-        };
-        let mut captures: Vec<PathBuf> = entries.filter(is_one).collect();
-        captures.sort();
-        captures
+        self.directory.captures.clone()
     }
 
     /// The name of an interface.

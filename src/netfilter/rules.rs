@@ -229,6 +229,11 @@ pub struct Rule {
     pub origin: Option<Origin>,
 }
 
+/// Returns true if the words of a match or target name one of these modules.
+fn names_any(words: &str, modules: &[&str]) -> bool {
+    words.split_whitespace().any(|word| modules.contains(&word))
+}
+
 impl Rule {
     /// Returns true if it translates, or asks about connections.
     fn wants_tracking(&self) -> bool {
@@ -241,6 +246,11 @@ impl Rule {
                 _ => false,
             }
         };
+        if let Target::Unknown(words) = &self.target
+            && names_any(words, &["NETMAP", "SYNPROXY", "CONNSECMARK"])
+        {
+            return true;
+        }
         let acts = matches!(
             self.target,
             Target::Connmark(_)

@@ -17,6 +17,8 @@ pub struct Packet<'b> {
     pub mark: u32,
     /// Length of the longest segment in bytes, IP header included, of a train of TCP segments in one packet.
     segment_len: Option<usize>,
+    /// True if its TCP or UDP checksum is only the pseudo-header's sum: a network card fills in the rest.
+    leaves_checksum: bool,
 }
 
 impl<'b> Packet<'b> {
@@ -31,7 +33,7 @@ impl<'b> Packet<'b> {
         if range.start > range.end || range.end > buffer.len() {
             return Err(BadRange);
         }
-        Ok(Self { buffer, start: range.start, end: range.end, mark: 0, segment_len: None })
+        Ok(Self { buffer, start: range.start, end: range.end, mark: 0, segment_len: None, leaves_checksum: false })
     }
 
     /// The packet, from its IP header to its end.
@@ -54,6 +56,21 @@ impl<'b> Packet<'b> {
     pub const fn with_segments_of(mut self, longest: usize) -> Self {
         self.segment_len = Some(longest);
         self
+    }
+
+    /// Marks the packet as one whose TCP or UDP checksum is only the sum of the pseudo-header. The sender is this machine or
+    /// its neighbour on a virtual link, and a network card fills in the rest (`CHECKSUM_PARTIAL`). The packet leaves so,
+    /// with the pseudo-header of its translated addresses.
+    #[must_use]
+    pub const fn with_checksum_left_to_device(mut self) -> Self {
+        self.leaves_checksum = true;
+        self
+    }
+
+    /// True if a network card is to fill in the TCP or UDP checksum.
+    #[inline]
+    pub const fn checksum_is_left_to_device(&self) -> bool {
+        self.leaves_checksum
     }
 
     /// Returns the number of bytes, IP header included, of the longest packet that it becomes on a link.

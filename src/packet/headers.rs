@@ -378,13 +378,17 @@ impl Headers {
         read_array(transport, at).map(u16::from_be_bytes) == Some(!super::checksum::fold(pseudo))
     }
 
-    /// Leaves the rest of a TCP checksum to a device.
+    /// Leaves the rest of a TCP or UDP checksum to a device.
     #[cfg(feature = "alloc")]
     pub(crate) fn sum_pseudo_header_only(&self, bytes: &mut [u8]) {
+        let at = match self.protocol {
+            Protocol::TCP => 16,
+            Protocol::UDP => 6,
+            _ => return,
+        };
         let length = self.end.saturating_sub(self.transport);
         let pseudo = super::checksum::pseudo_header(self.addresses(bytes), self.protocol.0, length);
-        let field = bytes.get_mut(self.transport + 16..self.transport + 18);
-        if let (Protocol::TCP, Some(field)) = (self.protocol, field) {
+        if let Some(field) = bytes.get_mut(self.transport + at..self.transport + at + 2) {
             field.copy_from_slice(&(!super::checksum::fold(pseudo)).to_be_bytes());
         }
     }

@@ -201,9 +201,10 @@ impl Beside {
         self.buffer.clear();
         self.buffer.extend_from_slice(&frame.bytes);
         self.buffer.resize(frame.bytes.len() + Packet::ROOM, 0);
-        let Ok(mut packet) = Packet::new(&mut self.buffer, 0..frame.bytes.len()) else {
+        let Ok(packet) = Packet::new(&mut self.buffer, 0..frame.bytes.len()) else {
             return (Verdict::Held, Vec::new());
         };
+        let mut packet = frame.carriage.mark(packet);
         let verdict = if own {
             self.router.output(frame.time, &mut packet, &mut self.outbox)
         } else {

@@ -1,11 +1,11 @@
 //! From a capture's frames to packets on the router's interfaces.
 
-use std::io::Read;
 use std::vec::Vec;
 
 use super::Summary;
+use super::carriage::Carriage;
 use crate::Instant;
-use crate::capture::{Direction, ReadError, Reader, Record};
+use crate::capture::{Direction, ReadError, Record, RecordSource};
 use crate::packet::link::{self, Cooked, LinkType, PacketType};
 use crate::packet::{Headers, Side};
 use crate::router::Router;
@@ -20,6 +20,8 @@ pub(super) struct Frame {
     /// True if each interface was recorded on its own, so that frames of two may lie in the file in another order than
     /// that of their times.
     pub(super) unordered: bool,
+    /// What a network card did, or will do, to the packet.
+    pub(super) carriage: Carriage,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -54,14 +56,14 @@ impl Frames {
     }
 
     /// The next packet on one of the router's interfaces; other frames are counted.
-    pub(super) fn next<R: Read>(
+    pub(super) fn next(
         &mut self,
-        capture: &mut Reader<R>,
+        capture: &mut dyn RecordSource,
         router: &Router,
         summary: &mut Summary,
     ) -> Option<Result<Frame, ReadError>> {
         loop {
-            let record = match capture.next()? {
+            let record = match capture.next_record()? {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error)),
             };
@@ -110,7 +112,15 @@ impl Frames {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         bytes.extend_from_slice(packet);
-        Ok(Frame { number: record.frame, time: record.time, interface, direction, unordered, bytes })
+        Ok(Frame {
+            number: record.frame,
+            time: record.time,
+            interface,
+            direction,
+            unordered,
+            carriage: Carriage::default(),
+            bytes,
+        })
     }
 }
 

@@ -13,10 +13,11 @@
 use std::collections::VecDeque;
 use std::vec::Vec;
 
+use super::carriage::Carriage;
 use super::frames::Frame;
 use super::passage::Passage;
 use super::streams::{Segment, Unseen};
-use super::{Lacking, Passed, Replay, Sink, pair, sent, verify};
+use super::{Lacking, Passed, Replay, Sink, comparable, pair, sent};
 use crate::conntrack::{ConnectionId, Direction};
 use crate::packet::Packet;
 
@@ -53,18 +54,19 @@ impl Replay {
 
     /// The segment as it left, if the library has it leave otherwise or not at all.
     fn contradiction(&self, frame: &Frame, ahead: &VecDeque<Frame>, passed: Option<&Passed>) -> Option<Passage> {
-        let left = pair::leaves_as(frame, ahead)?;
+        let is_expected = |left: &Frame| self.verifier.as_ref().is_some_and(|verifier| verifier.expects(left));
+        let left = pair::leaves_as(frame, ahead, is_expected)?;
         let Passed { verdict, range } = passed?;
         let bytes = self.buffer.get(range.clone()).unwrap_or_default();
         let agrees = sent(*verdict, bytes, &self.outbox)
-            .any(|(interface, bytes)| interface == left.interface && verify::agree(bytes, &left.bytes));
+            .any(|(interface, bytes)| interface == left.interface && comparable::agree(bytes, &left.bytes));
         if agrees { None } else { Passage::read(frame, left) }
     }
 
     /// Hands a packet over once more.
     fn again(&mut self, frame: &Frame) -> Option<Passed> {
         self.outbox.clear();
-        self.hand_over(frame.time, Some(frame.interface), &frame.bytes)
+        self.hand_over(frame.time, Some(frame.interface), &frame.bytes, frame.carriage)
     }
 
     /// Hands segments over for those that passed unseen. False when there are none to be made.
@@ -77,11 +79,12 @@ impl Replay {
         // The events of the first try are discarded: the second brings them again.
         while self.router.poll_event().is_some() {}
         streams.note_lacking(passage, unseen);
+        streams.note_supplied(passage, unseen);
         self.summary.supplied += u64::from(unseen.own) + u64::from(unseen.other);
         sink.lacks(frame.number, frame.time, Lacking::Bytes { own: unseen.own, other: unseen.other });
         for (interface, bytes) in made {
             self.outbox.clear();
-            let passed = self.hand_over(frame.time, Some(interface), &bytes);
+            let passed = self.hand_over(frame.time, Some(interface), &bytes, Carriage::default());
             let Some(streams) = &mut self.streams else { return true };
             let leaves = passed.iter().flat_map(|Passed { verdict, range }| {
                 sent(*verdict, self.buffer.get(range.clone()).unwrap_or_default(), &self.outbox)
@@ -116,7 +119,7 @@ impl Replay {
             return None;
         };
         if let Some((interface, bytes)) = passage.line_end() {
-            self.hand_over(frame.time, Some(interface), &bytes);
+            self.hand_over(frame.time, Some(interface), &bytes, Carriage::default());
         }
         self.summary.adopted += 1;
         let original = *self.router.conntrack().get(id)?.tuple(Direction::Original);

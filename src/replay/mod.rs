@@ -11,18 +11,24 @@
 mod anywhere;
 mod beside;
 mod beyond;
+mod carriage;
+mod comparable;
+mod compared;
 mod departure;
 mod frames;
 mod holes;
 mod lacking;
+mod own;
 mod pair;
 mod passage;
 mod streams;
 mod suggest;
 mod tables;
+mod train;
 mod verify;
 
 pub use crate::nat::choices::ForcedPort;
+pub use compared::NothingCompared;
 pub use departure::{Departure, Here, LinuxDoes, Quirk};
 pub use holes::{Hole, Watch, holes};
 pub use suggest::force_port;
@@ -34,20 +40,23 @@ use core::net::IpAddr;
 use core::ops::Range;
 use std::boxed::Box;
 use std::collections::VecDeque;
-use std::io::Read;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::capture::{Direction, ReadError, Reader};
+use crate::capture::{Direction, ReadError, RecordSource};
 use crate::config::{self, Directory, InterfaceConfig};
 use crate::conntrack::Tuple;
-use crate::event::Event;
+use crate::event::{DropReason, Event};
 use crate::netfilter::RulesError;
 use crate::packet::{Headers, Layer4, Packet, Protocol};
 use crate::router::{Egress, Outbox, Router, Verdict};
 use crate::{Behaviour, Instant};
 use beside::{Beside, Sending};
+use beyond::{Evidence, Flows};
+use carriage::Carriage;
+use compared::Compared;
 use frames::{Frame, Frames};
+use own::Delivered;
 use streams::Streams;
 use verify::Verifier;
 
@@ -185,6 +194,14 @@ pub struct Summary {
     pub adopted: u64,
     /// Lines of the kernel's tables that nothing in the capture leads to, since it lacks packets: not compared.
     pub lines_beyond: u64,
+    /// Lines of the kernel's tables of connections that the capture has no packet of: older, or left out by its filter.
+    pub lines_unseen: u64,
+    /// Why no packet was compared, if so.
+    pub nothing_compared: Option<NothingCompared>,
+    /// Packets that the capture shows though others were supplied for them as missing.
+    pub contradicted: u64,
+    /// Packets dropped here because the library's table of helped connections was full; Linux has no such limit.
+    pub helpers_full: u64,
     /// True if the tables were compared.
     pub tables_compared: bool,
     /// Packets of which something else leaves than Linux would send, under [`Behaviour::Exact`].
@@ -197,7 +214,12 @@ impl Summary {
     /// Returns true if everything that was compared agrees.
     #[must_use]
     pub const fn agrees(&self) -> bool {
-        self.differ == 0 && self.table_lines == 0 && self.undecidable == 0
+        self.differ == 0
+            && self.table_lines == 0
+            && self.undecidable == 0
+            && self.contradicted == 0
+            && self.helpers_full == 0
+            && self.nothing_compared.is_none()
     }
 }
 
@@ -220,11 +242,17 @@ pub struct Replay {
     verifier: Option<Verifier>,
     /// Streams that the capture shows, where missing packets are to be supplied.
     streams: Option<Streams>,
+    flows: Flows,
+    /// True if the last packet was dropped, and the capture does not show it leaving either.
+    is_dropped: bool,
+    compared: Compared,
     adopts: bool,
     /// True if the library is to do what the capture shows; otherwise it may have its own reasons to differ.
     imitates: bool,
     /// The second router that behaves as Linux, where that may differ.
     beside: Option<Box<Beside>>,
+    /// What the machine itself may reset.
+    delivered: Delivered,
     outbox: Outbox,
     buffer: Vec<u8>,
     summary: Summary,
@@ -341,9 +369,13 @@ impl Replay {
             frames: Frames::new(indexes, link_addresses, is_port),
             verifier: options.verify.then(Verifier::default),
             streams: (options.verify && imitates || options.adopt).then(Streams::default),
+            flows: Flows::default(),
+            is_dropped: false,
+            compared: Compared::default(),
             adopts: options.adopt,
             imitates,
             beside,
+            delivered: Delivered::default(),
             outbox: Outbox::new(64, 1 << 17),
             buffer: Vec::new(),
             summary: Summary::default(),
@@ -364,7 +396,7 @@ impl Replay {
     }
 
     /// Runs a capture through the router, to its end or to where it breaks.
-    pub fn run<R: Read>(&mut self, capture: &mut Reader<R>, sink: &mut dyn Sink) -> Summary {
+    pub fn run(&mut self, capture: &mut dyn RecordSource, sink: &mut dyn Sink) -> Summary {
         let mut ahead = VecDeque::new();
         let mut more = true;
         loop {
@@ -375,7 +407,10 @@ impl Replay {
                     None => more = false,
                 }
             }
-            let Some(frame) = ahead.pop_front() else { break };
+            let Some(mut frame) = ahead.pop_front() else { break };
+            if frame.direction != Direction::Out {
+                frame.carriage = Carriage::of_arrived(&frame, &ahead, self.router.interfaces());
+            }
             self.step(&frame, &ahead, sink);
             self.frames.recycle(frame);
         }
@@ -402,28 +437,42 @@ impl Replay {
             }
             self.feed(frame, ahead, false, sink);
         }
+        self.flows.note(&frame.bytes);
+        self.compared.note(frame);
         if let Some(streams) = &mut self.streams {
-            let is_older = streams.note(frame) && frame.direction != Direction::Out;
-            self.summary.older += u64::from(is_older);
+            let arrives = frame.direction != Direction::Out;
+            self.summary.contradicted += u64::from(arrives && streams.contradicts(frame));
+            // A segment that ends here is no evidence of others that came before it.
+            if !(arrives && self.is_dropped) {
+                let is_older = streams.note(frame) && arrives;
+                self.summary.older += u64::from(is_older);
+            }
         }
     }
 
     /// Hands a packet to the router, as arriving or as the machine's own, and tells what becomes of it.
     fn feed(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, own: bool, sink: &mut dyn Sink) {
-        let bad_checksum = Headers::find(&frame.bytes).is_ok_and(|h| !h.transport_checksum_ok(&frame.bytes));
+        let bad_checksum = verify::has_bad_checksum(&frame.bytes);
         self.summary.bad_checksums += u64::from(bad_checksum);
-        let mut passed = self.hand_over(frame.time, (!own).then_some(frame.interface), &frame.bytes);
+        let mut passed = self.hand_over(frame.time, (!own).then_some(frame.interface), &frame.bytes, frame.carriage);
         if !own && self.streams.is_some() {
             self.make_good(frame, ahead, &mut passed, sink);
         }
         let Some(Passed { verdict, range }) = passed else { return };
+        self.is_dropped = matches!(verdict, Verdict::Drop(_)) && pair::leaves_as(frame, ahead, |_| false).is_none();
         let seen = Seen { frame: frame.number, time: frame.time, interface: frame.interface, bytes: &frame.bytes };
         sink.packet(seen, verdict, &self.router);
+        if verdict == Verdict::Local {
+            self.delivered.note(&frame.bytes);
+        }
         let mut unseen = Vec::new();
         let packet = self.buffer.get(range).unwrap_or_default();
         for (interface, bytes) in sent(verdict, packet, &self.outbox) {
             sink.leaves(Seen { interface, bytes, ..seen }, &self.router);
             if let Some(verifier) = &mut self.verifier {
+                if !own {
+                    self.compared.note_sent(interface, bytes);
+                }
                 unseen.extend(verifier.predict(frame, interface, bytes, bad_checksum));
             }
         }
@@ -448,29 +497,13 @@ impl Replay {
         }
     }
 
-    /// Returns the longest segment of a train: a TCP packet longer than the link that it arrived on takes, or, of the
-    /// machine's own, than any of its links takes.
-    fn longest_segment(&self, arrived: Option<usize>, bytes: &[u8]) -> Option<usize> {
-        let interfaces = self.router.interfaces();
-        let mtu = match arrived {
-            Some(interface) => interfaces.get(interface)?.mtu,
-            None => interfaces.iter().map(|interface| interface.mtu).min()?,
-        };
-        let is_tcp = bytes.len() > mtu && Headers::find(bytes).is_ok_and(|h| matches!(h.layer4, Layer4::Tcp(_)));
-        is_tcp.then_some(mtu)
-    }
-
     /// Hands a packet to the router: it arrived on an interface, or is the machine's own. What leaves is in the buffer and
     /// in the outbox.
-    fn hand_over(&mut self, time: Instant, arrived: Option<usize>, bytes: &[u8]) -> Option<Passed> {
-        let longest_segment = self.longest_segment(arrived, bytes);
+    fn hand_over(&mut self, time: Instant, arrived: Option<usize>, bytes: &[u8], carriage: Carriage) -> Option<Passed> {
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(bytes.len() + Packet::ROOM, 0);
-        let mut packet = Packet::new(&mut self.buffer, 0..bytes.len()).ok()?;
-        if let Some(longest) = longest_segment {
-            packet = packet.with_segments_of(longest);
-        }
+        let mut packet = carriage.mark(Packet::new(&mut self.buffer, 0..bytes.len()).ok()?);
         let verdict = match arrived {
             Some(interface) => self.router.process(time, interface, &mut packet, &mut self.outbox),
             None => self.router.output(time, &mut packet, &mut self.outbox),
@@ -482,16 +515,22 @@ impl Replay {
     /// The capture shows a packet leaving.
     fn left(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, sink: &mut dyn Sink) {
         self.summary.left += 1;
+        let differ = self.summary.differ;
         if self.was_predicted(frame, sink) {
+            if self.summary.differ == differ {
+                self.compared.note_agreed();
+            }
             return;
         }
         let Ok(headers) = Headers::find(&frame.bytes) else {
             self.differs(&Difference::unexpected(frame), sink);
             return;
         };
-        if self.router.is_local(headers.source(&frame.bytes)) {
+        let reset = self.delivered.is_reset(&headers, &frame.bytes).then(|| frame.bytes.clone());
+        if let Some(bytes) = own::as_sent(frame, &headers, &self.router).or(reset) {
             self.summary.own += 1;
-            self.feed(frame, ahead, true, sink);
+            let carriage = Carriage::of_own(frame, self.router.interfaces());
+            self.feed(&Frame { bytes, carriage, ..*frame }, ahead, true, sink);
             if self.was_predicted(frame, sink) {
                 return;
             }
@@ -529,8 +568,10 @@ impl Replay {
     }
 
     fn tell_event(&mut self, frame: &Frame, time: Instant, event: &Event, sink: &mut dyn Sink) {
-        if matches!(event, Event::Undecided { .. }) {
-            self.summary.undecidable += 1;
+        match event {
+            Event::Undecided { .. } => self.summary.undecidable += 1,
+            Event::Dropped { reason: DropReason::HelpersFull, .. } => self.summary.helpers_full += 1,
+            _ => {}
         }
         if let Some(beside) = &mut self.beside {
             beside.note(frame.number, event);
@@ -546,6 +587,7 @@ impl Replay {
             self.summary.differ += 1;
             sink.differs(&difference, &self.router);
         }
+        self.summary.nothing_compared = self.compared.nothing(self.summary.differ);
         self.summary.choices = self.router.nat_mut().choices.followed();
         let Some(now) = self.tables_time else { return };
         self.router.handle_timeout(now, &mut self.outbox);
@@ -563,13 +605,17 @@ impl Replay {
             let Some(kernel) = kernel else { continue };
             self.summary.tables_compared = true;
             let differences = tables::compare(kernel, ours);
-            let beyond = self.streams.as_ref().map_or_else(Vec::new, |streams| beyond::of(streams, &differences));
-            for (difference, is_beyond) in differences.iter().zip(beyond) {
-                if is_beyond {
-                    self.summary.lines_beyond += 1;
-                } else {
-                    self.summary.table_lines += 1;
-                    sink.table_differs(difference);
+            let streams = self.streams.as_ref();
+            let evidence = streams.map_or_else(Vec::new, |streams| beyond::of(streams, &self.flows, &differences));
+            let evidence = evidence.into_iter().chain(core::iter::repeat(Evidence::Whole));
+            for (difference, evidence) in differences.iter().zip(evidence) {
+                match evidence {
+                    Evidence::Whole => {
+                        self.summary.table_lines += 1;
+                        sink.table_differs(difference);
+                    }
+                    Evidence::Gaps => self.summary.lines_beyond += 1,
+                    Evidence::Nothing => self.summary.lines_unseen += 1,
                 }
             }
         }

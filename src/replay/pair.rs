@@ -37,25 +37,48 @@ const FAR: u32 = 1 << 13;
 /// Finds the frame in which a TCP segment leaves: the first that is the same, still has one of its ends, and has the
 /// same place in its stream. The text may differ only if both announce something, and no other segment that arrived
 /// meanwhile had that text.
-pub(super) fn leaves_as<'a>(arrived: &Frame, ahead: &'a VecDeque<Frame>) -> Option<&'a Frame> {
+///
+/// A frame is evidence of this segment only if no other can be the one that left in it: neither one that the router sends
+/// already (`is_expected`), nor one that arrived meanwhile. Packets without an identification of their own look alike.
+pub(super) fn leaves_as<'a>(
+    arrived: &Frame,
+    ahead: &'a VecDeque<Frame>,
+    is_expected: impl Fn(&Frame) -> bool,
+) -> Option<&'a Frame> {
     let headers = Headers::find(&arrived.bytes).ok()?;
     let text = headers.payload(&arrived.bytes);
-    let (source, destination) = ends(&headers, &arrived.bytes)?;
-    let is_it = |frame: &Frame, other: &Headers| {
-        let has_an_end = ends(other, &frame.bytes).is_some_and(|(s, d)| s == source || d == destination);
-        has_an_end && is_same(&headers, &arrived.bytes, other, &frame.bytes) && is_near(&headers, other)
-    };
     let mut arrivals = ahead.iter().filter(|frame| frame.direction != Direction::Out).peekable();
-    let mut texts: Vec<&[u8]> = Vec::new();
-    leaving(ahead).find_map(|(frame, left)| {
-        while let Some(earlier) = arrivals.next_if(|arrival| arrival.number < frame.number) {
-            texts.extend(Headers::find(&earlier.bytes).ok().map(|headers| headers.payload(&earlier.bytes)));
+    let mut meanwhile: Vec<(&Frame, Headers)> = Vec::new();
+    let mut found = Vec::new();
+    for (frame, left) in leaving(ahead) {
+        while let Some(other) = arrivals.next_if(|arrival| arrival.number < frame.number) {
+            meanwhile.extend(Headers::find(&other.bytes).ok().map(|headers| (other, headers)));
         }
         let leaves_with = left.payload(&frame.bytes);
-        let is_text = text == leaves_with
-            || announced(text).is_some() && announced(leaves_with).is_some() && !texts.contains(&leaves_with);
-        (is_text && is_it(frame, &left)).then_some(frame)
-    })
+        let is_other_text = || {
+            let has_text = |(other, headers): &(&Frame, Headers)| headers.payload(&other.bytes) == leaves_with;
+            announced(text).is_some() && announced(leaves_with).is_some() && !meanwhile.iter().any(has_text)
+        };
+        let is_it = (text == leaves_with || is_other_text()) && is_copy(&headers, arrived, &left, frame);
+        if !is_it || is_expected(frame) {
+            continue;
+        }
+        found.push(frame);
+        let could_be = |(other, headers): &&(&Frame, Headers)| {
+            headers.payload(&other.bytes) == leaves_with && is_copy(headers, other, &left, frame)
+        };
+        if found.len() > meanwhile.iter().filter(could_be).count() {
+            return found.first().copied();
+        }
+    }
+    None
+}
+
+/// Returns true if `left` can be the segment that arrived, whatever its text.
+fn is_copy(headers: &Headers, arrived: &Frame, left_headers: &Headers, left: &Frame) -> bool {
+    let Some((source, destination)) = ends(headers, &arrived.bytes) else { return false };
+    let has_an_end = ends(left_headers, &left.bytes).is_some_and(|(s, d)| s == source || d == destination);
+    has_an_end && is_same(headers, &arrived.bytes, left_headers, &left.bytes) && is_near(headers, left_headers)
 }
 
 /// Both ends of a packet.
@@ -65,7 +88,7 @@ fn ends(headers: &Headers, bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Returns true if two segments have the same place in their streams, as far as these may have grown.
-fn is_near(a: &Headers, b: &Headers) -> bool {
+pub(super) fn is_near(a: &Headers, b: &Headers) -> bool {
     let (Layer4::Tcp(a), Layer4::Tcp(b)) = (a.layer4, b.layer4) else { return false };
     let near = |a: SequenceNumber, b: SequenceNumber| a.since(b).unsigned_abs() < FAR;
     near(a.sequence, b.sequence) && near(a.acknowledgement, b.acknowledgement)

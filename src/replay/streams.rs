@@ -3,8 +3,9 @@
 //! A capturing program that cannot keep up loses packets, arriving and leaving copies alike. What passed is told by
 //! what others say of it: an acknowledgement of bytes that were never seen, or a segment that follows them.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{HashMap, VecDeque};
+use std::vec::Vec;
 
 use super::frames::Frame;
 use super::passage::Passage;
@@ -173,6 +174,46 @@ impl Unseen {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     sides: HashMap<SideOf, Side>,
+    /// The interfaces on which segments from one end to another were seen.
+    links: HashMap<(SocketAddr, SocketAddr), Vec<usize>>,
+    /// The stretches of each side that were supplied, by their first number and the one after the last.
+    supplied: HashMap<SideOf, Vec<(SequenceNumber, SequenceNumber)>>,
+    /// How many sides lack something, by interface and hosts, and under `None` in all.
+    gaps: HashMap<Option<(usize, IpAddr, IpAddr)>, Gaps>,
+}
+
+/// How many sides of streams lack something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Gaps {
+    /// For whatever reason.
+    lacking: u32,
+    /// Because the capture lost it.
+    lost: u32,
+}
+
+impl Gaps {
+    const fn of(side: &Side) -> Self {
+        Self { lacking: side.lacks as u32, lost: (side.lacks && side.lost) as u32 }
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self { lacking: self.lacking.saturating_sub(other.lacking), lost: self.lost.saturating_sub(other.lost) }
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self { lacking: self.lacking + other.lacking, lost: self.lost + other.lost }
+    }
+
+    /// Returns true if something is missing; with `adopts`, also what is older than the capture.
+    const fn any(self, adopts: bool) -> bool {
+        if adopts { self.lacking > 0 } else { self.lost > 0 }
+    }
+}
+
+/// Returns the key of a side's hosts, the same for both sides.
+fn hosts((interface, source, destination): &SideOf) -> (usize, IpAddr, IpAddr) {
+    let (a, b) = (source.ip(), destination.ip());
+    (*interface, a.min(b), a.max(b))
 }
 
 impl Streams {
@@ -206,7 +247,15 @@ impl Streams {
         if !begins && !is_known && adopts {
             return true;
         }
-        if self.sides.iter().any(|(key, side)| side.lacks && (side.lost || adopts) && leads(key)) {
+        let gaps = |key| self.gaps.get(&key).copied().unwrap_or_default();
+        let own_gaps = own.iter().filter_map(|side| self.sides.get(side)).map(Gaps::of);
+        let own_gaps = own_gaps.fold(Gaps::default(), Gaps::with);
+        let led = match (begins, is_known) {
+            (true, _) => gaps(Some(hosts(&segment.own()))).without(own_gaps),
+            (false, true) => own_gaps,
+            (false, false) => gaps(None),
+        };
+        if led.any(adopts) {
             return true;
         }
         let mut later = Later { streams: self, sides: HashMap::new() };
@@ -235,8 +284,51 @@ impl Streams {
 
     /// Notes a segment that was seen, or made for one that was not.
     pub(super) fn note_segment(&mut self, segment: &Segment) {
-        let side = self.sides.entry(segment.own()).or_insert_with(|| Side::beginning(segment));
-        side.note(segment);
+        let (interface, source, destination) = segment.own();
+        let links = self.links.entry((source, destination)).or_default();
+        if !links.contains(&interface) {
+            links.push(interface);
+        }
+        self.sides.entry(segment.own()).or_insert_with(|| Side::beginning(segment));
+        self.change(&segment.own(), |side| side.note(segment));
+    }
+
+    /// Changes a side that is known, and counts what it lacks.
+    fn change(&mut self, key: &SideOf, change: impl FnOnce(&mut Side)) {
+        let Some(side) = self.sides.get_mut(key) else { return };
+        let before = Gaps::of(side);
+        change(side);
+        let after = Gaps::of(side);
+        if before != after {
+            for key in [Some(hosts(key)), None] {
+                let gaps = self.gaps.entry(key).or_default();
+                *gaps = gaps.with(after).without(before);
+            }
+        }
+    }
+
+    /// Notes that bytes were supplied: of the segment's stream before it, and of the stream that it acknowledges.
+    pub(super) fn note_supplied(&mut self, passage: &Passage, unseen: Unseen) {
+        let Passage { arrived, left } = passage;
+        let own = (arrived.own(), arrived.sequence - unseen.own, arrived.sequence);
+        let other = (left.other(), left.acknowledgement - unseen.other, left.acknowledgement);
+        for (side, from, to) in [own, other] {
+            if from != to {
+                self.supplied.entry(side).or_default().push((from, to));
+            }
+        }
+    }
+
+    /// Returns true if a frame shows bytes that were supplied as missing.
+    pub(super) fn contradicts(&self, frame: &Frame) -> bool {
+        if self.supplied.is_empty() {
+            return false;
+        }
+        let Some(segment) = Segment::read(frame.interface, &frame.bytes) else { return false };
+        let overlaps = |(from, to): &(SequenceNumber, SequenceNumber)| {
+            segment.sequence.before(*to) && segment.end.after(*from) && segment.sequence != segment.end
+        };
+        self.supplied.get(&segment.own()).is_some_and(|ranges| ranges.iter().any(overlaps))
     }
 
     /// Notes that a segment, as it arrived and as it left, shows that others passed unseen.
@@ -249,9 +341,11 @@ impl Streams {
         for (side, is_missing) in
             [(segment.own(), unseen.own > 0 || unseen.beginning), (segment.other(), unseen.other > 0)]
         {
-            if let Some(side) = self.sides.get_mut(&side).filter(|_| is_missing) {
-                side.lacks = true;
-                side.lost |= unseen.is_loss();
+            if is_missing {
+                self.change(&side, |side| {
+                    side.lacks = true;
+                    side.lost |= unseen.is_loss();
+                });
             }
         }
     }
@@ -259,10 +353,7 @@ impl Streams {
     /// Returns true if packets between two ends are missing: the streams have gaps, or nothing shows what brought the
     /// connection into this state.
     pub(super) fn lacks_of(&self, ends: [SocketAddr; 2], state: &str) -> bool {
-        let [a, b] = ends;
-        let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
-        !links.any(|((interface, ..), side)| {
-            let other = self.sides.get(&(*interface, b, a));
+        !self.links_of(ends).any(|(side, other)| {
             let has_holes = side.lacks || other.is_some_and(|other| other.lacks);
             !has_holes && Self::shows(side, other, state)
         })
@@ -270,18 +361,29 @@ impl Streams {
 
     /// Returns true if the streams between two ends have gaps, on every link that shows them.
     pub(super) fn has_holes(&self, ends: [SocketAddr; 2]) -> bool {
-        let [a, b] = ends;
-        let mut links = self.sides.iter().filter(|((_, source, destination), _)| (*source, *destination) == (a, b));
-        let has_hole = |((interface, ..), side): (&SideOf, &Side)| {
-            side.lacks || self.sides.get(&(*interface, b, a)).is_some_and(|other| other.lacks)
-        };
+        let has_hole = |(side, other): (&Side, Option<&Side>)| side.lacks || other.is_some_and(|other| other.lacks);
+        let mut links = self.links_of(ends);
         links.next().is_some_and(has_hole) && links.all(has_hole)
     }
 
+    /// Returns true if a segment between two ends was seen.
+    pub(super) fn has_seen(&self, [a, b]: [SocketAddr; 2]) -> bool {
+        self.links.contains_key(&(a, b)) || self.links.contains_key(&(b, a))
+    }
+
+    /// Returns both sides of a connection, on each link that shows the first.
+    fn links_of(&self, [a, b]: [SocketAddr; 2]) -> impl Iterator<Item = (&Side, Option<&Side>)> {
+        self.links.get(&(a, b)).into_iter().flatten().filter_map(move |interface| {
+            Some((self.sides.get(&(*interface, a, b))?, self.sides.get(&(*interface, b, a))))
+        })
+    }
+
     /// Returns true if packets of any connection between two addresses are missing.
-    pub(super) fn lacks_between(&self, a: core::net::IpAddr, b: core::net::IpAddr) -> bool {
-        let between = |side: &SideOf| [side.1.ip(), side.2.ip()] == [a, b] || [side.2.ip(), side.1.ip()] == [a, b];
-        self.sides.iter().any(|(key, side)| between(key) && side.lacks)
+    pub(super) fn lacks_between(&self, a: IpAddr, b: IpAddr) -> bool {
+        let interfaces = self.gaps.keys().filter_map(|key| key.map(|(interface, ..)| interface)).max();
+        let (a, b) = (a.min(b), a.max(b));
+        let mut links = (0..=interfaces.unwrap_or(0)).map(|interface| self.gaps.get(&Some((interface, a, b))));
+        links.any(|gaps| gaps.is_some_and(|gaps| gaps.lacking > 0))
     }
 
     /// Returns true if the segments seen of a connection bring it into a state.

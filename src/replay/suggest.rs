@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::frames::Frame;
-use super::pair::{announced, is_same, leaving};
+use super::pair::{announced, is_near, is_same, leaving};
 use crate::nat::choices::ForcedPort;
 use crate::packet::{Headers, Layer4};
 use crate::router::Router;
@@ -20,9 +20,16 @@ pub fn force_port(router: &mut Router, choice: Option<ForcedPort>) {
 /// nothing left. The caller finds out if there was anything to choose.
 pub(super) fn choice(arrived: &Frame, ahead: &VecDeque<Frame>) -> Option<ForcedPort> {
     let headers = Headers::find(&arrived.bytes).ok()?;
-    let same = leaving(ahead).find(|(frame, left)| is_same(&headers, &arrived.bytes, left, &frame.bytes));
+    let same = leaving(ahead)
+        .find(|(frame, left)| is_same(&headers, &arrived.bytes, left, &frame.bytes) && may_follow(&headers, left));
     let Some((frame, left)) = same else { return Some(ForcedPort::Taken) };
     chosen(frame, &left).map(ForcedPort::Port)
+}
+
+/// Returns false for TCP segments whose sequence numbers are too far apart to be the same segment, translated.
+fn may_follow(arrived: &Headers, left: &Headers) -> bool {
+    let (Layer4::Tcp(_), Layer4::Tcp(_)) = (arrived.layer4, left.layer4) else { return true };
+    is_near(arrived, left)
 }
 
 fn chosen(frame: &Frame, left: &Headers) -> Option<u16> {

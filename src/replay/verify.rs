@@ -1,11 +1,16 @@
 //! Comparing what a router sends with what a capture shows leaving.
 
-use std::collections::VecDeque;
+use core::hash::BuildHasher;
+use core::net::SocketAddr;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::vec::Vec;
 
+use super::comparable::{comparable, is_summed};
 use super::frames::Frame;
+use super::train::{Progress, Segment, last_flags};
 use crate::Instant;
-use crate::packet::{Family, Headers, Layer4, Protocol};
+use crate::packet::{Family, Headers, Layer4, Protocol, TcpFlags};
 
 /// A packet that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,25 +61,48 @@ impl Difference {
 /// The packets that the library sent and the capture has not shown yet.
 #[derive(Default)]
 pub(super) struct Verifier {
-    pending: VecDeque<Predicted>,
+    /// By the order in which they were sent.
+    pending: BTreeMap<u64, Predicted>,
+    /// The number of the next one.
+    next: u64,
+    /// The numbers of those that may be meant, oldest first.
+    index: HashMap<Key, VecDeque<u64>>,
+    hasher: RandomState,
 }
 
+/// A packet that the library sent.
 struct Predicted {
     arrived: u64,
     time: Instant,
     interface: usize,
     bytes: Vec<u8>,
-    /// Bytes that are compared.
+    /// The part of it that is compared.
     compared: Vec<u8>,
-    /// True if the transport checksum was wrong on arrival.
+    /// True if its transport checksum was wrong when it arrived.
     bad_checksum: bool,
+    /// The part of it that left, where it leaves in another cut.
+    progress: Progress,
+    keys: Vec<Key>,
+}
+
+/// What a packet that leaves is looked for by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    /// Hash of interface and compared bytes.
+    Same(u64),
+    /// Interface, protocol, TCP flags and both ends.
+    Ends(usize, Protocol, Option<TcpFlags>, SocketAddr, SocketAddr),
+    /// Interface and both ends of a TCP segment with payload.
+    Stream(usize, SocketAddr, SocketAddr),
+    /// Interface, family, protocol, TCP flags, and bytes 4 and 5: IPv4's identification or IPv6's length.
+    Identification(usize, Family, Protocol, Option<TcpFlags>, [u8; 2]),
 }
 
 /// Maximum number of packets that wait to be seen in the capture.
 const MOST_PENDING: usize = 1024;
 
 impl Verifier {
-    /// Notes that the library sends a packet. Gives the oldest that was never seen leaving, if there are too many.
+    /// Notes that the library sends a packet. Returns the oldest that was never seen leaving, if there are too many.
     pub(super) fn predict(
         &mut self,
         arrived: &Frame,
@@ -82,30 +110,96 @@ impl Verifier {
         bytes: &[u8],
         bad_checksum: bool,
     ) -> Option<Difference> {
-        self.pending.push_back(Predicted {
+        let compared = comparable(bytes, bad_checksum);
+        let mut keys = meant_keys(interface, bytes);
+        keys.push(self.same(interface, &compared));
+        let number = self.next;
+        self.next += 1;
+        for key in &keys {
+            self.index.entry(*key).or_default().push_back(number);
+        }
+        let predicted = Predicted {
             arrived: arrived.number,
             time: arrived.time,
             interface,
             bytes: bytes.to_vec(),
-            compared: comparable(bytes, bad_checksum),
+            compared,
             bad_checksum,
-        });
-        if self.pending.len() > MOST_PENDING { self.pending.pop_front().map(Predicted::missing) } else { None }
+            progress: Progress::default(),
+            keys,
+        };
+        self.pending.insert(number, predicted);
+        if self.pending.len() <= MOST_PENDING {
+            return None;
+        }
+        let oldest = *self.pending.first_key_value()?.0;
+        self.take(oldest).map(Predicted::missing)
     }
 
-    /// Returns true if the packet that left was predicted, and stops waiting for it.
+    /// Returns true if what left was predicted, in whatever cut, and stops waiting for it.
     pub(super) fn matches(&mut self, left: &Frame) -> bool {
-        let compared = [false, true].map(|bad_checksum| comparable(&left.bytes, bad_checksum));
-        let same = |p: &Predicted| p.interface == left.interface && p.compared == compared[usize::from(p.bad_checksum)];
-        let found = self.pending.iter().position(same);
-        found.map(|at| self.pending.remove(at)).is_some()
+        self.is_same(left) || self.continues(left)
     }
 
-    /// The prediction that was meant, if there is one: of the same packet, with other bytes.
+    fn is_same(&mut self, left: &Frame) -> bool {
+        self.same_as(left).and_then(|number| self.take(number)).is_some()
+    }
+
+    /// Returns true if a packet is waited for that is this one, to the byte.
+    pub(super) fn expects(&self, left: &Frame) -> bool {
+        self.same_as(left).is_some()
+    }
+
+    fn same_as(&self, left: &Frame) -> Option<u64> {
+        let found = [false, true].into_iter().filter_map(|bad_checksum| {
+            let compared = comparable(&left.bytes, bad_checksum);
+            let key = self.same(left.interface, &compared);
+            let is_it = |p: &Predicted| {
+                p.interface == left.interface && p.bad_checksum == bad_checksum && p.compared == compared
+            };
+            self.first(&key, |p| is_it(p) && p.progress == Progress::default())
+        });
+        found.min()
+    }
+
+    /// Compares a segment with predicted ones that are cut otherwise, each byte once.
+    fn continues(&mut self, left: &Frame) -> bool {
+        let Some(piece) = Segment::read(&left.bytes) else { return false };
+        let Some(key) = stream_key(left.interface, &left.bytes) else { return false };
+        let mut steps: Vec<(u64, usize, bool)> = Vec::new();
+        let (mut from, mut flags) = (0, 0);
+        for number in self.index.get(&key).into_iter().flatten() {
+            let Some(predicted) = self.pending.get(number) else { continue };
+            let Some(whole) = Segment::read(&predicted.bytes) else { continue };
+            if let Some(len) = predicted.progress.compare(&whole, &piece, from, predicted.bad_checksum) {
+                from += len;
+                let is_over = predicted.progress.bytes + len == whole.payload.len();
+                flags |= if is_over { last_flags(&whole) } else { 0 };
+                steps.push((*number, len, is_over));
+            }
+            if from == piece.payload.len() {
+                break;
+            }
+        }
+        if from != piece.payload.len() || flags != last_flags(&piece) {
+            return false;
+        }
+        for (number, len, is_over) in steps {
+            if is_over {
+                self.take(number);
+            } else if let Some(predicted) = self.pending.get_mut(&number) {
+                predicted.progress = predicted.progress.after(len);
+            }
+        }
+        true
+    }
+
+    /// Returns how the prediction that was meant differs, if there is one: of the same packet, with other bytes.
     pub(super) fn closest(&mut self, left: &Frame) -> Option<Difference> {
-        let meant = |p: &Predicted| p.interface == left.interface && is_meant(&p.bytes, &left.bytes);
-        let at = self.pending.iter().position(meant)?;
-        let predicted = self.pending.remove(at)?;
+        let keys = meant_keys(left.interface, &left.bytes);
+        let meant = keys.iter().filter(|key| !matches!(key, Key::Stream(..)));
+        let number = meant.filter_map(|key| self.first(key, |_| true)).min()?;
+        let predicted = self.take(number)?;
         Some(Difference {
             arrived: Some(predicted.arrived),
             left: Some(left.number),
@@ -117,9 +211,33 @@ impl Verifier {
         })
     }
 
-    /// Returns the predicted packets that never left.
+    /// Returns what was predicted and never left, or not all of it.
     pub(super) fn missing(&mut self) -> impl Iterator<Item = Difference> {
-        self.pending.drain(..).map(Predicted::missing)
+        self.index.clear();
+        core::mem::take(&mut self.pending).into_values().map(Predicted::missing)
+    }
+
+    fn same(&self, interface: usize, compared: &[u8]) -> Key {
+        Key::Same(self.hasher.hash_one((interface, compared)))
+    }
+
+    /// Returns the number of the oldest prediction under a key that is meant.
+    fn first(&self, key: &Key, is_meant: impl Fn(&Predicted) -> bool) -> Option<u64> {
+        let mut numbers = self.index.get(key)?.iter().copied();
+        numbers.find(|number| self.pending.get(number).is_some_and(&is_meant))
+    }
+
+    fn take(&mut self, number: u64) -> Option<Predicted> {
+        let predicted = self.pending.remove(&number)?;
+        for key in &predicted.keys {
+            if let Some(numbers) = self.index.get_mut(key) {
+                numbers.retain(|other| *other != number);
+                if numbers.is_empty() {
+                    self.index.remove(key);
+                }
+            }
+        }
+        Some(predicted)
     }
 }
 
@@ -137,59 +255,39 @@ impl Predicted {
     }
 }
 
-/// The packet without what is not compared: a transport checksum that arrived wrong, and the identifications of ICMP
-/// errors and of IPv6 fragments and the flow labels of ICMPv6 errors, which the kernel draws at random.
-fn comparable(bytes: &[u8], bad_checksum: bool) -> Vec<u8> {
-    let mut compared = bytes.to_vec();
-    let Ok(headers) = Headers::find(bytes) else { return compared };
-    if headers.protocol == Protocol::ICMP && headers.is_icmp_error() {
-        for range in [4..6, 10..12] {
-            compared.get_mut(range).into_iter().for_each(|field| field.fill(0));
-        }
-    }
-    if headers.protocol == Protocol::ICMPV6
-        && headers.is_icmp_error()
-        && let Some([_, class, label @ ..]) = compared.first_chunk_mut::<4>()
-    {
-        *class &= 0xf0;
-        label.fill(0);
-    }
-    // A fragment header that the router wrote follows the IPv6 header, or what the fragment says stands before it.
-    let fragment_header = match headers.fragment {
-        Some(fragment) => Some(fragment.header),
-        None => (bytes.get(6) == Some(&44)).then_some(40),
+/// Returns true if the transport checksum of an arriving packet is wrong, and no network card was to fill it in.
+pub(super) fn has_bad_checksum(bytes: &[u8]) -> bool {
+    Headers::find(bytes).is_ok_and(|headers| !is_summed(&headers, bytes))
+}
+
+/// Returns the keys under which packets are found that are meant to be this one, whatever its other bytes.
+fn meant_keys(interface: usize, bytes: &[u8]) -> Vec<Key> {
+    let Ok(headers) = Headers::find(bytes) else { return Vec::new() };
+    let flags = match headers.layer4 {
+        Layer4::Tcp(segment) => Some(segment.flags),
+        _ => None,
     };
-    if headers.family == Family::V6
-        && let Some(at) = fragment_header
-    {
-        compared.get_mut(at + 4..at + 8).into_iter().for_each(|field| field.fill(0));
+    let (source, destination) = ends(&headers, bytes);
+    let mut keys = Vec::from([Key::Ends(interface, headers.protocol, flags, source, destination)]);
+    let is_numbered = headers.family == Family::V4 || headers.protocol != Protocol::TCP;
+    // Linux numbers many packets that must not be cut with 0.
+    if let Some(field) = bytes.get(4..6).filter(|field| is_numbered && *field != [0, 0]) {
+        let field = field.try_into().unwrap_or_default();
+        keys.push(Key::Identification(interface, headers.family, headers.protocol, flags, field));
     }
-    if bad_checksum && let Some(at) = headers.transport_checksum_at() {
-        compared.get_mut(at..at + 2).into_iter().for_each(|field| field.fill(0));
-    }
-    compared
+    keys.extend(stream_key(interface, bytes));
+    keys
 }
 
-/// Returns true if two packets are the same, except in fields that are never compared.
-pub(super) fn agree(ours: &[u8], theirs: &[u8]) -> bool {
-    let is_good = |bytes: &[u8]| Headers::find(bytes).is_ok_and(|h| h.transport_checksum_ok(bytes));
-    let bad_checksum = !is_good(ours) && !is_good(theirs);
-    comparable(ours, bad_checksum) == comparable(theirs, bad_checksum)
+fn stream_key(interface: usize, bytes: &[u8]) -> Option<Key> {
+    let headers = Headers::find(bytes).ok().filter(|headers| headers.fragment.is_none())?;
+    let Layer4::Tcp(_) = headers.layer4 else { return None };
+    let (source, destination) = ends(&headers, bytes);
+    (!headers.payload(bytes).is_empty()).then_some(Key::Stream(interface, source, destination))
 }
 
-/// Returns true if two packets that differ are meant to be the same one.
-fn is_meant(ours: &[u8], theirs: &[u8]) -> bool {
-    let (Ok(a), Ok(b)) = (Headers::find(ours), Headers::find(theirs)) else { return false };
-    if a.family != b.family || a.protocol != b.protocol {
-        return false;
-    }
-    let ends = |h: &Headers, bytes: &[u8]| (h.source(bytes), h.destination(bytes), h.ports(bytes));
-    match (a.layer4, b.layer4) {
-        (Layer4::Tcp(x), Layer4::Tcp(y)) => {
-            let same_ends = ends(&a, ours) == ends(&b, theirs);
-            let same_identification = ours.get(4..6) == theirs.get(4..6) && a.family == Family::V4;
-            x.flags == y.flags && (same_ends || same_identification)
-        }
-        _ => ours.get(4..6) == theirs.get(4..6) || ends(&a, ours) == ends(&b, theirs),
-    }
+/// Returns both ends of a packet, with ports of 0 where it has none.
+fn ends(headers: &Headers, bytes: &[u8]) -> (SocketAddr, SocketAddr) {
+    let (source, destination) = headers.ports(bytes).unwrap_or_default();
+    (SocketAddr::new(headers.source(bytes), source), SocketAddr::new(headers.destination(bytes), destination))
 }

@@ -71,7 +71,7 @@ use crate::ipvs::{self, Ipvs};
 use crate::nat::{Nat, PortChooser};
 use crate::netfilter::nft::{Nft, NftRuleset, NftState};
 use crate::netfilter::{Chance, IpSet, MemoryPlan, Origin, RecentSizes, RuleMemory, Rules, RulesError, Ruleset};
-use crate::packet::{DEFAULT_HOP_LIMIT, Family, MAX_BUILT, Packet};
+use crate::packet::{DEFAULT_HOP_LIMIT, Family, Headers, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
 use interfaces::Network;
 
@@ -107,10 +107,24 @@ pub struct RouterConfig {
     /// True if arriving packets with a wrong checksum in their transport header are invalid (`nf_conntrack_checksum`,
     /// which kernels set). Captures often have them, where hardware was to fill them in.
     pub checksum: bool,
+    /// The packets that are tracked: of IPv4, and of IPv6. A load balancer with services tracks on demand in any case.
+    pub tracking: [TrackingScope; 2],
     /// Maximum number of packets that wait for missing fragments at once, 64 KiB each.
     pub fragments: usize,
     /// Settings of the IP layer.
     pub ip: IpSettings,
+}
+
+/// Which packets of a family are tracked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrackingScope {
+    /// All.
+    #[default]
+    Everything,
+    /// All if a rule of the family needs it, and none otherwise, as in Linux: rules that match connection states, translate
+    /// addresses or attach a helper do.
+    OnDemand,
 }
 
 /// Settings of the IP layer that hold for all interfaces.
@@ -149,6 +163,7 @@ impl Default for RouterConfig {
             ipvs: None,
             header_checksum: true,
             checksum: false,
+            tracking: [TrackingScope::Everything; 2],
             fragments: 16,
             ip: IpSettings::default(),
         }
@@ -238,6 +253,7 @@ impl Router {
             ipvs.follow_helped();
         }
         let tracks = tracked_families(
+            config.tracking,
             ipvs.as_ref(),
             [&config.rules4, &config.rules6],
             has_nft || !config.helper_ports.is_empty(),
@@ -275,10 +291,12 @@ impl Router {
             _ => None,
         };
         if let Some(verdict) = passed {
+            leave_checksum_to_device(packet);
             return verdict;
         }
         let verdict = self.process_slow_path(now, Some(interface), packet, outbox);
         self.released.move_to(outbox);
+        leave_checksum_to_device(packet);
         verdict
     }
 
@@ -286,6 +304,7 @@ impl Router {
     pub fn output(&mut self, now: Instant, packet: &mut Packet<'_>, outbox: &mut Outbox) -> Verdict {
         let verdict = self.process_slow_path(now, None, packet, outbox);
         self.released.move_to(outbox);
+        leave_checksum_to_device(packet);
         verdict
     }
 
@@ -372,12 +391,25 @@ impl Router {
     }
 }
 
-/// Which families' connections are tracked. Linux tracks where something asks for it; without a load balancer nobody can
-/// tell, and everything is.
-fn tracked_families(ipvs: Option<&Ipvs>, rules: [&Ruleset; 2], helped: bool) -> [bool; 2] {
-    let families = [Family::V4, Family::V6];
-    let Some(ipvs) = ipvs.filter(|ipvs| ipvs.services().next().is_some()) else { return [true; 2] };
-    families.map(|family| helped || ipvs.wants_tracking(family) || rules[family_index(family)].wants_tracking())
+/// Returns the families whose connections are tracked. Linux tracks where something asks for it.
+fn tracked_families(scopes: [TrackingScope; 2], ipvs: Option<&Ipvs>, rules: [&Ruleset; 2], helped: bool) -> [bool; 2] {
+    let ipvs = ipvs.filter(|ipvs| ipvs.services().next().is_some());
+    [Family::V4, Family::V6].map(|family| {
+        let index = family_index(family);
+        let is_asked_for =
+            helped || rules[index].wants_tracking() || ipvs.is_some_and(|ipvs| ipvs.wants_tracking(family));
+        is_asked_for || ipvs.is_none() && scopes[index] == TrackingScope::Everything
+    })
+}
+
+/// Sums the pseudo-header of the addresses that the packet has now, if a network card is to fill in the rest.
+#[inline]
+fn leave_checksum_to_device(packet: &mut Packet<'_>) {
+    if packet.checksum_is_left_to_device()
+        && let Ok(headers) = Headers::find(packet.bytes())
+    {
+        headers.sum_pseudo_header_only(packet.bytes_mut());
+    }
 }
 
 const fn family_index(family: Family) -> usize {

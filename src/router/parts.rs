@@ -91,7 +91,7 @@ impl Router {
                 }
                 Verdict::Held
             }
-            Err(refusal) => self.refuse(&context, refusal, outbox),
+            Err(refusal) => self.refuse(&mut context, refusal, outbox),
         }
     }
 

@@ -41,8 +41,8 @@ impl Router {
             && let Err(refusal) = self.receive_v6(interface, packet.bytes(), headers)
         {
             let mut probe = None;
-            let context = PacketContext::new(now, packet, headers, &mut probe, in_interface);
-            return self.refuse(&context, refusal, outbox);
+            let mut context = PacketContext::new(now, packet, headers, &mut probe, in_interface);
+            return self.refuse(&mut context, refusal, outbox);
         }
         if headers.family == Family::V6 && headers.transport > 40 {
             self.defragment_atomic(packet, headers);
@@ -91,9 +91,20 @@ impl Router {
 
     /// The packet ends here: its sender is told if need be, and a connection that it would have begun does not begin.
     #[inline(never)]
-    pub(super) fn refuse(&mut self, context: &PacketContext<'_, '_>, refusal: Refusal, outbox: &mut Outbox) -> Verdict {
+    pub(super) fn refuse(
+        &mut self,
+        context: &mut PacketContext<'_, '_>,
+        refusal: Refusal,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let leaves_checksum = context.packet.checksum_is_left_to_device();
+        if leaves_checksum {
+            // Translation has changed it as if it covered the whole packet.
+            context.headers.sum_pseudo_header_only(context.packet.bytes_mut());
+        }
         // REJECT does not answer what may be damaged (seen on 6.18).
         let is_damaged = refusal.reason == DropReason::Rejected
+            && !leaves_checksum
             && context.in_interface.is_some()
             && is_checksum_wrong(context.packet.bytes(), context.headers);
         if let Some(answer) = refusal.answer.filter(|_| !is_damaged) {

@@ -26,7 +26,7 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     }
     let ports = options.ports.clone();
     let interface = Interface::named("capture", LinkType::RAW);
-    let mut recorder = Recorder::create(arguments.write.as_deref(), path, &[interface])?;
+    let mut recorder = Recorder::create(arguments.write.as_deref(), &[path.to_owned()], &[interface])?;
     if arguments.write.is_some() {
         warn("-w copies the packets unchanged: only --router, --masquerade and --unmasquerade change them");
     }

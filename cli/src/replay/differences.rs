@@ -9,7 +9,7 @@ use ftp_conntrack::router::Router;
 use crate::output::Output;
 use crate::replay::decode::{describe, fields, hex};
 use crate::replay::input::Input;
-use crate::replay::words::{departures, lacking, not_understood, plural};
+use crate::replay::words::{departures, failures, lacking, not_understood, plural, unseen};
 use crate::style::Style;
 
 /// So many packets, and so many lines of tables, are shown.
@@ -74,6 +74,10 @@ impl Differences {
 
     pub(crate) fn tell(&self, input: &Input, summary: &Summary, output: &mut Output) {
         let style = Style::standard();
+        if summary.nothing_compared.is_some() {
+            output.line(summary);
+            return;
+        }
         for Shown { difference, interface, why } in &self.packets {
             show_packet(difference, interface, style, output);
             if let Some(why) = why {
@@ -114,6 +118,8 @@ fn more(shown: usize, all: u64, what: &str, output: &mut Output) {
 fn notes(input: &Input, summary: &Summary) -> Vec<String> {
     let mut notes = not_understood(summary);
     notes.extend(lacking(summary));
+    notes.extend(unseen(summary));
+    notes.extend(failures(summary));
     if summary.older > 0 && !input.adopts && !summary.agrees() {
         let count = plural(summary.older, "TCP connection");
         notes.push(format!("older than the capture: {count}; --adopt takes them over"));

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use ftp_conntrack::capture::Reader;
-use ftp_conntrack::config::Directory;
+use ftp_conntrack::capture::{Merged, Reader};
+use ftp_conntrack::config::{Directory, interface_of_capture};
 use ftp_conntrack::replay::{Options, Replay, Watch};
 
 use crate::failure::{Failure, warn};
@@ -16,9 +16,9 @@ pub(crate) struct Input {
     pub(crate) directory: Directory,
     /// The router, as its directory is called.
     pub(crate) router_name: String,
-    pub(crate) capture_path: PathBuf,
+    pub(crate) capture_paths: Vec<PathBuf>,
     pub(crate) capture_name: String,
-    pub(crate) capture: Reader<File>,
+    pub(crate) capture: Merged<File>,
     pub(crate) replay: Replay,
     /// True for behaviour Exact, false for Linux.
     pub(crate) is_exact: bool,
@@ -63,17 +63,18 @@ impl Input {
         for warning in &directory.warnings {
             warn(format_args!("warning: {warning}"));
         }
-        let capture_path = capture.map(Path::to_owned).or_else(|| directory.capture.clone());
-        let capture_path = capture_path.ok_or_else(|| {
-            Failure::of_file(path, "has no router.pcapng or router.pcap; put one there or name a CAPTURE")
-        })?;
-        let capture = open(&capture_path)?;
+        let capture_paths = capture.map_or_else(|| directory.captures.clone(), |capture| vec![capture.to_owned()]);
+        if capture_paths.is_empty() {
+            let wrong = "has no router.pcapng, router.pcap or router-NAME.pcap; put one there or name a CAPTURE";
+            return Err(Failure::of_file(path, wrong));
+        }
+        let capture = merged(&capture_paths)?;
         let replay = Replay::new(&directory, options(arguments)).map_err(|error| in_directory(path, error))?;
         Ok(Self {
             directory,
             router_name: name_of(path),
-            capture_name: name_of(&capture_path),
-            capture_path,
+            capture_name: names_of(&capture_paths),
+            capture_paths,
             capture,
             replay,
             is_exact: arguments.behaviour == Some(Behaviour::Exact),
@@ -104,6 +105,22 @@ fn bundled() -> Result<PathBuf, Failure> {
         return Ok(path);
     }
     Err(Failure::of_file(&path, "the bundled recording is not there; name a CAPTURE or a --router DIR"))
+}
+
+/// Opens one capture for each interface, or one of all.
+fn merged(paths: &[PathBuf]) -> Result<Merged<File>, Failure> {
+    let mut merged = Merged::default();
+    for path in paths {
+        let interface = if paths.len() > 1 { interface_of_capture(path) } else { None };
+        merged.add(interface, open(path)?);
+    }
+    Ok(merged)
+}
+
+/// Returns the names of captures, as they are printed.
+fn names_of(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| name_of(path)).collect();
+    names.join(" + ")
 }
 
 pub(crate) fn open(path: &Path) -> Result<Reader<File>, Failure> {

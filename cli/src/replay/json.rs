@@ -28,7 +28,7 @@
 //! | `lacking` | `frame` `time` `own` `other`: bytes that the capture lacks before this frame, of its own stream and of the one it acknowledges; blanks were supplied |
 //! | `adopted` | `frame` `time` `original`: a connection whose beginning the capture lacks was taken over |
 //! | `damaged` | `error` |
-//! | `summary` | `arrived` `own` `left` `housekeeping` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `older` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `tables_compared` `agrees`, with behaviour exact `departures` `departures_alike`: packets of which something else leaves than Linux would send, and those of them not told by `departs` |
+//! | `summary` | `arrived` `own` `left` `housekeeping` `not_ip` `ignored` `cut` `bad_checksums` `events_lost` `older` `supplied` `adopted`, and with `--verify` `differ` `table_lines` `choices` `undecidable` `lines_beyond` `lines_unseen` `contradicted` `helpers_full` `tables_compared` `agrees`, with behaviour exact `departures` `departures_alike`: packets of which something else leaves than Linux would send, and those of them not told by `departs` |
 //! | `other` | `frame` `time` `text`: an event this program does not know |
 //!
 //! | value | is |
@@ -125,6 +125,9 @@ impl<'o> JsonLines<'o> {
                 .with("choices", summary.choices)
                 .with("undecidable", summary.undecidable)
                 .with("lines_beyond", summary.lines_beyond)
+                .with("lines_unseen", summary.lines_unseen)
+                .with("contradicted", summary.contradicted)
+                .with("helpers_full", summary.helpers_full)
                 .with("tables_compared", summary.tables_compared)
                 .with("agrees", summary.agrees());
         }

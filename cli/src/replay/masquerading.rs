@@ -52,7 +52,7 @@ pub(crate) fn run(path: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let mut capture = input::open(path)?;
     let name = input::name_of(path);
     let ports = if arguments.ports.is_empty() { Vec::from([21]) } else { arguments.ports.clone() };
-    let recorder = Recorder::create(arguments.write.as_deref(), path, &[])?;
+    let recorder = Recorder::create(arguments.write.as_deref(), &[path.to_owned()], &[])?;
     let progress = if arguments.json { Progress::beside_lines() } else { Progress::alone() };
     let mut output = Output::standard();
     let mut teller = Teller {

@@ -8,7 +8,8 @@
 //! replay CAPTURE                         any capture, from anywhere: what FTP there is in it
 //! ```
 //!
-//! Exit status: 0 done (with `--verify`: all agree), 1 something differs, 2 the arguments or an input are wrong.
+//! Exit status: 0 done (with `--verify`: all agree, and something was compared), 1 something differs, 2 the arguments or an
+//! input are wrong, or there was nothing to compare.
 
 mod anywhere;
 mod arguments;
@@ -95,7 +96,10 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     notices.finish()?;
     recorder.finish()?;
     output.finish()?;
-    Ok(!arguments.verify || summary.agrees())
+    match summary.nothing_compared.filter(|_| arguments.verify) {
+        Some(nothing) => Err(Failure::new(format_args!("nothing to compare: {nothing}"))),
+        None => Ok(!arguments.verify || summary.agrees()),
+    }
 }
 
 /// Runs the capture through the router. The sign of progress is gone when it is done.

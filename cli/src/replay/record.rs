@@ -26,15 +26,15 @@ impl Recorder {
     pub(crate) fn of_router(path: Option<&Path>, input: &Input) -> Result<Self, Failure> {
         let interfaces = input.replay.router().interfaces();
         let described: Vec<_> = interfaces.iter().map(|i| Interface::named(i.name.as_str(), LinkType::RAW)).collect();
-        Self::create(path, &input.capture_path, &described)
+        Self::create(path, &input.capture_paths, &described)
     }
 
-    /// For packets on these interfaces; `capture` is what is read meanwhile.
-    pub(crate) fn create(path: Option<&Path>, capture: &Path, interfaces: &[Interface]) -> Result<Self, Failure> {
+    /// For packets on these interfaces; `captures` are read meanwhile.
+    pub(crate) fn create(path: Option<&Path>, captures: &[PathBuf], interfaces: &[Interface]) -> Result<Self, Failure> {
         let Some(path) = path else {
             return Ok(Self { path: PathBuf::new(), writer: None, failed: None, interfaces: 0 });
         };
-        if is_same(path, capture) {
+        if captures.iter().any(|capture| is_same(path, capture)) {
             return Err(Failure::of_file(path, "is the capture that is read; write to another file"));
         }
         let file = File::create(path).map_err(|error| Failure::of_file(path, cannot_write(error)))?;

@@ -33,6 +33,32 @@ pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
     counts.into_iter().filter_map(told).collect()
 }
 
+/// Describes lines of the kernel's tables that the capture has no packet of.
+pub(crate) fn unseen(summary: &Summary) -> Option<String> {
+    let lines = plural(summary.lines_unseen, "line");
+    (summary.lines_unseen > 0).then(|| {
+        format!("{lines} of the kernel's tables not compared: connections that the capture has no packet of (older, or left out by its filter)")
+    })
+}
+
+/// Returns what makes a comparison fail besides packets and lines that differ.
+pub(crate) fn failures(summary: &Summary) -> Vec<String> {
+    let mut failures = Vec::new();
+    if summary.contradicted > 0 {
+        failures.push(format!(
+            "{} had been taken for missing and was filled in: the replay follows the capture where it should not; please report it",
+            plural(summary.contradicted, "packet of the capture")
+        ));
+    }
+    if summary.helpers_full > 0 {
+        failures.push(format!(
+            "{} dropped because the table of FTP sessions is full; Linux has no such limit: name a larger one with --sessions",
+            plural(summary.helpers_full, "packet")
+        ));
+    }
+    failures
+}
+
 /// Describes the packets missing from the capture, and their replacement.
 pub(crate) fn lacking(summary: &Summary) -> Option<String> {
     let counts = [
