@@ -4,18 +4,19 @@
 
 use std::path::{Path, PathBuf};
 
-use ftp_conntrack::explain::{Code, Explanation, Language, Options, Remedy, Report, RouterFiles, Trial};
+use ftp_conntrack::explain::{Code, Explanation, Options, Remedy, Report, RouterFiles, ServerFiles, Trial};
 
 const UNSURE: Code = Code::Unknown;
 
 /// The case; the code from all files together, from the client's capture, the server's, the router's with its files.
-const TABLE: [(&str, [Code; 4]); 18] = [
+const TABLE: [(&str, [Code; 4]); 19] = [
     ("drop-client-port", [Code::DropClient, Code::DropClient, UNSURE, Code::DropClient]),
     ("drop-router-pasv", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
     ("drop-server-pasv", [Code::DropServer, UNSURE, Code::DropServer, Code::DropServer]),
     ("healthy-port", [Code::Healthy; 4]),
     // The client's capture shows no more than that the server refuses the address.
     ("helper-port-port", [Code::HelperPort, Code::PrivateAddress, Code::PrivateAddress, Code::HelperPort]),
+    ("helper-port-dnat-epsv", [Code::HelperPort, Code::RejectRouter, UNSURE, Code::HelperPort]),
     ("login", [Code::Login; 4]),
     ("nft-drop", [Code::DropRouter, UNSURE, UNSURE, Code::DropRouter]),
     ("no-helper-dnat", [Code::NoHelper, Code::PrivateAddress, UNSURE, Code::NoHelper]),
@@ -95,7 +96,7 @@ fn with_server(case: &str) -> Report {
     let directory = directory(case);
     let mut options = Options::default();
     options.router = Some(RouterFiles::read(&directory.join("router")).unwrap());
-    options.server = directory.join("vsftpd.conf").is_file().then_some(Language::Vsftpd);
+    options.server = ServerFiles::read(&directory.join("vsftpd.conf")).ok();
     let routers = options.router.as_ref().unwrap().captures();
     let mut explanation = Explanation::of(options);
     for name in ["client.pcap", "server.pcap"] {
@@ -145,4 +146,31 @@ fn a_machine_that_nobody_recorded_gets_an_assumption() {
     let report = explained("drop-router-pasv", &["client.pcap", "server.pcap"], false);
     let remedies = &report.sessions[0].causes[0].remedies;
     assert!(!remedies.is_empty() && remedies.iter().all(|remedy| !remedy.trial.works()), "{remedies:?}");
+}
+
+#[test]
+fn the_servers_own_file_is_evidence_and_gives_the_remedys_language() {
+    let report = |case: &str, file: &str, text: &str| {
+        let directory = directory(case);
+        let mut options = Options::default();
+        options.server = Some(ServerFiles::parse(file, text).unwrap());
+        let mut explanation = Explanation::of(options);
+        explanation.read_file(&directory.join("client.pcap"), false).unwrap();
+        explanation.report().sessions[0].causes[0].clone()
+    };
+    let cause = report("wrong-address", "vsftpd.conf", "listen=YES\npasv_address=192.0.2.99\n");
+    assert_eq!(cause.code, Code::WrongAddress);
+    let line = cause.evidence.iter().find(|evidence| evidence.view == "vsftpd.conf line 2").unwrap();
+    assert_eq!(line.shown, "pasv_address=192.0.2.99");
+    assert_eq!(cause.remedies[0].to_string(), "pasv_address=198.51.100.9");
+    let cause = report("no-passive", "proftpd.conf", "<Limit PASV EPSV>\n  DenyAll\n</Limit>\n");
+    assert_eq!(cause.code, Code::NoPassive);
+    assert!(cause.evidence.iter().any(|evidence| evidence.view == "proftpd.conf line 2"), "{cause:?}");
+    // A server that has its ports already needs the firewall to open them, and nothing else.
+    let cause = report("tls-drop", "vsftpd.conf", "ssl_enable=YES\npasv_min_port=10000\npasv_max_port=20000\n");
+    assert_eq!(cause.code, Code::Tls);
+    assert_eq!(
+        cause.remedies[0].to_string(),
+        "iptables -I FORWARD -p tcp --dport 10000:20000 -m conntrack --ctstate NEW -j ACCEPT"
+    );
 }

@@ -9,9 +9,11 @@ use super::cause::{Cause, Certainty, Code, Evidence, Machine};
 use super::dialogue::{Announcement, Dialogue, Exchange, Transfer, is_private, plain};
 use super::filter::Verdict;
 use super::flow::Mark;
-use super::remedy::{Known, Language, remedies};
+use super::remedy::{Known, remedies};
 use super::router::{Helper, RouterFiles};
+use super::server::ServerFiles;
 use super::session::{Attempt, Place, Scene, Session, address, hops};
+use super::settings;
 use crate::ftp::{Form, Sender};
 use crate::netfilter::StateSet;
 
@@ -22,7 +24,7 @@ pub(super) struct Diagnosis<'a> {
     pub(super) scene: &'a Scene,
     pub(super) session: &'a Session,
     pub(super) router: Option<&'a RouterFiles>,
-    pub(super) server_file: Option<Language>,
+    pub(super) server_files: Option<&'a ServerFiles>,
 }
 
 /// The place where a SYN got lost, or the machine that refused it.
@@ -259,13 +261,28 @@ impl Diagnosis<'_> {
             server_address: server.ip().to_string(),
             form: self.router.map(|router| router.form),
             hook,
-            server_file: self.server_file,
+            server_file: self.server_files.map(|files| files.language),
+            server_ports: self
+                .server_files
+                .and_then(|files| files.settings_for(seen))
+                .and_then(|settings| settings.passive_ports.as_ref())
+                .map(|ports| (*ports.value.start(), *ports.value.end())),
             open_range: ranges.first().copied(),
         }
     }
 
     fn mended(&self, mut cause: Cause, announced: Option<&Announcement>) -> Cause {
         cause.remedies = remedies(cause.code, &self.known(announced));
+        if let Some(settings) = self.server_files.and_then(|files| files.settings_for(self.ends().1)) {
+            let lines = settings::evidence(cause.code, settings, announced);
+            let told =
+                announced.and_then(|announced| announced.address).map(|address| address.to_canonical().to_string());
+            let is_set = settings.passive_address.as_ref().is_some_and(|set| Some(&set.value) == told.as_ref());
+            if is_set && cause.code == Code::WrongAddress {
+                cause.certainty = Shown;
+            }
+            cause.evidence.extend(lines);
+        }
         cause
     }
 
@@ -891,6 +908,23 @@ impl Diagnosis<'_> {
                     cause
                 }
             }
+            Fate::RefusedOnTheWay { .. } | Fate::DroppedAtRouter(_) | Fate::RefusedByPeer
+                if self.ends_at_router(attempt, opener) =>
+            {
+                if let Some(cause) = self.asked_rules(announced, question, Shown) {
+                    return cause;
+                }
+                let [client, server] = self.ends_of_client();
+                let helper = self.router.map_or(Helper::NotKnown, |router| router.helper(client, server));
+                let cause = self.by_helper(&helper, announced);
+                return cause.unwrap_or_else(|| {
+                    Cause::new(
+                        Code::RejectRouter,
+                        Inferred,
+                        "The data connection ends at the router, though a helper is attached: it expected none.",
+                    )
+                });
+            }
             Fate::AnswerLost(place) => return self.answer_lost(announced, opener, *place),
             Fate::RefusedByPeer => Cause::new(
                 refuse_code,
@@ -939,6 +973,14 @@ impl Diagnosis<'_> {
             }
         };
         self.mended(cause, Some(announced))
+    }
+
+    /// True if the data connection was dialled to an address of the router, behind which the peer is: without an
+    /// expectation that translates it, the router takes it for its own.
+    fn ends_at_router(&self, attempt: &Attempt, opener: usize) -> bool {
+        let dialled = attempt.places.first().map(|place| address(self.scene.flow(*place).ends[1]));
+        self.router.is_some_and(|router| dialled.is_some_and(|dialled| router.is_local(dialled)))
+            && dialled != Some(self.ends_of_peer(opener))
     }
 
     /// The data connection arrives and is answered, and the answer goes astray: it comes from an address that is not the one

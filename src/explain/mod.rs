@@ -21,8 +21,10 @@ mod flow;
 mod remedy;
 mod retell;
 mod router;
+mod server;
 mod server_change;
 mod session;
+mod settings;
 mod text;
 mod transcript;
 mod trial;
@@ -42,6 +44,7 @@ pub use cause::{Cause, Certainty, Code, Evidence, Machine};
 use diagnose::Diagnosis;
 pub use remedy::{Language, Part, Remedy};
 pub use router::{RouterFiles, RulesForm};
+pub use server::{ServerFileError, ServerFiles, ServerHost, ServerSettings, ServerTls, Setting};
 use session::Scene;
 pub use trial::Trial;
 use trial::Trials;
@@ -55,8 +58,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// The router's files.
     pub router: Option<RouterFiles>,
-    /// The server software whose files are at hand, for the remedies' language.
-    pub server: Option<Language>,
+    /// The FTP server's own files: their lines are evidence, and remedies come in their language.
+    pub server: Option<ServerFiles>,
 }
 
 /// Captures, while they are read.
@@ -193,6 +196,9 @@ impl Explanation {
     pub fn report(self) -> Report {
         let Self { options, views, frames, mut notes, .. } = self;
         let (scene, sessions) = Scene::new(views, &options.ports);
+        if let Some(server) = &options.server {
+            notes.extend(server.notes.iter().cloned());
+        }
         if let Some(router) = &options.router {
             for rule in router.not_judged() {
                 notes.push(format!("{rule} has words that are not judged here; the packets decide"));
@@ -210,8 +216,12 @@ impl Explanation {
             let place = session.places[0];
             let flow = scene.flow(place);
             let said = session.main();
-            let diagnosis =
-                Diagnosis { scene: &scene, session, router: options.router.as_ref(), server_file: options.server };
+            let diagnosis = Diagnosis {
+                scene: &scene,
+                session,
+                router: options.router.as_ref(),
+                server_files: options.server.as_ref(),
+            };
             let mut causes = diagnosis.causes();
             let transfers = said.exchanges.iter().filter(|e| e.is_transfer() && (200..300).contains(&e.code())).count();
             if causes.is_empty() {
@@ -231,7 +241,12 @@ impl Explanation {
         };
         let mut reports: Vec<SessionReport> = sessions.iter().enumerate().map(report).collect();
         let healthy: Vec<bool> = reports.iter().map(|report| report.code() == Code::Healthy).collect();
-        let trials = Trials::new(&scene, &sessions, options.router.as_ref(), options.server);
+        let trials = Trials::new(
+            &scene,
+            &sessions,
+            options.router.as_ref(),
+            options.server.as_ref().map(|files| files.language),
+        );
         for (number, report) in reports.iter_mut().enumerate() {
             trials.judge(number, &mut report.causes, &healthy);
         }

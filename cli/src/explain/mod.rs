@@ -6,7 +6,7 @@ mod text;
 use std::path::PathBuf;
 
 use clap::Parser;
-use ftp_conntrack::explain::{Explanation, Language, Options, Report, RouterFiles};
+use ftp_conntrack::explain::{Explanation, Options, Report, RouterFiles, ServerFiles};
 
 use crate::command::Run;
 use crate::failure::Failure;
@@ -26,7 +26,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     router: Option<PathBuf>,
 
-    /// The FTP server's own file (vsftpd.conf, proftpd.conf): remedies come in its language
+    /// The FTP server's own file: vsftpd.conf, proftpd.conf, pure-ftpd.conf or its directory conf, pyftpdlib's options,
+    /// FileZilla Server's XML, IIS' applicationHost.config or MetaBase.xml. Remedies come in its language
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
 
@@ -72,7 +73,8 @@ impl Arguments {
     fn report(&self) -> Result<Report, Failure> {
         let mut options = Options::default();
         options.ports.clone_from(&self.ports);
-        options.server = self.server.as_deref().map(language).transpose()?;
+        let server = |path: &PathBuf| ServerFiles::read(path).map_err(|error| Failure::of_file(path, error));
+        options.server = self.server.as_ref().map(server).transpose()?;
         let mut captures: Vec<(PathBuf, bool)> = self.capture.iter().map(|path| (path.clone(), false)).collect();
         if let Some(directory) = &self.router {
             let router = RouterFiles::read(directory).map_err(|error| Failure::of_file(directory, error))?;
@@ -106,20 +108,4 @@ impl Arguments {
         }
         Ok(report)
     }
-}
-
-/// Returns the language of an FTP server's file.
-fn language(path: &std::path::Path) -> Result<Language, Failure> {
-    std::fs::metadata(path).map_err(|error| Failure::of_file(path, error))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let known = [
-        ("vsftpd", Language::Vsftpd),
-        ("proftpd", Language::Proftpd),
-        ("pure-ftpd", Language::PureFtpd),
-        ("pyftpdlib", Language::Pyftpdlib),
-    ];
-    let found = known.iter().find(|(start, _)| name.contains(start)).map(|(_, language)| *language);
-    found.ok_or_else(|| {
-        Failure::of_file(path, "is not recognised by its name; known are vsftpd.conf, proftpd.conf, pure-ftpd.conf")
-    })
 }

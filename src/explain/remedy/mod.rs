@@ -140,6 +140,8 @@ pub(super) struct Known {
     pub(super) nft_chain: Option<String>,
     pub(super) tools: Tools,
     pub(super) server_file: Option<Language>,
+    /// The passive ports that the server's own file sets.
+    pub(super) server_ports: Option<(u16, u16)>,
     /// The passive ports that the rules open.
     pub(super) open_range: Option<(u16, u16)>,
 }
@@ -264,7 +266,7 @@ const RANGE: (u16, u16) = (50_000, 50_100);
 /// No helper reads what is encrypted: the server has fixed ports and announces the address by which it is reached, and the
 /// router opens the ports.
 fn tls(known: &Known) -> Vec<Remedy> {
-    let (low, high) = known.open_range.unwrap_or(RANGE);
+    let (low, high) = known.server_ports.or(known.open_range).unwrap_or(RANGE);
     let address = known.server_inside.as_ref().map(|_| known.server_address.as_str());
     let words = match address {
         Some(address) => {
@@ -272,9 +274,13 @@ fn tls(known: &Known) -> Vec<Remedy> {
         }
         None => format!("Give the server fixed passive ports, {low} to {high}."),
     };
-    let mut lines = use_range(low, high);
+    // Ports that the server has already need only be opened.
+    let mut lines = if known.server_ports.is_none() { use_range(low, high) } else { Vec::new() };
     if let Some(address) = address {
         lines.extend(server::address_lines(address));
+    }
+    if lines.is_empty() {
+        return open_range(known, low, high);
     }
     let servers = server_lines(known, &lines, &words);
     let mut all = Vec::new();
