@@ -13,17 +13,17 @@ use super::record::{Direction, Interface};
 use super::source::Source;
 use crate::packet::link::LinkType;
 
-const SECTION_HEADER: u32 = 0x0a0d_0d0a;
-const INTERFACE_DESCRIPTION: u32 = 1;
+pub(super) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+pub(super) const INTERFACE_DESCRIPTION: u32 = 1;
 const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
-const ENHANCED_PACKET: u32 = 6;
+pub(super) const ENHANCED_PACKET: u32 = 6;
 /// Blocks without packets that Wireshark gives a frame number all the same: systemd journal entries, custom blocks
 /// (copied by tools or not), sysdig events (three versions).
 const NUMBERED: [u32; 6] = [9, 0x0bad, 0x4000_0bad, 0x0204, 0x0216, 0x0221];
 
 /// The magic number in a section header, by which the section's byte order is known.
-const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+pub(super) const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 /// Bytes before a block's body: type and total length.
 const HEAD: usize = 8;
 /// Bytes after a block's body: the total length again.

@@ -1,29 +1,27 @@
 //! Writing captures.
 
-use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
-use std::time::Duration;
 use std::vec::Vec;
 
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
-};
-use pcap_file::pcapng::{PcapNgWriteError, PcapNgWriter};
-use pcap_file::{DataLink, Endianness};
-
 use super::error::WriteError;
-use super::pcapng::MAX_NAME;
+use super::pcapng::{BYTE_ORDER_MAGIC, ENHANCED_PACKET, INTERFACE_DESCRIPTION, MAX_NAME, SECTION_HEADER};
 use super::record::{Direction, Interface, Record};
 use crate::Instant;
 
 /// The longest frame: with all that is written around it, a reader must accept its block.
 const MAX_FRAME: usize = super::MAX_BLOCK as usize - 256;
 
+/// `if_name`, `if_tsresol`, and the end of a block's options.
+const IF_NAME: u16 = 2;
+const IF_TSRESOL: u16 = 9;
+const END_OF_OPTIONS: u16 = 0;
+
 /// Writes a capture as pcapng: one section, little-endian whatever the machine, so that the same frames give the same
 /// file. It has its own buffer.
 pub struct Writer<W: Write> {
-    blocks: PcapNgWriter<BufWriter<W>>,
+    file: BufWriter<W>,
+    /// True, by interface, if times are counted in nanoseconds.
+    nanoseconds: Vec<bool>,
 }
 
 impl<W: Write> core::fmt::Debug for Writer<W> {
@@ -39,8 +37,10 @@ impl<W: Write> Writer<W> {
     ///
     /// As [`add_interface`](Self::add_interface).
     pub fn new(writer: W, interfaces: &[Interface]) -> Result<Self, WriteError> {
-        let blocks = PcapNgWriter::with_endianness(BufWriter::new(writer), Endianness::Little).map_err(io_error)?;
-        let mut writer = Self { blocks };
+        let mut writer = Self { file: BufWriter::new(writer), nanoseconds: Vec::new() };
+        // Version 1.0, of unknown length.
+        let parts = [&BYTE_ORDER_MAGIC.to_le_bytes()[..], &1_u32.to_le_bytes(), &u64::MAX.to_le_bytes()];
+        writer.write_block(SECTION_HEADER, &parts).map_err(WriteError::Io)?;
         for interface in interfaces {
             writer.add_interface(interface)?;
         }
@@ -54,25 +54,23 @@ impl<W: Write> Writer<W> {
     /// [`WriteError::LinkType`] or [`WriteError::NameTooLong`] for what pcapng or [`Reader`](super::Reader) cannot
     /// hold; [`WriteError::Io`].
     pub fn add_interface(&mut self, interface: &Interface) -> Result<usize, WriteError> {
-        if u16::try_from(interface.link_type.0).is_err() {
+        let Ok(link_type) = u16::try_from(interface.link_type.0) else {
             return Err(WriteError::LinkType(interface.link_type));
-        }
-        let resolution = match interface.nanoseconds {
-            true => InterfaceTsResolution::NANO,
-            false => InterfaceTsResolution::MICRO,
         };
-        let mut options = Vec::from([InterfaceDescriptionOption::IfTsResol(resolution)]);
-        if let Some(name) = &interface.name {
-            if name.len() > MAX_NAME {
-                return Err(WriteError::NameTooLong(name.len()));
-            }
-            options.insert(0, InterfaceDescriptionOption::IfName(Cow::Borrowed(name)));
+        let name = interface.name.as_deref().unwrap_or_default();
+        if name.len() > MAX_NAME {
+            return Err(WriteError::NameTooLong(name.len()));
         }
-        let linktype = DataLink::from(interface.link_type.0);
-        let block = InterfaceDescriptionBlock { linktype, snaplen: interface.snaplen, options };
-        let index = self.blocks.interfaces().len();
-        self.blocks.write_pcapng_block(block).map_err(io_error)?;
-        Ok(index)
+        let mut options = Vec::new();
+        if interface.name.is_some() {
+            push_option(&mut options, IF_NAME, name.as_bytes());
+        }
+        push_option(&mut options, IF_TSRESOL, &[if interface.nanoseconds { 9 } else { 6 }]);
+        push_option(&mut options, END_OF_OPTIONS, &[]);
+        let (link_type, snaplen) = (u32::from(link_type).to_le_bytes(), interface.snaplen.to_le_bytes());
+        self.write_block(INTERFACE_DESCRIPTION, &[&link_type, &snaplen, &options]).map_err(WriteError::Io)?;
+        self.nanoseconds.push(interface.nanoseconds);
+        Ok(self.nanoseconds.len() - 1)
     }
 
     /// Writes a frame that was captured whole.
@@ -110,22 +108,33 @@ impl<W: Write> Writer<W> {
         original_len: usize,
         data: &[u8],
     ) -> Result<(), WriteError> {
-        if interface >= self.blocks.interfaces().len() {
-            return Err(WriteError::NoSuchInterface(interface));
-        }
+        let has_nanoseconds = *self.nanoseconds.get(interface).ok_or(WriteError::NoSuchInterface(interface))?;
         if data.len() > MAX_FRAME {
             return Err(WriteError::TooLong(data.len()));
         }
+        let number = u32::try_from(interface).map_err(|_| WriteError::NoSuchInterface(interface))?;
+        let ticks = ticks(time, nanos, has_nanoseconds).ok_or(WriteError::Time(time))?;
         let original_len = original_len.max(data.len());
-        let block = EnhancedPacketBlock {
-            interface_id: u32::try_from(interface).map_err(|_| WriteError::NoSuchInterface(interface))?,
-            timestamp: since_epoch(time, nanos).ok_or(WriteError::Time(time))?,
-            original_len: u32::try_from(original_len).map_err(|_| WriteError::TooLong(original_len))?,
-            data: Cow::Borrowed(data),
-            options: flags(direction),
-        };
-        self.blocks.write_pcapng_block(block).map_err(io_error)?;
-        Ok(())
+        let original_len = u32::try_from(original_len).map_err(|_| WriteError::TooLong(original_len))?;
+        let mut head = [0; 20];
+        let words = [number, (ticks >> 32) as u32, ticks as u32, data.len() as u32, original_len];
+        for (place, word) in head.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let padding = [0; 3].get(..data.len().next_multiple_of(4) - data.len()).unwrap_or_default();
+        self.write_block(ENHANCED_PACKET, &[&head, data, padding, flags(direction)]).map_err(WriteError::Io)
+    }
+
+    /// Writes a block; the length of its parts together is a multiple of four.
+    fn write_block(&mut self, kind: u32, parts: &[&[u8]]) -> io::Result<()> {
+        let len = 12 + parts.iter().map(|part| part.len()).sum::<usize>();
+        let len = u32::try_from(len).map_err(io::Error::other)?.to_le_bytes();
+        self.file.write_all(&kind.to_le_bytes())?;
+        self.file.write_all(&len)?;
+        for part in parts {
+            self.file.write_all(part)?;
+        }
+        self.file.write_all(&len)
     }
 
     /// Hands all that was written on to the underlying writer, and flushes that.
@@ -134,7 +143,7 @@ impl<W: Write> Writer<W> {
     ///
     /// What the underlying writer says.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.blocks.get_mut().flush()
+        self.file.flush()
     }
 
     /// Ends the capture and returns the underlying writer.
@@ -143,32 +152,32 @@ impl<W: Write> Writer<W> {
     ///
     /// [`WriteError::Io`] when what is still buffered cannot be written.
     pub fn into_inner(self) -> Result<W, WriteError> {
-        self.blocks.into_inner().into_inner().map_err(|error| WriteError::Io(error.into_error()))
+        self.file.into_inner().map_err(|error| WriteError::Io(error.into_error()))
     }
 }
 
-/// A moment as pcapng can hold it in either resolution: nanoseconds from the epoch in 64 bits.
-fn since_epoch(time: Instant, nanos: u32) -> Option<Duration> {
+/// Returns a time in its interface's unit since 1970; `None` for one that 64 bits of nanoseconds do not hold.
+fn ticks(time: Instant, nanos: u32, in_nanoseconds: bool) -> Option<u64> {
     let micros = u64::try_from(time.micros()).ok()?;
     let total = micros.checked_mul(1000)?.checked_add(nanos.into())?;
-    Some(Duration::from_nanos(total))
+    Some(if in_nanoseconds { total } else { total / 1000 })
 }
 
-/// `epb_flags`, where there is something to say.
-fn flags(direction: Direction) -> Vec<EnhancedPacketOption<'static>> {
+/// Appends an option, and bytes of 0 up to a multiple of four.
+fn push_option(options: &mut Vec<u8>, code: u16, value: &[u8]) {
+    options.extend(code.to_le_bytes());
+    options.extend((value.len() as u16).to_le_bytes());
+    options.extend(value);
+    options.resize(options.len().next_multiple_of(4), 0);
+}
+
+/// Returns `epb_flags` and the end of options for a known direction.
+const fn flags(direction: Direction) -> &'static [u8] {
     match direction {
-        Direction::Unknown => Vec::new(),
-        Direction::In => Vec::from([EnhancedPacketOption::Flags(1)]),
-        Direction::Out => Vec::from([EnhancedPacketOption::Flags(2)]),
+        Direction::Unknown => &[],
+        Direction::In => &[2, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        Direction::Out => &[2, 0, 4, 0, 2, 0, 0, 0, 0, 0, 0, 0],
     }
-}
-
-/// All that can be refused was looked at before, so what is left is the file.
-fn io_error(error: PcapNgWriteError) -> WriteError {
-    WriteError::Io(match error {
-        PcapNgWriteError::Io(error) => error,
-        other => io::Error::other(other),
-    })
 }
 
 #[cfg(test)]
