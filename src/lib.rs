@@ -61,6 +61,8 @@
 //! allocates nothing. No step costs more because there are more connections, expectations or ports taken.
 #![no_std]
 #![forbid(unsafe_code)]
+// Says of each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 // The table of layers links to `phy`, too.
 #![cfg_attr(not(feature = "smoltcp"), allow(rustdoc::broken_intra_doc_links))]

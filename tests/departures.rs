@@ -1,6 +1,5 @@
 //! Replays of packets for which behaviour Exact sends something else than Linux, and its reasons. They are the
 //! situations of `tests/peers.rs` in which Linux is wrong, and the others, in which nothing differs.
-#![cfg(all(feature = "config", feature = "capture"))]
 
 mod common;
 

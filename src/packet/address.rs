@@ -111,6 +111,7 @@ impl From<Address> for IpAddr {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "alloc")]
     #[test]
     fn it_is_the_same_address() {
         for (text, multicast, broadcast, internal) in [

@@ -344,6 +344,7 @@ impl Headers {
     }
 
     /// Sets the time to live or hop limit.
+    #[cfg(feature = "alloc")]
     pub(crate) fn set_hop_limit(&self, bytes: &mut [u8], limit: u8) {
         match self.family {
             Family::V4 => {
@@ -359,6 +360,7 @@ impl Headers {
     }
 
     /// Sets the type of service or traffic class.
+    #[cfg(feature = "alloc")]
     pub(crate) fn set_traffic_class(&self, bytes: &mut [u8], class: u8) {
         let Some(old) = read_array(bytes, 0).map(u16::from_be_bytes) else { return };
         match self.family {
@@ -374,6 +376,7 @@ impl Headers {
     }
 
     /// Changes the 16 bits at `at` of a TCP header.
+    #[cfg(feature = "alloc")]
     pub(crate) fn set_tcp_half(&self, bytes: &mut [u8], at: usize, new: u16) {
         let place = self.transport + at;
         let Some(old) = read_array(bytes, place).map(u16::from_be_bytes) else { return };
@@ -384,6 +387,7 @@ impl Headers {
     }
 
     /// Changes one byte of a TCP header, at an even or odd place.
+    #[cfg(feature = "alloc")]
     pub(crate) fn set_tcp_byte(&self, bytes: &mut [u8], at: usize, new: u8) {
         let even = at & !1;
         let Some([first, second]) = read_array::<2>(bytes, self.transport + even) else { return };

@@ -2,8 +2,6 @@
 //!
 //! `testdata/nft` holds what the real nft printed: `NAME.json` and `NAME.nft`. `NFT_PAIRS` names a folder with more.
 
-#![cfg(feature = "config")]
-
 use std::fs;
 use std::path::Path;
 

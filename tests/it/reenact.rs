@@ -1,6 +1,4 @@
 //! Sessions spoken again through routers that let them work, or not.
-#![cfg(feature = "explain")]
-#![allow(missing_docs)]
 
 use std::net::SocketAddr;
 use std::time::Duration;

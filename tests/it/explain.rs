@@ -1,6 +1,4 @@
 //! Sessions of real software through real routers, whole and broken in a known way: the cause that is told.
-#![cfg(feature = "explain")]
-#![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
 

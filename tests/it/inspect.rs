@@ -1,12 +1,8 @@
 //! The events of the observer, packet by packet.
-#![cfg(feature = "capture")]
-#![allow(missing_docs)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{ACK, CLIENT, FIN, PSH_ACK, RST, SERVER, SYN, tcp};
+use crate::common::{ACK, CLIENT, FIN, PSH_ACK, RST, SERVER, SYN, tcp};
 use ftp_conntrack::Instant;
 use ftp_conntrack::inspect::{FramePos, FtpEvent, Inspector, Options, SessionId, Sink, Summary};
 use proptest::prelude::*;

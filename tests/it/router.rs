@@ -1,10 +1,8 @@
 //! A router at work: what an embedder meets that no recording shows.
 
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use ftp_conntrack::config::parse_ipvs_rules;
 use ftp_conntrack::event::{DestroyReason, DropReason, Event};
 use ftp_conntrack::netfilter::Cidr;

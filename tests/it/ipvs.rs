@@ -1,12 +1,10 @@
 //! FTP behind a load balancer in one process, as the LVS documents have it and as `ip_vs_ftp` has it.
 
-mod common;
-
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use ftp_conntrack::Behaviour;
 use ftp_conntrack::config::{parse_ipvs_rules, parse_keepalived, parse_rules};
 use ftp_conntrack::conntrack::Limits;

@@ -1,8 +1,6 @@
 //! Times from both ends of their range, and leaps between them: every call returns, and nothing is due for ever.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use ftp_conntrack::config::parse_ipvs_rules;
 use ftp_conntrack::inspect::{FramePos, Inspector, Options, Sink};
 use ftp_conntrack::{Behaviour, Instant};
