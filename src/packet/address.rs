@@ -107,11 +107,10 @@ impl From<Address> for IpAddr {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "alloc")]
     #[test]
     fn it_is_the_same_address() {
         for (text, multicast, broadcast, internal) in [
