@@ -371,7 +371,7 @@ impl<'a> Reader<'a> {
                 Kind::Match(module) => {
                     let words = MatchWords {
                         name: extension.word,
-                        module: module,
+                        module,
                         given: &extension.given,
                         family: self.place.family,
                         protocol: self.protocol,

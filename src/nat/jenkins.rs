@@ -24,6 +24,30 @@ pub(super) fn hash_one(word: u32, initial: u32) -> u32 {
     c
 }
 
+/// lookup3's `hashlittle` of bytes, with the same start.
+pub(crate) fn hash_bytes(mut bytes: &[u8], initial: u32) -> u32 {
+    let start = 0xdead_beef_u32.wrapping_add(bytes.len() as u32).wrapping_add(initial);
+    let [mut a, mut b, mut c] = [start; 3];
+    // A block that is not full is padded with zeros.
+    let word = |bytes: &[u8], at: usize| {
+        (0..4).fold(0, |word, byte| word | u32::from(bytes.get(at + byte).copied().unwrap_or(0)) << (8 * byte))
+    };
+    loop {
+        a = a.wrapping_add(word(bytes, 0));
+        b = b.wrapping_add(word(bytes, 4));
+        c = c.wrapping_add(word(bytes, 8));
+        match bytes.get(12..) {
+            Some(rest) if !rest.is_empty() => {
+                mix(&mut a, &mut b, &mut c);
+                bytes = rest;
+            }
+            _ => break,
+        }
+    }
+    scramble(&mut a, &mut b, &mut c);
+    c
+}
+
 /// lookup3's `mix`: three words, reversibly.
 fn mix(a: &mut u32, b: &mut u32, c: &mut u32) {
     for rotations in [[4, 6, 8], [16, 19, 4]] {

@@ -29,7 +29,7 @@
 //! ```
 
 pub(crate) mod choices;
-mod jenkins;
+pub(crate) mod jenkins;
 mod range;
 mod translate;
 mod unique;

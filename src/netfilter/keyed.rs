@@ -52,6 +52,11 @@ impl<V> Keyed<V> {
         }
     }
 
+    /// Maximum number of entries.
+    pub(super) fn capacity(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     /// The entry of a key, by its number.
     pub(super) fn find(&self, key: &Key) -> Option<u32> {
         let mut found = self.index.with_hash(self.hash.hash(*key));

@@ -182,7 +182,8 @@ impl Chance {
         self.followed
     }
 
-    fn decide(&mut self, nominal: bool, is_open: bool) -> bool {
+    /// Returns what is to come about: `nominal`, unless it is open and a capture shows the opposite.
+    pub(super) fn decide(&mut self, nominal: bool, is_open: bool) -> bool {
         match self.wish {
             Some(wish) if is_open && wish != nominal => {
                 self.followed += 1;

@@ -234,14 +234,19 @@ impl Router {
         let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let has_nft = !config.nft.is_empty();
         let nft = if has_nft { Some(Arc::new(Nft::new(&config.nft, &names)?)) } else { None };
-        let nft_state = nft.as_ref().map(|nft| nft.initial_state()).unwrap_or_default();
+        let asks_counters = nft.as_ref().is_some_and(|nft| nft.asks_counters());
+        let mut conntrack = config.conntrack;
+        conntrack.accounting |= asks_counters;
+        let connections = conntrack.limits.connections;
+        let nft_state =
+            nft.as_ref().map(|nft| nft.initial_state(connections, [seeds[3], seeds[1]])).unwrap_or_default();
         let mut plan = MemoryPlan::new(config.sets, &names, config.recent_sizes);
         let rules = [
             Rules::with_memory(&config.rules4, Family::V4, &names, &mut plan, nft.clone())?,
             Rules::with_memory(&config.rules6, Family::V6, &names, &mut plan, nft)?,
         ];
-        let memory = RuleMemory::new(&plan, config.conntrack.limits.connections, [seeds[3], seeds[1]]);
-        let helped = config.conntrack.limits.helped;
+        let memory = RuleMemory::new(&plan, connections, [seeds[3], seeds[1]]);
+        let helped = conntrack.limits.helped;
         let released = match config.helper.behaviour {
             Behaviour::Linux => Outbox::new(0, 0),
             Behaviour::Exact => Outbox::new(64, 1 << 17),
@@ -268,7 +273,7 @@ impl Router {
             rules,
             nft_state,
             memory,
-            conntrack: Conntrack::new(config.conntrack, [a, b]),
+            conntrack: Conntrack::new(conntrack, [a, b]),
             nat: Nat::new([c, d]),
             helper: FtpHelper::new(config.helper, helped),
             helper_ports: config.helper_ports,

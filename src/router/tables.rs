@@ -83,7 +83,7 @@ pub(super) fn ask(
     context: &mut PacketContext<'_, '_>,
     tracking: &mut Tracking,
 ) -> netfilter::RuleVerdict {
-    let before = matches!(table, TableName::Raw);
+    let before = matches!((table, hook), (TableName::Raw, Hook::Prerouting | Hook::Output));
     let mut subject = EvalContext {
         packet: &mut *context.packet,
         headers: &mut *context.headers,

@@ -15,6 +15,9 @@ fn without_places(mut ruleset: NftRuleset) -> NftRuleset {
         table.sets.sort_by(|one, other| one.name.cmp(&other.name));
         table.chains.sort_by(|one, other| one.name.cmp(&other.name));
         table.helpers.sort();
+        // JSON has whole seconds, and time passes between the two.
+        let elements = table.sets.iter_mut().flat_map(|set| &mut set.elements);
+        elements.for_each(|element| element.expires = element.expires.map(|_| 0));
         table.meters.sort_by(|one, other| one.0.cmp(&other.0));
     }
     for rule in ruleset.tables.iter_mut().flat_map(|table| &mut table.chains).flat_map(|chain| &mut chain.rules) {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
+use ftp_conntrack::netfilter::Outcome;
 use ftp_conntrack::replay::ForcedPort;
 use ftp_conntrack::router::RouterConfig;
 
@@ -21,6 +22,11 @@ pub(crate) struct Judge {
     loaded: Option<(Setup, RouterConfig)>,
     /// Packets asked about.
     pub(crate) packets: u64,
+    /// Scripts of nftables that were loaded, and those that were printed and compared.
+    scripts: u32,
+    pub(crate) printed: u32,
+    /// Number of packets about which the kernel decided, a tick of its clock from a limit's edge.
+    pub(crate) followed: u64,
     /// Number of times that packets were asked about again.
     repetitions: u16,
     /// A packet of the dialogue said what a link takes, and the kernel may have believed it.
@@ -78,16 +84,32 @@ impl Judge {
         let mut machine = Directory::default();
         machine.interfaces = config::parse_addresses("addr.json", &files.0).map_err(text)?;
         machine.routes = config::parse_routes("route.json", &files.1).map_err(text)?;
-        Ok(Self { kernel, machine, files, loaded: None, packets: 0, repetitions: 0, taught: false })
+        Ok(Self {
+            kernel,
+            machine,
+            files,
+            loaded: None,
+            packets: 0,
+            scripts: 0,
+            printed: 0,
+            followed: 0,
+            repetitions: 0,
+            taught: false,
+        })
     }
 
     /// Both begin anew.
     pub(crate) fn begin(&mut self, setup: &Setup) -> Result<Trial, String> {
         let config = match &self.loaded {
-            Some((loaded, config)) if loaded == setup => config.clone(),
+            Some((loaded, config)) if loaded == setup => {
+                let config = config.clone();
+                self.kernel.load_nft(setup)?;
+                config
+            }
             _ => {
                 let config = library::configuration(setup, &self.machine)?;
                 self.kernel.load(setup)?;
+                self.compare_nft(setup)?;
                 self.loaded = Some((setup.clone(), config.clone()));
                 config
             }
@@ -99,6 +121,18 @@ impl Judge {
         self.kernel.drain();
         let library = Library::new(config, setup.is_host)?;
         Ok(Trial { library, steps: Vec::new(), seen: Vec::new(), difference: None, chance: false, tables: None })
+    }
+
+    /// Reads what nft prints of its tables, as JSON and as text: both must be the same model, and that of the script. Both
+    /// are printed for one of ten scripts, since printing takes longer than a dialogue.
+    fn compare_nft(&mut self, setup: &Setup) -> Result<(), String> {
+        self.scripts += u32::from(!setup.nft.is_empty());
+        if setup.nft.is_empty() || self.scripts % 10 != 1 {
+            return Ok(());
+        }
+        let [json, text] = self.kernel.print_nft()?;
+        self.printed += 1;
+        library::same_nft(&json, &text).map_err(|difference| format!("{difference}\n{json}\n{text}"))
     }
 
     /// A packet arrives, or, with [`SELF`], is sent by the machine. Returns what the kernel sends; nothing after the first difference.
@@ -131,6 +165,7 @@ impl Judge {
     pub(crate) fn end(&mut self, trial: &mut Trial) -> Result<(), String> {
         let tables = self.kernel.tables()?;
         let now = now();
+        self.followed += trial.library.followed();
         if trial.difference.is_none() && !trial.chance {
             let ours = trial.library.tables(now);
             let mut differences = compare::tables(&tables[0], &ours[0]);
@@ -170,11 +205,16 @@ impl Trial {
     fn compare(&mut self, now: Instant, interface: usize, bytes: &[u8], left: &[OnWire]) -> Option<Difference> {
         let arrived = wire::read(bytes);
         let bad_checksum = arrived.as_ref().is_some_and(|read| !read.checksum_ok);
-        let made =
-            match self.library.process(now, (interface != SELF).then_some(interface), bytes, suggestion(bytes, left)) {
-                Ok(made) => made,
-                Err(panic) => return Some(Difference { kind: format!("panic: {panic}"), text: panic }),
-            };
+        let made = match self.library.process(
+            now,
+            (interface != SELF).then_some(interface),
+            bytes,
+            suggestion(bytes, left),
+            Some(outcome(bytes, interface, left)),
+        ) {
+            Ok(made) => made,
+            Err(panic) => return Some(Difference { kind: format!("panic: {panic}"), text: panic }),
+        };
         let (mut theirs, mut ours) = (left.to_vec(), made.sent.clone());
         compare::cancel(&mut theirs, &mut ours, bad_checksum);
         if made.is_local {
@@ -190,8 +230,19 @@ impl Trial {
     /// Returns true if a packet that left is one that the machine itself sent, after handing it to the library.
     fn is_own(&mut self, now: Instant, delivered: &[u8], left: &OnWire) -> bool {
         let Some(sent) = as_sent(delivered, &left.bytes) else { return false };
-        let Ok(made) = self.library.process(now, None, &sent, None) else { return false };
+        let Ok(made) = self.library.process(now, None, &sent, None, None) else { return false };
         made.sent.iter().any(|packet| compare::sent_by_the_machine(packet) == compare::sent_by_the_machine(left))
+    }
+}
+
+/// Returns what became of a packet.
+fn outcome(arrived: &[u8], interface: usize, left: &[OnWire]) -> Outcome {
+    let sender = wire::read(arrived).map(|read| read.from);
+    let mut packets = left.iter().filter_map(|packet| Some((packet.interface, wire::read(&packet.bytes)?)));
+    match packets.next() {
+        None => Outcome::Vanishes,
+        Some((back, read)) if back == interface && Some(read.to) == sender => Outcome::Answered,
+        Some((_, read)) => Outcome::Leaves(read.to, read.ports.map_or(0, |(_, port)| port)),
     }
 }
 

@@ -123,6 +123,8 @@ impl Kernel {
 
     /// Takes a configuration, and forgets every connection.
     pub(crate) fn load(&mut self, setup: &Setup) -> Result<(), String> {
+        // Rules that ask for counters turn them on, and leave them on.
+        write_sysctl("net/netfilter/nf_conntrack_acct", "0")?;
         for (key, value) in std::mem::take(&mut self.defaults) {
             write_sysctl(&key, &value)?;
         }
@@ -138,6 +140,8 @@ impl Kernel {
         if self.loaded.rules6 != setup.rules6 {
             self.restore("ip6tables", &setup.rules6)?;
         }
+        self.loaded = Setup { nft: "refused".to_owned(), ..setup.clone() };
+        self.load_nft(setup)?;
         self.own = match (self.own.take(), setup.is_host) {
             (None, true) => Some(Own::open(&INTERFACES)?),
             (own, true) => own,
@@ -145,6 +149,21 @@ impl Kernel {
         };
         self.loaded = setup.clone();
         Ok(())
+    }
+
+    /// Loads tables of nftables anew: what their rules remember is forgotten.
+    pub(crate) fn load_nft(&self, setup: &Setup) -> Result<(), String> {
+        if self.loaded.nft.is_empty() && setup.nft.is_empty() {
+            return Ok(());
+        }
+        let counts = setup.sysctl.iter().find(|(key, _)| key.ends_with("nf_conntrack_acct"));
+        write_sysctl("net/netfilter/nf_conntrack_acct", counts.map_or("0", |(_, value)| value))?;
+        run("nft", "-f -", Some(&format!("flush ruleset\n{}", setup.nft))).map(drop)
+    }
+
+    /// The tables of nftables as JSON and as text.
+    pub(crate) fn print_nft(&self) -> Result<[String; 2], String> {
+        Ok([run("nft", "-j list ruleset", None)?, run("nft", "list ruleset", None)?])
     }
 
     fn restore(&self, tool: &str, rules: &str) -> Result<(), String> {

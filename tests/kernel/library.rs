@@ -6,6 +6,8 @@ use ftp_conntrack::Instant;
 use ftp_conntrack::config::{self, Directory};
 use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::event::Event;
+use ftp_conntrack::netfilter::Outcome;
+use ftp_conntrack::netfilter::nft::NftRuleset;
 use ftp_conntrack::packet::Packet;
 use ftp_conntrack::replay::{ForcedPort, force_port};
 
@@ -50,6 +52,13 @@ pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<Router
         return Err(warning.to_string());
     }
     (directory.rules4, directory.rules6) = (Some(rules4), Some(rules6));
+    if !setup.nft.is_empty() {
+        let (ruleset, warnings) = config::parse_nft("ruleset.nft", &setup.nft).map_err(text)?;
+        if let Some(warning) = warnings.first() {
+            return Err(format!("{warning}\n{}", setup.nft));
+        }
+        directory.nft = Some(ruleset);
+    }
     directory.sysctl = config::parse_sysctl("sysctl.conf", &sysctl_text(setup)).map_err(text)?;
     let mut config = directory.router_config().map_err(text)?;
     config.conntrack.limits = Limits::new(1024, 256, 128);
@@ -57,6 +66,27 @@ pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<Router
     // The kernel verifies checksums unless told otherwise.
     config.checksum = !setup.sysctl.iter().any(|(key, value)| key.ends_with("conntrack_checksum") && value == "0");
     Ok(config)
+}
+
+/// Compares the models of what nft printed, as JSON and as text. The difference is told in words.
+pub(crate) fn same_nft(json: &str, text: &str) -> Result<(), String> {
+    let read = |result: Result<(NftRuleset, Vec<config::Warning>), config::Error>| {
+        let (mut ruleset, warnings) = result.map_err(|error| error.to_string())?;
+        if let Some(warning) = warnings.first() {
+            return Err(warning.to_string());
+        }
+        for table in &mut ruleset.tables {
+            table.sets.sort_by(|one, other| one.name.cmp(&other.name));
+            table.chains.sort_by(|one, other| one.name.cmp(&other.name));
+            table.helpers.sort();
+            table.meters.sort_by(|one, other| one.0.cmp(&other.0));
+            table.chains.iter_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.origin = None);
+        }
+        Ok(ruleset)
+    };
+    let json = read(config::parse_nft_json("ruleset.json", json))?;
+    let text = read(config::parse_nft("ruleset.nft", text))?;
+    if json == text { Ok(()) } else { Err(format!("nft printed two models:\n{json:?}\n{text:?}")) }
 }
 
 pub(crate) fn sysctl_text(setup: &Setup) -> String {
@@ -82,8 +112,10 @@ impl Library {
         interface: Option<usize>,
         bytes: &[u8],
         choice: Option<ForcedPort>,
+        outcome: Option<Outcome>,
     ) -> Result<Made, String> {
-        catch_unwind(AssertUnwindSafe(|| self.process_unguarded(now, interface, bytes, choice))).map_err(|panic| {
+        let ask = || self.process_unguarded(now, interface, bytes, choice, outcome);
+        catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panics").to_owned()
         })
@@ -95,9 +127,11 @@ impl Library {
         interface: Option<usize>,
         bytes: &[u8],
         choice: Option<ForcedPort>,
+        outcome: Option<Outcome>,
     ) -> Made {
         self.router.handle_timeout(now, &mut self.outbox);
         force_port(&mut self.router, choice);
+        self.router.chance_mut().suggest(outcome);
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(bytes.len() + Packet::ROOM, 0);
@@ -138,6 +172,11 @@ impl Library {
             events.push(format!("{event:?}"));
         }
         Made { verdict: format!("{verdict:?}"), is_local, sent, packet, events, undecided }
+    }
+
+    /// Number of times that the kernel's packets decided, a tick of the clock from a limit's edge.
+    pub(crate) fn followed(&mut self) -> u64 {
+        self.router.chance_mut().followed()
     }
 
     /// The tables of connections and expectations.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! It needs root, `/dev/net/tun`, `unshare`, `ip`, `iptables-legacy-restore` or `iptables-restore` (and the same for
-//! IPv6) and the kernel's FTP helper; without one of them it says so and is skipped. It runs in a network namespace of
+//! IPv6), `nft` and the kernel's FTP helper; without one of them it says so and is skipped. It runs in a network namespace of
 //! its own. Findings go to `KERNEL_FINDINGS` (`target/kernel-findings`), each a router directory, for
 //! `replay --router DIRECTORY --verify`.
 
@@ -77,6 +77,9 @@ fn missing() -> Option<String> {
         if !kernel::exists(&format!("{tool}-legacy-restore")) && !kernel::exists(&format!("{tool}-restore")) {
             return Some(format!("there is no {tool}-restore"));
         }
+    }
+    if !kernel::exists("nft") {
+        return Some("there is no nft".to_owned());
     }
     None
 }

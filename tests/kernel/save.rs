@@ -19,6 +19,9 @@ pub(crate) fn save(path: &Path, setup: &Setup, trial: &Trial, files: &(String, S
     let put = |name: &str, text: &str| fs::write(path.join(name), text);
     put("rules.v4", &setup.rules4)?;
     put("rules.v6", &setup.rules6)?;
+    if !setup.nft.is_empty() {
+        put("ruleset.nft", &setup.nft)?;
+    }
     put("sysctl.conf", &sysctl_text(setup))?;
     put("addr.json", &files.0)?;
     put("route.json", &files.1)?;
@@ -51,6 +54,11 @@ pub(crate) fn story(name: &str, setup: &Setup, trial: &Trial) -> String {
         {
             out += &format!("  {which} {line}\n");
         }
+    }
+    for line in
+        setup.nft.lines().filter(|line| line.starts_with("    ") || line.contains("chain") || line.contains("table"))
+    {
+        out += &format!("  nft {line}\n");
     }
     for (key, value) in &setup.sysctl {
         out += &format!("  {key} = {value}\n");

@@ -5,6 +5,8 @@
 pub(crate) struct Setup {
     pub(crate) rules4: String,
     pub(crate) rules6: String,
+    /// A script for `nft -f`; empty where nftables has no tables.
+    pub(crate) nft: String,
     pub(crate) sysctl: Vec<(String, String)>,
     /// True if packets delivered to the machine are compared too.
     pub(crate) is_host: bool,
@@ -12,7 +14,13 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { rules4: Rules::empty().text(), rules6: Rules::empty().text(), sysctl: Vec::new(), is_host: false }
+        Self {
+            rules4: Rules::empty().text(),
+            rules6: Rules::empty().text(),
+            nft: String::new(),
+            sysctl: Vec::new(),
+            is_host: false,
+        }
     }
 }
 
@@ -22,6 +30,13 @@ impl Setup {
         let mut setup = Self::default();
         *(if v6 { &mut setup.rules6 } else { &mut setup.rules4 }) = rules.text();
         setup
+    }
+
+    /// The same with tables of nftables.
+    #[must_use]
+    pub(crate) fn with_nft(mut self, script: String) -> Self {
+        self.nft = script;
+        self
     }
 
     /// The same where the machine takes part in the dialogue.

@@ -21,6 +21,9 @@ pub(crate) fn shrink(judge: &mut Judge, setup: &Setup, steps: &[Step]) -> Result
         }
         size /= 2;
     }
+    while let Some((simpler, trial)) = without_a_rule(judge, &setup, &best.steps.clone())? {
+        (setup, best) = (simpler, trial);
+    }
     for simpler in simpler(&setup) {
         if let Some(trial) = differing(judge, &simpler, &best.steps.clone())? {
             (setup, best) = (simpler, trial);
@@ -38,4 +41,20 @@ fn differing(judge: &mut Judge, setup: &Setup, steps: &[Step]) -> Result<Option<
 /// The configuration without its settings.
 fn simpler(setup: &Setup) -> Vec<Setup> {
     if setup.sysctl.is_empty() { Vec::new() } else { vec![Setup { sysctl: Vec::new(), ..setup.clone() }] }
+}
+
+/// The first script with a line of nftables less in which both still differ. What nft refuses is none.
+fn without_a_rule(judge: &mut Judge, setup: &Setup, steps: &[Step]) -> Result<Option<(Setup, Trial)>, String> {
+    let lines: Vec<&str> = setup.nft.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        if !line.starts_with("    ") {
+            continue;
+        }
+        let fewer = lines.iter().enumerate().filter(|(at, _)| *at != number).map(|(_, line)| format!("{line}\n"));
+        let simpler = Setup { nft: fewer.collect(), ..setup.clone() };
+        if let Ok(Some(trial)) = differing(judge, &simpler, steps) {
+            return Ok(Some((simpler, trial)));
+        }
+    }
+    Ok(None)
 }

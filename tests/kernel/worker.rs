@@ -34,6 +34,8 @@ struct Findings {
     families: BTreeMap<&'static str, [u64; 3]>,
     /// Dialogues that were left because chance decided otherwise for each.
     left: u64,
+    /// Scripts that nft or the kernel refused: expressions that do not go together.
+    refused: u64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
@@ -77,6 +79,15 @@ fn ask_all(judge: &mut Judge, arguments: &Arguments) -> Result<Findings, String>
         findings.dialogues as f64 / seconds,
         arguments.seed,
     );
+    if judge.followed > 0 {
+        println!("kernel: {} packets left to the kernel, a tick of its clock from a limit's edge", judge.followed);
+    }
+    if findings.refused > 0 {
+        println!("kernel: {} scripts refused by nft", findings.refused);
+    }
+    if judge.printed > 0 {
+        println!("kernel: {} rulesets of nft printed as JSON and as text, the same models", judge.printed);
+    }
     for (family, [dialogues, arrived, left]) in &findings.families {
         println!("  {family:16} {dialogues:8} dialogues {arrived:10} packets arrived {left:10} left");
     }
@@ -121,6 +132,10 @@ fn ask(judge: &mut Judge, arguments: &Arguments, planned: &Planned, findings: &m
     findings.dialogues += 1;
     let trial = match judge.begin(&setup) {
         Ok(trial) => trial,
+        Err(error) if error.starts_with("nft -f") => {
+            findings.refused += 1;
+            return Ok(());
+        }
         Err(error) => {
             *findings.kinds.entry(format!("{}: {error}", planned.family.name)).or_default() += 1;
             return Ok(());

@@ -34,6 +34,15 @@ pub(super) enum Datatype {
     RouteType,
     Boolean,
     User,
+    Ecn,
+    /// Nanoseconds since 1970, in UTC.
+    Time,
+    /// The day of the week, in UTC.
+    Day,
+    /// Seconds since midnight, in UTC.
+    Hour,
+    /// The name of an object.
+    Object,
     Integer(u8),
 }
 
@@ -45,6 +54,9 @@ impl Datatype {
             Self::Ipv6 | Self::Name | Self::Interface | Self::Text => 128,
             Self::Port | Self::EtherType => 16,
             Self::Dscp => 6,
+            Self::Ecn => 2,
+            Self::Time => 64,
+            Self::Hour => 32,
             Self::Integer(bits) => bits,
             _ => 8,
         }
@@ -75,6 +87,11 @@ impl Datatype {
             "fib_addrtype" => Self::RouteType,
             "boolean" => Self::Boolean,
             "uid" => Self::User,
+            "limit" | "quota" => Self::Object,
+            "day" => Self::Day,
+            "hour" => Self::Hour,
+            "ecn" => Self::Ecn,
+            "gid" => Self::User,
             "integer" => Self::Integer(32),
             _ => return None,
         })
@@ -89,6 +106,8 @@ impl Datatype {
             Self::Ipv4 => word.parse::<Ipv4Addr>().ok().map(|address| u128::from(address.to_bits())),
             Self::Ipv6 => word.parse::<Ipv6Addr>().ok().map(Ipv6Addr::to_bits),
             Self::Name | Self::Interface | Self::Text => name(word),
+            Self::Time => time(word),
+            Self::Hour => time_of_day(word),
             _ => number(word).filter(|value| self.fits(*value)),
         }
     }
@@ -137,6 +156,16 @@ impl Datatype {
             ],
             Self::Boolean => &[("exists", 1), ("missing", 0), ("true", 1), ("false", 0)],
             Self::Dscp => DSCP,
+            Self::Ecn => &[("not-ect", 0), ("ect1", 1), ("ect0", 2), ("ce", 3)],
+            Self::Day => &[
+                ("Sunday", 0),
+                ("Monday", 1),
+                ("Tuesday", 2),
+                ("Wednesday", 3),
+                ("Thursday", 4),
+                ("Friday", 5),
+                ("Saturday", 6),
+            ],
             Self::User => &[("root", 0)],
             _ => return None,
         };
@@ -168,6 +197,37 @@ pub(super) fn names(word: &str) -> Option<(u128, u128)> {
     }
 }
 
+/// `HH:MM:SS` or `HH:MM`, in seconds.
+fn time_of_day(word: &str) -> Option<u128> {
+    let mut seconds = 0;
+    let mut parts = 0;
+    for (part, below) in word.split(':').zip([24, 60, 60, 0]) {
+        let value = number(part).filter(|value| *value < below)?;
+        seconds = seconds * 60 + value;
+        parts += 1;
+    }
+    match parts {
+        2 => Some(seconds * 60),
+        3 => Some(seconds),
+        _ => number(word).filter(|seconds| *seconds <= 86_400),
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS`, in nanoseconds since 1970.
+fn time(word: &str) -> Option<u128> {
+    let (date, clock) = word.split_once(' ').unwrap_or((word, "00:00:00"));
+    let mut fields = date.split('-').map(|field| number(field).and_then(|field| i64::try_from(field).ok()));
+    let (year, month, day) = (fields.next()??, fields.next()??, fields.next()??);
+    if fields.next().is_some() || !(1970..10_000).contains(&year) || !(1..=12).contains(&month) {
+        return None;
+    }
+    // Years begin in March: the day that some have more is their last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = u128::try_from(days * 86_400).ok()? + time_of_day(clock)?;
+    Some(seconds * 1_000_000_000)
+}
+
 /// A number in decimal, octal or hexadecimal digits.
 pub(super) fn number(word: &str) -> Option<u128> {
     match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
@@ -184,26 +244,55 @@ const PROTOCOLS: &[(&str, u128)] = &[
     ("igmp", 2),
     ("ipencap", 4),
     ("ipv4", 4),
-    ("ipip", 4),
+    ("st", 5),
     ("tcp", 6),
+    ("egp", 8),
+    ("igp", 9),
+    ("pup", 12),
     ("udp", 17),
+    ("hmp", 20),
+    ("xns-idp", 22),
+    ("rdp", 27),
+    ("iso-tp4", 29),
     ("dccp", 33),
+    ("xtp", 36),
+    ("ddp", 37),
+    ("idpr-cmtp", 38),
     ("ipv6", 41),
     ("ipv6-route", 43),
     ("ipv6-frag", 44),
+    ("idrp", 45),
+    ("rsvp", 46),
     ("gre", 47),
     ("esp", 50),
     ("ah", 51),
+    ("skip", 57),
     ("ipv6-icmp", 58),
     ("icmpv6", 58),
     ("ipv6-nonxt", 59),
     ("ipv6-opts", 60),
+    ("rspf", 73),
+    ("vmtp", 81),
+    ("eigrp", 88),
     ("ospf", 89),
+    ("ax.25", 93),
+    ("ipip", 94),
+    ("etherip", 97),
+    ("encap", 98),
     ("pim", 103),
     ("comp", 108),
     ("ipcomp", 108),
     ("vrrp", 112),
     ("l2tp", 115),
+    ("isis", 124),
+    ("fc", 133),
+    ("mobility-header", 135),
+    ("mpls-in-ip", 137),
+    ("manet", 138),
+    ("hip", 139),
+    ("shim6", 140),
+    ("wesp", 141),
+    ("rohc", 142),
     ("sctp", 132),
     ("udplite", 136),
 ];

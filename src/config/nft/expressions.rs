@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::datatype::{Datatype, names, number};
 use super::load::Scope;
-use crate::netfilter::nft::{CtKey, Data, Element, Expression, Header, MetaKey, NftVerdict, SetRef, Span};
+use crate::netfilter::nft::{
+    CtKey, Data, Element, Expression, FibInterface, FibResult, Header, MetaKey, NftVerdict, SetRef, Span,
+};
 use crate::packet::Family;
 
 /// The expression that cannot be read, in words.
@@ -46,16 +48,12 @@ pub(super) fn expression(value: &Value, scope: &Scope<'_>) -> Result<Typed, Unre
         "tcp option" => tcp_option(inner).ok_or_else(fail),
         "exthdr" => match (inner.get("name").and_then(Value::as_str).and_then(extension), inner.get("field")) {
             (Some(kind), None) => Ok((Expression::ExtensionHeader(kind), Datatype::Boolean)),
+            (Some(kind), Some(field)) => extension_field(kind, field).ok_or_else(fail),
             _ => Err(fail()),
         },
-        "fib" => {
-            let flags: Vec<&str> = words(inner.get("flags").ok_or_else(fail)?);
-            match (inner.get("result").and_then(Value::as_str), flags.as_slice()) {
-                (Some("type"), ["saddr"]) => Ok((Expression::FibType { source: true }, Datatype::RouteType)),
-                (Some("type"), ["daddr"]) => Ok((Expression::FibType { source: false }, Datatype::RouteType)),
-                _ => Err(fail()),
-            }
-        }
+        "fib" => fib(inner).ok_or_else(fail),
+        "jhash" => hash(inner, scope)?.ok_or_else(fail),
+        "ip option" => ip_option(inner).ok_or_else(fail),
         "numgen" if inner.get("mode").and_then(Value::as_str) == Some("inc") => {
             let modulus = whole(inner.get("mod")).ok_or_else(fail)?;
             let offset = whole(inner.get("offset")).unwrap_or(0);
@@ -113,15 +111,25 @@ pub(super) fn operand(given: &Value, datatype: Datatype, scope: &Scope<'_>) -> R
     }
 }
 
+const INVALID: &str = " [invalid type]";
+
 /// The values of a constant.
 pub(super) fn value(given: &Value, datatype: Datatype) -> Result<Span, Unread> {
     let fail = || unread("the value", given);
     match given {
         Value::Bool(flag) => Ok(Span::one(u128::from(*flag))),
         Value::Number(number) => {
+            if number.as_u64() == Some(0) && datatype == Datatype::Interface {
+                return Ok(Span::one(0));
+            }
             let number = number.as_u64().map(u128::from).filter(|number| datatype.fits(*number)).ok_or_else(fail)?;
             match datatype {
-                Datatype::Name | Datatype::Interface | Datatype::Text | Datatype::Ipv4 | Datatype::Ipv6 => Err(fail()),
+                Datatype::Name
+                | Datatype::Interface
+                | Datatype::Text
+                | Datatype::Ipv4
+                | Datatype::Ipv6
+                | Datatype::Object => Err(fail()),
                 _ => Ok(Span::one(number)),
             }
         }
@@ -129,6 +137,13 @@ pub(super) fn value(given: &Value, datatype: Datatype) -> Result<Span, Unread> {
         Value::String(word) if datatype == Datatype::Name => {
             names(word).map(|(first, last)| Span { first, last }).ok_or_else(fail)
         }
+        // What nft 1.0.6 prints of a number of which it forgot the type.
+        Value::String(word) if word.ends_with(INVALID) => {
+            let number = number(word.trim_end_matches(INVALID)).filter(|number| datatype.fits(*number));
+            number.map(Span::one).ok_or_else(fail)
+        }
+        // No interface.
+        Value::String(word) if word == "0" && datatype == Datatype::Interface => Ok(Span::one(0)),
         Value::String(word) => datatype.value(word).map(Span::one).ok_or_else(fail),
         Value::Array(flags) => flag_union(flags, datatype).ok_or_else(fail),
         Value::Object(_) => {
@@ -189,18 +204,28 @@ pub(super) fn elements(list: &[Value], key: &[Datatype], data: Option<&[Datatype
     let element = |given: &Value| {
         let fail = || unread("the element", given);
         match data {
-            None => Ok(Element { key: spans(given, key)?, data: Data::None }),
+            None => Ok(Element { key: spans(given, key)?, data: Data::None, expires: expires(given)? }),
             Some(types) => {
                 let [given_key, value] = given.as_array().ok_or_else(fail)?.as_slice() else { return Err(fail()) };
                 let data = match verdict(value) {
                     Some(verdict) => Data::Verdict(verdict),
+                    None if types == [Datatype::Object] => Data::Object(value.as_str().ok_or_else(fail)?.into()),
                     None => Data::Values(spans(value, types)?),
                 };
-                Ok(Element { key: spans(given_key, key)?, data })
+                Ok(Element { key: spans(given_key, key)?, data, expires: expires(given_key)? })
             }
         }
     };
     list.iter().map(element).collect()
+}
+
+/// Time until an element is removed, in milliseconds. One with a limit of its own is not known.
+fn expires(given: &Value) -> Result<Option<u64>, Unread> {
+    let Some(("elem", inner)) = only(given) else { return Ok(None) };
+    if inner.get("stmt").is_some() || inner.get("limit").is_some() || inner.get("quota").is_some() {
+        return Err(unread("the element", given));
+    }
+    Ok(inner.get("expires").or_else(|| inner.get("timeout")).and_then(super::load::milliseconds))
 }
 
 fn spans(given: &Value, types: &[Datatype]) -> Result<Box<[Span]>, Unread> {
@@ -290,6 +315,9 @@ fn payload(inner: &Value) -> Option<Typed> {
         "icmp" => (Header::Protocol(1), ICMP),
         "icmpv6" => (Header::Protocol(58), ICMPV6),
         "esp" => (Header::Protocol(50), ESP),
+        "ah" => (Header::Protocol(51), AH),
+        "comp" => (Header::Protocol(108), COMP),
+        "igmp" => (Header::Protocol(2), IGMP),
         _ => return None,
     };
     let (_, offset, datatype) = fields.iter().find(|(name, ..)| *name == field)?;
@@ -301,7 +329,7 @@ const IPV4: &[(&str, u16, Datatype)] = &[
     ("version", 0, Datatype::Integer(4)),
     ("hdrlength", 4, Datatype::Integer(4)),
     ("dscp", 8, Datatype::Dscp),
-    ("ecn", 14, Datatype::Integer(2)),
+    ("ecn", 14, Datatype::Ecn),
     ("length", 16, Datatype::Integer(16)),
     ("id", 32, Datatype::Integer(16)),
     ("frag-off", 48, Datatype::Integer(16)),
@@ -315,7 +343,7 @@ const IPV4: &[(&str, u16, Datatype)] = &[
 const IPV6: &[(&str, u16, Datatype)] = &[
     ("version", 0, Datatype::Integer(4)),
     ("dscp", 4, Datatype::Dscp),
-    ("ecn", 10, Datatype::Integer(2)),
+    ("ecn", 10, Datatype::Ecn),
     ("flowlabel", 12, Datatype::Integer(20)),
     ("length", 32, Datatype::Integer(16)),
     ("nexthdr", 48, Datatype::Protocol),
@@ -377,6 +405,109 @@ const ICMPV6: &[(&str, u16, Datatype)] = &[
 
 const ESP: &[(&str, u16, Datatype)] = &[("spi", 0, Datatype::Integer(32)), ("sequence", 32, Datatype::Integer(32))];
 
+const AH: &[(&str, u16, Datatype)] = &[
+    ("nexthdr", 0, Datatype::Protocol),
+    ("hdrlength", 8, Datatype::Integer(8)),
+    ("reserved", 16, Datatype::Integer(16)),
+    ("spi", 32, Datatype::Integer(32)),
+    ("sequence", 64, Datatype::Integer(32)),
+];
+
+const COMP: &[(&str, u16, Datatype)] =
+    &[("nexthdr", 0, Datatype::Protocol), ("flags", 8, Datatype::Integer(8)), ("cpi", 16, Datatype::Integer(16))];
+
+const IGMP: &[(&str, u16, Datatype)] = &[
+    ("type", 0, Datatype::Integer(8)),
+    ("mrt", 8, Datatype::Integer(8)),
+    ("checksum", 16, Datatype::Integer(16)),
+    ("group", 32, Datatype::Ipv4),
+];
+
+/// The fields of IPv6 extension headers, by the header's number.
+const EXTENSION_FIELDS: &[(u8, &str, u16, Datatype)] = &[
+    (0, "nexthdr", 0, Datatype::Protocol),
+    (0, "hdrlength", 8, Datatype::Integer(8)),
+    (43, "nexthdr", 0, Datatype::Protocol),
+    (43, "hdrlength", 8, Datatype::Integer(8)),
+    (43, "type", 16, Datatype::Integer(8)),
+    (43, "seg-left", 24, Datatype::Integer(8)),
+    (44, "nexthdr", 0, Datatype::Protocol),
+    (44, "reserved", 8, Datatype::Integer(8)),
+    (44, "frag-off", 16, Datatype::Integer(13)),
+    (44, "reserved2", 29, Datatype::Integer(2)),
+    (44, "more-fragments", 31, Datatype::Integer(1)),
+    (44, "id", 32, Datatype::Integer(32)),
+    (60, "nexthdr", 0, Datatype::Protocol),
+    (60, "hdrlength", 8, Datatype::Integer(8)),
+    (135, "nexthdr", 0, Datatype::Protocol),
+    (135, "hdrlength", 8, Datatype::Integer(8)),
+    (135, "type", 16, Datatype::Integer(8)),
+];
+
+fn extension_field(kind: u8, field: &Value) -> Option<Typed> {
+    let field = field.as_str()?;
+    let (.., offset, datatype) = EXTENSION_FIELDS.iter().find(|(of, name, ..)| *of == kind && *name == field)?;
+    let bits = u16::from(datatype.bits());
+    Some((Expression::ExtensionField { kind, offset: *offset, bits }, *datatype))
+}
+
+fn ip_option(inner: &Value) -> Option<Typed> {
+    let kind = match inner.get("name")?.as_str()? {
+        "rr" => 7,
+        "lsrr" => 131,
+        "ssrr" => 137,
+        "ra" => 148,
+        _ => return None,
+    };
+    let Some(field) = inner.get("field").and_then(Value::as_str) else {
+        return Some((Expression::IpOption { kind, offset: 0, bits: 0 }, Datatype::Boolean));
+    };
+    let (offset, bits) = match (kind, field) {
+        (_, "type") => (0, 8),
+        (_, "length") => (8, 8),
+        (148, "value") => (16, 16),
+        (7 | 131 | 137, "ptr") => (16, 8),
+        _ => return None,
+    };
+    Some((Expression::IpOption { kind, offset, bits }, Datatype::Integer(bits as u8)))
+}
+
+fn fib(inner: &Value) -> Option<Typed> {
+    let (mut source, mut interface) = (None, FibInterface::Any);
+    for flag in words(inner.get("flags")?) {
+        match flag {
+            "saddr" => source = Some(true),
+            "daddr" => source = Some(false),
+            "iif" => interface = FibInterface::In,
+            "oif" => interface = FibInterface::Out,
+            _ => return None,
+        }
+    }
+    let (result, datatype) = match inner.get("result")?.as_str()? {
+        "type" => (FibResult::Type, Datatype::RouteType),
+        "oif" => (FibResult::Interface, Datatype::Interface),
+        "oifname" => (FibResult::Interface, Datatype::Name),
+        _ => return None,
+    };
+    Some((Expression::Fib { source: source?, interface, result }, datatype))
+}
+
+/// A hash with a seed. Without one, the kernel draws it, and what it gives is not known.
+fn hash(inner: &Value, scope: &Scope<'_>) -> Result<Option<Typed>, Unread> {
+    let (Some(modulus), Some(seed)) = (whole(inner.get("mod")), whole(inner.get("seed"))) else { return Ok(None) };
+    let Some(given) = inner.get("expr") else { return Ok(None) };
+    let mut parts = Vec::new();
+    for (part, datatype) in key(given, scope)? {
+        // What does not come from a header has the byte order of the machine.
+        if !matches!(part, Expression::Payload { .. }) {
+            return Ok(None);
+        }
+        parts.push((part, datatype.bits()));
+    }
+    let offset = whole(inner.get("offset")).unwrap_or(0);
+    Ok(Some((Expression::Hash { key: parts, modulus, seed, offset }, Datatype::Integer(32))))
+}
+
 fn meta(key: &str) -> Option<Typed> {
     let (key, datatype) = match key {
         "mark" => (MetaKey::Mark, Datatype::Mark),
@@ -389,7 +520,10 @@ fn meta(key: &str) -> Option<Typed> {
         "protocol" => (MetaKey::EtherType, Datatype::EtherType),
         "length" => (MetaKey::Length, Datatype::Integer(32)),
         "pkttype" => (MetaKey::PacketType, Datatype::PacketType),
-        "skuid" => (MetaKey::SocketUser, Datatype::User),
+        "skuid" | "skgid" => (MetaKey::SocketUser, Datatype::User),
+        "time" => (MetaKey::Time, Datatype::Time),
+        "day" => (MetaKey::Day, Datatype::Day),
+        "hour" => (MetaKey::Hour, Datatype::Hour),
         _ => return None,
     };
     Some((Expression::Meta(key), datatype))
@@ -425,6 +559,7 @@ fn ct(inner: &Value) -> Option<Typed> {
         "daddr" | "ip daddr" | "ip6 daddr" => address(false)?,
         "proto-src" => (CtKey::Port { reply: direction?, source: true }, Datatype::Port),
         "proto-dst" => (CtKey::Port { reply: direction?, source: false }, Datatype::Port),
+        "avgpkt" => (CtKey::AveragePacket { reply: direction }, Datatype::Integer(64)),
         "packets" => (CtKey::Packets { reply: direction }, Datatype::Integer(64)),
         "bytes" => (CtKey::Bytes { reply: direction }, Datatype::Integer(64)),
         _ => return None,

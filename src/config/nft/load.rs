@@ -1,5 +1,6 @@
 //! Objects as `nft -j` writes them, one by one: one that cannot be read is named, and what needs it is undecided.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::format;
 use std::string::{String, ToString};
@@ -14,9 +15,10 @@ use super::expressions::{Unread, elements, key, only, whole};
 use super::statements::{limit, quota, statement};
 use crate::config::error::{Warning, WarningKind};
 use crate::netfilter::nft::{
-    Base, ChainKind, Element, Meter, NftChain, NftRule, NftRuleset, NftSet, NftTable, Statement, TableFamily,
+    Base, ChainKind, Element, Expression, Header, MetaKey, Meter, NftChain, NftRule, NftRuleset, NftSet, NftTable,
+    Operator, Span, Statement, TableFamily,
 };
-use crate::netfilter::{Hook, Origin, Policy};
+use crate::netfilter::{Hook, Origin, Policy, RejectWith};
 
 /// An object of a file.
 pub(super) struct Object {
@@ -43,6 +45,8 @@ pub(super) struct Scope<'t> {
     pub(super) sets: &'t BTreeMap<String, Vec<Datatype>>,
     pub(super) helpers: &'t [String],
     pub(super) meters: &'t [String],
+    /// Sets that the rules make themselves: `meter`.
+    pub(super) meter_sets: RefCell<Vec<NftSet>>,
 }
 
 #[derive(Default)]
@@ -156,6 +160,10 @@ impl Loader {
             },
             "limit" => self.meter(index, name, limit(object)),
             "quota" => self.meter(index, name, quota(object)),
+            "ct timeout" => {
+                let what = format!("ct timeout {name} of table {}", self.table_name(index));
+                return self.warn(WarningKind::NotImitated, line, &what);
+            }
             "flowtable" => {
                 let what = format!("flowtable {name} of table {}", self.table_name(index));
                 return self.warn(WarningKind::Flowtable, line, &what);
@@ -209,6 +217,7 @@ impl Loader {
         let time = |key: &str| object.get(key).and_then(milliseconds);
         let set = NftSet {
             name: name.into(),
+            parts: types.iter().map(|datatype| datatype.bits()).collect(),
             elements: Vec::new(),
             size: whole(object.get("size")).unwrap_or(u32::from(u16::MAX)),
             timeout: time("timeout"),
@@ -230,7 +239,9 @@ impl Loader {
             None => {}
             Some(Ok(read)) => {
                 if let Some(set) = self.tables[index].sets.iter_mut().find(|set| set.name == name) {
-                    set.elements.extend(read);
+                    let timeout = set.timeout;
+                    let timed = |element: Element| Element { expires: element.expires.or(timeout), ..element };
+                    set.elements.extend(read.into_iter().map(timed));
                 }
             }
             Some(Err(what)) => {
@@ -297,6 +308,7 @@ impl Loader {
             sets: &names.sets,
             helpers: &names.helpers,
             meters: &names.meters,
+            meter_sets: RefCell::default(),
         };
         let mut statements = Vec::new();
         let mut failed = Vec::new();
@@ -308,6 +320,15 @@ impl Loader {
                     failed.push(format!("{place}: {what}"));
                     statements.push(Statement::Unknown(what));
                 }
+            }
+        }
+        if let Some(implied) = implied(&statements, scope.family) {
+            statements.insert(0, implied);
+        }
+        let made = scope.meter_sets.into_inner();
+        for set in made {
+            if !self.tables[index].sets.iter().any(|known| known.name == set.name) {
+                self.tables[index].sets.push(set);
             }
         }
         let origin = Origin { file: self.file.clone(), line, rule: Some(place.into()) };
@@ -370,8 +391,50 @@ fn is_same(kind: &str, object: &Named<'_>, other: &Value) -> bool {
     object.kind == kind && same("family") && same("table") && same("name")
 }
 
+/// The match with which a rule that refuses packets begins, since nft puts it there unless the rule has one of its own.
+fn implied(statements: &[Statement], family: TableFamily) -> Option<Statement> {
+    let asks = |wanted: fn(&Expression) -> bool| {
+        statements.iter().any(|statement| match statement {
+            Statement::Match { left, .. } => wanted(left),
+            Statement::Lookup { key, .. } | Statement::VerdictMap { key, .. } => key.iter().any(wanted),
+            _ => false,
+        })
+    };
+    let equals = |key, value| Statement::Match {
+        left: Expression::Meta(key),
+        operator: Operator::Equal,
+        right: vec![Span::one(value)],
+    };
+    statements.iter().find_map(|statement| match statement {
+        Statement::Reject { with: RejectWith::TcpReset, .. } => {
+            let is_known = asks(|expression| {
+                matches!(
+                    expression,
+                    Expression::Payload { header: Header::Protocol(_), .. }
+                        | Expression::Payload { header: Header::Ipv4, offset: 72, .. }
+                        | Expression::Payload { header: Header::Ipv6, offset: 48, .. }
+                        | Expression::Meta(MetaKey::Layer4Protocol)
+                )
+            });
+            (!is_known).then(|| equals(MetaKey::Layer4Protocol, 6))
+        }
+        Statement::Reject { family: Some(wanted), .. } if family == TableFamily::Inet => {
+            let is_known = asks(|expression| {
+                matches!(
+                    expression,
+                    Expression::Payload { header: Header::Ipv4 | Header::Ipv6, .. }
+                        | Expression::Payload { header: Header::Protocol(1 | 58), .. }
+                        | Expression::Meta(MetaKey::Family | MetaKey::EtherType)
+                )
+            });
+            (!is_known).then(|| equals(MetaKey::Family, *wanted as u128))
+        }
+        _ => None,
+    })
+}
+
 /// Seconds, in milliseconds.
-fn milliseconds(value: &Value) -> Option<u64> {
+pub(super) fn milliseconds(value: &Value) -> Option<u64> {
     match value.as_u64() {
         Some(seconds) => seconds.checked_mul(1000),
         None => value.as_f64().filter(|seconds| (0.0..1e15).contains(seconds)).map(|seconds| (seconds * 1000.0) as u64),
@@ -419,7 +482,13 @@ fn base(hook: &str, object: &Value) -> Option<Base> {
 fn types(given: &Value) -> Option<Vec<Datatype>> {
     if let Some(expressions) = given.get("typeof") {
         let (sets, nothing) = (BTreeMap::new(), []);
-        let scope = Scope { family: TableFamily::Inet, sets: &sets, helpers: &nothing, meters: &nothing };
+        let scope = Scope {
+            family: TableFamily::Inet,
+            sets: &sets,
+            helpers: &nothing,
+            meters: &nothing,
+            meter_sets: RefCell::default(),
+        };
         let parts = key(expressions, &scope).ok()?;
         return Some(parts.into_iter().map(|(_, datatype)| datatype).collect());
     }

@@ -1,6 +1,6 @@
 //! Statements as `nft -j` writes them.
 
-use std::string::ToString;
+use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use super::datatype::{Datatype, ICMP_CODES, ICMPV6_CODES};
 use super::expressions::{
-    Unread, elements, expression, key, only, operand, set_ref, unread, value, verdict, whole, words,
+    Typed, Unread, elements, expression, key, only, operand, set_ref, unread, value, verdict, whole, words,
 };
-use super::load::Scope;
-use crate::netfilter::RejectWith;
+use super::load::{Scope, milliseconds};
 use crate::netfilter::nft::{
-    Expression, Meter, NatKind, NatStatement, NatValue, Operator, SetRef, Statement, TableFamily,
+    Data, Element, Expression, FibResult, Meter, NatKind, NatStatement, NatValue, NftSet, ObjectRef, Operator,
+    SetAction, SetRef, Statement, TableFamily,
 };
+use crate::netfilter::{PacketEdit, RejectWith};
 use crate::packet::Family;
 
 /// Reads a statement; none for one that only counts.
@@ -36,30 +37,27 @@ pub(super) fn statement(given: &Value, scope: &Scope<'_>) -> Result<Option<State
             let map = set_ref(inner.get("data").ok_or_else(fail)?, &types, Some(&[]), scope)?;
             Statement::VerdictMap { key: parts.into_iter().map(|(part, _)| part).collect(), map }
         }
+        "mangle" if is_without_effect(inner) => return Ok(None),
         "mangle" => mangle(inner, scope)?,
-        "ct helper" => {
-            let object = inner.as_str().ok_or_else(fail)?;
-            if !scope.helpers.iter().any(|name| name == object) {
-                return Err(unread("the helper object", inner));
-            }
-            Statement::SetHelper(object.to_string())
-        }
+        "ct helper" => Statement::SetHelper(object(inner, scope.helpers, scope)?),
+        "ct count" => Statement::Count {
+            bound: whole(inner.get("val")).ok_or_else(fail)?,
+            over: inner.get("inv").and_then(Value::as_bool).unwrap_or(false),
+        },
+        "set" => update(inner, scope)?,
+        "meter" => per_element(inner, scope)?,
         "snat" | "dnat" | "masquerade" | "redirect" => nat(name, inner, scope)?,
         "reject" => reject(inner, scope).ok_or_else(fail)?,
         "log" => {
             let prefix = inner.get("prefix").and_then(Value::as_str).unwrap_or_default();
             Statement::Log { prefix: prefix.to_string() }
         }
-        "limit" | "quota" if inner.is_string() => {
-            let object = inner.as_str().unwrap_or_default();
-            if !scope.meters.iter().any(|known| known == object) {
-                return Err(fail());
-            }
-            Statement::NamedMeter(object.to_string())
+        "limit" | "quota" if inner.is_string() || inner.get("map").is_some() => {
+            Statement::NamedMeter(object(inner, scope.meters, scope)?)
         }
         "limit" => Statement::Meter(limit(inner).ok_or_else(fail)?),
         "quota" => Statement::Meter(quota(inner).ok_or_else(fail)?),
-        "counter" | "last" | "flow" => return Ok(None),
+        "counter" | "last" | "flow" | "ct timeout" => return Ok(None),
         "notrack" => Statement::NoTrack,
         _ => return Err(fail()),
     }))
@@ -76,11 +74,112 @@ fn bare(word: &str, scope: &Scope<'_>) -> Option<Option<Statement>> {
     })
 }
 
+/// An object by its name, or by a map that has names.
+fn object(given: &Value, known: &[String], scope: &Scope<'_>) -> Result<ObjectRef, Unread> {
+    let fail = || unread("the object", given);
+    if let Some(name) = given.as_str() {
+        return known.iter().find(|known| *known == name).cloned().map(ObjectRef::Named).ok_or_else(fail);
+    }
+    let map = given.get("map").ok_or_else(fail)?;
+    let parts = key(map.get("key").ok_or_else(fail)?, scope)?;
+    let types: Vec<Datatype> = parts.iter().map(|(_, datatype)| *datatype).collect();
+    let set = set_ref(map.get("data").ok_or_else(fail)?, &types, Some(&[Datatype::Object]), scope)?;
+    if let SetRef::Anonymous(elements) = &set {
+        let is_known = |element: &Element| matches!(&element.data, Data::Object(name) if known.contains(name));
+        if !elements.iter().all(is_known) {
+            return Err(fail());
+        }
+    }
+    Ok(ObjectRef::Map { key: parts.into_iter().map(|(part, _)| part).collect(), map: set })
+}
+
+/// True for what only other parts of the kernel look at.
+fn is_without_effect(inner: &Value) -> bool {
+    let target = inner.get("key").and_then(only);
+    let key = target.and_then(|(_, what)| what.get("key")).and_then(Value::as_str).unwrap_or_default();
+    match target {
+        Some(("meta", _)) => matches!(key, "nftrace" | "priority" | "secmark"),
+        Some(("ct", _)) => matches!(key, "label" | "event" | "secmark"),
+        _ => false,
+    }
+}
+
+/// `add @set { … }`.
+fn update(inner: &Value, scope: &Scope<'_>) -> Result<Statement, Unread> {
+    let fail = || unread("the update", inner);
+    let action = match inner.get("op").and_then(Value::as_str) {
+        Some("add") => SetAction::Add,
+        Some("update") => SetAction::Update,
+        Some("delete") => SetAction::Delete,
+        _ => return Err(fail()),
+    };
+    let set = inner.get("set").and_then(Value::as_str).and_then(|name| name.strip_prefix('@')).ok_or_else(fail)?;
+    let known = scope.sets.get(set).ok_or_else(fail)?;
+    let (parts, timeout) = timed_key(inner.get("elem").ok_or_else(fail)?, scope)?;
+    let bits: u32 = known.iter().map(|datatype| u32::from(datatype.bits())).sum();
+    if known.len() != parts.len() || bits > MAX_KEY_BITS {
+        return Err(fail());
+    }
+    let mut meter = None;
+    for one in inner.get("stmt").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+        match statement(one, scope)? {
+            None => {}
+            Some(Statement::Meter(one)) if meter.is_none() => meter = Some(one),
+            Some(_) => return Err(fail()),
+        }
+    }
+    let key = parts.into_iter().map(|(part, _)| part).collect();
+    Ok(Statement::Update { action, key, set: set.into(), timeout, meter })
+}
+
+/// Maximum number of bits of a key that rules add.
+const MAX_KEY_BITS: u32 = 384;
+
+/// A key, and how long its element lasts, in milliseconds.
+fn timed_key(given: &Value, scope: &Scope<'_>) -> Result<(Vec<Typed>, Option<u64>), Unread> {
+    match only(given) {
+        Some(("elem", inner)) => {
+            let value = inner.get("val").ok_or_else(|| unread("the key", given))?;
+            Ok((key(value, scope)?, inner.get("timeout").and_then(milliseconds)))
+        }
+        _ => Ok((key(given, scope)?, None)),
+    }
+}
+
+/// `meter NAME { … }`: a set that only this rule updates.
+fn per_element(inner: &Value, scope: &Scope<'_>) -> Result<Statement, Unread> {
+    let fail = || unread("the meter", inner);
+    let name = inner.get("name").and_then(Value::as_str).ok_or_else(fail)?;
+    let (parts, timeout) = timed_key(inner.get("key").ok_or_else(fail)?, scope)?;
+    let Some(Statement::Meter(meter)) = statement(inner.get("stmt").ok_or_else(fail)?, scope)? else {
+        return Err(fail());
+    };
+    let widths: Vec<u8> = parts.iter().map(|(_, datatype)| datatype.bits()).collect();
+    if widths.iter().map(|bits| u32::from(*bits)).sum::<u32>() > MAX_KEY_BITS {
+        return Err(fail());
+    }
+    scope.meter_sets.borrow_mut().push(NftSet {
+        name: name.into(),
+        parts: widths,
+        elements: Vec::new(),
+        size: whole(inner.get("size")).unwrap_or(u32::from(u16::MAX)),
+        timeout: None,
+    });
+    let key = parts.into_iter().map(|(part, _)| part).collect();
+    Ok(Statement::Update { action: SetAction::Update, key, set: name.into(), timeout, meter: Some(meter) })
+}
+
 fn comparison(inner: &Value, scope: &Scope<'_>) -> Result<Statement, Unread> {
     let fail = || unread("the match", inner);
     let operator = inner.get("op").and_then(Value::as_str).unwrap_or("==");
     let (left, right) = (inner.get("left").ok_or_else(fail)?, inner.get("right").ok_or_else(fail)?);
-    let parts = key(left, scope)?;
+    let mut parts = key(left, scope)?;
+    // `fib … oif exists` asks for less than the interface.
+    if let ([(Expression::Fib { result, .. }, datatype)], true) = (parts.as_mut_slice(), right.is_boolean())
+        && *result == FibResult::Interface
+    {
+        (*result, *datatype) = (FibResult::Exists, Datatype::Boolean);
+    }
     let negated = match operator {
         "!=" => true,
         "==" | "in" => false,
@@ -134,6 +233,7 @@ fn mangle(inner: &Value, scope: &Scope<'_>) -> Result<Statement, Unread> {
         ("ct", "zone") if what.get("dir").is_none() => {
             Ok(Statement::SetZone(operand(given, Datatype::Integer(16), scope)?))
         }
+        ("payload", _) => edit(what, given).ok_or_else(fail),
         ("tcp option", _) if what.get("name").and_then(Value::as_str) == Some("maxseg") => {
             if let Some(("rt", rt)) = only(given) {
                 return match rt.get("key").and_then(Value::as_str) {
@@ -144,6 +244,40 @@ fn mangle(inner: &Value, scope: &Scope<'_>) -> Result<Statement, Unread> {
             whole(Some(given)).map(|size| Statement::MaxSeg(Some(size))).ok_or_else(fail)
         }
         _ => Err(fail()),
+    }
+}
+
+/// A change of a header that every packet of the family has.
+fn edit(target: &Value, given: &Value) -> Option<Statement> {
+    let field = |key: &str| target.get(key).and_then(Value::as_str);
+    let of = |datatype| value(given, datatype).ok().filter(|span| span.first == span.last).map(|span| span.first as u8);
+    Some(Statement::Edit(match (field("protocol")?, field("field")?) {
+        ("ip", "ttl") | ("ip6", "hoplimit") => PacketEdit::SetHopLimit(of(Datatype::Integer(8))?),
+        ("ip" | "ip6", "dscp") => PacketEdit::TrafficClass { value: of(Datatype::Dscp)? << 2, mask: 0xfc },
+        ("ip" | "ip6", "ecn") => PacketEdit::TrafficClass { value: of(Datatype::Ecn)?, mask: 0x03 },
+        _ => return None,
+    }))
+}
+
+/// The family of the addresses of a translation, where the rule does not name it.
+fn family_of(given: &Value) -> Option<Family> {
+    let word = match given {
+        Value::String(word) => word,
+        Value::Array(list) => return list.iter().find_map(family_of),
+        Value::Object(map) => {
+            let of = |key: &str| map.get(key).and_then(family_of);
+            return of("addr")
+                .or_else(|| of("range"))
+                .or_else(|| of("prefix"))
+                .or_else(|| of("concat"))
+                .or_else(|| map.get("map").and_then(|map| map.get("data")).and_then(family_of))
+                .or_else(|| map.get("set")?.as_array()?.first()?.as_array()?.get(1).and_then(family_of));
+        }
+        _ => return None,
+    };
+    match word.parse::<core::net::IpAddr>().ok()? {
+        core::net::IpAddr::V4(_) => Some(Family::V4),
+        core::net::IpAddr::V6(_) => Some(Family::V6),
     }
 }
 
@@ -158,7 +292,7 @@ fn nat(name: &str, inner: &Value, scope: &Scope<'_>) -> Result<Statement, Unread
     let family = match (inner.get("family").and_then(Value::as_str), scope.family) {
         (Some("ip"), _) | (None, TableFamily::Ip) => Some(Family::V4),
         (Some("ip6"), _) | (None, TableFamily::Ip6) => Some(Family::V6),
-        (None, TableFamily::Inet) => None,
+        (None, TableFamily::Inet) => inner.get("addr").and_then(family_of),
         _ => return Err(fail()),
     };
     let datatype = if family == Some(Family::V6) { Datatype::Ipv6 } else { Datatype::Ipv4 };

@@ -5,15 +5,17 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::super::edit::PacketEdit;
 use super::super::rules::{Origin, Policy, RejectWith};
 use super::super::rules_error::RulesError;
+use super::dynamic::DynamicPlan;
 use super::lookup::Lookup;
 use super::model::{
-    Base, ChainKind, Data, Element, Expression, Meter, NatKind, NatValue, NftRuleset, NftTable, NftVerdict, Operator,
-    SetRef, Span, Statement, TableFamily,
+    Base, ChainKind, CtKey, Data, Element, Expression, Meter, NatKind, NatValue, NftRuleset, NftSet, NftTable,
+    NftVerdict, ObjectRef, Operator, SetAction, SetRef, Span, Statement, TableFamily,
 };
 use super::slots::Slots;
-use super::state::{MeterState, NftState};
+use super::state::{MeterState, NftState, StatePlan};
 use crate::packet::Family;
 
 /// Maximum number of chains that call each other: the kernel refuses more.
@@ -30,7 +32,8 @@ pub struct Nft {
     pub(super) names: Box<[u128]>,
     slots: [Slots; 2],
     origins: Box<[Option<Origin>]>,
-    initial: NftState,
+    pub(super) plan: StatePlan,
+    asks_counters: bool,
     has_nat: [bool; 2],
     adds_option: [bool; 2],
     sets_zones: [bool; 2],
@@ -51,12 +54,20 @@ pub(super) struct CompiledRule {
 #[derive(Clone, Debug)]
 pub(super) struct CompiledSet {
     pub(super) lookup: Lookup,
+    /// The number of its elements in the memory, if rules change them, or time does.
+    pub(super) dynamic: Option<u32>,
+    /// Bits of each part of its keys.
+    pub(super) parts: Box<[u8]>,
     pub(super) data: Box<[CompiledData]>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum CompiledData {
     None,
+    /// A helper: true for FTP's.
+    Helper(bool),
+    /// The number of a limit or quota.
+    Meter(u32),
     Verdict(CompiledVerdict),
     Values(Box<[Span]>),
 }
@@ -92,6 +103,13 @@ pub(super) enum Instruction {
         offset: u32,
         number: u32,
     },
+    /// Replaces a key by its hash.
+    Hash {
+        parts: Box<[u8]>,
+        modulus: u32,
+        seed: u32,
+        offset: u32,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +133,28 @@ pub(super) enum Step {
     SetCtMark(Code),
     /// True for the FTP helper.
     SetHelper(bool),
+    SetHelperBy {
+        code: Code,
+        set: u32,
+    },
+    MeterBy {
+        code: Code,
+        set: u32,
+    },
+    Count {
+        number: u32,
+        bound: u32,
+        over: bool,
+    },
+    Edit(PacketEdit),
+    Update {
+        action: SetAction,
+        code: Code,
+        set: u32,
+        /// Milliseconds.
+        timeout: Option<u64>,
+        meter: Option<Meter>,
+    },
     SetZone(Code),
     NoTrack,
     Nat(Box<CompiledNat>),
@@ -178,15 +218,26 @@ impl Nft {
             chains: compiler.chains.into(),
             sets: compiler.sets.into(),
             origins: compiler.origins.into(),
-            initial: NftState { meters: compiler.meters.into(), counters: compiler.counters.into() },
+            asks_counters: compiler.asks_counters,
+            plan: StatePlan {
+                meters: compiler.meters,
+                counters: compiler.counters,
+                counts: compiler.counts,
+                sets: compiler.dynamic,
+            },
             names: interfaces.iter().map(|name| name_value(name)).collect(),
         })
     }
 
-    /// Returns what its rules remember before the first packet.
+    /// Takes the memory that its rules need, on a machine that tracks so many connections. `seeds` key its hash tables.
     #[must_use]
-    pub fn initial_state(&self) -> NftState {
-        self.initial.clone()
+    pub fn initial_state(&self, connections: u32, seeds: [u64; 2]) -> NftState {
+        NftState::new(&self.plan, connections, seeds)
+    }
+
+    /// Returns true if a rule asks how much connections carried: the kernel counts it then.
+    pub(crate) const fn asks_counters(&self) -> bool {
+        self.asks_counters
     }
 
     pub(crate) const fn slots(&self, family: Family) -> &Slots {
@@ -233,6 +284,9 @@ struct Compiler {
     origins: Vec<Option<Origin>>,
     meters: Vec<MeterState>,
     counters: Vec<u32>,
+    counts: u32,
+    asks_counters: bool,
+    dynamic: Vec<DynamicPlan>,
     bases: Vec<(TableFamily, u32, Base)>,
 }
 
@@ -259,7 +313,7 @@ impl Compiler {
             meters: meters.iter().map(|(name, number)| (name.as_str(), *number)).collect(),
         };
         for set in &table.sets {
-            let number = self.set(&names, &set.elements, None)?;
+            let number = self.named_set(&names, set)?;
             names.sets.insert(&set.name, number);
         }
         for (chain, number) in table.chains.iter().zip(first..) {
@@ -337,16 +391,37 @@ impl Compiler {
         self.meters.len() as u32 - 1
     }
 
+    /// A named set. One that rules change, or time does, is kept in the memory.
+    fn named_set(&mut self, names: &Names<'_>, set: &NftSet) -> Result<u32, RulesError> {
+        let number = self.set(names, &set.elements, None)?;
+        let statements = names.table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.statements);
+        let mut updates = statements
+            .filter(|statement| matches!(statement, Statement::Update { set: updated, .. } if *updated == set.name));
+        let is_dynamic = updates.next().is_some() || set.elements.iter().any(|element| element.expires.is_some());
+        let bits: usize = set.parts.iter().map(|bits| usize::from(*bits)).sum();
+        if is_dynamic && bits <= DynamicPlan::MAX_BITS {
+            let dynamic = self.dynamic.len() as u32;
+            self.dynamic.push(DynamicPlan::new(set));
+            if let Some(compiled) = self.sets.get_mut(number as usize) {
+                compiled.dynamic = Some(dynamic);
+                compiled.parts = set.parts.clone().into();
+            }
+        }
+        Ok(number)
+    }
+
     fn set(&mut self, names: &Names<'_>, elements: &[Element], origin: Option<&Origin>) -> Result<u32, RulesError> {
         let mut data = Vec::new();
         for element in elements {
             data.push(match &element.data {
+                Data::Object(name) => names.object(name, origin)?,
                 Data::None => CompiledData::None,
                 Data::Verdict(verdict) => CompiledData::Verdict(names.verdict(verdict, origin)?),
                 Data::Values(values) => CompiledData::Values(values.clone()),
             });
         }
-        self.sets.push(CompiledSet { lookup: Lookup::new(elements), data: data.into() });
+        let lookup = Lookup::new(elements);
+        self.sets.push(CompiledSet { lookup, dynamic: None, parts: Box::default(), data: data.into() });
         Ok(self.sets.len() as u32 - 1)
     }
 
@@ -387,10 +462,28 @@ impl Compiler {
             Statement::SetMark(value) => Step::SetMark(self.code(names, core::slice::from_ref(value), origin)?),
             Statement::SetCtMark(value) => Step::SetCtMark(self.code(names, core::slice::from_ref(value), origin)?),
             Statement::SetZone(value) => Step::SetZone(self.code(names, core::slice::from_ref(value), origin)?),
-            Statement::SetHelper(object) => {
+            Statement::SetHelper(ObjectRef::Named(object)) => {
                 let helper = names.table.helpers.iter().find(|(name, _)| name == object);
                 let (_, helper) = helper.ok_or_else(|| missing(described("ct helper", object)))?;
                 Step::SetHelper(helper == "ftp")
+            }
+            Statement::SetHelper(ObjectRef::Map { key, map }) => {
+                Step::SetHelperBy { code: self.code(names, key, origin)?, set: self.set_ref(names, map, origin)? }
+            }
+            Statement::Count { bound, over } => {
+                self.counts += 1;
+                Step::Count { number: self.counts - 1, bound: *bound, over: *over }
+            }
+            Statement::Edit(edit) => Step::Edit(*edit),
+            Statement::Update { action, key, set, timeout, meter } => {
+                let code = self.code(names, key, origin)?;
+                let number = self.set_ref(names, &SetRef::Named(set.clone()), origin)?;
+                let is_there = self.sets.get(number as usize).is_some_and(|set| set.dynamic.is_some());
+                if is_there {
+                    Step::Update { action: *action, code, set: number, timeout: *timeout, meter: *meter }
+                } else {
+                    Step::Unknown
+                }
             }
             Statement::NoTrack => Step::NoTrack,
             Statement::Nat(nat) => {
@@ -412,11 +505,14 @@ impl Compiler {
             Statement::Reject { with, family } => Step::Reject { with: *with, family: *family },
             Statement::Log { .. } => Step::Log,
             Statement::Meter(meter) => Step::Meter(self.meter(*meter)),
-            Statement::NamedMeter(name) => {
+            Statement::NamedMeter(ObjectRef::Map { key, map }) => {
+                Step::MeterBy { code: self.code(names, key, origin)?, set: self.set_ref(names, map, origin)? }
+            }
+            Statement::NamedMeter(ObjectRef::Named(name)) => {
                 let number = names.meters.get(name.as_str()).copied();
                 Step::Meter(number.ok_or_else(|| missing(described("limit or quota", name)))?)
             }
-            Statement::Update { .. } | Statement::Unknown(_) => Step::Unknown,
+            Statement::Unknown(_) => Step::Unknown,
         }))
     }
 
@@ -473,6 +569,15 @@ impl Compiler {
                 code.push(Instruction::Map { parts: key.len(), set: self.set_ref(names, map, origin)? });
                 return Ok(deepest);
             }
+            Expression::Hash { key, modulus, seed, offset } => {
+                let mut deepest = 1;
+                for (below, (part, _)) in key.iter().enumerate() {
+                    deepest = deepest.max(below + self.push(names, part, code, origin)?);
+                }
+                let parts = key.iter().map(|(_, bits)| *bits).collect();
+                code.push(Instruction::Hash { parts, modulus: *modulus, seed: *seed, offset: *offset });
+                return Ok(deepest);
+            }
             Expression::Counter { modulus, offset } => {
                 code.push(Instruction::Counter {
                     modulus: *modulus,
@@ -483,6 +588,10 @@ impl Compiler {
                 return Ok(1);
             }
             leaf => {
+                let counts = |key: &CtKey| {
+                    matches!(key, CtKey::Packets { .. } | CtKey::Bytes { .. } | CtKey::AveragePacket { .. })
+                };
+                self.asks_counters |= matches!(leaf, Expression::Ct(key) if counts(key));
                 code.push(Instruction::Load(leaf.clone()));
                 return Ok(1);
             }
@@ -498,6 +607,19 @@ impl Compiler {
 }
 
 impl Names<'_> {
+    /// The object that a map names: a helper, or a limit or quota.
+    fn object(&self, name: &String, origin: Option<&Origin>) -> Result<CompiledData, RulesError> {
+        if let Some((_, helper)) = self.table.helpers.iter().find(|(known, _)| known == name) {
+            return Ok(CompiledData::Helper(helper == "ftp"));
+        }
+        let meter = self.meters.get(name.as_str()).copied();
+        meter.map(CompiledData::Meter).ok_or_else(|| RulesError::NftMissing {
+            table: table_name(self.table),
+            what: described("object", name),
+            origin: origin.cloned(),
+        })
+    }
+
     fn verdict(&self, verdict: &NftVerdict, origin: Option<&Origin>) -> Result<CompiledVerdict, RulesError> {
         let find = |name: &String| {
             self.chains.get(name.as_str()).copied().ok_or_else(|| RulesError::NftMissing {

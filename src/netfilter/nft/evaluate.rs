@@ -3,13 +3,18 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::apply_target::clamp_mss;
-use super::super::context::{EvalContext, RuleVerdict, Tracking};
-use super::super::rules::Policy;
+use super::super::connlimit::ConnlimitMatch;
+use super::super::context::{EvalContext, RuleVerdict, Tracking, WayBack};
+use super::super::edit::{self, PacketEdit};
+use super::super::memory::Outcome as Seen;
+use super::super::rules::{AddressTypes, Policy};
 use super::compile::{
     Code, CompiledData, CompiledNat, CompiledNatValue, CompiledVerdict, Instruction, MAX_STACK, Nft, Step, name_value,
 };
-use super::model::{CtKey, Expression, Header, MetaKey, NatKind, Operator, Span};
+use super::dynamic;
+use super::model::{CtKey, Expression, FibInterface, FibResult, Header, MetaKey, NatKind, Operator, SetAction, Span};
 use crate::conntrack::{Connection, Conntrack, Direction, PacketState, Status, Template, Tuple};
+use crate::nat::jenkins::hash_bytes;
 use crate::nat::{NatRange, PortRange};
 use crate::packet::{Family, Layer4, Protocol, TcpOptions};
 
@@ -89,7 +94,11 @@ impl Nft {
     ) -> Option<RuleVerdict> {
         for rule in &self.chains.get(chain as usize)?.rules {
             let mut outcome = Outcome::Next;
-            for step in &rule.steps {
+            for (at, step) in rule.steps.iter().enumerate() {
+                if step.is_chancy() {
+                    let after = rule.steps.get(at + 1..).unwrap_or_default();
+                    subject.memory.chance.wish = wish(after, subject.memory.chance.seen);
+                }
                 match self.step(step, rule.number + first_rule, conntrack, subject) {
                     Some(Outcome::Next) => {}
                     Some(other) => {
@@ -134,13 +143,13 @@ impl Nft {
             }
             Step::Lookup { code, set, negated } => {
                 let stack = self.compute(code, rule, conntrack, subject)?;
-                let found = self.sets.get(*set as usize)?.lookup.find(stack.values()).is_some();
+                let found = self.has(*set, stack.values(), subject)?;
                 (found != *negated).then_some(Outcome::Next)
             }
             Step::Verdict(verdict) => Some(Outcome::Chain(*verdict)),
             Step::VerdictMap { code, set } => {
                 let stack = self.compute(code, rule, conntrack, subject)?;
-                let CompiledData::Verdict(verdict) = self.find(*set, stack.values())? else { return None };
+                let CompiledData::Verdict(verdict) = self.find(*set, stack.values(), subject)? else { return None };
                 // `continue` goes on within the rule: its other statements follow.
                 Some(if *verdict == CompiledVerdict::Continue { Outcome::Next } else { Outcome::Chain(*verdict) })
             }
@@ -157,12 +166,9 @@ impl Nft {
             }
             Step::SetZone(code) => {
                 let zone = self.value(code, rule, conntrack, subject)? as u16;
-                if subject.tracked.is_none() && *subject.tracking != Tracking::None {
-                    let template = match *subject.tracking {
-                        Tracking::Template(template) => template,
-                        _ => Template::default(),
-                    };
-                    *subject.tracking = Tracking::Template(Template { zone, ..template });
+                // Whoever says first how a packet is tracked is right.
+                if subject.tracked.is_none() && *subject.tracking == Tracking::Usual {
+                    *subject.tracking = Tracking::Template(Template { zone, ..Template::default() });
                 }
                 Some(Outcome::Next)
             }
@@ -179,7 +185,7 @@ impl Nft {
             Step::Nat(nat) => self.nat(nat, rule, conntrack, subject),
             Step::MaxSeg(size) => {
                 if let Layer4::Tcp(_) = subject.headers.layer4 {
-                    lower_mss(*size, subject)?;
+                    lower_mss(*size, subject);
                     Some(Outcome::Next)
                 } else {
                     None
@@ -197,10 +203,51 @@ impl Nft {
                 subject.logged = Some(rule as usize);
                 Some(Outcome::Next)
             }
-            Step::Meter(number) => {
+            Step::Meter(number) => self.meter(*number, subject),
+            Step::MeterBy { code, set } => {
+                let stack = self.compute(code, rule, conntrack, subject)?;
+                let CompiledData::Meter(number) = self.find(*set, stack.values(), subject)? else { return None };
+                self.meter(*number, subject)
+            }
+            Step::SetHelperBy { code, set } => {
+                let stack = self.compute(code, rule, conntrack, subject)?;
+                let CompiledData::Helper(is_ftp) = self.find(*set, stack.values(), subject)? else { return None };
+                set_helper(*is_ftp, conntrack, subject);
+                Some(Outcome::Next)
+            }
+            Step::Count { number, bound, over } => {
+                let id = subject.tracked?.connection?;
+                let test = ConnlimitMatch { bound: *bound, upto: true, prefix: 0, destination: false };
+                let address = subject.headers.source(subject.packet.bytes());
+                let counted = subject.nft.counts.get_mut(*number as usize)?.count(&test, address, id, conntrack);
+                let Some(count) = counted else { return Some(Outcome::Final(RuleVerdict::Drop)) };
+                ((count > *bound) == *over).then_some(Outcome::Next)
+            }
+            Step::Edit(edit) => {
+                let applies = match edit {
+                    PacketEdit::SetHopLimit(_) | PacketEdit::TrafficClass { .. } => true,
+                    _ => subject.headers.protocol == Protocol::TCP,
+                };
+                if applies {
+                    edit::apply(*edit, subject);
+                }
+                applies.then_some(Outcome::Next)
+            }
+            Step::Update { action, code, set, timeout, meter } => {
+                let stack = self.compute(code, rule, conntrack, subject)?;
+                let compiled = self.sets.get(*set as usize)?;
+                let key = dynamic::key(stack.values(), &compiled.parts);
                 let (now, length) = (subject.now, subject.packet.bytes().len());
-                let meter = subject.nft.meters.get_mut(*number as usize)?;
-                meter.passes(now, length).then_some(Outcome::Next)
+                let elements = subject.nft.sets.get_mut(compiled.dynamic? as usize)?;
+                let renews = *action == SetAction::Update;
+                if *action == SetAction::Delete {
+                    elements.remove(&key, now);
+                    return Some(Outcome::Next);
+                }
+                match elements.add(&key, now, renews, *timeout, *meter)? {
+                    Some(meter) => meter.passes(now, length, &mut subject.memory.chance).then_some(Outcome::Next),
+                    None => Some(Outcome::Next),
+                }
             }
             Step::Unknown => {
                 subject.not_understood = Some(rule as usize);
@@ -209,9 +256,31 @@ impl Nft {
         }
     }
 
-    fn find(&self, set: u32, key: &[u128]) -> Option<&CompiledData> {
+    fn meter(&self, number: u32, subject: &mut EvalContext<'_, '_>) -> Option<Outcome> {
+        let (now, length) = (subject.now, subject.packet.bytes().len());
+        let meter = subject.nft.meters.get_mut(number as usize)?;
+        meter.passes(now, length, &mut subject.memory.chance).then_some(Outcome::Next)
+    }
+
+    /// Returns true if a set has a key.
+    fn has(&self, set: u32, key: &[u128], subject: &mut EvalContext<'_, '_>) -> Option<bool> {
         let set = self.sets.get(set as usize)?;
-        set.data.get(set.lookup.find(key)? as usize)
+        let Some(elements) = set.dynamic else { return Some(set.lookup.find(key).is_some()) };
+        let elements = subject.nft.sets.get_mut(elements as usize)?;
+        Some(elements.number(&dynamic::key(key, &set.parts), subject.now).is_some())
+    }
+
+    /// What a map has for a key.
+    fn find(&self, set: u32, key: &[u128], subject: &mut EvalContext<'_, '_>) -> Option<&CompiledData> {
+        let set = self.sets.get(set as usize)?;
+        let number = match set.dynamic {
+            None => set.lookup.find(key)?,
+            Some(elements) => {
+                let elements = subject.nft.sets.get_mut(elements as usize)?;
+                elements.number(&dynamic::key(key, &set.parts), subject.now)?
+            }
+        };
+        set.data.get(number as usize)
     }
 
     /// Computes an expression of one part.
@@ -256,12 +325,21 @@ impl Nft {
                 }
                 Instruction::Map { parts, set } => {
                     let below = stack.len.checked_sub(*parts)?;
-                    let CompiledData::Values(values) = self.find(*set, stack.values().get(below..)?)? else {
+                    let key = stack.values().get(below..)?;
+                    let CompiledData::Values(values) = self.find(*set, key, subject)? else {
                         return None;
                     };
                     let value = values.first()?.first;
                     stack.len = below;
                     stack.push(value)?;
+                }
+                Instruction::Hash { parts, modulus, seed, offset } => {
+                    let below = stack.len.checked_sub(parts.len())?;
+                    let hash = hash_of(stack.values().get(below..)?, parts, *seed);
+                    // The hash's share of its range, of so many numbers.
+                    let value = (u64::from(hash) * u64::from(*modulus)) >> 32;
+                    stack.len = below;
+                    stack.push(u128::from(value) + u128::from(*offset))?;
                 }
                 Instruction::Counter { modulus, offset, number } => {
                     let next = subject.nft.counters.get_mut(*number as usize)?;
@@ -289,13 +367,9 @@ impl Nft {
             Expression::Ct(key) => ct(*key, conntrack, subject),
             Expression::TcpOption { kind, offset, bits } => tcp_option(*kind, *offset, *bits, subject),
             Expression::ExtensionHeader(kind) => has_extension_header(*kind, subject),
-            Expression::FibType { source } => {
-                let bytes = subject.packet.bytes();
-                let headers = &subject.headers;
-                let address = if *source { headers.source(bytes) } else { headers.destination(bytes) };
-                let kinds = subject.surroundings.address_type(address);
-                Some(route_type(kinds.0))
-            }
+            Expression::ExtensionField { kind, offset, bits } => extension_field(*kind, *offset, *bits, subject),
+            Expression::IpOption { kind, offset, bits } => ip_option(*kind, *offset, *bits, subject),
+            Expression::Fib { source, interface, result } => self.fib(*source, *interface, *result, subject),
             _ => {
                 subject.not_understood = Some(rule as usize);
                 None
@@ -317,7 +391,21 @@ impl Nft {
             MetaKey::Family => Some(headers.family as u128),
             MetaKey::EtherType => Some(if headers.family == Family::V4 { 0x800 } else { 0x86dd }),
             MetaKey::Length => Some(subject.packet.bytes().len() as u128),
-            MetaKey::PacketType => Some(0),
+            MetaKey::PacketType => {
+                // Broadcasts and multicasts come as such: this machine's own are not known by their frames.
+                let kinds = subject.surroundings.address_type(headers.destination(subject.packet.bytes())).0;
+                Some(match subject.in_interface {
+                    Some(_) if kinds & AddressTypes::BROADCAST.0 != 0 => 1,
+                    Some(_) if kinds & AddressTypes::MULTICAST.0 != 0 => 2,
+                    _ => 0,
+                })
+            }
+            MetaKey::Time => u128::try_from(subject.now.micros()).ok().map(|micros| micros * 1000),
+            // 1 January 1970 was a Thursday.
+            MetaKey::Day => {
+                Some((subject.now.micros().div_euclid(1_000_000).div_euclid(86_400) + 4).rem_euclid(7) as u128)
+            }
+            MetaKey::Hour => Some(subject.now.micros().div_euclid(1_000_000).rem_euclid(86_400) as u128),
             MetaKey::SocketUser => {
                 // A forwarded packet has no socket here; the socket of this machine's own packets is not known.
                 if subject.in_interface.is_none() {
@@ -326,6 +414,32 @@ impl Nft {
                 None
             }
         }
+    }
+
+    fn fib(
+        &self,
+        source: bool,
+        interface: FibInterface,
+        result: FibResult,
+        subject: &EvalContext<'_, '_>,
+    ) -> Option<u128> {
+        let bytes = subject.packet.bytes();
+        let headers = &subject.headers;
+        let address = if source { headers.source(bytes) } else { headers.destination(bytes) };
+        let limited = match interface {
+            FibInterface::Any => None,
+            FibInterface::In => subject.in_interface,
+            FibInterface::Out => subject.out_interface,
+        };
+        if result == FibResult::Type {
+            return Some(route_type(subject.surroundings.route_type(address, limited).0));
+        }
+        let found = match subject.surroundings.way_back(address) {
+            WayBack::Via(interface) if limited.is_none_or(|limited| limited == interface) => Some(interface),
+            _ => None,
+        };
+        let name = found.and_then(|interface| self.names.get(interface).copied()).unwrap_or(0);
+        Some(if result == FibResult::Exists { u128::from(name != 0) } else { name })
     }
 
     fn nat(
@@ -372,7 +486,7 @@ impl Nft {
             }
             CompiledNatValue::Map { code, set } => {
                 let stack = self.compute(code, rule, conntrack, subject)?;
-                let CompiledData::Values(values) = self.find(*set, stack.values())? else { return None };
+                let CompiledData::Values(values) = self.find(*set, stack.values(), subject)? else { return None };
                 Some((*values.first()?, values.get(1).copied()))
             }
         }
@@ -408,11 +522,16 @@ const fn port_range(span: Span) -> PortRange {
     PortRange { first: span.first as u16, last: span.last as u16 }
 }
 
+/// A span that ends before it begins is one over midnight.
+const fn holds(span: Span, value: u128) -> bool {
+    if span.first <= span.last { span.contains(value) } else { value >= span.first || value <= span.last }
+}
+
 fn compares(value: u128, operator: Operator, spans: &[Span]) -> bool {
     let first = spans.first().map_or(0, |span| span.first);
     match operator {
-        Operator::Equal => spans.iter().any(|span| span.contains(value)),
-        Operator::NotEqual => !spans.iter().any(|span| span.contains(value)),
+        Operator::Equal => spans.iter().any(|span| holds(*span, value)),
+        Operator::NotEqual => !spans.iter().any(|span| holds(*span, value)),
         Operator::Less => value < first,
         Operator::AtMost => value <= first,
         Operator::More => value > first,
@@ -458,7 +577,7 @@ fn bits_at(bytes: &[u8], offset: usize, bits: usize) -> Option<u128> {
 fn tcp_option(kind: u8, offset: u16, bits: u16, subject: &EvalContext<'_, '_>) -> Option<u128> {
     let bytes = subject.packet.bytes();
     let Layer4::Tcp(_) = subject.headers.layer4 else {
-        return None;
+        return (bits == 0).then_some(0);
     };
     let mut options = subject.headers.tcp_options(bytes).iter().map_while(Result::ok);
     let found = options.find(|(found, ..)| *found == kind);
@@ -470,8 +589,46 @@ fn tcp_option(kind: u8, offset: u16, bits: u16, subject: &EvalContext<'_, '_>) -
     bits_at(value, usize::from(offset).checked_sub(16)?, usize::from(bits))
 }
 
-/// IPv6 extension headers, one after the other (RFC 8200 section 4).
+/// Returns true if the packet has an extension header.
 fn has_extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<u128> {
+    (subject.headers.family == Family::V6).then(|| u128::from(extension_header(wanted, subject).is_some()))
+}
+
+fn extension_field(kind: u8, offset: u16, bits: u16, subject: &EvalContext<'_, '_>) -> Option<u128> {
+    let at = extension_header(kind, subject)?;
+    bits_at(subject.packet.bytes().get(at..)?, usize::from(offset), usize::from(bits))
+}
+
+/// Bits of an IPv4 option (RFC 791 section 3.1).
+fn ip_option(wanted: u8, offset: u16, bits: u16, subject: &EvalContext<'_, '_>) -> Option<u128> {
+    let (headers, bytes) = (&subject.headers, subject.packet.bytes());
+    if headers.family != Family::V4 {
+        return None;
+    }
+    let end = usize::from(bytes.first()? & 15) * 4;
+    let (mut at, mut found) = (20, None);
+    while at < end {
+        match bytes.get(at..end)? {
+            [0, ..] => break,
+            [1, ..] => at += 1,
+            [kind, length, ..] if *length >= 2 => {
+                if *kind == wanted {
+                    found = bytes.get(at..at + usize::from(*length));
+                    break;
+                }
+                at += usize::from(*length);
+            }
+            _ => break,
+        }
+    }
+    match bits {
+        0 => Some(u128::from(found.is_some())),
+        _ => bits_at(found?, usize::from(offset), usize::from(bits)),
+    }
+}
+
+/// Where an IPv6 extension header begins: they stand one after the other (RFC 8200 section 4).
+fn extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<usize> {
     let (headers, bytes) = (&subject.headers, subject.packet.bytes());
     if headers.family != Family::V6 {
         return None;
@@ -479,18 +636,49 @@ fn has_extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<u12
     let (mut next, mut at) = (*bytes.get(6)?, 40);
     while at < headers.transport {
         if next == wanted {
-            return Some(1);
+            return Some(at);
         }
         let length = if next == 44 { 8 } else { (usize::from(*bytes.get(at + 1)?) + 1) * 8 };
         next = *bytes.get(at)?;
         at += length;
     }
-    Some(0)
+    None
+}
+
+/// The hash of a key: of the bytes of its parts, each padded to a multiple of four.
+fn hash_of(values: &[u128], parts: &[u8], seed: u32) -> u32 {
+    let mut bytes = [0; 16 * MAX_STACK];
+    let mut end = 0;
+    for (value, bits) in values.iter().zip(parts) {
+        let length = usize::from(*bits).div_ceil(8);
+        let all = value.to_be_bytes();
+        let own = all.get(16 - length.min(16)..).unwrap_or_default();
+        bytes.iter_mut().skip(end).zip(own).for_each(|(to, from)| *to = *from);
+        end += length.next_multiple_of(4);
+    }
+    hash_bytes(bytes.get(..end).unwrap_or_default(), seed)
+}
+
+/// Returns true if a rule must go on for what a capture shows to come about, and false if it must not.
+fn wish(after: &[Step], seen: Option<Seen>) -> Option<bool> {
+    let seen = seen?;
+    after.iter().find_map(|step| match step {
+        Step::Verdict(CompiledVerdict::Accept) => Some(matches!(seen, Seen::Leaves(..))),
+        Step::Verdict(CompiledVerdict::Drop) => Some(seen == Seen::Vanishes),
+        Step::Reject { .. } => Some(seen == Seen::Answered),
+        _ => None,
+    })
+}
+
+impl Step {
+    /// Returns true if what a capture shows may decide.
+    const fn is_chancy(&self) -> bool {
+        matches!(self, Self::Meter(_) | Self::MeterBy { .. } | Self::Update { meter: Some(_), .. })
+    }
 }
 
 /// The kernel's number of a route's type (`RTN_*`).
 const fn route_type(kinds: u16) -> u128 {
-    use super::super::rules::AddressTypes;
     if kinds & AddressTypes::LOCAL.0 != 0 {
         2
     } else if kinds & AddressTypes::BROADCAST.0 != 0 {
@@ -507,8 +695,13 @@ const fn route_type(kinds: u16) -> u128 {
 fn ct(key: CtKey, conntrack: &Conntrack, subject: &EvalContext<'_, '_>) -> Option<u128> {
     let Some(tracked) = subject.tracked else {
         // Before conntrack a packet is invalid, or untracked by a rule.
-        let is_untracked = *subject.tracking == Tracking::None;
-        return (key == CtKey::State).then_some(if is_untracked { 64 } else { 1 });
+        return match (key, &*subject.tracking) {
+            (CtKey::State, Tracking::None) => Some(64),
+            (CtKey::State, Tracking::Usual) => Some(1),
+            // One for which a rule set a zone is new, and nothing else is known of it (seen on 6.18).
+            (CtKey::State, Tracking::Template(_)) => Some(8),
+            _ => None,
+        };
     };
     if key == CtKey::State {
         return Some(state_bit(tracked.state));
@@ -537,6 +730,10 @@ fn ct(key: CtKey, conntrack: &Conntrack, subject: &EvalContext<'_, '_>) -> Optio
             end(tuple, source).0
         }
         CtKey::Port { reply, source } => end(tuple(reply), source).1,
+        CtKey::AveragePacket { reply } => {
+            let packets = counted(connection, reply, |counters| counters.packets);
+            counted(connection, reply, |counters| counters.bytes).checked_div(packets).unwrap_or(0)
+        }
         CtKey::Packets { reply } => counted(connection, reply, |counters| counters.packets),
         CtKey::Bytes { reply } => counted(connection, reply, |counters| counters.bytes),
     })
@@ -574,9 +771,10 @@ fn set_helper(is_ftp: bool, conntrack: &mut Conntrack, subject: &EvalContext<'_,
 }
 
 /// `tcp option maxseg size set`: only an option that is there is changed, and never raised.
-fn lower_mss(size: Option<u16>, subject: &mut EvalContext<'_, '_>) -> Option<()> {
+fn lower_mss(size: Option<u16>, subject: &mut EvalContext<'_, '_>) {
     let options = subject.headers.tcp_options(subject.packet.bytes());
-    options.iter().map_while(Result::ok).find(|(kind, ..)| *kind == TcpOptions::MSS)?;
-    clamp_mss(size, subject);
-    Some(())
+    let is_there = options.iter().map_while(Result::ok).any(|(kind, ..)| kind == TcpOptions::MSS);
+    if is_there {
+        clamp_mss(size, subject);
+    }
 }

@@ -47,6 +47,10 @@ impl Nft {
         Static::Returned
     }
 
+    fn is_dynamic(&self, set: u32) -> bool {
+        self.sets.get(set as usize).is_none_or(|set| set.dynamic.is_some())
+    }
+
     /// Returns a rule's verdict; `None` where it depends. A rule that may accept, whatever it asks, goes on: later rules
     /// decide about those it does not accept.
     fn foretell_rule(&self, steps: &[Step], state: PacketState) -> Option<CompiledVerdict> {
@@ -67,14 +71,14 @@ impl Nft {
                         return Some(CompiledVerdict::Continue);
                     }
                 }
-                Step::Lookup { code, set, negated } if is_state(code) => {
+                Step::Lookup { code, set, negated } if is_state(code) && !self.is_dynamic(*set) => {
                     let found = self.sets.get(*set as usize)?.lookup.find(&[bit]).is_some();
                     if found == *negated {
                         return Some(CompiledVerdict::Continue);
                     }
                 }
                 Step::Match { code, .. } | Step::Lookup { code, .. } if has_no_effect(code) => is_certain = false,
-                Step::VerdictMap { code, set } if is_state(code) => {
+                Step::VerdictMap { code, set } if is_state(code) && !self.is_dynamic(*set) => {
                     let set = self.sets.get(*set as usize)?;
                     let number = set.lookup.find(&[bit]);
                     let data = number.and_then(|number| set.data.get(number as usize));

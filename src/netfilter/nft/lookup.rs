@@ -132,7 +132,6 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::Data;
     use super::*;
     use proptest::prelude::*;
 
@@ -140,7 +139,7 @@ mod tests {
         let top = prop_oneof![4 => 0..40u128, 1 => Just(u128::MAX - 40)];
         let span = (top, 0..=width).prop_map(|(first, more)| Span { first, last: first + more });
         let key = prop::collection::vec(span, parts);
-        prop::collection::vec(key.prop_map(|key| Element { key: key.into(), data: Data::None }), 0..30)
+        prop::collection::vec(key.prop_map(Element::new), 0..30)
     }
 
     proptest! {

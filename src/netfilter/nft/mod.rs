@@ -25,6 +25,7 @@
 //! ```
 
 mod compile;
+mod dynamic;
 mod evaluate;
 mod foretell;
 mod lookup;
@@ -34,9 +35,9 @@ mod state;
 
 pub use compile::Nft;
 pub use model::{
-    Base, ChainKind, CtKey, Data, Element, Expression, Header, MetaKey, Meter, NatKind, NatStatement, NatValue,
-    NftChain, NftRule, NftRuleset, NftSet, NftTable, NftVerdict, Operator, SetAction, SetRef, Span, Statement,
-    TableFamily,
+    Base, ChainKind, CtKey, Data, Element, Expression, FibInterface, FibResult, Header, MetaKey, Meter, NatKind,
+    NatStatement, NatValue, NftChain, NftRule, NftRuleset, NftSet, NftTable, NftVerdict, ObjectRef, Operator,
+    SetAction, SetRef, Span, Statement, TableFamily,
 };
 pub(crate) use slots::Entry;
 pub use state::NftState;

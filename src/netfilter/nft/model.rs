@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::super::edit::PacketEdit;
 use super::super::rules::{Hook, Origin, Policy, RejectWith};
 use crate::packet::Family;
 
@@ -173,8 +174,8 @@ pub enum Statement {
     SetMark(Expression),
     /// `ct mark set`.
     SetCtMark(Expression),
-    /// `ct helper set`: the name of an object of the table.
-    SetHelper(String),
+    /// `ct helper set`: an object of the table.
+    SetHelper(ObjectRef),
     /// `ct zone set`, before the connection is looked up.
     SetZone(Expression),
     /// `notrack`.
@@ -198,7 +199,16 @@ pub enum Statement {
     /// `limit`, `quota`: the rule goes on only while it lasts.
     Meter(Meter),
     /// A named `limit` or `quota` of the table.
-    NamedMeter(String),
+    NamedMeter(ObjectRef),
+    /// `ct count`: the rule goes on only with so many connections that met it, or fewer.
+    Count {
+        /// The number of connections.
+        bound: u32,
+        /// True for `over`: it goes on only with more.
+        over: bool,
+    },
+    /// `ip dscp set`, `ip ttl set` and others: changes the header.
+    Edit(PacketEdit),
     /// `add @set { … }`, `update`, `delete`.
     Update {
         /// Operation on the set.
@@ -209,9 +219,26 @@ pub enum Statement {
         set: String,
         /// Timeout of the element, in milliseconds; `None` for the set's own.
         timeout: Option<u64>,
+        /// A limit or quota of the element: the rule goes on only while it lasts.
+        meter: Option<Meter>,
     },
     /// Something that is not known, word for word; a packet that reaches it is undecided.
     Unknown(String),
+}
+
+/// An object of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums)]
+pub enum ObjectRef {
+    /// The one with this name.
+    Named(String),
+    /// The one whose name a map has for a key; without one, the rule does not match.
+    Map {
+        /// The parts of the key.
+        key: Vec<Expression>,
+        /// The map.
+        map: SetRef,
+    },
 }
 
 /// The operation of a rule on a set.
@@ -318,6 +345,8 @@ pub enum SetRef {
 pub struct NftSet {
     /// Name of the set.
     pub name: String,
+    /// Number of bits of each part of a key.
+    pub parts: Vec<u8>,
     /// Elements of the set.
     pub elements: Vec<Element>,
     /// Maximum number of elements that rules may add.
@@ -334,6 +363,15 @@ pub struct Element {
     pub key: Box<[Span]>,
     /// Data that a map has for it.
     pub data: Data,
+    /// Time until it is removed, in milliseconds; `None` for ever.
+    pub expires: Option<u64>,
+}
+
+impl Element {
+    /// An element of a set that is never removed.
+    pub fn new(key: impl Into<Box<[Span]>>) -> Self {
+        Self { key: key.into(), data: Data::None, expires: None }
+    }
 }
 
 /// The data that a map has for a key.
@@ -346,6 +384,8 @@ pub enum Data {
     Verdict(NftVerdict),
     /// A value, or several.
     Values(Box<[Span]>),
+    /// The name of an object.
+    Object(String),
 }
 
 /// A verdict.
@@ -447,10 +487,43 @@ pub enum Expression {
     },
     /// True if the packet has an IPv6 extension header.
     ExtensionHeader(u8),
-    /// `fib … type`.
-    FibType {
+    /// Bits of an IPv6 extension header.
+    ExtensionField {
+        /// The header's number.
+        kind: u8,
+        /// How many bits stand before them.
+        offset: u16,
+        /// How many bits they are: at most 128.
+        bits: u16,
+    },
+    /// `ip option NAME FIELD`: bits of an IPv4 option.
+    IpOption {
+        /// The option's number.
+        kind: u8,
+        /// How many bits stand before them, from the option's first.
+        offset: u16,
+        /// How many bits they are; 0 asks for the option itself.
+        bits: u16,
+    },
+    /// `fib`: what the routes say of an address.
+    Fib {
         /// True for the source address.
         source: bool,
+        /// The interface to which the lookup is limited.
+        interface: FibInterface,
+        /// The value.
+        result: FibResult,
+    },
+    /// `jhash`: a hash of a key.
+    Hash {
+        /// The parts of the key, each with its number of bits.
+        key: Vec<(Self, u8)>,
+        /// How many numbers there are.
+        modulus: u32,
+        /// The seed.
+        seed: u32,
+        /// The first number.
+        offset: u32,
     },
     /// Both bits.
     And(Box<Self>, Box<Self>),
@@ -478,6 +551,30 @@ pub enum Expression {
     },
     /// Something that is not known, word for word; a packet that reaches it is undecided.
     Unknown(String),
+}
+
+/// The interface to which a lookup of routes is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum FibInterface {
+    /// None.
+    Any,
+    /// The one by which the packet arrived.
+    In,
+    /// The one by which it leaves.
+    Out,
+}
+
+/// What a lookup of routes gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)]
+pub enum FibResult {
+    /// `type`: the kind of the address.
+    Type,
+    /// `oif`, `oifname`: the name of the interface that leads to it.
+    Interface,
+    /// `oif exists`: true if an interface leads to it.
+    Exists,
 }
 
 /// A header in a packet.
@@ -516,8 +613,14 @@ pub enum MetaKey {
     Length,
     /// Type of the packet's link-layer address: 0 for this machine.
     PacketType,
-    /// The user whose socket sent it.
+    /// The user or group whose socket sent it.
     SocketUser,
+    /// Nanoseconds since 1970.
+    Time,
+    /// The day of the week: 0 for Sunday. (UTC)
+    Day,
+    /// Seconds since midnight. (UTC)
+    Hour,
 }
 
 /// A key of `ct`.
@@ -558,6 +661,11 @@ pub enum CtKey {
     },
     /// Packets that were counted, in a direction or both.
     Packets {
+        /// True for the reply direction; `None` for both.
+        reply: Option<bool>,
+    },
+    /// Bytes of a packet on average, in a direction or both.
+    AveragePacket {
         /// True for the reply direction; `None` for both.
         reply: Option<bool>,
     },

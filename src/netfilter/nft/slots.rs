@@ -37,7 +37,10 @@ impl Slots {
                 if table.hooks().contains(&hook) {
                     entries.push((table.priority(hook), Entry::Iptables));
                 }
-                entries.extend(bases.iter().filter(belongs).map(|(chain, base)| (base.priority, Entry::Nft(*chain))));
+                // Of chains with the same priority, the one that was loaded last is called first (seen on 6.18).
+                entries.extend(
+                    bases.iter().rev().filter(belongs).map(|(chain, base)| (base.priority, Entry::Nft(*chain))),
+                );
                 entries.sort_by_key(|(priority, _)| *priority);
                 if entries.iter().any(|(_, entry)| *entry != Entry::Iptables) {
                     slots.0[table as usize][hook as usize] = entries.into_iter().map(|(_, entry)| entry).collect();
@@ -96,6 +99,8 @@ mod tests {
         assert_eq!(slots.at(TableName::Mangle, Hook::Forward), [Entry::Nft(2), Entry::Iptables, Entry::Nft(1)]);
         assert_eq!(slots.at(TableName::Filter, Hook::Forward), [Entry::Iptables, Entry::Nft(0)]);
         assert!(slots.at(TableName::Filter, Hook::Input).is_empty());
+        let slots = Slots::new(&[(0, base(Hook::Forward, 10)), (1, base(Hook::Forward, 10))]);
+        assert_eq!(slots.at(TableName::Filter, Hook::Forward), [Entry::Iptables, Entry::Nft(1), Entry::Nft(0)]);
         let slots = Slots::new(&[(0, base(Hook::Forward, 60))]);
         assert_eq!(slots.at(TableName::Security, Hook::Forward), [Entry::Iptables, Entry::Nft(0)]);
     }

@@ -13,7 +13,7 @@ use crate::world::{Id, MSS, World, at};
 
 /// No socket of the machine is part of the dialogue: its stack would reset every connection. What it says by itself is
 /// dropped before it is tracked; what an endpoint here says has another bit beside.
-const NO_RESETS: &str = "-A OUTPUT -p tcp -m tcp ! --sport 113 --tcp-flags RST,PSH RST -j DROP";
+pub(super) const NO_RESETS: &str = "-A OUTPUT -p tcp -m tcp ! --sport 113 --tcp-flags RST,PSH RST -j DROP";
 const OWN_RST: u8 = RST | PSH;
 const HELPER_OUT: &str = "-A OUTPUT -p tcp -m tcp --dport 21 -j CT --helper ftp";
 const TCP_REJECT: &str = "-A INPUT -p tcp -j REJECT --reject-with tcp-reset\n";

@@ -3,6 +3,7 @@
 mod expectations;
 mod ftp;
 mod host;
+mod nft;
 mod odd;
 mod packets;
 mod streams;
@@ -67,6 +68,11 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("odd", odd::odd),
     family("sysctls", odd::sysctls),
     family("rejects", packets::rejects),
+    family("nft", nft::nft),
+    family("nft_nat", nft::nft_nat),
+    family("nft_meters", nft::nft_meters),
+    family("nft_between", nft::nft_between),
+    family("nft_host", nft::nft_host),
     family("sctp", transports::sctp),
     Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },
     family("transports", transports::transports),

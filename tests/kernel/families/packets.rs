@@ -53,7 +53,7 @@ pub(super) const fn ping_kinds(v6: bool) -> (u8, u8) {
 }
 
 /// A ping, and the answer of whoever it reaches.
-fn ping(w: &mut World<'_>, net: &Net, from: (usize, IpAddr), to: IpAddr, server: (usize, IpAddr)) {
+pub(super) fn ping(w: &mut World<'_>, net: &Net, from: (usize, IpAddr), to: IpAddr, server: (usize, IpAddr)) {
     let (request, reply) = ping_kinds(net.v6);
     let (identifier, ip) = (w.rng.u32(), w.ip());
     for packet in w.carry(from.0, &icmp(&ip, from.1, to, request, 0, identifier, b"ping")) {
@@ -71,7 +71,7 @@ fn ping(w: &mut World<'_>, net: &Net, from: (usize, IpAddr), to: IpAddr, server:
 }
 
 /// A question in a datagram, and the answer.
-fn question(w: &mut World<'_>, net: &Net) {
+pub(super) fn question(w: &mut World<'_>, net: &Net) {
     let (port, to) = (w.rng.port(), w.rng.pick(&[53, 123, 21, 33_434]));
     for _ in 0..w.rng.range(1, 3) {
         let ip = w.ip();

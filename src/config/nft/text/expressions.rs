@@ -335,6 +335,12 @@ fn constant(cursor: &mut Cursor) -> Parsed<Value> {
         _ => return Err(Unread),
     };
     cursor.next();
+    if value.is_number() && cursor.take_sign("[") {
+        // `0x1 [invalid type]`: nft 1.0.6 forgot the type of a number that it prints.
+        cursor.word("invalid")?;
+        cursor.word("type")?;
+        cursor.sign("]")?;
+    }
     Ok(value)
 }
 
