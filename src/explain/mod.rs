@@ -29,6 +29,7 @@ mod text;
 mod transcript;
 mod trial;
 mod view;
+mod what_if;
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ use session::Scene;
 pub use trial::Trial;
 use trial::Trials;
 use view::{View, Views};
+pub use what_if::{TransferWhatIf, WhatIf};
 
 /// The options of an explanation.
 #[derive(Debug, Default)]

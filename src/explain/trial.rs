@@ -146,8 +146,23 @@ impl<'a> Trials<'a> {
         numbers.iter().filter_map(script).collect()
     }
 
+    /// Returns a session's transfers: the command, and whether it worked when it was captured.
+    pub(super) fn captured(&self, number: usize) -> Vec<(String, bool)> {
+        let Some(retold) = &self.retold[number] else { return Vec::new() };
+        let command = |turn: usize| {
+            let line = retold.script.turns.get(turn).map(|turn| turn.command.as_slice()).unwrap_or_default();
+            String::from_utf8_lossy(line).into_owned()
+        };
+        retold.script.transfers().map(command).zip(retold.worked.iter().copied()).collect()
+    }
+
     /// Re-enacts a session, with those at the same time.
-    fn outcome(&self, number: usize, directory: &Directory, change: &ServerChange) -> Result<Outcome, String> {
+    pub(super) fn outcome(
+        &self,
+        number: usize,
+        directory: &Directory,
+        change: &ServerChange,
+    ) -> Result<Outcome, String> {
         if self.retold[number].is_none() {
             return Err("the capture shows too little of the session".to_string());
         }
@@ -160,7 +175,7 @@ impl<'a> Trials<'a> {
         outcomes.into_iter().next().ok_or_else(|| "nothing was re-enacted".to_string())
     }
 
-    fn directory(&self) -> Directory {
+    pub(super) fn directory(&self) -> Directory {
         self.router.map(|router| router.directory.clone()).unwrap_or_default()
     }
 

@@ -172,3 +172,52 @@ fn the_servers_own_file_is_evidence_and_gives_the_remedys_language() {
         "iptables -I FORWARD -p tcp --dport 10000:20000 -m conntrack --ctstate NEW -j ACCEPT"
     );
 }
+
+/// Re-enacts a case's session with changes; the results of its transfers before and after.
+fn what_if(case: &str, changes: &str) -> Vec<(bool, bool)> {
+    let directory = directory(case);
+    let mut options = Options::default();
+    options.router = Some(RouterFiles::read(&directory.join("router")).unwrap());
+    let mut explanation = Explanation::of(options);
+    for name in ["client.pcap", "server.pcap"] {
+        explanation.read_file(&directory.join(name), false).unwrap();
+    }
+    let (sessions, _) = explanation.what_if("changes", changes).unwrap();
+    let transfers = sessions[0].transfers.as_ref().unwrap();
+    transfers.iter().map(|transfer| (transfer.before.is_ok(), transfer.after.is_ok())).collect()
+}
+
+#[test]
+fn a_wrong_change_of_each_kind_leaves_the_failure() {
+    let helper = "iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp\n";
+    let wrong = [
+        // A rule for another port, another interface, another chain, and behind the one that decides.
+        ("no-helper-port", helper.replace("21", "2121")),
+        ("no-helper-port", helper.replace("-p tcp", "-i wan -p tcp")),
+        ("no-helper-dnat", "iptables -t raw -A OUTPUT -p tcp --dport 21 -j CT --helper ftp\n".into()),
+        ("reject-router-pasv", "iptables -A FORWARD -m conntrack --ctstate RELATED -j ACCEPT\n".into()),
+        ("no-related-pasv", "iptables -I FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT\n".into()),
+        ("drop-router-pasv", "iptables -I FORWARD -p tcp --dport 1024:1025 -j ACCEPT\n".into()),
+        ("tls-drop", helper.into()),
+        // A rule of nftables in the wrong chain, a module, a setting, a service.
+        ("nft-drop", "nft insert rule inet edge pre ct state related accept\n".into()),
+        ("no-helper-port", "modprobe nf_nat_ftp\n".into()),
+        ("helper-port-port", "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1\n".into()),
+        ("no-helper-dnat", "ipvsadm -A -t 203.0.113.80:21 -s rr\n".into()),
+    ];
+    for (case, changes) in wrong {
+        let results = what_if(case, &changes);
+        assert!(!results.is_empty() && results.iter().all(|result| *result == (false, false)), "{case}: {changes}");
+    }
+    for (case, right) in [("no-helper-port", helper), ("helper-port-port", helper), ("no-helper-dnat", helper)] {
+        let results = what_if(case, right);
+        assert!(results.iter().any(|(before, after)| !before && *after), "{case}: {results:?}");
+    }
+}
+
+#[test]
+fn a_change_may_break_what_worked() {
+    let results = what_if("healthy-port", "iptables -t raw -F PREROUTING\n");
+    assert_eq!(results, [(true, false)]);
+    assert!(what_if("healthy-port", "sysctl -w net.netfilter.nf_conntrack_helper=1\n").iter().all(|result| result.1));
+}

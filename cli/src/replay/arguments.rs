@@ -63,6 +63,11 @@ pub struct Arguments {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub(crate) inside: Vec<Cidr>,
 
+    /// Changes of the router, one command a line (iptables, nft, sysctl, modprobe, ipvsadm): every session is re-enacted
+    /// through the router as it is, and with them
+    #[arg(long, value_name = "FILE", requires = "router", conflicts_with_all = ["verify", "adopt", "write", "behaviour"])]
+    pub(crate) what_if: Option<PathBuf>,
+
     /// Show every control connection in full, as it ends; summary last. Without it, of many, only those that announce
     /// something or go wrong are shown. For captures without --router
     #[arg(long)]

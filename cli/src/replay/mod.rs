@@ -4,6 +4,7 @@
 //! replay                                 the bundled recording
 //! replay --router DIR [CAPTURE]          a router of one's own
 //! replay --router DIR --verify           does the library send what that router sent?
+//! replay --router DIR --what-if FILE      every session re-enacted, as it was and with changes
 //! replay CAPTURE --masquerade ADDR        a capture from the inside, as the outside would have seen it
 //! replay CAPTURE                         any capture, from anywhere: what FTP there is in it
 //! ```
@@ -29,6 +30,7 @@ mod session;
 mod story;
 mod talk;
 mod tell;
+mod what_if;
 mod words;
 
 use std::process::ExitCode;
@@ -69,6 +71,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     if let (None, Some(capture)) = (&arguments.router, &arguments.capture) {
         return anywhere::run(capture, arguments).map(|()| true);
+    }
+    if let Some(changes) = &arguments.what_if {
+        return what_if::run(changes, arguments);
     }
     let mut input = Input::open(arguments)?;
     let watch = input.watch(arguments);
