@@ -108,3 +108,22 @@ fn explain_reads_a_clients_log() {
     }
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[test]
+fn what_if_re_enacts_sessions_with_changes() {
+    let router = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/explain/no-helper-port/router");
+    let file = std::env::temp_dir().join(format!("ftp-conntrack-what-if-{}", std::process::id()));
+    let changes = file.to_str().unwrap();
+    let mut outputs = Vec::new();
+    for text in ["iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp\n", "# nothing\n", "moon\n"] {
+        std::fs::write(&file, text).unwrap();
+        outputs.push(run(&["replay", "--router", router, "--what-if", changes]));
+    }
+    std::fs::remove_file(&file).unwrap();
+    let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(outputs.iter().map(|output| output.status.code()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    assert!(text(&outputs[0]).contains("re-enacted as it was: the server refuses with 500"), "{}", text(&outputs[0]));
+    assert!(text(&outputs[0]).lines().last().unwrap().ends_with(": works"), "{}", text(&outputs[0]));
+    assert!(!text(&outputs[1]).contains(": works"), "{}", text(&outputs[1]));
+    assert!(String::from_utf8(outputs[2].stderr.clone()).unwrap().contains("moon"));
+}

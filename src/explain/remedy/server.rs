@@ -31,7 +31,12 @@ pub(super) fn use_range(low: u16, high: u16) -> Lines {
 
 /// Lines that let a server announce this address.
 pub(super) fn address_lines(address: &str) -> Lines {
-    [
+    let mut lines = Vec::new();
+    if address.contains('.') {
+        let words = "# vsftpd announces 0.0.0.0 instead of pasv_address where it listens for IPv6";
+        lines.extend([words, "listen=YES", "listen_ipv6=NO"].map(|line| (Language::Vsftpd, line.to_string())));
+    }
+    lines.extend([
         (Language::Vsftpd, format!("pasv_address={address}")),
         (Language::Proftpd, format!("MasqueradeAddress {address}")),
         (Language::PureFtpd, format!("-P {address}")),
@@ -41,8 +46,8 @@ pub(super) fn address_lines(address: &str) -> Lines {
             Language::Iis,
             format!("appcmd set config -section:system.applicationHost/sites /siteDefaults.ftpServer.firewallSupport.externalIp4Address:{address} /commit:apphost"),
         ),
-    ]
-    .into()
+    ]);
+    lines
 }
 
 /// The server announces the address by which clients reach it.
