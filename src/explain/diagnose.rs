@@ -267,6 +267,10 @@ impl Diagnosis<'_> {
                 .and_then(|files| files.settings_for(seen))
                 .and_then(|settings| settings.passive_ports.as_ref())
                 .map(|ports| (*ports.value.start(), *ports.value.end())),
+            listens_for_ipv4_alone: self
+                .server_files
+                .and_then(|files| files.settings_for(seen))
+                .is_some_and(|settings| settings.listens_for_ipv6.as_ref().is_none_or(|listens| !listens.value)),
             open_range: ranges.first().copied(),
         }
     }

@@ -57,7 +57,10 @@ impl RouterFiles {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let directory = Directory::read(path)?;
         let nft = fs::read_to_string(path.join("ruleset.json")).ok().and_then(|text| Chains::of_nft(&text));
-        let mut form = RulesForm::Iptables;
+        // Tables of nftables without a rule that drops are still where rules belong, if iptables has none.
+        let has_tables = directory.nft.as_ref().is_some_and(|nft| !nft.tables.is_empty());
+        let has_rules = [&directory.rules4, &directory.rules6].into_iter().flatten().any(|rules| !rules.is_empty());
+        let mut form = if has_tables && !has_rules { RulesForm::Nft } else { RulesForm::Iptables };
         let legacy = |rules: &Option<crate::netfilter::Ruleset>| rules.as_ref().map(Chains::of_iptables);
         let mut chains = [legacy(&directory.rules4), legacy(&directory.rules6)];
         if let Some(nft) = nft.filter(|nft| !nft.is_empty()) {

@@ -49,7 +49,7 @@ impl Explanation {
     pub fn what_if(self, file: &str, changes: &str) -> Result<(Vec<WhatIf>, Vec<Warning>), Error> {
         let Options { ports, router, server } = self.options;
         let (scene, sessions) = Scene::new(self.views, &ports);
-        let trials = Trials::new(&scene, &sessions, router.as_ref(), server);
+        let trials = Trials::new(&scene, &sessions, router.as_ref(), server.map(|files| files.language));
         let (after, warnings) = trials.directory().after(file, changes)?;
         let (before, unchanged) = (trials.directory(), ServerChange::default());
         let result = |number: usize| -> Result<Vec<TransferWhatIf>, String> {

@@ -142,6 +142,8 @@ pub(super) struct Known {
     pub(super) server_file: Option<Language>,
     /// The passive ports that the server's own file sets.
     pub(super) server_ports: Option<(u16, u16)>,
+    /// True if the server's file shows that it does not listen for IPv6.
+    pub(super) listens_for_ipv4_alone: bool,
     /// The passive ports that the rules open.
     pub(super) open_range: Option<(u16, u16)>,
 }
@@ -277,7 +279,7 @@ fn tls(known: &Known) -> Vec<Remedy> {
     // Ports that the server has already need only be opened.
     let mut lines = if known.server_ports.is_none() { use_range(low, high) } else { Vec::new() };
     if let Some(address) = address {
-        lines.extend(server::address_lines(address));
+        lines.extend(server::address_lines(known, address));
     }
     if lines.is_empty() {
         return open_range(known, low, high);

@@ -30,9 +30,9 @@ pub(super) fn use_range(low: u16, high: u16) -> Lines {
 }
 
 /// Lines that let a server announce this address.
-pub(super) fn address_lines(address: &str) -> Lines {
+pub(super) fn address_lines(known: &Known, address: &str) -> Lines {
     let mut lines = Vec::new();
-    if address.contains('.') {
+    if address.contains('.') && !known.listens_for_ipv4_alone {
         let words = "# vsftpd announces 0.0.0.0 instead of pasv_address where it listens for IPv6";
         lines.extend([words, "listen=YES", "listen_ipv6=NO"].map(|line| (Language::Vsftpd, line.to_string())));
     }
@@ -54,7 +54,7 @@ pub(super) fn address_lines(address: &str) -> Lines {
 pub(super) fn announce(known: &Known, address: &str) -> Vec<Remedy> {
     let words =
         format!("Let the server announce {address}, the address by which clients reach it, or no address of its own.");
-    server_lines(known, &address_lines(address), &words)
+    server_lines(known, &address_lines(known, address), &words)
 }
 
 /// The server offers passive mode.

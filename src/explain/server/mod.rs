@@ -59,6 +59,8 @@ pub struct ServerSettings {
     pub passive_ports: Option<Setting<RangeInclusive<u16>>>,
     /// The address, or name, that it announces.
     pub passive_address: Option<Setting<String>>,
+    /// True if it listens for IPv6 too, on the same socket. vsftpd then announces no IPv4 address that its file sets.
+    pub listens_for_ipv6: Option<Setting<bool>>,
     /// The TLS that it offers.
     pub tls: Option<Setting<ServerTls>>,
     /// True if data connections must resume the control connection's TLS session.

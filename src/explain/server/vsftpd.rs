@@ -24,6 +24,7 @@ pub(super) fn read(source: Source) -> ServerFiles {
             "pasv_enable" => switch(&mut settings.passive),
             "port_enable" => switch(&mut settings.active),
             "require_ssl_reuse" => switch(&mut settings.session_reuse),
+            "listen_ipv6" => switch(&mut settings.listens_for_ipv6),
             "ssl_enable" => switch(&mut enabled),
             "implicit_ssl" => switch(&mut implicit),
             "force_local_logins_ssl" | "force_anon_logins_ssl" => switch(&mut forced),
@@ -88,6 +89,8 @@ mod tests {
         assert_eq!(host.settings.passive.as_ref().unwrap().place, "vsftpd.conf line 2");
         assert_eq!(host.settings.passive_address.as_ref().unwrap().value, "192.0.2.99");
         assert_eq!(host.settings.passive_ports.as_ref().unwrap().value, 10090..=10100);
+        assert!(host.settings.listens_for_ipv6.is_none());
+        assert!(parsed("listen_ipv6=YES").hosts[0].settings.listens_for_ipv6.as_ref().unwrap().value);
         assert_eq!(host.settings.tls.as_ref().unwrap().value, ServerTls::Required);
         assert!(files.notes.is_empty());
     }
