@@ -8,6 +8,7 @@ pub mod command;
 pub mod explain;
 pub mod replay;
 
+mod archive;
 mod failure;
 mod output;
 mod style;

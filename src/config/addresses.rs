@@ -28,6 +28,8 @@ pub struct InterfaceConfig {
     pub link_address: Option<[u8; 6]>,
     /// The bridge, bond, team or VRF that it is a port of.
     pub master: Option<String>,
+    /// The device that it sends through, of a VLAN or macvlan (`link`).
+    pub parent: Option<String>,
     /// Addresses in the order of the file, which is the order in which Linux prefers them.
     pub addresses: Vec<AddressConfig>,
 }
@@ -104,6 +106,7 @@ fn interface(object: Object<'_>) -> Result<InterfaceConfig, Error> {
         resolves_neighbours: !object.has_flag("NOARP"),
         link_address: object.text("address")?.and_then(link_address),
         master: object.text("master")?.map(Into::into),
+        parent: object.text("link")?.map(Into::into),
         addresses: addresses?,
     })
 }

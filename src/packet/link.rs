@@ -275,6 +275,19 @@ pub(crate) fn ethernet_addresses(frame: &[u8]) -> Option<[[u8; 6]; 2]> {
     Some([*to, *from])
 }
 
+/// Returns the sender's address of a frame whose link type shows it, if it has six bytes.
+#[cfg(all(feature = "capture", feature = "config"))]
+pub(crate) fn sender_address(link_type: LinkType, frame: &[u8]) -> Option<[u8; 6]> {
+    let (length_at, address_at) = match link_type {
+        LinkType::ETHERNET => return ethernet_addresses(frame).map(|[_, from]| from),
+        LinkType::LINUX_SLL => (5, 6),
+        LinkType::LINUX_SLL2 => (11, 12),
+        _ => return None,
+    };
+    let address = frame.get(address_at..address_at + 6)?;
+    if *frame.get(length_at)? == 6 { address.try_into().ok() } else { None }
+}
+
 fn ethernet(frame: &[u8]) -> Result<Payload, LinkError> {
     after_ether_type(frame, 12, MAX_DEPTH)
 }

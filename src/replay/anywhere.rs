@@ -39,6 +39,7 @@ impl Replay {
             resolves_neighbours: true,
             link_address: None,
             master: None,
+            parent: None,
             addresses: Vec::new(),
         };
         let directory = Directory {

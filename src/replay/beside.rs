@@ -206,7 +206,7 @@ impl Beside {
         };
         let mut packet = frame.carriage.mark(packet);
         let verdict = if own {
-            self.router.output(frame.time, &mut packet, &mut self.outbox)
+            self.router.output_by(frame.time, frame.interface, &mut packet, &mut self.outbox)
         } else {
             self.router.process(frame.time, frame.interface, &mut packet, &mut self.outbox)
         };

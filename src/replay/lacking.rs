@@ -17,7 +17,7 @@ use super::carriage::Carriage;
 use super::frames::Frame;
 use super::passage::Passage;
 use super::streams::{Segment, Unseen};
-use super::{Lacking, Passed, Replay, Sink, comparable, pair, sent};
+use super::{Lacking, Passed, Place, Replay, Sink, comparable, pair, sent};
 use crate::conntrack::{ConnectionId, Direction};
 use crate::packet::Packet;
 
@@ -66,7 +66,7 @@ impl Replay {
     /// Hands a packet over once more.
     fn again(&mut self, frame: &Frame) -> Option<Passed> {
         self.outbox.clear();
-        self.hand_over(frame.time, Some(frame.interface), &frame.bytes, frame.carriage)
+        self.hand_over(frame.time, Place::Arrived(frame.interface), &frame.bytes, frame.carriage)
     }
 
     /// Hands segments over for those that passed unseen. False when there are none to be made.
@@ -84,7 +84,7 @@ impl Replay {
         sink.lacks(frame.number, frame.time, Lacking::Bytes { own: unseen.own, other: unseen.other });
         for (interface, bytes) in made {
             self.outbox.clear();
-            let passed = self.hand_over(frame.time, Some(interface), &bytes, Carriage::default());
+            let passed = self.hand_over(frame.time, Place::Arrived(interface), &bytes, Carriage::default());
             let Some(streams) = &mut self.streams else { return true };
             let leaves = passed.iter().flat_map(|Passed { verdict, range }| {
                 sent(*verdict, self.buffer.get(range.clone()).unwrap_or_default(), &self.outbox)
@@ -119,7 +119,7 @@ impl Replay {
             return None;
         };
         if let Some((interface, bytes)) = passage.line_end() {
-            self.hand_over(frame.time, Some(interface), &bytes, Carriage::default());
+            self.hand_over(frame.time, Place::Arrived(interface), &bytes, Carriage::default());
         }
         self.summary.adopted += 1;
         let original = *self.router.conntrack().get(id)?.tuple(Direction::Original);

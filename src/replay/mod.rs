@@ -39,7 +39,7 @@ use core::fmt;
 use core::net::IpAddr;
 use core::ops::Range;
 use std::boxed::Box;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::string::String;
 use std::vec::Vec;
 
@@ -55,7 +55,7 @@ use beside::{Beside, Sending};
 use beyond::{Evidence, Flows};
 use carriage::Carriage;
 use compared::Compared;
-use frames::{Frame, Frames};
+use frames::{Devices, Frame, Frames};
 use own::Delivered;
 use streams::Streams;
 use verify::Verifier;
@@ -180,6 +180,8 @@ pub struct Summary {
     pub not_ip: u64,
     /// Frames on devices that the router's files do not name, and frames for other hosts.
     pub ignored: u64,
+    /// The devices of those frames, and how many each has.
+    pub ignored_on: BTreeMap<String, u64>,
     /// Frames of which the capture has only the beginning.
     pub cut: u64,
     /// Packets whose transport checksum arrived wrong, so that it was not compared.
@@ -273,7 +275,17 @@ const EVENTS: usize = 1 << 14;
 /// The seeds do not matter: what they decide is taken from the capture, or differs.
 const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
 
+/// Where a packet is handed to the router, by the number of the interface.
+#[derive(Clone, Copy)]
+enum Place {
+    /// It arrived there.
+    Arrived(usize),
+    /// The router's own machine sent it there.
+    Sent(usize),
+}
+
 /// The result of a packet that was handed to the router, and its place in the buffer.
+// place
 struct Passed {
     verdict: Verdict,
     range: Range<usize>,
@@ -289,9 +301,29 @@ fn is_bridge_port(interface: &InterfaceConfig) -> bool {
     interface.master.is_some() && !interface.addresses.iter().any(|address| is_routed(address.address))
 }
 
-/// Adds a frame to those read ahead: one of several interfaces recorded on their own goes where its time puts it.
+/// Maximum depth of devices on top of each other.
+const MOST_LAYERS: u32 = 8;
+
+/// Returns how often a capture of all devices shows a frame of an interface: there, and on each device below it.
+fn copies(interfaces: &[InterfaceConfig], place: usize, depth: u32) -> u32 {
+    let Some(name) = interfaces.get(place).map(|interface| &interface.name) else { return 1 };
+    let is_below =
+        |(_, other): &(usize, &InterfaceConfig)| is_bridge_port(other) && other.master.as_ref() == Some(name);
+    let below = interfaces.iter().enumerate().filter(is_below).filter(|_| depth < MOST_LAYERS);
+    1 + below.map(|(port, _)| copies(interfaces, port, depth + 1)).max().unwrap_or(0)
+}
+
+/// Returns true if another device sends through this one: a VLAN, or a macvlan.
+fn has_children(interfaces: &[InterfaceConfig], name: &str) -> bool {
+    interfaces.iter().any(|other| other.parent.as_deref() == Some(name))
+}
+
+/// Adds a frame to those read ahead: one of several interfaces recorded on their own goes where its time puts it. At the
+/// same time, packets arrive before others leave.
 fn put_in_order(frame: Frame, ahead: &mut VecDeque<Frame>) {
-    let later = |other: &&Frame| frame.unordered && other.unordered && other.time > frame.time;
+    let at = |frame: &Frame| (frame.time, frame.nanos, frame.direction == Direction::Out);
+    let place = at(&frame);
+    let later = |other: &&Frame| frame.unordered && other.unordered && at(other) > place;
     let at = ahead.len() - ahead.iter().rev().take_while(later).count();
     ahead.insert(at, frame);
 }
@@ -364,9 +396,13 @@ impl Replay {
         let link_addresses = directory.interfaces.iter().map(|interface| interface.link_address).collect();
         let is_port = directory.interfaces.iter().map(is_bridge_port).collect();
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();
+        let copies = (0..directory.interfaces.len()).map(|place| copies(&directory.interfaces, place, 0)).collect();
+        let has_children =
+            directory.interfaces.iter().map(|own| has_children(&directory.interfaces, &own.name)).collect();
+        let devices = Devices { indexes, link_addresses, is_port, copies, has_children };
         Ok(Self {
             router,
-            frames: Frames::new(indexes, link_addresses, is_port),
+            frames: Frames::new(devices),
             verifier: options.verify.then(Verifier::default),
             streams: (options.verify && imitates || options.adopt).then(Streams::default),
             flows: Flows::default(),
@@ -408,6 +444,11 @@ impl Replay {
                 }
             }
             let Some(mut frame) = ahead.pop_front() else { break };
+            if self.verifier.is_some()
+                && let Some(now) = self.tables_time.take_if(|now| *now < frame.time)
+            {
+                self.compare_tables(now, sink);
+            }
             if frame.direction != Direction::Out {
                 frame.carriage = Carriage::of_arrived(&frame, &ahead, self.router.interfaces());
             }
@@ -454,7 +495,8 @@ impl Replay {
     fn feed(&mut self, frame: &Frame, ahead: &VecDeque<Frame>, own: bool, sink: &mut dyn Sink) {
         let bad_checksum = verify::has_bad_checksum(&frame.bytes);
         self.summary.bad_checksums += u64::from(bad_checksum);
-        let mut passed = self.hand_over(frame.time, (!own).then_some(frame.interface), &frame.bytes, frame.carriage);
+        let place = if own { Place::Sent(frame.interface) } else { Place::Arrived(frame.interface) };
+        let mut passed = self.hand_over(frame.time, place, &frame.bytes, frame.carriage);
         if !own && self.streams.is_some() {
             self.make_good(frame, ahead, &mut passed, sink);
         }
@@ -499,14 +541,14 @@ impl Replay {
 
     /// Hands a packet to the router: it arrived on an interface, or is the machine's own. What leaves is in the buffer and
     /// in the outbox.
-    fn hand_over(&mut self, time: Instant, arrived: Option<usize>, bytes: &[u8], carriage: Carriage) -> Option<Passed> {
+    fn hand_over(&mut self, time: Instant, place: Place, bytes: &[u8], carriage: Carriage) -> Option<Passed> {
         self.buffer.clear();
         self.buffer.extend_from_slice(bytes);
         self.buffer.resize(bytes.len() + Packet::ROOM, 0);
         let mut packet = carriage.mark(Packet::new(&mut self.buffer, 0..bytes.len()).ok()?);
-        let verdict = match arrived {
-            Some(interface) => self.router.process(time, interface, &mut packet, &mut self.outbox),
-            None => self.router.output(time, &mut packet, &mut self.outbox),
+        let verdict = match place {
+            Place::Arrived(interface) => self.router.process(time, interface, &mut packet, &mut self.outbox),
+            Place::Sent(interface) => self.router.output_by(time, interface, &mut packet, &mut self.outbox),
         };
         let range = packet.range();
         Some(Passed { verdict, range })
@@ -589,7 +631,13 @@ impl Replay {
         }
         self.summary.nothing_compared = self.compared.nothing(self.summary.differ);
         self.summary.choices = self.router.nat_mut().choices.followed();
-        let Some(now) = self.tables_time else { return };
+        if let Some(now) = self.tables_time.take() {
+            self.compare_tables(now, sink);
+        }
+    }
+
+    /// Compares the tables with those that the kernel printed at this time.
+    fn compare_tables(&mut self, now: Instant, sink: &mut dyn Sink) {
         self.router.handle_timeout(now, &mut self.outbox);
         let conntrack = self.router.conntrack();
         let mut ours: [String; 4] = Default::default();

@@ -212,6 +212,8 @@ pub struct Router {
     fragments: Fragments,
     /// Buffer for packets that the router makes.
     scratch: Box<[u8]>,
+    /// The interface that a packet of this machine's own is sent by, while one is.
+    output_link: Option<usize>,
     /// Identifications of ICMP errors.
     identifications: PortChooser,
     /// Packets that leave because of the packet at hand, under behaviour Exact.
@@ -282,6 +284,7 @@ impl Router {
             ip: config.ip,
             fragments: Fragments::new(config.fragments),
             scratch: vec![0; MAX_BUILT + Packet::ROOM].into(),
+            output_link: None,
             identifications: PortChooser::new([d, c]),
             released,
         })
@@ -310,6 +313,21 @@ impl Router {
         let verdict = self.process_slow_path(now, None, packet, outbox);
         self.released.move_to(outbox);
         leave_checksum_to_device(packet);
+        verdict
+    }
+
+    /// Sends a packet of this machine's own that was sent by one interface (`SO_BINDTODEVICE`, `IP_MULTICAST_IF`): groups
+    /// and broadcasts leave by it, whatever the routes are.
+    pub fn output_by(
+        &mut self,
+        now: Instant,
+        interface: usize,
+        packet: &mut Packet<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        self.output_link = Some(interface);
+        let verdict = self.output(now, packet, outbox);
+        self.output_link = None;
         verdict
     }
 

@@ -117,6 +117,9 @@ impl Router {
             (IpAddr::V6(address), Some(link)) if address.is_unicast_link_local() => {
                 self.network.destination_on_link(link, address)
             }
+            (IpAddr::V4(address), Some(interface)) if address.is_multicast() || address.is_broadcast() => {
+                Destination::Via { interface, next_hop: address.into() }
+            }
             _ => self.network.resolve(destination).destination,
         }
     }

@@ -73,7 +73,9 @@ impl Router {
             }
         }
         packet.truncate(headers.end);
-        self.run(&mut PacketContext::new(now, packet, headers, &mut probe, in_interface), outbox)
+        let mut context = PacketContext::new(now, packet, headers, &mut probe, in_interface);
+        context.link = self.output_link.filter(|_| in_interface.is_none());
+        self.run(&mut context, outbox)
     }
 
     /// The rest of the way: changes the packet and the tables.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use ftp_conntrack::explain::{Explanation, Options, Report, RouterFiles, ServerFiles};
 
+use crate::archive::RouterPath;
 use crate::command::Run;
 use crate::failure::Failure;
 
@@ -23,7 +24,7 @@ pub struct Arguments {
     capture: Vec<PathBuf>,
 
     /// The router's own files: rules.v4, ruleset.json, addr.json, route.json, sysctl.conf, modules, router.pcap
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR|FILE.tar.gz")]
     router: Option<PathBuf>,
 
     /// The FTP server's own file: vsftpd.conf, proftpd.conf, pure-ftpd.conf or its directory conf, pyftpdlib's options,
@@ -76,8 +77,11 @@ impl Arguments {
         let server = |path: &PathBuf| ServerFiles::read(path).map_err(|error| Failure::of_file(path, error));
         options.server = self.server.as_ref().map(server).transpose()?;
         let mut captures: Vec<(PathBuf, bool)> = self.capture.iter().map(|path| (path.clone(), false)).collect();
+        // Kept until its captures are read.
+        let mut unpacked = None;
         if let Some(directory) = &self.router {
-            let router = RouterFiles::read(directory).map_err(|error| Failure::of_file(directory, error))?;
+            let unpacked = unpacked.insert(RouterPath::open(directory)?);
+            let router = RouterFiles::read(unpacked.directory()).map_err(|error| Failure::of_file(directory, error))?;
             for path in router.captures() {
                 let same = |(other, _): &(PathBuf, bool)| other.canonicalize().ok() == path.canonicalize().ok();
                 captures.retain(|capture| !same(capture));

@@ -20,8 +20,9 @@ pub struct Arguments {
     /// The capture, pcap or pcapng [default: DIR's router.pcapng or router.pcap; without DIR the bundled recording]
     pub(crate) capture: Option<PathBuf>,
 
-    /// The router's own files: rules.v4, rules.v6, addr.json, route.json, sysctl.conf, modules, policy.conf
-    #[arg(long, value_name = "DIR")]
+    /// The router's own files, as collect.sh packs them, or unpacked: rules.v4, rules.v6, ruleset.json, addr.json, route.json,
+    /// rule.json, sysctl.conf, modules, policy.conf
+    #[arg(long, value_name = "DIR|FILE.tar.gz")]
     pub(crate) router: Option<PathBuf>,
 
     /// Compare what the library sends with what the capture shows leaving, packet for packet, and the final tables

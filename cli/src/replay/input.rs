@@ -7,6 +7,7 @@ use ftp_conntrack::capture::{Merged, Reader};
 use ftp_conntrack::config::{Directory, interface_of_capture};
 use ftp_conntrack::replay::{Options, Replay, Watch};
 
+use crate::archive::RouterPath;
 use crate::failure::{Failure, warn};
 use crate::replay::arguments::{Arguments, Behaviour};
 
@@ -26,6 +27,8 @@ pub(crate) struct Input {
     pub(crate) ports: Vec<u16>,
     /// True if connections older than the capture are taken over.
     pub(crate) adopts: bool,
+    /// Keeps an unpacked archive as long as its captures are read.
+    _unpacked: RouterPath,
 }
 
 impl Input {
@@ -53,10 +56,8 @@ impl Input {
     }
 
     fn of_router(path: &Path, capture: Option<&Path>, arguments: &Arguments) -> Result<Self, Failure> {
-        if !path.is_dir() {
-            return Err(Failure::of_file(path, "is no directory; --router wants one with the router's files"));
-        }
-        let mut directory = Directory::read(path).map_err(|error| in_directory(path, error))?;
+        let unpacked = RouterPath::open(path)?;
+        let mut directory = Directory::read(unpacked.directory()).map_err(|error| in_directory(path, error))?;
         for (name, value) in &arguments.policy {
             directory.policy.set(name, value).map_err(Failure::new)?;
         }
@@ -80,6 +81,7 @@ impl Input {
             is_exact: arguments.behaviour == Some(Behaviour::Exact),
             ports: arguments.ports.clone(),
             adopts: arguments.adopt,
+            _unpacked: unpacked,
         })
     }
 }

@@ -18,11 +18,6 @@ use crate::style::Style;
 pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
     let counts = [
         (summary.not_ip, "no IP packet", "no IP packets"),
-        (
-            summary.ignored,
-            "on a device the router's files do not name, or for another host",
-            "on devices the router's files do not name, or for other hosts",
-        ),
         (summary.cut, "cut off inside the packet", "cut off inside the packet"),
     ];
     let told = |(count, one, many): (u64, &str, &str)| match count {
@@ -30,7 +25,13 @@ pub(crate) fn not_understood(summary: &Summary) -> Vec<String> {
         1 => Some(format!("1 frame not looked at: {one}")),
         _ => Some(format!("{count} frames not looked at: {many}")),
     };
-    counts.into_iter().filter_map(told).collect()
+    let mut told: Vec<String> = counts.into_iter().filter_map(told).collect();
+    if summary.ignored > 0 {
+        let devices = summary.ignored_on.iter().map(|(device, count)| format!("{device} ({count})"));
+        let devices: Vec<String> = devices.collect();
+        told.push(format!("{} not looked at: {}", plural(summary.ignored, "frame"), devices.join(", ")));
+    }
+    told
 }
 
 /// Describes lines of the kernel's tables that the capture has no packet of.
