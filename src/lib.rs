@@ -64,6 +64,7 @@
 // Says of each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // The table of layers links to `phy`, too.
 #![cfg_attr(not(feature = "smoltcp"), allow(rustdoc::broken_intra_doc_links))]
 

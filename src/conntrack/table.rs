@@ -35,7 +35,7 @@ struct Slot {
 }
 
 /// The generation of a slot that was never used: even.
-const FIRST: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const FIRST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// One further, without ever being zero: odd and even keep taking turns.
 fn next_generation(generation: NonZeroU32) -> NonZeroU32 {

@@ -13,11 +13,16 @@
 //! assert_eq!(Code::NoHelper.name(), "no-helper");
 //! ```
 
+mod announced;
 mod cause;
+mod control;
+mod data_path;
 mod diagnose;
 mod dialogue;
+mod fate;
 mod filter;
 mod flow;
+mod places;
 mod remedy;
 mod retell;
 mod router;
@@ -25,6 +30,7 @@ mod server;
 mod server_change;
 mod session;
 mod settings;
+mod stalled;
 mod text;
 mod transcript;
 mod trial;

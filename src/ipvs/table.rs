@@ -33,7 +33,7 @@ struct Slot {
 }
 
 /// The generation of a slot that was never used: even.
-const FIRST: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const FIRST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// From which side an entry is found.
 #[derive(Clone, Copy, PartialEq, Eq)]
