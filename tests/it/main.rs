@@ -25,3 +25,5 @@ mod nft;
 mod reenact;
 #[cfg(feature = "config")]
 mod router;
+#[cfg(feature = "config")]
+mod tcp;
