@@ -71,7 +71,7 @@ impl Router {
         let original = context.packet.bytes();
         let written = match answer {
             Answer::Reset => write_reset(&mut scratch, original),
-            Answer::Icmp(_) if self.is_broadcast_v4(context) => None,
+            Answer::Icmp(_) if self.is_broadcast_v4(context) || self.is_from_anycast_v6(context) => None,
             Answer::Icmp(error) => self.answering_address(context).and_then(|source| {
                 let identification = self.identifications.below(1 << 16) as u16;
                 let mut options = [0; MAX_OPTIONS];
@@ -119,6 +119,15 @@ impl Router {
         match context.headers.destination(context.packet.bytes()) {
             IpAddr::V4(address) => self.network.is_broadcast(address),
             IpAddr::V6(_) => false,
+        }
+    }
+
+    /// True for an IPv6 packet from the first address of a link's prefix, which stands for any router there: no ICMP error
+    /// goes to it (seen on 6.18, with and without forwarding; not through a gateway, nor with prefixes from 127 bits on).
+    fn is_from_anycast_v6(&self, context: &PacketContext<'_, '_>) -> bool {
+        match context.headers.source(context.packet.bytes()) {
+            IpAddr::V6(source) => self.network.is_first_on_its_link(source),
+            IpAddr::V4(_) => false,
         }
     }
 

@@ -377,6 +377,14 @@ impl Network {
         self.routes.iter().find(|route| route.destination.contains(address))
     }
 
+    /// True for the first address of the prefix of the route to it, on a link.
+    pub(super) fn is_first_on_its_link(&self, address: Ipv6Addr) -> bool {
+        self.route_to(address.into()).is_some_and(|route| {
+            let prefix = route.destination.prefix();
+            route.gateway.is_none() && prefix < 127 && subnet_router(address, prefix) == address
+        })
+    }
+
     /// Returns the route of a packet to this address.
     pub(crate) fn route(&self, address: IpAddr) -> Destination {
         self.destination(address, self.route_to(address))

@@ -98,9 +98,9 @@ pub(crate) fn cancel(kernel: &mut Vec<OnWire>, library: &mut Vec<OnWire>, bad_ch
     });
 }
 
-/// The differences of two tables, `use=` and one second aside. The kernel's hash tables are those of all namespaces:
+/// The differences of two tables, `use=` aside, and remaining times that differ by no more than `slack` seconds. The kernel's hash tables are those of all namespaces:
 /// when another one's entries move while the table is read, a line may be told twice.
-pub(crate) fn tables(kernel: &str, library: &str) -> Vec<String> {
+pub(crate) fn tables(kernel: &str, library: &str, slack: i64) -> Vec<String> {
     let mut here: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for line in library.lines() {
         let (key, seconds) = key(line);
@@ -114,7 +114,7 @@ pub(crate) fn tables(kernel: &str, library: &str) -> Vec<String> {
             continue;
         }
         match here.get_mut(&key).and_then(Vec::pop) {
-            Some(time) if (time - seconds).abs() > 1 => {
+            Some(time) if (time - seconds).abs() > slack => {
                 differences.push(format!("seconds: kernel {seconds}, library {time}: {key}"));
             }
             Some(_) => {}

@@ -97,6 +97,10 @@ impl Kernel {
                 run("ip", &format!("addr add {address} dev {name}{nodad}"), None)?;
             }
         }
+        // An interface joins all groups of routers (ff05::2 among them) only if forwarding begins while it is there.
+        for forwarding in ["0", "1"] {
+            write_sysctl("net/ipv6/conf/all/forwarding", forwarding)?;
+        }
         for route in ROUTES {
             run("ip", route, None)?;
         }
