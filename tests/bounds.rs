@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use ftp_conntrack::Behaviour;
-use ftp_conntrack::router::Verdict;
+use ftp_conntrack::router::{RouterConfig, Verdict};
 
 fn world() -> World {
     let mut config = config(MASQUERADE);
@@ -93,23 +93,355 @@ impl Talk {
 
 const PORT: &str = "PORT 10,77,1,2,31,144\r\n";
 
-/// Each bound, with how an attacker exhausts it.
-const BOUNDS: [(&str, fn()); 8] = [
-    ("waiting commands, no login", waiting_commands_without_login),
-    ("waiting commands, not FTP", waiting_commands_that_are_no_ftp),
-    ("replacements in one segment", replacements_in_one_segment),
-    ("replacements one by one", replacements_one_by_one),
-    ("length of a line", length_of_a_line),
-    ("length of a reply", length_of_a_reply),
-    ("replacements of a reply", replacements_of_a_reply),
-    ("head of a line", head_of_a_line),
+/// Each way to exhaust bounds, with the bounds that it exhausts: constants of `src/helper/exact`, and the numbers that a router
+/// is configured with.
+const WAYS: [(&[&str], fn()); 19] = [
+    (&["MAX_WAITING"], waiting_commands_without_login),
+    (&["MAX_WAITING"], waiting_commands_that_are_no_ftp),
+    (&["EDITS", "UNIT_EDITS"], replacements_in_one_segment),
+    (&["EDITS"], replacements_one_by_one),
+    (&["LONGEST_LINE"], length_of_a_line),
+    (&["LONGEST_REPLY"], length_of_a_reply),
+    (&["UNIT_EDITS"], replacements_of_a_reply),
+    (&["HEAD"], head_of_a_line),
+    (&["hold_buffers"], unfinished_lines_of_many),
+    (&["SIZE"], early_segments_far_ahead),
+    (&["STRETCHES"], early_segments_with_many_gaps),
+    (&["expectations"], expectations_of_all),
+    (&["max_expectations"], expectations_of_one_connection),
+    (&["max_expectations_per_client"], expectations_of_one_client),
+    (&["MAX_PORT_ATTEMPTS", "lowest_port"], ports_that_are_all_expected),
+    (&["SERVERS", "learn_tls_passive_ports"], servers_that_are_learnt),
+    (&["REPEATS", "helped"], bytes_that_nobody_acknowledges),
+    (&["MAX_PAYLOAD", "LEAST", "LEAST_MTU"], a_segment_of_the_greatest_length),
+    (&["MAX_SCALE"], a_window_of_any_scale),
+];
+
+/// Numbers that bound nothing: what they count is never full.
+const NO_BOUNDS: [&str; 5] = [
+    // Bytes of TLS and of replies.
+    "HANDSHAKE",
+    "TLS",
+    "CODE",
+    // The longest header that can be, and a link's default.
+    "MAX_HEADER",
+    "ETHERNET_MTU",
 ];
 
 #[test]
 fn every_bound_fails_closed() {
-    for (name, exhaust) in BOUNDS {
-        println!("{name}");
+    for (bounds, exhaust) in WAYS {
+        println!("{bounds:?}");
         exhaust();
+    }
+}
+
+/// A bound that is added later has no way to exhaust it here, and this fails until it has.
+#[test]
+fn every_bound_has_a_way_to_exhaust_it() {
+    fn rust_files(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                rust_files(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+                files.push(path);
+            }
+        }
+    }
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&source.join("helper"), &mut files);
+    files.push(source.join("ftp/dialogue.rs"));
+    let mut bounds = Vec::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        for line in text.lines() {
+            let Some((before, after)) = line.split_once("const ") else { continue };
+            let Some((name, kind)) = after.split_once(": ") else { continue };
+            let is_declared = before.trim().is_empty() || before.trim_start().starts_with("pub");
+            let is_number = ["usize", "u8", "u16", "u32", "u64"].iter().any(|number| kind.starts_with(number));
+            if is_declared && is_number {
+                bounds.push(name.to_string());
+            }
+        }
+    }
+    assert!(bounds.len() > 15, "the source is read as it is written: {bounds:?}");
+    // The numbers of a configuration, by their names in its text.
+    let numbers = |text: String| -> Vec<String> {
+        let fields = text.split([',', '{', '}', '(', ')']).filter_map(|field| field.split_once(": "));
+        let fields = fields.filter(|(_, value)| value.trim().starts_with(|c: char| c.is_ascii_digit()));
+        fields.map(|(name, _)| name.trim().to_string()).collect()
+    };
+    let config = config(MASQUERADE);
+    bounds.extend(numbers(format!("{:?}", config.helper)));
+    bounds.extend(numbers(format!("{:?}", config.conntrack.limits)));
+    let is_elsewhere = |name: &str| ["connections", "events"].contains(&name) || NO_BOUNDS.contains(&name);
+    for bound in bounds.iter().filter(|bound| !is_elsewhere(bound)) {
+        assert!(WAYS.iter().any(|(names, _)| names.contains(&bound.as_str())), "nothing exhausts {bound}");
+    }
+    for (names, _) in WAYS {
+        for name in names.iter().filter(|name| **name != "learn_tls_passive_ports") {
+            assert!(bounds.iter().any(|bound| bound == name), "there is no {name}");
+        }
+    }
+}
+
+/// Clients that are logged in, each on a connection of its own.
+struct Many {
+    world: World,
+    /// Each client's end, its next number and the server's.
+    clients: Vec<(String, String, u32)>,
+}
+
+impl Many {
+    fn log_in(count: u16, address: impl Fn(u16) -> String, change: impl FnOnce(&mut RouterConfig)) -> Self {
+        let mut config = config(MASQUERADE);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        change(&mut config);
+        let mut many = Self { world: World::new(config), clients: Vec::new() };
+        for number in 0..count {
+            let (client, seen) =
+                (format!("{}:{}", address(number), 40_000 + number), format!("203.0.113.1:{}", 40_000 + number));
+            many.world.forward(LAN, &tcp(&client, SERVER, SYN, 99, 0, ""));
+            many.world.forward(WAN, &tcp(SERVER, &seen, SYN | ACK, 499, 100, ""));
+            many.world.forward(LAN, &tcp(&client, SERVER, PSH_ACK, 100, 500, "USER a\r\n"));
+            many.world.forward(WAN, &tcp(SERVER, &seen, PSH_ACK, 500, 108, "230 in\r\n"));
+            many.clients.push((client, seen, 108));
+        }
+        many.world.outbox.clear();
+        many
+    }
+
+    /// A client says something. Returns the text that leaves; no inside address is in it.
+    fn say(&mut self, number: usize, text: &str) -> String {
+        let (client, _, next) = &mut self.clients[number];
+        let (verdict, left) = self.world.send(LAN, &tcp(client, SERVER, PSH_ACK, *next, 508, text));
+        *next += text.len() as u32;
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+        let mut said = common::text(&left);
+        for packet in self.world.outbox.iter().filter(|packet| packet.bytes[16..20] == [198, 51, 100, 9]) {
+            said += &common::text(packet.bytes);
+        }
+        self.world.outbox.clear();
+        assert!(!said.contains("10,77"), "an inside address leaked: {said}");
+        said
+    }
+
+    fn expected(&self) -> usize {
+        self.world.router.conntrack().expected()
+    }
+}
+
+const REWRITTEN: &str = "PORT 203,0,113,1,";
+const REFUSED: &str = "PORT 0,0,0,0,0,0\r\n";
+
+fn own(number: u16) -> String {
+    format!("10.77.1.{}", 2 + number)
+}
+
+fn unfinished_lines_of_many() {
+    let mut many = Many::log_in(20, own, |config| config.helper.hold_buffers = 3);
+    (0..20).for_each(|number| assert_eq!(many.say(number, "PORT 10,77,"), ""));
+    let mut whole = 0;
+    for number in 0..20 {
+        let left = many.say(number, &format!("1,{},31,144\r\nNOOP\r\n", 2 + number));
+        // A line that was given up does not leave; a new line does, and is read.
+        whole += usize::from(left.contains(REWRITTEN));
+        assert!(left.ends_with("NOOP\r\n") || left.is_empty(), "{left:?}");
+    }
+    assert!((1..=3).contains(&whole) && many.expected() == whole, "{whole}");
+}
+
+/// Sends a text in pieces that come in this order, again and again, until all of it has left.
+fn comes_in_order(text: &str, piece: usize, order: impl Fn(usize) -> Vec<usize>) {
+    let mut talk = logged_in();
+    let start = talk.client;
+    let pieces: Vec<&str> = text.as_bytes().chunks(piece).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+    let expected = format!("USER a\r\n{}", text.replace("10,77,1,2", "203,0,113,1"));
+    for _ in 0..80 {
+        for number in order(pieces.len()) {
+            let at = start + (number * piece) as u32;
+            talk.send(&tcp(CLIENT, SERVER, PSH_ACK, at, talk.server, pieces[number]));
+            talk.holds();
+        }
+        let has = talk.has();
+        assert!(expected.starts_with(&has), "{has}");
+        if has == expected {
+            return;
+        }
+        talk.answer_to("", 100 + has.len() as u32);
+    }
+    panic!("it never leaves: {}", talk.has());
+}
+
+fn many_lines(count: usize) -> String {
+    (0..count).map(|i| format!("NOOP\r\nPORT 10,77,1,2,31,{}\r\n", 100 + i % 100)).collect()
+}
+
+fn early_segments_far_ahead() {
+    comes_in_order(&many_lines(500), 1000, |count| (0..count).rev().collect());
+}
+
+fn early_segments_with_many_gaps() {
+    comes_in_order(&many_lines(20), 2, |count| {
+        (0..count).rev().step_by(2).chain((0..count).rev().skip(1).step_by(2)).collect()
+    });
+    comes_in_order(&many_lines(20), 1, |count| (0..count).filter(|i| i % 3 != 0).chain(0..count).collect());
+}
+
+fn expectations_of_all() {
+    let mut many = Many::log_in(20, own, |config| config.conntrack.limits.expectations = 5);
+    let left: Vec<String> =
+        (0..20).map(|number| many.say(number, &format!("PORT 10,77,1,{},31,144\r\n", 2 + number))).collect();
+    assert!(left[..5].iter().all(|left| left.starts_with(REWRITTEN)) && many.expected() == 5, "{left:?}");
+    assert!(left[5..].iter().all(|left| left == REFUSED), "{left:?}");
+}
+
+fn expectations_of_one_connection() {
+    let mut talk = logged_in();
+    for number in 0..30 {
+        let left = talk.say(&format!("PORT 10,77,1,2,31,{number}\r\n"));
+        let upto = 100 + talk.has().len() as u32;
+        talk.answer_to("200 ok\r\n", upto);
+        assert!(left.starts_with(REWRITTEN) && talk.opened() <= 8, "{left}");
+    }
+}
+
+fn expectations_of_one_client() {
+    let mut many = Many::log_in(20, |_| own(0), |config| config.helper.policy.max_expectations_per_client = 6);
+    let left: Vec<String> =
+        (0..20).map(|number| many.say(number, &format!("PORT 10,77,1,2,31,{number}\r\n"))).collect();
+    assert!(left[..6].iter().all(|left| left.starts_with(REWRITTEN)) && many.expected() == 6, "{left:?}");
+    assert!(left[6..].iter().all(|left| left == REFUSED), "{left:?}");
+}
+
+fn ports_that_are_all_expected() {
+    let mut many = Many::log_in(20, own, |config| config.helper.policy.lowest_port = 65_530);
+    let left: Vec<String> =
+        (0..20).map(|number| many.say(number, &format!("PORT 10,77,1,{},255,255\r\n", 2 + number))).collect();
+    assert_eq!(left.iter().filter(|left| left.starts_with(REWRITTEN)).count(), 6, "{left:?}");
+    assert_eq!((left.iter().filter(|left| *left == REFUSED).count(), many.expected()), (14, 6), "{left:?}");
+}
+
+/// Of more servers than are remembered, the ports of the first are opened within TLS, and none of the others.
+fn servers_that_are_learnt() {
+    let mut config = config(MASQUERADE);
+    config.helper = config.helper.behaving(Behaviour::Exact);
+    config.helper.policy.learn_tls_passive_ports = Some(10);
+    let mut world = World::new(config);
+    let mut session = |server: u16, client: u16, tls: bool| {
+        let address = format!("198.51.{}.9", server);
+        let (server, client, seen) =
+            (format!("{address}:21"), format!("10.77.1.2:{client}"), format!("203.0.113.1:{client}"));
+        world.forward(LAN, &tcp(&client, &server, SYN, 99, 0, ""));
+        world.forward(WAN, &tcp(&server, &seen, SYN | ACK, 499, 100, ""));
+        world.forward(WAN, &tcp(&server, &seen, PSH_ACK, 500, 100, "220 hi\r\n"));
+        if tls {
+            world.forward(LAN, &tcp(&client, &server, PSH_ACK, 100, 508, "AUTH TLS\r\n"));
+            world.forward(WAN, &tcp(&server, &seen, PSH_ACK, 508, 110, "234 go\r\n"));
+            return world.router.conntrack().expected();
+        }
+        world.forward(LAN, &tcp(&client, &server, PSH_ACK, 100, 508, "USER a\r\n"));
+        world.forward(WAN, &tcp(&server, &seen, PSH_ACK, 508, 108, "230 in\r\n"));
+        world.forward(LAN, &tcp(&client, &server, PSH_ACK, 108, 516, "PASV\r\n"));
+        let reply = format!("227 ({},200,10)\r\n", address.replace('.', ","));
+        world.forward(WAN, &tcp(&server, &seen, PSH_ACK, 516, 114, &reply));
+        let data = world.forward(LAN, &tcp("10.77.1.2:50000", &format!("{address}:51210"), SYN, 1, 0, ""));
+        assert!(!data.is_empty());
+        0
+    };
+    for server in 0..80 {
+        session(server, 41_000 + server, false);
+    }
+    let opened = session(0, 42_000, true);
+    assert!(opened > 0, "the first server was learnt");
+    assert_eq!(session(79, 42_079, true), opened, "nothing is opened for the last");
+}
+
+fn bytes_that_nobody_acknowledges() {
+    let mut many = Many::log_in(4, own, |config| config.conntrack.limits.helped = 4);
+    for number in 0..4 {
+        assert_eq!(many.say(number, "PORT 10,77,"), "");
+        assert!(many.say(number, &format!("1,{},31,144\r\n", 2 + number)).starts_with(REWRITTEN));
+    }
+    // Another connection has no helper: it does not begin.
+    let (verdict, _) = many.world.send(LAN, &tcp("10.77.1.9:49999", SERVER, SYN, 99, 0, ""));
+    assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+    let mut sent = 0;
+    for _ in 0..400 {
+        many.world.now = many.world.now + Duration::from_secs(1);
+        many.world.router.handle_timeout(many.world.now, &mut many.world.outbox);
+        for packet in many.world.outbox.iter() {
+            let said = text(packet.bytes);
+            assert!(said.starts_with(REWRITTEN) && !said.contains("10,77"), "{said}");
+            sent += 1;
+        }
+        many.world.outbox.clear();
+    }
+    assert!((4..=4 * 125).contains(&sent), "{sent}: it is sent again, and not for ever");
+    for number in 0..4 {
+        assert_eq!(many.say(number, "NOOP\r\n").lines().last(), Some("NOOP"));
+    }
+}
+
+/// A segment as long as a packet can be, to a server that takes little: what leaves is the same, in as many segments.
+fn a_segment_of_the_greatest_length() {
+    let text = many_lines(1500);
+    for (takes, window) in [(1460_u16, 0xfaf0_u16), (0, 0xfaf0), (1, 500), (536, 1), (65_535, 0xfaf0)] {
+        let mut config = config(MASQUERADE);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        config.interfaces.iter_mut().for_each(|interface| interface.mtu = 65_535);
+        let mut talk = Talk { world: World::new(config), ..Talk::open() };
+        talk.world.outbox = ftp_conntrack::router::Outbox::new(4096, 1 << 20);
+        let mut answer = tcp(SERVER, OUTSIDE, SYN | ACK, 499, 100, "");
+        answer[32] = 0x60;
+        answer.extend([2, 4, takes.to_be_bytes()[0], takes.to_be_bytes()[1]]);
+        for (interface, bytes) in [
+            (LAN, tcp(CLIENT, SERVER, SYN, 99, 0, "")),
+            (WAN, finish(answer)),
+            (LAN, tcp(CLIENT, SERVER, PSH_ACK, 100, 500, "USER a\r\n")),
+            (WAN, tcp(SERVER, OUTSIDE, PSH_ACK, 500, 108, "230 in\r\n")),
+        ] {
+            talk.world.forward(interface, &bytes);
+        }
+        talk.left = vec![(100, "USER a\r\n".into())];
+        (talk.client, talk.server) = (108, 508);
+        for _ in 0..6 {
+            let has = talk.has().len() as u32;
+            let mut answer = tcp(SERVER, OUTSIDE, ACK, 508, 100 + has, "");
+            answer[34..36].copy_from_slice(&window.to_be_bytes());
+            talk.world.forward(WAN, &finish(answer));
+            talk.world.outbox.clear();
+            talk.send(&tcp(CLIENT, SERVER, PSH_ACK, 108, 508, &text.as_bytes()[..40_000]));
+            let most = talk.left.iter().map(|(_, text)| text.len()).max().unwrap();
+            assert!(
+                most <= usize::from(takes.max(16)) || takes == 0,
+                "{most} bytes in a segment; the server takes {takes}"
+            );
+            talk.holds();
+        }
+        let expected = text.replace("10,77,1,2", "203,0,113,1");
+        assert!(format!("USER a\r\n{expected}").starts_with(&talk.has()), "{}", talk.has());
+        assert!(talk.has().len() > 8 || window < 10);
+    }
+}
+
+/// A scale beyond the greatest counts as the greatest.
+fn a_window_of_any_scale() {
+    for scale in [0, 14, 15, 255] {
+        let mut talk = Talk { world: world(), ..Talk::open() };
+        let with_scale = |mut bytes: Vec<u8>| {
+            bytes[32] = 0x60;
+            bytes.extend([3, 3, scale, 0]);
+            finish(bytes)
+        };
+        talk.world.forward(LAN, &with_scale(tcp(CLIENT, SERVER, SYN, 99, 0, "")));
+        talk.world.forward(WAN, &with_scale(tcp(SERVER, OUTSIDE, SYN | ACK, 499, 100, "")));
+        talk.world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 100, 500, "USER a\r\n"));
+        talk.world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 500, 108, "230 in\r\n"));
+        let left = talk.world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 108, 508, PORT));
+        assert!(text(&left).starts_with(REWRITTEN), "{scale}");
     }
 }
 

@@ -347,3 +347,108 @@ fn another_client_expects(session: &mut Session, port: u16) {
     let left = world.forward(LAN, &tcp(client, SERVER, PSH_ACK, 1010, 5008, &command));
     assert_eq!(text(&left), format!("PORT 203,0,113,1,{},{}\r\n", port >> 8, port & 255));
 }
+
+/// What else comes: rows 28 to 35, for both behaviours.
+mod else_comes {
+    use super::*;
+
+    /// What becomes of a line.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Fate {
+        Leaks,
+        Same,
+        Rewritten,
+        Refused,
+    }
+
+    /// Sends a logged in client's text in two segments, and gives what leaves.
+    fn says(behaviour: Behaviour, loose: bool, text: &str, cut: usize) -> Vec<u8> {
+        let mut config = config(MASQUERADE);
+        config.helper = config.helper.behaving(behaviour).loose(loose);
+        let mut world = World::new(config);
+        world.login();
+        world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 501, 101, "230 in\r\n"));
+        let mut left = Vec::new();
+        for (at, piece) in [(0, &text.as_bytes()[..cut]), (cut, &text.as_bytes()[cut..])] {
+            if !piece.is_empty() {
+                let (verdict, bytes) = world.send(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 101 + at as u32, 509, piece));
+                if matches!(verdict, Verdict::Forward { .. }) {
+                    left.extend_from_slice(Headers::find(&bytes).unwrap().payload(&bytes));
+                }
+            }
+        }
+        left
+    }
+
+    fn fate(text: &str, left: &[u8]) -> Fate {
+        let has = |part: &[u8]| left.windows(part.len()).any(|window| window == part);
+        match () {
+            () if has(b"10,77,1,2") => Fate::Leaks,
+            () if left == text.as_bytes() => Fate::Same,
+            () if has(b"203,0,113,1,31,144") => Fate::Rewritten,
+            () => Fate::Refused,
+        }
+    }
+
+    fn fates(text: &str, cut: usize) -> [Fate; 2] {
+        [Behaviour::Linux, Behaviour::Exact].map(|behaviour| fate(text, &says(behaviour, false, text, cut)))
+    }
+
+    #[test]
+    fn row_28_nul_before_port() {
+        assert_eq!(fates("\0PORT 10,77,1,2,31,144\r\n", 0), [Fate::Leaks, Fate::Rewritten]);
+    }
+
+    #[test]
+    fn row_29_port_after_a_carriage_return() {
+        for cut in [0, 4, 5] {
+            let [linux, exact] = fates("NOOP\rPORT 10,77,1,2,31,144\r\n", cut);
+            assert!(linux == Fate::Leaks && exact == Fate::Refused, "cut at {cut}: {linux:?}, {exact:?}");
+        }
+    }
+
+    #[test]
+    fn row_30_telnet_within_port() {
+        let said = b"PO\xff\xf1RT 10,77,1,2,31,144\r\n";
+        let left = |behaviour| {
+            let mut config = config(MASQUERADE);
+            config.helper = config.helper.behaving(behaviour);
+            let mut world = World::new(config);
+            world.login();
+            world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 501, 101, "230 in\r\n"));
+            let bytes = world.forward(LAN, &tcp(CLIENT, SERVER, PSH_ACK, 101, 509, said));
+            Headers::find(&bytes).unwrap().payload(&bytes).to_vec()
+        };
+        assert_eq!(left(Behaviour::Linux), said);
+        assert!(!left(Behaviour::Exact).windows(5).any(|part| part == b"10,77"));
+    }
+
+    #[test]
+    fn row_31_the_address_that_the_outside_sees() {
+        assert_eq!(fates("PORT 203,0,113,1,16,16\r\n", 0), [Fate::Same; 2]);
+    }
+
+    #[test]
+    fn row_32_a_long_line_that_announces_nothing() {
+        assert_eq!(fates(&format!("ADAT {}\r\n", "x".repeat(1400)), 700), [Fate::Same; 2]);
+    }
+
+    #[test]
+    fn row_35_a_loose_helper() {
+        for behaviour in [Behaviour::Linux, Behaviour::Exact] {
+            let said = "PORT 192,0,2,7,31,144\r\n";
+            assert_eq!(says(behaviour, true, said, 0), said.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_page_has_every_row() {
+        let page = include_str!("../src/helper/peers.md");
+        for row in 1..=27 {
+            assert!(page.contains(&format!("\n| {row} |")), "{row}");
+        }
+        for row in 28..=35 {
+            assert!(page.contains(&format!("\n| {row}: ")), "{row}");
+        }
+    }
+}

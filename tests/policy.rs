@@ -398,6 +398,57 @@ fn a_front_end_may_name_another_server() {
 }
 
 /// `loose=1` is the owner's word that other addresses may be announced; the policy may be narrower.
+/// What curl, lftp, ftplib and wget read in an answer to PASV (`tests/servers/ask_clients.py`) is read, wherever it is cut.
+#[test]
+fn odd_answers_to_pasv_are_refused_and_no_inside_address_leaves() {
+    const DNAT: &str = "*raw\n-A PREROUTING -p tcp -m tcp --dport 21 -j CT --helper ftp\nCOMMIT\n\
+                        *nat\n-A PREROUTING -i wan -p tcp --dport 21 -j DNAT --to-destination 10.77.1.2\nCOMMIT\n";
+    let heard = |said: &str, cut: usize| {
+        let mut config = config(DNAT);
+        config.helper = config.helper.behaving(Behaviour::Exact);
+        // Small tables: a router is made for each case.
+        config.helper.hold_buffers = 4;
+        (config.conntrack.limits.connections, config.conntrack.limits.helped) = (16, 4);
+        let mut world = World::new(config);
+        let (client, public, server) = ("198.51.100.9:5000", "203.0.113.1:21", "10.77.1.2:21");
+        world.forward(WAN, &tcp(client, public, SYN, 999, 0, ""));
+        world.forward(LAN, &tcp(server, client, SYN | ACK, 4999, 1000, ""));
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1000, 5000, "USER a\r\n"));
+        world.forward(LAN, &tcp(server, client, PSH_ACK, 5000, 1008, "230 in\r\n"));
+        world.forward(WAN, &tcp(client, public, PSH_ACK, 1008, 5008, "PASV\r\n"));
+        let first = text(&world.forward(LAN, &tcp(server, client, PSH_ACK, 5008, 1014, &said[..cut])));
+        let at = 5008 + cut as u32;
+        first + &text(&world.forward(LAN, &tcp(server, client, PSH_ACK, at, 1014, &said[cut..])))
+    };
+    for odd in [
+        "227\t(10,77,1,2,19,137)\r\n",
+        "227(10,77,1,2,19,137)\r\n",
+        "227_(10,77,1,2,19,137)\r\n",
+        "227 (10, 77, 1, 2, 19, 137)\r\n",
+        "227 (+10,+77,+1,+2,+19,+137)\r\n",
+        "227 (10,77,1,2,19,137,7)\r\n",
+        "200 ok\r227 Passive (10,77,1,2,19,137)\r\n",
+        "226 Passive (10,77,1,2,19,137)\r\n",
+        "200 (10,77,1,2,19,137)\r\n",
+    ] {
+        for cut in 0..odd.len() {
+            let left = heard(odd, cut);
+            assert!(!left.contains("77"), "{odd:?}, cut at {cut}, left as {left:?}");
+            assert!(left.ends_with("\r\n") && left.starts_with(['2', '4']), "{left:?}");
+        }
+        assert_eq!(heard(odd, 0), "425 No data connection.\r\n");
+    }
+    for right in [
+        "227 [10,77,1,2,19,137]\r\n",
+        "227 2 (010,077,001,002,019,137)\r\n",
+        "227 Passive\0Mode (10,77,1,2,19,137x)\r\n",
+    ] {
+        let left = heard(right, 0);
+        assert!(left.contains("203,0,113,1,19,137"), "{right:?} left as {left:?}");
+    }
+    assert_eq!(heard("257 \"/1,2,3,4,5,6\"\r\n", 3), "257 \"/1,2,3,4,5,6\"\r\n", "a path");
+}
+
 /// A proxy on the router passes on what a server inside says: the address by which the proxy's clients reach it.
 #[test]
 fn what_a_proxy_on_the_router_hears_is_as_its_server_said_it() {

@@ -61,7 +61,7 @@ pub use dialogue::{Answer, Dialogue, Login};
 pub use host_port::{Delimiter, ExtendedHostPort, HostPort, HostPortError, LongHostPort};
 pub use line_starts::LineStarts;
 pub use linux::read_segment;
-pub use permissive::{hidden_announcement, may_announce, may_announce_later};
+pub use permissive::{hidden_announcement, hidden_reply, may_announce, may_announce_later, may_hide_reply};
 pub use read_line::{LineReading, ReplyLines, read_line};
 pub use reply::{Reply, ReplyEndpoint};
 pub use sender::Sender;

@@ -45,6 +45,39 @@ pub fn hidden_announcement(line: &[u8]) -> Option<(Form, Range<usize>)> {
     })
 }
 
+/// Returns true if some client reads an endpoint in a server's line that is no 227 of RFC 959: with another byte than a blank
+/// or a hyphen after the code, or, while the client waits for that reply, with another code of success.
+///
+/// ```
+/// use ftp_conntrack::ftp::hidden_reply;
+///
+/// assert!(hidden_reply(b"227_(10,0,0,5,4,210)\r\n", false) && hidden_reply(b"200 ok\r227 (10,0,0,5,4,210)\r\n", true));
+/// assert!(!hidden_reply(b"227 (10,0,0,5,4,210)\r\n", true) && !hidden_reply(b"200 (10,0,0,5,4,210)\r\n", false));
+/// ```
+#[must_use]
+pub fn hidden_reply(line: &[u8], awaited: bool) -> bool {
+    let numbers = |text: &[u8]| {
+        let lists = text.split(|byte| !byte.is_ascii_digit() && *byte != b',');
+        lists.filter(|list| list.contains(&b',')).any(|list| list.split(|byte| *byte == b',').count() >= 6)
+    };
+    let bars = |text: &[u8]| text.windows(3).any(|text| matches!(text, [b'|', b'|', b'0'..=b'9']));
+    may_hide_reply(line, awaited) && line.get(3..).is_some_and(|text| numbers(text) || bars(text))
+}
+
+/// Returns true if a server's line that begins with `begun` may become one in which an endpoint is
+/// [hidden](hidden_reply).
+#[must_use]
+pub fn may_hide_reply(begun: &[u8], awaited: bool) -> bool {
+    match *begun {
+        [b'2', b'2', b'7'..=b'9', b' ' | b'-' | b'\r' | b'\n', ..] => false,
+        [b'2', b'2', b'7'..=b'9', byte, ..] => !byte.is_ascii_digit(),
+        // A path may be anything.
+        [b'2', b'5', b'7', ..] => false,
+        [b'2', b'0'..=b'9', b'0'..=b'9', b' ', ..] => awaited,
+        _ => false,
+    }
+}
+
 /// Finds where something begins, in a client's line of which the beginning left already, that may become an announcement for
 /// some server: at a control byte. `rest` follows what left.
 ///

@@ -41,15 +41,6 @@ impl Cipher {
         self.lost
     }
 
-    /// Steps over bytes that were not looked at; the place is lost if a record's header may be among them.
-    pub(crate) const fn skip(&mut self, bytes: usize) {
-        match self.rest.checked_sub(bytes) {
-            Some(rest) => self.rest = rest,
-            None => self.lost = true,
-        }
-        self.lost |= bytes > 0 && self.begun > 0;
-    }
-
     /// Steps over TLS at the start of `bytes`, which begin where a line would; what follows is text. `missing` bytes
     /// follow that were not captured.
     pub(crate) fn pass<'a>(&mut self, bytes: &'a [u8], missing: u32) -> (&'a [u8], Option<Turn>) {
@@ -228,17 +219,6 @@ mod tests {
         assert!(cipher.is_on() && !cipher.lost);
         cipher.lose();
         assert_eq!(cipher.pass(b"221 Bye\r\n", 0), (&b"221 Bye\r\n"[..], Some(Turn::Clear)));
-    }
-
-    #[test]
-    fn what_is_within_a_record_can_be_stepped_over() {
-        let mut cipher = Cipher::default();
-        cipher.pass(b"\x16\x03\x03\x00\x08ab", 0);
-        cipher.skip(4);
-        assert_eq!(cipher.pass(b"gh200 clear\r\n", 0), (&b"200 clear\r\n"[..], Some(Turn::Clear)));
-        cipher.pass(b"\x16\x03\x03\x00\x08ab", 0);
-        cipher.skip(7);
-        assert!(cipher.is_lost());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod servers;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ftp_conntrack::Instant;

@@ -33,6 +33,8 @@ pub(super) struct LineHandler<'h> {
     pub(super) nat: &'h mut Nat,
     /// Set if what follows, on both sides, is not read: true if it is TLS, false if it may be.
     pub(super) tls: Option<bool>,
+    /// The same, until the stream was told.
+    pub(super) stops: Option<bool>,
 }
 
 /// A reply's code and what stands behind it.
@@ -115,8 +117,8 @@ impl ReadLines for LineHandler<'_> {
         }
     }
 
-    fn stops(&self) -> bool {
-        self.tls.is_some()
+    fn stops(&mut self) -> Option<bool> {
+        self.stops.take()
     }
 }
 
@@ -128,7 +130,16 @@ impl LineHandler<'_> {
             return false;
         }
         let mut replies = self.dialogue.replies();
-        !matches!(replies.code_of(begun), Some((227..=229, _)))
+        let is_text = replies.continues();
+        let is_passive = matches!(replies.code_of(begun), Some((227..=229, _)));
+        let may_hide = !is_text && ftp::may_hide_reply(begun, self.dialogue.awaits(CommandKind::Passive));
+        !is_passive && !may_hide
+    }
+
+    /// Returns true if some client reads an endpoint in this line, which is none of a 227.
+    fn hides_endpoint(&self, line: &[u8]) -> bool {
+        let awaited = self.dialogue.awaits(CommandKind::Passive);
+        !self.dialogue.replies().continues() && ftp::hidden_reply(line, awaited)
     }
 
     fn command(&mut self, line: &[u8], edits: &mut UnitEdits) {
@@ -173,6 +184,11 @@ impl LineHandler<'_> {
 
     /// A reply is refused as a whole, or passes as a whole: its lines have one code.
     fn reply(&mut self, unit: &[u8], edits: &mut UnitEdits) {
+        if self.hides_endpoint(unit) {
+            self.tell_refused(Form::Pasv, RefusalReason::Malformed(HostPortError::Verb));
+            self.dialogue.lose_reply();
+            return refuse_reply(unit, edits);
+        }
         let mut expected = [None; UNIT_EDITS];
         let mut count = 0;
         let mut at = 0;
@@ -204,8 +220,7 @@ impl LineHandler<'_> {
         }
         if refuses {
             expected.into_iter().flatten().for_each(|id| self.conntrack.unexpect(self.job.now, id));
-            let end = unit.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
-            edits.set(0..end, Text::copy_of(b"425 No data connection."));
+            refuse_reply(unit, edits);
         }
     }
 
@@ -250,11 +265,15 @@ impl LineHandler<'_> {
                     self.conntrack.unexpect(self.job.now, expected);
                 }
             }
-            (Some(CommandKind::Tls), 234) if answer.command.is_some() => self.tls = Some(true),
+            (Some(CommandKind::Tls), 234) if answer.command.is_some() => self.stop(true),
             // A command that is not remembered may have been AUTH: nothing more is read, and nothing more is opened.
-            (None, 234) if answer.command.is_some() => self.tls = Some(false),
+            (None, 234) if answer.command.is_some() => self.stop(false),
             _ => {}
         }
+    }
+
+    const fn stop(&mut self, is_tls: bool) {
+        (self.tls, self.stops) = (Some(is_tls), Some(is_tls));
     }
 
     fn judge(&mut self, reading: LineReading, line: &[u8]) -> LineAction {
@@ -461,6 +480,12 @@ const fn no_room(error: ExpectError) -> RefusalReason {
     }
 }
 
+/// Puts a refusal in the place of a whole reply, but for its end.
+fn refuse_reply(unit: &[u8], edits: &mut UnitEdits) {
+    let end = unit.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    edits.set(0..end, Text::copy_of(b"425 No data connection."));
+}
+
 /// An argument that every server refuses.
 fn refused(form: Form, like: IpAddr) -> Text {
     let nowhere: IpAddr = match like {
@@ -468,5 +493,5 @@ fn refused(form: Form, like: IpAddr) -> Text {
         IpAddr::V6(_) if form == Form::Port => core::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => core::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    ftp::write(form, nowhere, 0)
+    write_like(form, b"|", nowhere, 0)
 }

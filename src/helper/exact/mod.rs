@@ -324,11 +324,13 @@ impl State {
         let direction = context.tracked.direction;
         let [ours, theirs] = [direction, direction.other()].map(|direction| self.window(direction));
         let [own, others] = ends(&mut self.streams, direction);
-        let answering = Answering::new(conntrack, id, context, segment);
+        let mut answering = Answering::new(conntrack, id, context, segment);
         let noted = Noted { now: context.now, connection: id, sender: Sender::from(direction) };
         if segment.flags.has(TcpFlags::ACK) {
             others.misses(segment.acknowledgement).into_iter().for_each(|done| noted.note(conntrack, done));
             let acknowledgement = others.acknowledge(segment.acknowledgement, &mut tools.pool);
+            // The segment may be an old one.
+            answering.next = others.expected(segment.acknowledgement);
             let bytes = context.packet.bytes_mut();
             context.headers.set_acknowledgement(bytes, acknowledgement);
             let mapped = context.headers.map_sack_blocks(bytes, |left, right| others.selectively(left, right));
@@ -372,6 +374,7 @@ impl State {
             conntrack,
             nat,
             tls: None,
+            stops: None,
         };
 
         let mut came = core::mem::take(&mut tools.came);
@@ -386,7 +389,7 @@ impl State {
             urgent: pointer.map(|pointer| segment.sequence + u32::from(pointer)),
         };
         if own.is_at_beginning() && matches!(payload, [HANDSHAKE] | [HANDSHAKE, TLS, ..]) {
-            own.stop_reading();
+            own.stop_reading(true);
             handler.tls = Some(true);
         }
         let before = own.standing();
@@ -423,8 +426,8 @@ impl State {
                 noted.other().note(conntrack, Intervention::SentInItsName);
             }
         }
-        if tls.is_some() {
-            self.streams.iter_mut().for_each(Stream::stop_reading);
+        if let Some(is_tls) = tls {
+            self.streams[direction.other() as usize].stop_reading(is_tls);
         }
         if tls == Some(true) {
             let declared = tools.policy.tls_passive_ports.clone();

@@ -63,7 +63,7 @@ pub(super) struct SegmentWriter {
 pub(super) struct Answering {
     name: Option<InName>,
     /// The number that the sender expects from the other side.
-    next: SequenceNumber,
+    pub(super) next: SequenceNumber,
 }
 
 impl Answering {

@@ -7,7 +7,7 @@ use super::intervention::Intervention;
 use super::window::{Holder, Pool, Window};
 use crate::SequenceNumber;
 use crate::ftp::Text;
-use crate::ftp::tls::{Cipher, Turn};
+use crate::ftp::tls::Cipher;
 use crate::seqadj::History;
 pub(super) use reading::{Instead, UNIT_EDITS, UnitEdits};
 
@@ -48,9 +48,9 @@ pub(super) trait ReadLines {
     /// A unit was given up before it was complete, and does not leave.
     fn lost(&mut self);
 
-    /// Returns true if what follows the unit that was read last is not to be read.
-    fn stops(&self) -> bool {
-        false
+    /// Returns `Some`, once, if no lines are to be read after the unit that was read last: true if TLS follows.
+    fn stops(&mut self) -> Option<bool> {
+        None
     }
 }
 
@@ -109,6 +109,8 @@ enum Line {
     Leaves,
     /// The bytes that were read of it do not leave, and neither does the rest.
     Swallowed(Until),
+    /// TLS records: they leave as they come, but in order, since text may follow the last one.
+    Tls,
 }
 
 /// The end of a unit that does not leave.
@@ -328,15 +330,21 @@ impl Stream {
         (self.outside, self.sent) = (first, first);
     }
 
-    /// Nobody reads what follows: it leaves as it comes.
-    pub(super) fn stop_reading(&mut self) {
-        if !self.opaque {
-            self.released = self.next;
+    /// Reads no lines in what follows. If it is TLS, lines are read again once text follows the last record (`CCC`, RFC 4217
+    /// section 12.3, which itself cannot be read). Otherwise everything leaves as it comes.
+    pub(super) fn stop_reading(&mut self, is_tls: bool) {
+        if self.opaque {
+            return;
+        }
+        self.released = self.next;
+        if is_tls {
+            self.line = Line::Tls;
+        } else {
             self.become_opaque();
         }
     }
 
-    fn become_opaque(&mut self) {
+    const fn become_opaque(&mut self) {
         (self.opaque, self.opaque_from, self.line) = (true, self.next, Line::Held);
     }
 
@@ -367,7 +375,8 @@ impl Stream {
         self.hear_urgent(incoming.urgent);
         let (released, next) = (self.released, self.next);
         if self.opaque && !incoming.payload.is_empty() {
-            self.pass(incoming);
+            self.next = self.next.later(incoming.end());
+            self.released = self.next;
         }
         if !self.opaque {
             if incoming.start.after(next) && !incoming.payload.is_empty() {
@@ -416,30 +425,6 @@ impl Stream {
         self.urgent.is_some()
     }
 
-    /// A segment that nobody reads. After `CCC` (RFC 4217 section 12.3), which itself cannot be read, text follows the last
-    /// record: from there on it is read again. Where a record's header is missed, nothing is read any more: what looks
-    /// like a line may be anything.
-    fn pass(&mut self, incoming: Incoming<'_>) {
-        let mut end = incoming.end();
-        if end.after(self.next) && !self.cipher.is_lost() {
-            let fresh = match usize::try_from(incoming.start.since(self.next)) {
-                Ok(gap) => {
-                    self.cipher.skip(gap);
-                    incoming.payload
-                }
-                Err(_) => incoming.payload.get(self.next.since(incoming.start) as usize..).unwrap_or_default(),
-            };
-            let was_on = self.cipher.is_on();
-            let (text, turn) = if self.cipher.is_lost() { (fresh, None) } else { self.cipher.pass(fresh, 0) };
-            if was_on && turn == Some(Turn::Clear) {
-                end = end - text.len() as u32;
-                (self.opaque, self.line) = (false, Line::Held);
-            }
-        }
-        self.next = self.next.later(end);
-        self.released = self.next;
-    }
-
     /// A segment after a gap: its bytes wait.
     fn take_early(&mut self, incoming: Incoming<'_>, pool: &mut Pool) -> Taken {
         let mut window = self.window.take().or_else(|| pool.take(self.released, self.holder));
@@ -462,6 +447,13 @@ impl Stream {
     /// Returns the bytes that leave with a segment after it was read; `released` and `next` are their values before.
     fn emission(&self, incoming: Incoming<'_>, released: SequenceNumber, next: SequenceNumber) -> Taken {
         let (start, end) = (incoming.start, incoming.end());
+        let is_elsewhere = start.before(self.first) || start.after(self.next);
+        if incoming.payload.is_empty() && is_elsewhere && !self.opaque {
+            return Taken {
+                emission: Emission::Nothing { number: self.number_of_nothing(incoming, false) },
+                fin: false,
+            };
+        }
         if self.opaque && !start.before(self.opaque_from) {
             return Taken { emission: Emission::Same, fin: incoming.fin };
         }

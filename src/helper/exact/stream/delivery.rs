@@ -109,6 +109,11 @@ impl Stream {
         self.outside
     }
 
+    /// Returns the number that the other side expects next, in its own numbers; `acknowledged`, if the stream has not begun.
+    pub(in crate::helper::exact) const fn expected(&self, acknowledged: SequenceNumber) -> SequenceNumber {
+        if self.begun { self.outside } else { acknowledged }
+    }
+
     /// Notes that something was sent up to here, in the other side's numbers.
     pub(in crate::helper::exact) fn note_sent(&mut self, upto: SequenceNumber) {
         self.sent = self.sent.later(upto);

@@ -104,6 +104,7 @@ impl Stream {
             let read = match self.line {
                 Line::Held => self.read_held(here, rest, handler),
                 Line::Leaves => self.read_leaving(here, rest, handler),
+                Line::Tls => self.read_tls(rest),
                 Line::Swallowed(until) => self.read_swallowed(here, rest, until, handler),
             };
             let Read::Done(len) = read else {
@@ -111,8 +112,12 @@ impl Stream {
                 break;
             };
             at += len;
-            if handler.stops() {
-                self.become_opaque();
+            match handler.stops() {
+                Some(true) => self.line = Line::Tls,
+                Some(false) => self.become_opaque(),
+                None => {}
+            }
+            if self.opaque {
                 at = bytes.len();
             }
             self.released = start + at as u32;
@@ -229,6 +234,20 @@ impl Stream {
             self.head = Head::EMPTY;
         }
         Read::Done(len)
+    }
+
+    /// Reads TLS records, up to the text that follows the last one. What neither is a record nor follows one is not read,
+    /// and neither is anything after it: what looks like a line may be anything.
+    fn read_tls(&mut self, rest: &[u8]) -> Read {
+        let (text, turn) = self.cipher.pass(rest, 0);
+        if self.cipher.is_lost() || (turn.is_none() && !self.cipher.is_on()) {
+            self.become_opaque();
+            return Read::Done(rest.len());
+        }
+        if !text.is_empty() {
+            self.line = Line::Held;
+        }
+        Read::Done(rest.len() - text.len())
     }
 
     /// Units follow each other, so that no replacement overlaps another.
