@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use ftp_conntrack::Instant;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use crate::host::{self, Ended, Host};
-use crate::options::Options;
+use crate::options::{Opaque, Options};
 use crate::plan::{Meaning, OpaqueTalk, Session};
 use crate::speech::Speech;
 use crate::text::Form;
@@ -24,8 +25,14 @@ pub(crate) struct Client {
     data: Vec<Data>,
     /// When the control connection turned opaque: how much had been heard.
     opaque_from: Option<usize>,
+    /// TLS records are being heard: how much had been heard before.
+    in_tls_from: Option<usize>,
+    /// Sockets on which the server may call after an odd announcement.
+    odd: Vec<SocketHandle>,
     pub(crate) done: bool,
     next_port: u16,
+    /// When the next part of an upload is sent.
+    pub(crate) wakes: Option<Instant>,
 }
 
 /// A data connection.
@@ -55,8 +62,11 @@ impl Client {
             reply: ReplyReader::default(),
             data,
             opaque_from: None,
+            in_tls_from: None,
+            odd: Vec::new(),
             done: false,
             next_port: FIRST_PORT + 1,
+            wakes: None,
         }
     }
 
@@ -79,13 +89,24 @@ impl Client {
     ///
     /// # Errors
     /// What the server did wrong.
-    pub(crate) fn work(&mut self, host: &mut Host, options: &Options) -> Result<bool, String> {
+    pub(crate) fn work(&mut self, now: Instant, host: &mut Host, options: &Options) -> Result<bool, String> {
+        for handle in &self.odd {
+            host::answer_close(host.socket(*handle));
+        }
         if self.done {
             return Ok(false);
         }
         let mut busy = self.speech.pump(host.socket(self.control), options.written_at_once);
         for number in 0..self.data.len() {
-            busy |= self.move_data(number, host);
+            busy |= self.move_data(number, now, host, options);
+        }
+        if let Some(start) = self.in_tls_from {
+            if self.speech.heard.len() < start + self.talk.server.len() {
+                return Ok(busy);
+            }
+            self.in_tls_from = None;
+            self.speech.skip(self.talk.server.len());
+            busy = true;
         }
         if let Some(start) = self.opaque_from {
             return Ok(self.talk_opaquely(start, host) || busy);
@@ -95,7 +116,7 @@ impl Client {
             if let Some((code, text)) = self.reply.line(&line)? {
                 self.answered(code, &text, host, options)?;
             }
-            if self.opaque_from.is_some() {
+            if self.opaque_from.is_some() || self.in_tls_from.is_some() {
                 return Ok(true);
             }
         }
@@ -123,6 +144,9 @@ impl Client {
                 let port = self.session.transfers[number].port;
                 self.data[number].socket = Some(host.listen(port, &options.client_data));
             }
+            if let Meaning::Odd(port) = command.meaning {
+                self.odd.push(host.listen(port, &options.client_data));
+            }
             self.speech.say(&command.line);
             self.unanswered.push(command.meaning);
         }
@@ -140,6 +164,11 @@ impl Client {
         }
         match (self.unanswered.remove(0), code) {
             (Meaning::Plain, _) | (Meaning::Listen(_), 200) | (Meaning::Transfer(_), 226) | (Meaning::Auth, 502) => {}
+            (Meaning::Odd(_), 200 | 500..510) | (Meaning::Refused, 400..600) => {}
+            (Meaning::Auth, 234) if options.opaque == Opaque::Ends => {
+                self.in_tls_from = Some(self.speech.heard.len() - self.speech.unread());
+                self.speech.say(&crate::speech::Line::new(self.talk.client.clone()));
+            }
             (Meaning::Auth, 234) => {
                 self.opaque_from = Some(self.speech.heard.len() - self.speech.unread());
                 self.speech.say(&crate::speech::Line::new(self.talk.client.clone()));
@@ -171,7 +200,7 @@ impl Client {
         Ok(there)
     }
 
-    fn move_data(&mut self, number: usize, host: &mut Host) -> bool {
+    fn move_data(&mut self, number: usize, now: Instant, host: &mut Host, options: &Options) -> bool {
         let transfer = &self.session.transfers[number];
         let data = &mut self.data[number];
         let Some(handle) = data.socket.filter(|_| !data.over) else { return false };
@@ -191,7 +220,15 @@ impl Client {
         if !socket.can_send() {
             return false;
         }
-        let sent = socket.send_slice(&transfer.content[data.sent..]).unwrap_or(0);
+        if let Some(pause) = options.pause.filter(|_| data.sent < transfer.content.len()) {
+            if self.wakes.is_some_and(|wakes| now < wakes) {
+                return false;
+            }
+            self.wakes = Some(now + pause);
+        }
+        let part = if options.pause.is_some() { transfer.content.len() / 4 + 1 } else { usize::MAX };
+        let end = transfer.content.len().min(data.sent.saturating_add(part));
+        let sent = socket.send_slice(&transfer.content[data.sent..end]).unwrap_or(0);
         data.sent += sent;
         if data.sent == transfer.content.len() {
             socket.close();

@@ -143,6 +143,13 @@ pub(crate) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>) -> (usize, Ended
     }
 }
 
+/// Closes a connection whose other side closed it.
+pub(crate) fn answer_close(socket: &mut Socket<'_>) {
+    if socket.state() == State::CloseWait {
+        socket.close();
+    }
+}
+
 /// A kind of connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

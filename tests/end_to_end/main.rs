@@ -17,6 +17,8 @@ mod plan;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod rng;
 mod server;
+#[path = "../common/servers.rs"]
+mod servers;
 mod speech;
 mod text;
 mod trace;
@@ -45,6 +47,7 @@ const WHOLE_LINES: Class = Class {
     urgent: false,
     open: false,
     director: false,
+    wild: false,
 };
 
 /// All at once, each in most dialogues.
@@ -59,6 +62,7 @@ const EVERYTHING: Class = Class {
     urgent: false,
     open: false,
     director: false,
+    wild: false,
 };
 
 #[test]
@@ -146,6 +150,22 @@ fn exact_director() {
 #[test]
 fn exact_director_everything() {
     prove("exact_director_everything", Class { director: true, ..EVERYTHING }, Behaviour::Exact, 200);
+}
+
+#[test]
+fn exact_wild() {
+    prove("exact_wild", Class { wild: true, opaque: true, pipelining: true, ..WHOLE_LINES }, Behaviour::Exact, 200);
+}
+
+#[test]
+fn exact_wild_cuts() {
+    let class = Class { wild: true, cuts: true, opaque: true, dresses: true, ..WHOLE_LINES };
+    prove("exact_wild_cuts", class, Behaviour::Exact, 200);
+}
+
+#[test]
+fn exact_wild_everything() {
+    prove("exact_wild_everything", Class { wild: true, ..EVERYTHING }, Behaviour::Exact, 300);
 }
 
 /// Runs dialogues of a class, and tells of those that fail: of the first one everything, of the others the seed.

@@ -31,6 +31,10 @@ pub(crate) struct Class {
     pub(crate) open: bool,
     /// The router is a load balancer.
     pub(crate) director: bool,
+    /// All that attackers and odd hosts do: spellings that only some servers read, lines of any length, more commands and
+    /// announcements than are remembered, replies that contradict themselves, FINs that are none, TLS that ends, transfers
+    /// that outlast timeouts.
+    pub(crate) wild: bool,
 }
 
 /// The translation of clients and server.
@@ -87,6 +91,14 @@ pub(crate) struct Options {
     pub(crate) opaque: Opaque,
     /// Packets are handed over without room, so that the router asks for it.
     pub(crate) tight: bool,
+    /// The helper is loose.
+    pub(crate) loose: bool,
+    /// Number of streams that may be held back at once.
+    pub(crate) hold_buffers: usize,
+    /// Of a hundred segments on control connections, this number is followed by a FIN that no host sent.
+    pub(crate) false_fins: u32,
+    /// The interval between the parts of an upload, each longer than idle connections are remembered.
+    pub(crate) pause: Option<Duration>,
 }
 
 /// Neither side learns of the other's link.
@@ -101,6 +113,8 @@ pub(crate) enum Opaque {
     Accepted,
     /// The server goes on at once, with what may be in the same segment as its reply.
     AtOnce,
+    /// Both sides send TLS records, and then text again (`CCC`).
+    Ends,
 }
 
 impl Opaque {
@@ -180,10 +194,11 @@ impl Options {
             _ => rng.pick(&[600, 600, 6000, 6000, 20_000, 100_000]),
         };
         let opaque = match class.opaque {
+            true if class.wild => rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::Ends, Opaque::Ends]),
             true => rng.pick(&[Opaque::Refused, Opaque::Accepted, Opaque::AtOnce]),
             false => Opaque::No,
         };
-        Self {
+        let mut options = Self {
             class,
             behaviour,
             topology,
@@ -203,6 +218,28 @@ impl Options {
             first_port: rng.pick(&[1024, 5000, 40_000, 65_500]),
             opaque,
             tight: rng.percent(20),
+            loose: false,
+            hold_buffers: 128,
+            false_fins: 0,
+            pause: None,
+        };
+        if class.wild {
+            options.draw_wild(rng);
+        }
+        options
+    }
+
+    fn draw_wild(&mut self, rng: &mut Rng) {
+        self.loose = rng.percent(30);
+        if rng.percent(40) {
+            // Both streams of every client; with fewer, lines would have to be given up.
+            self.hold_buffers = 2 * self.clients;
+        }
+        self.false_fins = rng.pick(&[0, 0, 3, 20]);
+        if rng.percent(20) && self.is_fair() {
+            self.pause = Some(Duration::from_secs(40));
+            // What a stack takes at once.
+            self.longest_file = 600;
         }
     }
 

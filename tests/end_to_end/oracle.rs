@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ftp_conntrack::router::Verdict;
 
 use crate::options::Options;
-use crate::speech::{Announced, Speech};
+use crate::speech::{Announced, Fate, Speech};
 use crate::text::{self, Form};
 use crate::urgent::{Flow, Urgent};
 use crate::wire::{ACK, CONTROL, RST, SYN, Segment, is_sound};
@@ -238,10 +238,14 @@ struct Side<'w> {
 /// Checks that the received text is the sent one, with announced endpoints as the other side must see them.
 fn compare(said: &Speech, heard: &[u8], side: &Side<'_>) -> Result<(), String> {
     let (mut at_said, mut at_heard) = (0, 0);
-    for (number, announced) in said.announced.iter().enumerate() {
+    for announced in &said.announced {
         same(&said.said[at_said..announced.range.start], heard, &mut at_heard)?;
         at_said = announced.range.end;
         let text = &said.said[announced.range.clone()];
+        if announced.fate != Fate::Endpoint {
+            at_heard = doubtful(announced, &said.said, heard, at_heard, side)?;
+            continue;
+        }
         if side.own == side.public {
             same_endpoint_or_text(announced, text, heard, &mut at_heard, side)?;
             continue;
@@ -258,13 +262,31 @@ fn compare(said: &Speech, heard: &[u8], side: &Side<'_>) -> Result<(), String> {
         if !right || written.is_none_or(|written| written.delimiter != endpoint.delimiter) {
             return Err(format!("{} became {}", text.escape_ascii(), shown()));
         }
-        if side.other_learnt.get(number).is_none_or(|learnt| learnt.port() != endpoint.port) {
-            return Err(format!("{} was understood as {:?}", shown(), side.other_learnt.get(number)));
+        if !side.other_learnt.iter().any(|learnt| learnt.port() == endpoint.port) {
+            return Err(format!("{} was not understood: {:?}", shown(), side.other_learnt));
         }
         at_heard += endpoint.length;
     }
     same(&said.said[at_said..], heard, &mut at_heard)?;
     if at_heard == heard.len() { Ok(()) } else { Err(format!("more was heard: {}", heard[at_heard..].escape_ascii())) }
+}
+
+/// What is heard of a text that may be refused: one line, without the speaker's own address. Gives where its end begins.
+fn doubtful(announced: &Announced, said: &[u8], heard: &[u8], at: usize, side: &Side<'_>) -> Result<usize, String> {
+    let line_end = if said[announced.range.end..].starts_with(b"\r\n") { 2 } else { 1 };
+    let rest = heard.get(at..).unwrap_or_default();
+    let feed = rest.iter().position(|byte| *byte == b'\n').ok_or("a line without end")?;
+    let line = &rest[..(feed + 1).checked_sub(line_end).ok_or("a line end was lost")?];
+    let text = String::from_utf8_lossy(line);
+    let is_refusal = announced.fate == Fate::Refusal;
+    if is_refusal && side.own != side.public && text::spellings(side.own).iter().any(|own| shows(&text, own)) {
+        return Err(format!("an address is left in {}", line.escape_ascii()));
+    }
+    let refuses = matches!(line, [b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b' ', ..]);
+    if announced.fate == Fate::Refusal && !refuses {
+        return Err(format!("it is no refusal: {}", line.escape_ascii()));
+    }
+    Ok(at + line.len())
 }
 
 /// An address that is not translated is announced as it was; only the port may have to be another, where the other side

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use crate::options::{Opaque, Options};
 use crate::rng::Rng;
-use crate::speech::Line;
+use crate::servers::SERVERS;
+use crate::speech::{Fate, Line};
 use crate::text::Form;
 
 /// One client's session.
@@ -36,6 +37,10 @@ pub(crate) enum Meaning {
     Call(Form, usize),
     /// An endpoint is announced, by the client or in the answer, and nobody calls.
     Abandon(Form),
+    /// The server may read an endpoint in it, and then calls this port.
+    Odd(u16),
+    /// The answer refuses.
+    Refused,
     /// The file goes.
     Transfer(usize),
     Auth,
@@ -63,6 +68,7 @@ impl Session {
                 writer.transfers();
                 writer.interrupt();
                 writer.change_of_mind();
+                writer.wild();
             }
             writer.quit();
         }
@@ -167,6 +173,102 @@ impl Writer<'_> {
         let before = format!("{}{}", self.cased(form.verb()), self.blanks());
         let line = Line::announcing(&before, form, &endpoint, self.line_end());
         Command { line, meaning }
+    }
+
+    /// What an attacker or an odd host says.
+    fn wild(&mut self) {
+        if !self.options.class.wild {
+            return;
+        }
+        let step = match self.rng.below(8) {
+            0 => vec![self.long_line()],
+            1 => {
+                let count = if self.options.written_at_once < 100 { 34 } else { self.rng.range(33, 70) };
+                (0..count).map(|i| self.command(["NOOP", "PWD", "SYST"][i as usize % 3], Meaning::Plain)).collect()
+            }
+            2 => (0..if self.options.written_at_once < 100 { 18 } else { self.rng.range(17, 40) })
+                .map(|i| self.announced_in_vain(i as u16))
+                .collect(),
+            3 | 4 if !self.options.is_ipv6() && !self.options.loose => vec![self.odd_spelling()],
+            5 if self.options.hides_clients() => {
+                let seen = SocketAddr::new(self.options.seen(self.client), 4242 + self.client as u16);
+                let form = if self.options.is_ipv6() { Form::Eprt } else { Form::Port };
+                let line = Line::announcing(&format!("{} ", form.verb()), form, &form.write(seen, '|'), "\r\n");
+                vec![Command { line, meaning: Meaning::Abandon(form) }]
+            }
+            6 if self.options.loose && !self.options.is_ipv6() => vec![self.command("PASV THIRD", Meaning::Plain)],
+            _ if self.options.is_ipv6() => vec![self.padded_eprt()],
+            _ if self.rng.percent(50) => vec![self.command("PASV TWICE", Meaning::Abandon(Form::Pasv))],
+            _ => vec![self.command("PASV MIXED", Meaning::Refused)],
+        };
+        self.session.steps.push(step);
+    }
+
+    /// A line that is longer than anything that is held back.
+    fn long_line(&mut self) -> Command {
+        let most = if self.options.class.windows || self.options.written_at_once < 100 { 200 } else { 6000 };
+        let length = self.rng.range(most / 4, most) as usize;
+        let text: String = "PORT 10,66,1,2,4,5 x".chars().cycle().take(length).collect();
+        let verb = self.rng.pick(&["SITE ", "ADAT ", "HELP "]);
+        self.command(&format!("{verb}{text}"), Meaning::Plain)
+    }
+
+    /// One of many announcements that nobody follows.
+    fn announced_in_vain(&mut self, number: u16) -> Command {
+        let form = if self.options.is_ipv6() { Form::Eprt } else { self.rng.pick(&[Form::Port, Form::Eprt]) };
+        self.announcement(form, 2200 + number % 30, Meaning::Abandon(form))
+    }
+
+    /// An address in full: some servers read only the short form.
+    fn padded_eprt(&mut self) -> Command {
+        let std::net::IpAddr::V6(own) = self.options.client(self.client) else { unreachable!("only with IPv6") };
+        let address = own.segments().map(|group| format!("{group:04X}")).join(":");
+        let line = Line::announcing("EPRT ", Form::Eprt, &format!("|2|{address}|2231|"), "\r\n");
+        Command { line, meaning: Meaning::Abandon(Form::Eprt) }
+    }
+
+    /// PORT with bytes in it that some server reads over.
+    fn odd_spelling(&mut self) -> Command {
+        const ODD: [&[u8]; 24] = [
+            b"\0",
+            b"\t",
+            b"\x0b",
+            b"\x0c",
+            b"\r",
+            b" ",
+            b"\"",
+            b"+",
+            b"0",
+            b",",
+            b"_",
+            b";",
+            b"|",
+            b"x",
+            b"\x7f",
+            b"\xa0",
+            b"\xff\xf1",
+            b"\xff\xfdA",
+            b"\xff\xfa",
+            b"\r\0",
+            b"PORT ",
+            b"NOOP\r",
+            b"SITE x\0",
+            b"\xef\xbb\xbf",
+        ];
+        let port = 2100 + self.session.steps.len() as u16 % 90;
+        let own = Form::Port.write(SocketAddr::new(self.options.client(self.client), port), '|');
+        let mut text = format!("PORT {own}").into_bytes();
+        for _ in 0..self.rng.range(1, 4) {
+            let at = self.rng.below(text.len() + 1);
+            let odd = if self.rng.percent(80) { self.rng.pick(&ODD).to_vec() } else { self.rng.bytes(1) };
+            if !odd.contains(&b'\n') && !(self.options.class.urgent && odd.contains(&0xf2)) {
+                text.splice(at..at, odd);
+            }
+        }
+        // What no server reads is no announcement, and leaves as it is.
+        self.session.mentions_own |= SERVERS.iter().all(|server| server.reads(&text).is_none());
+        let line = Line::doubtful(&text, self.line_end(), Form::Port, Fate::Odd);
+        Command { line, meaning: Meaning::Odd(port) }
     }
 
     /// An announcement that nobody follows.
@@ -276,6 +378,9 @@ impl OpaqueTalk {
         let client = format!("{verb}{argument}\r\n");
         let (_, argument) = port(SocketAddr::new(options.addresses.server, 1029));
         let server = format!("227 Entering Passive Mode ({argument}).\r\n229 Extended (|||1029|)\r\n");
+        if options.opaque == Opaque::Ends {
+            return Self { client: records(rng), server: records(rng) };
+        }
         let mut noise = |text: &str| {
             let mut talk = if rng.percent(50) { b"\x16\x03\x01\r\n".to_vec() } else { Vec::new() };
             for _ in 0..rng.range(1, 5) {
@@ -288,4 +393,18 @@ impl OpaqueTalk {
         };
         Self { client: noise(&client), server: noise(&server) }
     }
+}
+
+/// TLS records with lines in them that look like announcements of strangers.
+fn records(rng: &mut Rng) -> Vec<u8> {
+    let mut talk = Vec::new();
+    for number in 0..rng.range(1, 8) {
+        let mut content = b"\r\nPORT 10,66,1,2,4,5\r\n227 (10,66,1,2,4,5)\r\n".to_vec();
+        let length = rng.below(200);
+        content.extend(rng.bytes(length));
+        let [high, low] = (content.len() as u16).to_be_bytes();
+        talk.extend([if number == 0 { 22 } else { rng.pick(&[20, 21, 22, 23]) }, 3, 3, high, low]);
+        talk.extend(content);
+    }
+    talk
 }

@@ -10,7 +10,8 @@ use crate::host::{self, Ended, Host};
 use crate::options::{Opaque, Options};
 use crate::plan::OpaqueTalk;
 use crate::rng::Rng;
-use crate::speech::{Line, Speech};
+use crate::servers::SERVERS;
+use crate::speech::{Fate, Line, Speech};
 use crate::text::Form;
 
 /// A server and its sessions.
@@ -38,6 +39,12 @@ pub(crate) struct ServerSession {
     opaque: bool,
     /// True if text is still to be sent then.
     talks: bool,
+    /// TLS records are being heard.
+    in_tls: bool,
+    /// Connections to what was read in odd announcements: they are opened and closed.
+    odd: Vec<SocketHandle>,
+    /// The last of them is being opened, and the answer waits for it.
+    calls_oddly: bool,
     closing: bool,
     pub(crate) closed: bool,
     /// True if the server's own address is in text that announces nothing.
@@ -106,15 +113,34 @@ impl Server {
     }
 
     fn serve(&mut self, session: &mut ServerSession, host: &mut Host, options: &Options) -> Result<bool, String> {
-        if session.closed {
-            return Ok(false);
+        let mut busy = false;
+        for handle in &session.odd {
+            let socket = host.socket(*handle);
+            let waits = socket.state() == State::SynSent;
+            if matches!(socket.state(), State::Established | State::CloseWait) {
+                socket.close();
+            }
+            if session.calls_oddly && !waits {
+                session.calls_oddly = false;
+                session.speech.say(&Line::new("200 called\r\n"));
+                busy = true;
+            }
         }
-        let mut busy = session.speech.pump(host.socket(session.control), options.written_at_once);
+        if session.closed {
+            return Ok(busy);
+        }
+        busy |= session.speech.pump(host.socket(session.control), options.written_at_once);
         busy |= self.move_data(session, host);
+        if session.in_tls && session.speech.unread() >= self.talk.client.len() {
+            session.in_tls = false;
+            session.speech.skip(self.talk.client.len());
+            self.talk(session);
+            busy = true;
+        }
         if session.talks && session.speech.unread() > 0 {
             self.talk(session);
         }
-        while session.running.is_none() && !session.opaque && !session.closing {
+        while session.running.is_none() && !session.is_busy() {
             let Some(line) = session.speech.next_line() else { break };
             busy = true;
             self.obey(session, &line, host, options)?;
@@ -158,6 +184,9 @@ impl Server {
         host: &mut Host,
         options: &Options,
     ) -> Result<(), String> {
+        if options.class.wild {
+            Self::check_reading(session, line)?;
+        }
         let command = line.strip_prefix(b"\xff\xf4\xff\xf2").unwrap_or(line);
         let text = String::from_utf8_lossy(command).into_owned();
         let (verb, argument) =
@@ -165,9 +194,10 @@ impl Server {
         match verb.to_ascii_uppercase().as_str() {
             "AUTH" => {
                 session.opaque = options.opaque.is_accepted();
-                let reply = if session.opaque { "234 go on\r\n" } else { "502 no such thing\r\n" };
-                session.speech.say(&Line::new(reply));
+                session.in_tls = options.opaque == Opaque::Ends;
                 session.talks = session.opaque;
+                let reply = if session.opaque || session.in_tls { "234 go on\r\n" } else { "502 no such thing\r\n" };
+                session.speech.say(&Line::new(reply));
                 if options.opaque == Opaque::AtOnce {
                     self.talk(session);
                 }
@@ -181,9 +211,13 @@ impl Server {
                     .speech
                     .say(&Line::new(format!("211-status\r\n227 Entering Passive Mode ({own})\r\n211 end\r\n")));
             }
+            "PORT" if options.class.wild && !is_plain(Form::Port, argument) => {
+                self.read_oddly(session, line, host, options)
+            }
             "PORT" => self.will_call(session, Form::Port, argument, options)?,
             "EPRT" => self.will_call(session, Form::Eprt, argument, options)?,
             "LPRT" => self.will_call(session, Form::Lprt, argument, options)?,
+            "PASV" if !argument.is_empty() => self.contradict_itself(session, argument, options)?,
             "PASV" => self.will_listen(session, Form::Pasv, host, options),
             "EPSV" => self.will_listen(session, Form::Epsv, host, options),
             "LPSV" => self.will_listen(session, Form::Lpsv, host, options),
@@ -197,16 +231,76 @@ impl Server {
             "TYPE" | "NOOP" | "SYST" | "PWD" | "FEAT" | "SITE" | "CWD" | "HELP" | "PASSIVE" => {
                 self.plain(session, "200 ok", options)
             }
+            "ADAT" => self.plain(session, "335 more", options),
+            _ if options.class.wild => self.read_oddly(session, line, host, options),
             _ => return Err(format!("the server was told {}", line.escape_ascii())),
         }
         Ok(())
     }
 
+    /// No server reads an endpoint in a line that is not the client's, as the server sees it, or nowhere.
+    fn check_reading(session: &ServerSession, line: &[u8]) -> Result<(), String> {
+        let client = session.speech.remote.map(|remote| remote.ip());
+        for server in &SERVERS {
+            let Some([a, b, c, d, ..]) = server.reads(line) else { continue };
+            let address: std::net::IpAddr = [a, b, c, d].map(|number| number as u8).into();
+            if Some(address) != client && !address.is_unspecified() {
+                return Err(format!("{} reads {address} in {}", server.name, line.escape_ascii()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls where one of the servers reads an endpoint in the line.
+    fn read_oddly(&mut self, session: &mut ServerSession, line: &[u8], host: &mut Host, options: &Options) {
+        let server = &SERVERS[self.rng.below(SERVERS.len())];
+        let there = server.reads(line).map(|numbers| {
+            let [a, b, c, d, high, low] = numbers.map(|number| number as u8);
+            SocketAddr::new([a, b, c, d].into(), u16::from_be_bytes([high, low]))
+        });
+        match there.filter(|there| !there.ip().is_unspecified() && there.port() > 0) {
+            Some(there) => {
+                let from = self.any_port();
+                session.odd.push(host.connect(there, from, &options.server_data));
+                session.calls_oddly = true;
+            }
+            None => session.speech.say(&Line::new("501 what?\r\n")),
+        }
+    }
+
+    /// A reply of several lines, or with an address that is not its own.
+    fn contradict_itself(&mut self, session: &mut ServerSession, how: &str, options: &Options) -> Result<(), String> {
+        let own = Form::Pasv.write(SocketAddr::new(options.addresses.server, self.any_port()), '|');
+        let line = match how {
+            "TWICE" => Line::announcing("227-Passive (", Form::Pasv, &own, ")\r\n").and(Line::announcing(
+                "227 Entering Passive Mode (",
+                Form::Pasv,
+                &own,
+                ").\r\n",
+            )),
+            "MIXED" => {
+                let text = format!("227-(1,2,3,4,5)\r\n227 Entering Passive Mode ({own}).");
+                Line::doubtful(text.as_bytes(), "\r\n", Form::Pasv, Fate::Refusal)
+            }
+            "THIRD" => Line::new("227 Entering Passive Mode (192,0,2,77,19,137).\r\n"),
+            _ => return Err(format!("the server was told PASV {how}")),
+        };
+        session.speech.say(&line);
+        Ok(())
+    }
+
     fn plain(&mut self, session: &mut ServerSession, reply: &str, options: &Options) {
         let many = options.class.dresses && self.rng.percent(20);
+        let long = options.class.wild && !options.class.windows && options.written_at_once > 100 && self.rng.percent(3);
         let code = &reply[..3];
-        let text =
-            if many { format!("{code}-and\r\n 227 so\r\n229 on\r\n{reply}\r\n") } else { format!("{reply}\r\n") };
+        let text = if long {
+            let line = "227 (10,66,1,2,4,5) ".repeat(200);
+            format!("{code}-{line}\r\n{line}\r\n{reply}\r\n")
+        } else if many {
+            format!("{code}-and\r\n 227 so\r\n229 on\r\n{reply}\r\n")
+        } else {
+            format!("{reply}\r\n")
+        };
         session.speech.say(&Line::new(text));
     }
 
@@ -221,6 +315,12 @@ impl Server {
         let endpoint = form.read(argument.as_bytes()).filter(|endpoint| endpoint.length == argument.len());
         let there = endpoint.and_then(|endpoint| Some(SocketAddr::new(endpoint.address?, endpoint.port)));
         let there = there.ok_or_else(|| format!("the server was told {form:?} {}", argument.escape_debug()))?;
+        if let (true, std::net::IpAddr::V6(v6), Form::Eprt) = (options.hides_clients(), there.ip(), form)
+            && there.ip() != options.client(0)
+            && !argument.contains(&v6.to_string())
+        {
+            return Err(format!("not as RFC 5952 has it: {argument}"));
+        }
         session.speech.learnt.push(there);
         session.opening = Some(Opening::Call(there));
         self.plain(session, "200 I shall call", options);
@@ -295,7 +395,7 @@ impl Server {
     }
 
     fn any_port(&mut self) -> u16 {
-        self.next_port += 1;
+        self.next_port = if self.next_port > 65_500 { 20_000 } else { self.next_port + 1 };
         self.next_port
     }
 
@@ -337,7 +437,17 @@ impl Server {
     }
 }
 
+/// Returns true if an argument is an endpoint and nothing else.
+fn is_plain(form: Form, argument: &str) -> bool {
+    form.read(argument.as_bytes()).is_some_and(|endpoint| endpoint.length == argument.len())
+}
+
 impl ServerSession {
+    /// Returns true if it reads no line now.
+    const fn is_busy(&self) -> bool {
+        self.opaque || self.closing || self.in_tls || self.calls_oddly
+    }
+
     fn new(control: SocketHandle) -> Self {
         Self {
             control,
@@ -348,6 +458,9 @@ impl ServerSession {
             data_remotes: Vec::new(),
             opaque: false,
             talks: false,
+            in_tls: false,
+            odd: Vec::new(),
+            calls_oddly: false,
             closing: false,
             closed: false,
             mentions_own: false,

@@ -33,25 +33,58 @@ pub(crate) struct Announced {
     pub(crate) range: Range<usize>,
     /// The address as it was written; `None` in the form that has none.
     pub(crate) address: Option<IpAddr>,
+    pub(crate) fate: Fate,
+}
+
+/// What the other side may hear of an announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The endpoint, as the other side is to reach it.
+    Endpoint,
+    /// One line that refuses: the text is a whole reply, but for its end.
+    Refusal,
+    /// Any line that no server reads as an endpoint elsewhere: the text is a whole command, but for its end.
+    Odd,
 }
 
 /// A line to say, or several, with the endpoint that it announces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line {
     pub(crate) text: Vec<u8>,
-    pub(crate) announced: Option<Announced>,
+    pub(crate) announced: Vec<Announced>,
+}
+
+impl Announced {
+    fn moved(self, by: usize) -> Self {
+        Self { range: self.range.start + by..self.range.end + by, ..self }
+    }
 }
 
 impl Line {
     pub(crate) fn new(text: impl Into<Vec<u8>>) -> Self {
-        Self { text: text.into(), announced: None }
+        Self { text: text.into(), announced: Vec::new() }
     }
 
     /// A line with an endpoint between two texts.
     pub(crate) fn announcing(before: &str, form: Form, endpoint: &str, after: &str) -> Self {
         let range = before.len()..before.len() + endpoint.len();
         let address = form.read(endpoint.as_bytes()).and_then(|endpoint| endpoint.address);
-        Self { text: [before, endpoint, after].concat().into(), announced: Some(Announced { form, range, address }) }
+        let announced = vec![Announced { form, range, address, fate: Fate::Endpoint }];
+        Self { text: [before, endpoint, after].concat().into(), announced }
+    }
+
+    /// A line that does not announce what it seems to, but for its end.
+    pub(crate) fn doubtful(text: &[u8], end: &str, form: Form, fate: Fate) -> Self {
+        let announced = vec![Announced { form, range: 0..text.len(), address: None, fate }];
+        Self { text: [text, end.as_bytes()].concat(), announced }
+    }
+
+    /// This line and another after it.
+    pub(crate) fn and(mut self, next: Self) -> Self {
+        let start = self.text.len();
+        self.text.extend(next.text);
+        self.announced.extend(next.announced.into_iter().map(|announced| announced.moved(start)));
+        self
     }
 }
 
@@ -59,10 +92,7 @@ impl Speech {
     pub(crate) fn say(&mut self, line: &Line) {
         let start = self.said.len();
         self.said.extend(&line.text);
-        if let Some(announced) = &line.announced {
-            let range = announced.range.start + start..announced.range.end + start;
-            self.announced.push(Announced { range, ..announced.clone() });
-        }
+        self.announced.extend(line.announced.iter().cloned().map(|announced| announced.moved(start)));
     }
 
     /// Hands at most `most` bytes to the stack, and takes what it has; true if anything moved.
@@ -97,6 +127,11 @@ impl Speech {
         self.read += length;
         let line = &rest[..length - 1];
         Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+    }
+
+    /// Steps over bytes that are no text.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.read += bytes;
     }
 
     /// Returns the number of received bytes that are no line that was read.

@@ -24,7 +24,7 @@ use crate::plan::{OpaqueTalk, Session};
 use crate::rng::Rng;
 use crate::server::Server;
 use crate::trace::Trace;
-use crate::wire;
+use crate::wire::{self, FIN, RST, SYN, Segment};
 
 /// The clients' link, and the number of the router's interface there.
 pub(crate) const NEAR: usize = 0;
@@ -62,6 +62,7 @@ pub(crate) struct World {
     underway: BinaryHeap<Reverse<Underway>>,
     sent: u64,
     pub(crate) watch: Watch,
+    rng: Rng,
     pub(crate) trace: Trace,
     /// When a program last had something to do.
     pub(crate) progress: Instant,
@@ -96,11 +97,11 @@ impl World {
             .map(|(number, address)| Host::new(*address, options.mtu[link_of(number)], seeds.next(), now))
             .collect();
         let cutters = (0..hosts.len())
-            .map(|host| {
+            .map(|_| {
                 Cutter::new(
                     options.cuts,
                     options.merges,
-                    options.mtu[link_of(host)],
+                    options.mtu[NEAR].min(options.mtu[FAR]),
                     Rng::of("end to end", cuts.next()),
                 )
             })
@@ -132,6 +133,7 @@ impl World {
             underway: BinaryHeap::new(),
             sent: 0,
             watch: Watch::new(&options),
+            rng: Rng::of("world", seeds.next()),
             trace: Trace::default(),
             progress: now,
             options,
@@ -171,7 +173,7 @@ impl World {
             if next > deadline {
                 return Err(format!("stuck: not over after {} s\n{}", LONGEST.as_secs(), self.describe()));
             }
-            if self.sent > MOST {
+            if self.sent > if self.options.class.wild { 8 * MOST } else { MOST } {
                 return Err(format!("a storm of {MOST} packets\n{}", self.describe()));
             }
             self.now = self.now.max(next);
@@ -264,7 +266,7 @@ impl World {
             let changed = host.poll(self.now);
             let busy = match self.clients.get_mut(number) {
                 Some(client) => {
-                    client.work(host, &self.options).map_err(|error| format!("client {number}: {error}"))?
+                    client.work(self.now, host, &self.options).map_err(|error| format!("client {number}: {error}"))?
                 }
                 None => self.server.work(host, &self.options)?,
             };
@@ -281,7 +283,9 @@ impl World {
         }
         // A stack that has just worked and wants to work again at once is asked a little later.
         let soon = self.now + Duration::from_millis(1);
-        self.due[number] = self.hosts[number].poll_at(self.now).map(|at| if at <= self.now { soon } else { at });
+        let wakes = self.clients.get(number).and_then(|client| client.wakes).filter(|wakes| *wakes > self.now);
+        let polled = self.hosts[number].poll_at(self.now).map(|at| if at <= self.now { soon } else { at });
+        self.due[number] = [polled, wakes].into_iter().flatten().min();
         Ok(())
     }
 
@@ -324,7 +328,14 @@ impl World {
             debug_assert!(next.arrives <= self.now);
             let Some(Reverse(Underway { link, towards, packet, .. })) = self.underway.pop() else { break };
             match towards {
-                Towards::Router => self.route(link, packet)?,
+                Towards::Router => {
+                    let false_fin = self.false_fin(link, &packet);
+                    self.watch.arrives(link, &packet);
+                    self.route(link, packet)?;
+                    if let Some(packet) = false_fin {
+                        self.route(link, packet)?;
+                    }
+                }
                 Towards::Host => self.deliver(packet)?,
             }
         }
@@ -347,12 +358,31 @@ impl World {
         }
     }
 
+    /// A FIN that no host sent, beside a segment of a control connection: an old one, or a blind one.
+    fn false_fin(&mut self, link: usize, packet: &[u8]) -> Option<Vec<u8>> {
+        let segment =
+            Segment::read(packet).filter(|segment| segment.is_control() && segment.flags & (SYN | RST | FIN) == 0)?;
+        if !self.rng.percent(self.options.false_fins) {
+            return None;
+        }
+        let first = self.trace.beginning(link, segment.from, segment.to)?;
+        if segment.seq.wrapping_sub(first) < 8 {
+            return None;
+        }
+        let number = match self.rng.below(3) {
+            // The greeting and the first command are longer.
+            0 => first.wrapping_add(self.rng.range(0, 2)),
+            1 => segment.end().wrapping_add(self.rng.range(4097, 1 << 20)),
+            _ => segment.seq.wrapping_add(1 << 31),
+        };
+        Some(segment.carrying(packet, number, segment.flags | FIN, &[]))
+    }
+
     /// A packet arrives at the router.
     fn route(&mut self, link: usize, bytes: Vec<u8>) -> Result<(), String> {
         let length = bytes.len();
         let place = ["clients > router", "server  > router"][link];
         self.trace.packet(self.now, link, place, String::new(), &bytes);
-        self.watch.arrives(link, &bytes);
         let mut buffer = bytes.clone();
         buffer.resize(length + if self.options.tight { 0 } else { Packet::ROOM }, 0);
         let mut packet = Packet::new(&mut buffer, 0..length).map_err(|error| format!("{error:?}"))?;
@@ -424,7 +454,11 @@ fn config(options: &Options) -> RouterConfig {
     config.routes =
         vec![Route::on_link(network(addresses.client), NEAR), Route::on_link(network(addresses.server), FAR)];
     config.conntrack.limits = Limits::new(256, 64, 16);
-    config.helper = HelperConfig::default().behaving(options.behaviour);
+    config.helper = HelperConfig::default().behaving(options.behaviour).loose(options.loose);
+    config.helper.hold_buffers = options.hold_buffers;
+    if let Some(pause) = options.pause {
+        config.conntrack.tcp.established = 2 * pause;
+    }
     config.checksum = true;
     config.fragments = 0;
     if !options.is_fair() {
