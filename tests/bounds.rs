@@ -606,18 +606,24 @@ fn a_transfer_keeps_its_control_connection() {
         (LAN, tcp(CLIENT, SERVER, PSH_ACK, 100, 511, "USER a\r\n")),
         (WAN, tcp(SERVER, OUTSIDE, PSH_ACK, 511, 108, "230 in\r\n")),
         (LAN, tcp(CLIENT, SERVER, PSH_ACK, 108, 519, "PORT 10,77,1,2,31,144\r\n")),
+        (LAN, tcp(CLIENT, SERVER, PSH_ACK, 131, 519, "PORT 10,77,1,2,31,145\r\n")),
         (WAN, tcp("198.51.100.9:20", "203.0.113.1:8080", SYN, 1, 0, "")),
         (LAN, tcp("10.77.1.2:8080", "198.51.100.9:20", SYN | ACK, 1, 2, "")),
         (WAN, tcp("198.51.100.9:20", "203.0.113.1:8080", ACK, 2, 2, "")),
     ] {
         talk.world.forward(interface, &bytes);
     }
-    for _ in 0..30 {
+    for round in 0..30 {
         talk.world.now = talk.world.now + Duration::from_secs(200);
+        if round == 4 {
+            // What was announced before the transfer is still expected.
+            let next = tcp("198.51.100.9:20", "203.0.113.1:8081", SYN, 1, 0, "");
+            assert!(!talk.world.forward(WAN, &next).is_empty());
+        }
         talk.world.router.handle_timeout(talk.world.now, &mut talk.world.outbox);
         talk.world.forward(WAN, &tcp("198.51.100.9:20", "203.0.113.1:8080", ACK, 2, 2, ""));
     }
-    let done = talk.world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 519, 133, "226 done\r\n"));
+    let done = talk.world.forward(WAN, &tcp(SERVER, OUTSIDE, PSH_ACK, 519, 158, "226 done\r\n"));
     assert_eq!(text(&done), "226 done\r\n");
     // When both are silent, both are forgotten.
     talk.world.now = talk.world.now + Duration::from_secs(2000);

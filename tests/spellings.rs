@@ -73,6 +73,8 @@ fn each_measured_spelling_leaves_rewritten_or_refused() {
         (b"\rPORT @\r\n", &["proftpd"], GOOD),
         (b" PORT @\r\n", &[], GOOD),
         (b"PORT  @\r\n", &all, GOOD),
+        (b"PORT \x7f@\r\n", &[], BAD),
+        (b"PORT \x01 @\r\n", &[], BAD),
         (b"PORT\t@\r\n", &["proftpd"], GOOD),
         (b"PORT\x0b@\r\n", &["proftpd"], GOOD),
         (b"PORT @ text\r\n", &["vsftpd", "proftpd", "pure-ftpd"], GOOD),

@@ -383,7 +383,7 @@ impl Conntrack {
 
     /// Returns true if an expectation's time is not over, nor its master's.
     fn is_pending(&self, now: Instant, expectation: &Expectation) -> bool {
-        !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| master.outlives(now))
+        !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| !master.expired(now))
     }
 
     /// Removes an expectation that its announcer takes back, if it is still there.

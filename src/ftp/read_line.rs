@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::line::content;
+use super::line::{content, is_junk};
 use super::permissive::{self, hidden_announcement};
 use super::scanner::Scanner;
 use super::{Announcement, Command, Form, HostPort, HostPortError, LongHostPort, Reply, Sender};
@@ -136,13 +136,25 @@ fn read_verb(line: &[u8]) -> LineReading {
         Some(Command::Lprt(there)) => (Form::Lprt, there.map(|there| (there.address, there.port))),
         _ => return LineReading::Nothing,
     };
-    match (there, Command::argument_range(line)) {
+    let range = Command::argument_range(line);
+    // Bytes that some server takes for a part of the first number.
+    let before = range.as_ref().and_then(|range| line.get(..range.start)).unwrap_or_default();
+    let separators = before.iter().rev().take_while(|byte| is_junk(**byte));
+    if separators.clone().any(|byte| !matches!(byte, 0 | b'\t' | 0x0b | 0x0c | b'\r' | b' ')) && has_verb(before) {
+        return LineReading::Malformed(form, HostPortError::Verb);
+    }
+    match (there, range) {
         (Ok((address, port)), Some(range)) => {
             LineReading::Announcement(Announcement { form, address, port, start: range.start, end: range.end })
         }
         (Err(error), _) => LineReading::Malformed(form, error),
         (Ok(_), None) => LineReading::Nothing,
     }
+}
+
+/// True if a verb is in the part of a line before its argument.
+fn has_verb(before: &[u8]) -> bool {
+    before.iter().any(u8::is_ascii_alphabetic)
 }
 
 /// A line of a reply with this code, whose text begins at `at`.

@@ -370,8 +370,8 @@ impl World {
             return None;
         }
         let number = match self.rng.below(3) {
-            // The greeting and the first command are longer.
-            0 => first.wrapping_add(self.rng.range(0, 2)),
+            // That of the SYN: what follows it may not have come.
+            0 => first,
             1 => segment.end().wrapping_add(self.rng.range(4097, 1 << 20)),
             _ => segment.seq.wrapping_add(1 << 31),
         };
