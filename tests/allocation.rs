@@ -12,7 +12,8 @@ use std::time::Duration;
 use ftp_conntrack::event::{AnnouncementOutcome, DestroyReason, DropReason, Event};
 use ftp_conntrack::ipvs::{self, Forwarding, Ipvs, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
 use ftp_conntrack::netfilter::{
-    AddressTypes, Cidr, ConnmarkAction, Masked, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target,
+    AddressTypes, Cidr, ConnmarkAction, Hook, Masked, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName,
+    Target,
 };
 use ftp_conntrack::packet::{Headers, Layer4, Protocol, TcpFlags};
 use ftp_conntrack::router::{Interface, Outbox, Route, Router, RouterConfig, Verdict};
@@ -118,28 +119,28 @@ fn rules(nat: IpAddr) -> Ruleset {
     let mark = Masked { value: 7, mask: u32::MAX };
     let control = Match::DestinationPorts(vec![PortRange::one(21)]);
     let helper = Rule::new(Target::helper("ftp")).when(Match::Protocol(Protocol::TCP)).when(control.clone());
-    rules.append(TableName::Raw, "PREROUTING", helper);
+    rules.append(TableName::Raw, Hook::Prerouting, helper);
     let marking = Rule::new(Target::Mark(mark)).when(Match::Protocol(Protocol::TCP)).when(control);
-    rules.append(TableName::Mangle, "PREROUTING", marking);
+    rules.append(TableName::Mangle, Hook::Prerouting, marking);
     let saving = ConnmarkAction::Save { nfmask: u32::MAX, ctmask: u32::MAX };
-    rules.append(TableName::Mangle, "FORWARD", Rule::new(Target::Connmark(saving)).when(Match::Mark(mark)));
+    rules.append(TableName::Mangle, Hook::Forward, Rule::new(Target::Connmark(saving)).when(Match::Mark(mark)));
     let masquerade = Rule::new(Target::Masquerade(NatRange::default())).when(Match::OutInterface("wan".into()));
-    rules.append(TableName::Nat, "POSTROUTING", masquerade);
-    for chain in ["INPUT", "FORWARD"] {
+    rules.append(TableName::Nat, Hook::Postrouting, masquerade);
+    for chain in [Hook::Input, Hook::Forward] {
         rules.append(TableName::Filter, chain, Rule::new(Target::Drop).when(states(StateSet::INVALID)));
     }
     rules.append(
         TableName::Filter,
-        "FORWARD",
+        Hook::Forward,
         Rule::new(Target::Log { prefix: "helped ".into() })
             .when(Match::Helper("ftp".into()))
             .when(states(StateSet::RELATED)),
     );
-    rules.append(TableName::Filter, "FORWARD", Rule::new(Target::Jump("later".into())).when(everybody));
+    rules.append(TableName::Filter, Hook::Forward, Rule::new(Target::Jump("later".into())).when(everybody));
     let types =
         Match::AddressType { source: AddressTypes::default(), destination: AddressTypes::BROADCAST, limit: None };
-    rules.append(TableName::Filter, "later", Rule::new(Target::Drop).when(types));
-    rules.append(TableName::Filter, "later", Rule::new(Target::Return).unless(Match::Helper("ftp".into())));
+    rules.append_to(TableName::Filter, "later", Rule::new(Target::Drop).when(types));
+    rules.append_to(TableName::Filter, "later", Rule::new(Target::Return).unless(Match::Helper("ftp".into())));
     rules
 }
 

@@ -80,7 +80,7 @@ fn ruleset(count: u16) -> Ruleset {
                 .when(Match::Protocol(Protocol::TCP))
                 .when(Match::DestinationPorts(vec![PortRange::one(number)])),
         };
-        rules.append(TableName::Filter, "FORWARD", rule);
+        rules.append(TableName::Filter, Hook::Forward, rule);
     }
     rules
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use criterion::{Criterion, Throughput};
 use ftp_conntrack::Instant;
-use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
+use ftp_conntrack::netfilter::{Cidr, Hook, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
 use ftp_conntrack::packet::{Headers, Protocol};
 use ftp_conntrack::router::{Interface, Outbox, Route, Router, RouterConfig, Verdict};
 
@@ -114,12 +114,12 @@ fn rules() -> Ruleset {
     let helper = Rule::new(Target::helper("ftp"))
         .when(Match::Protocol(Protocol::TCP))
         .when(Match::DestinationPorts(vec![PortRange::one(21)]));
-    rules.append(TableName::Raw, "PREROUTING", helper);
+    rules.append(TableName::Raw, Hook::Prerouting, helper);
     let masquerade = Rule::new(Target::Masquerade(NatRange::default())).when(Match::OutInterface("out".into()));
-    rules.append(TableName::Nat, "POSTROUTING", masquerade);
+    rules.append(TableName::Nat, Hook::Postrouting, masquerade);
     let invalid = Rule::new(Target::Drop).when(Match::ConnectionState(StateSet::INVALID));
-    rules.append(TableName::Filter, "INPUT", invalid.clone());
-    rules.append(TableName::Filter, "FORWARD", invalid);
-    rules.append(TableName::Filter, "INPUT", Rule::new(Target::Drop).when(Match::Protocol(Protocol::TCP)));
+    rules.append(TableName::Filter, Hook::Input, invalid.clone());
+    rules.append(TableName::Filter, Hook::Forward, invalid);
+    rules.append(TableName::Filter, Hook::Input, Rule::new(Target::Drop).when(Match::Protocol(Protocol::TCP)));
     rules
 }

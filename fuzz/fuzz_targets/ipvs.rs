@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use ftp_conntrack::ipvs::{self, Forwarding, Scheduler, ServerConfig, ServiceAddress, ServiceConfig};
-use ftp_conntrack::netfilter::{Cidr, Masked, Match, NatRange, PortRange, Rule, Ruleset, TableName, Target};
+use ftp_conntrack::netfilter::{Hook, Cidr, Masked, Match, NatRange, PortRange, Rule, Ruleset, TableName, Target};
 use ftp_conntrack::packet::{Headers, Packet, Protocol};
 use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 use ftp_conntrack::{Behaviour, Instant};
@@ -369,12 +369,12 @@ fn rules(setup: &Setup) -> Ruleset {
     let mark = || Rule::new(Target::Mark(Masked { value: 21, mask: u32::MAX })).when(Match::Protocol(Protocol::TCP));
     let ports = vec![PortRange::one(21), PortRange { first: 10_000, last: 20_000 }];
     if setup.by_mark {
-        rules.append(TableName::Mangle, "PREROUTING", mark().when(Match::DestinationPorts(ports)));
+        rules.append(TableName::Mangle, Hook::Prerouting, mark().when(Match::DestinationPorts(ports)));
     }
     if setup.masquerades {
         let active = Rule::new(Target::Masquerade(NatRange::default())).when(Match::Protocol(Protocol::TCP));
         let active = active.when(Match::SourcePorts(vec![PortRange::one(20)]));
-        rules.append(TableName::Nat, "POSTROUTING", active);
+        rules.append(TableName::Nat, Hook::Postrouting, active);
     }
     rules
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use arbitrary::Arbitrary;
 use ftp_conntrack::conntrack::{Direction, Tuple};
-use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
+use ftp_conntrack::netfilter::{Hook, Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
 use ftp_conntrack::packet::{Headers, Layer4, Packet, Protocol};
 use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 use ftp_conntrack::{Behaviour, Instant};
@@ -437,20 +437,20 @@ fn rules(setup: &Setup, inside: IpAddr) -> Ruleset {
         rule.when(Match::Protocol(Protocol::TCP)).when(Match::DestinationPorts(vec![PortRange::one(port)]))
     };
     if !setup.by_port {
-        rules.append(TableName::Raw, "PREROUTING", tcp_to(Rule::new(Target::helper("ftp")), 21));
-        rules.append(TableName::Raw, "OUTPUT", tcp_to(Rule::new(Target::helper("ftp")), 21));
+        rules.append(TableName::Raw, Hook::Prerouting, tcp_to(Rule::new(Target::helper("ftp")), 21));
+        rules.append(TableName::Raw, Hook::Output, tcp_to(Rule::new(Target::helper("ftp")), 21));
     }
-    rules.append(TableName::Raw, "PREROUTING", tcp_to(Rule::new(Target::NoTrack), 9));
+    rules.append(TableName::Raw, Hook::Prerouting, tcp_to(Rule::new(Target::NoTrack), 9));
     let from_wan = Rule::new(Target::Dnat(NatRange::to_endpoint(inside, 21))).when(Match::InInterface("wan".into()));
-    rules.append(TableName::Nat, "PREROUTING", tcp_to(from_wan, 21));
+    rules.append(TableName::Nat, Hook::Prerouting, tcp_to(from_wan, 21));
     let ports = setup.few_ports.then_some(PortRange { first: 40_000, last: 40_003 });
     let to_wan = Rule::new(Target::Masquerade(NatRange { ports, ..NatRange::default() }));
     let to_wan = to_wan.when(Match::OutInterface("wan".into())).when(Match::Protocol(Protocol::TCP));
-    rules.append(TableName::Nat, "POSTROUTING", to_wan);
+    rules.append(TableName::Nat, Hook::Postrouting, to_wan);
     let others = Rule::new(Target::Masquerade(NatRange::default())).when(Match::OutInterface("wan".into()));
-    rules.append(TableName::Nat, "POSTROUTING", others);
+    rules.append(TableName::Nat, Hook::Postrouting, others);
     let invalid = Rule::new(Target::Drop).when(Match::ConnectionState(StateSet::INVALID));
-    rules.append(TableName::Filter, "INPUT", invalid);
+    rules.append(TableName::Filter, Hook::Input, invalid);
     rules
 }
 

@@ -8,7 +8,9 @@ use super::nat_range::nat_range;
 use super::options::{Given, OptionSpec, flag, one, text, two};
 use super::values::{self, Network};
 use super::words::Word;
-use crate::netfilter::{ConnmarkAction, Masked, NatRange, PacketEdit, RejectWith, SetUpdate, TableName, Target};
+use crate::netfilter::{
+    ConnmarkAction, Masked, NatRange, PacketEdit, RejectWith, SetUpdate, TableName, Target, is_known_helper,
+};
 use crate::packet::{Family, Protocol};
 
 /// A target module.
@@ -443,6 +445,9 @@ fn ct(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
         }
         given => given.map(|given| given.value().text.clone()),
     };
+    if helper.as_ref().is_some_and(|helper| !is_known_helper(helper)) {
+        return Ok(None);
+    }
     let zone = match words.option("--zone") {
         Some(given) if given.value().is("mark") => return Ok(None),
         Some(given) => Some(zone(given.value())?),

@@ -11,7 +11,9 @@ use core::net::IpAddr;
 use super::ipset::SetUpdate;
 use super::memory::{MemoryPlan, Stateful};
 use super::nft::{Entry, Nft};
-use super::rules::{Cidr, Condition, Hook, Match, Origin, Policy, Rule, Ruleset, StateSet, Table, TableName, Target};
+use super::rules::{
+    Cidr, Condition, Hook, Match, Origin, Policy, Rule, Ruleset, StateSet, Table, TableName, Target, is_known_helper,
+};
 use super::rules_error::RulesError;
 use super::skipped::{RawScope, STATES, SkippedTables};
 use crate::conntrack::Template;
@@ -120,6 +122,9 @@ impl Rules {
         plan: &mut MemoryPlan,
         nft: Option<Arc<Nft>>,
     ) -> Result<Self, RulesError> {
+        if let Some((table, hook)) = ruleset.misplaced {
+            return Err(RulesError::NoBuiltInChain { table, hook });
+        }
         let nft = nft.map(|nft| (nft, family));
         let mut origins = Vec::new();
         let mut tables = [const { None }; TableName::COUNT];
@@ -267,6 +272,9 @@ impl CompiledTable {
                         Some(policy) => Action::Policy(policy),
                         None => Action::Return,
                     },
+                    Target::Ct { helper: Some(helper), .. } if !is_known_helper(helper) => {
+                        return Err(RulesError::UnknownHelper { helper: helper.clone(), origin: rule.origin.clone() });
+                    }
                     Target::Ct { helper, zone } => Action::Template(Template {
                         zone: zone.unwrap_or_default(),
                         helper: helper.as_deref() == Some("ftp"),
@@ -381,7 +389,7 @@ mod tests {
         let mut ruleset = Ruleset::default();
         for (from, to) in pairs {
             ruleset.table_mut(TableName::Filter).chain_mut(to);
-            ruleset.append(TableName::Filter, from, Rule::new(Target::Jump((*to).into())));
+            ruleset.append_to(TableName::Filter, from, Rule::new(Target::Jump((*to).into())));
         }
         ruleset
     }
@@ -396,7 +404,7 @@ mod tests {
         assert!(Rules::new(&jumps(&chain(60)), &[]).is_ok());
         assert!(Rules::new(&jumps(&chain(69)), &[]).is_err());
         let mut nowhere = Ruleset::default();
-        nowhere.append(TableName::Filter, "FORWARD", Rule::new(Target::Jump("gone".into())));
+        nowhere.append(TableName::Filter, Hook::Forward, Rule::new(Target::Jump("gone".into())));
         assert!(matches!(Rules::new(&nowhere, &[]), Err(RulesError::NoChain { .. })));
     }
 }

@@ -4,13 +4,13 @@
 //! be asked: [`crate::router`] does, at each hook, in Netfilter's order.
 //!
 //! ```
-//! use ftp_conntrack::netfilter::{Masked, Match, PortRange, Rule, Rules, Ruleset, TableName, Target};
+//! use ftp_conntrack::netfilter::{Hook, Masked, Match, PortRange, Rule, Rules, Ruleset, TableName, Target};
 //! use ftp_conntrack::packet::Protocol;
 //!
 //! // iptables -t mangle -A PREROUTING -p tcp --dport 21 -j MARK --set-mark 21
 //! let mut ruleset = Ruleset::default();
 //! let mark = Target::Mark(Masked { value: 21, mask: u32::MAX });
-//! ruleset.append(TableName::Mangle, "PREROUTING", Rule::new(mark)
+//! ruleset.append(TableName::Mangle, Hook::Prerouting, Rule::new(mark)
 //!     .when(Match::Protocol(Protocol::TCP))
 //!     .when(Match::DestinationPorts(vec![PortRange::one(21)])));
 //!
@@ -58,6 +58,8 @@ pub use sctp_chunks::{ChunkMatch, WhichChunks};
 pub use text::TextMatch;
 pub use u32_match::{U32Step, U32Test};
 
+#[cfg(feature = "config")]
+pub(crate) use rules::is_known_helper;
 pub use rules::{
     AddressMask, AddressTypes, Chain, Cidr, Condition, ConnmarkAction, Hook, Limit, Masked, Match, Origin, Policy,
     RejectWith, Rule, Ruleset, StateSet, Table, TableName, Target,

@@ -100,14 +100,14 @@ impl TableName {
 /// The rules of one address family, as loaded: one of each table.
 ///
 /// ```
-/// use ftp_conntrack::netfilter::{Chain, Condition, Match, PortRange, Rule, Ruleset, TableName, Target, NatRange};
+/// use ftp_conntrack::netfilter::{Hook, Match, PortRange, Rule, Ruleset, TableName, Target, NatRange};
 /// use ftp_conntrack::packet::Protocol;
 ///
 /// let mut rules = Ruleset::default();
-/// rules.append(TableName::Raw, "PREROUTING", Rule::new(Target::helper("ftp"))
+/// rules.append(TableName::Raw, Hook::Prerouting, Rule::new(Target::helper("ftp"))
 ///     .when(Match::Protocol(Protocol::TCP))
 ///     .when(Match::DestinationPorts(vec![PortRange::one(21)])));
-/// rules.append(TableName::Nat, "POSTROUTING", Rule::new(Target::Masquerade(NatRange::default()))
+/// rules.append(TableName::Nat, Hook::Postrouting, Rule::new(Target::Masquerade(NatRange::default()))
 ///     .when(Match::OutInterface("eth0".into())));
 /// assert_eq!(rules.table(TableName::Raw).chain("PREROUTING").unwrap().rules.len(), 1);
 /// ```
@@ -115,12 +115,14 @@ impl TableName {
 pub struct Ruleset {
     tables: [Table; TableName::COUNT],
     loaded: [bool; TableName::COUNT],
+    /// A built-in chain that was named and that its table has not.
+    pub(super) misplaced: Option<(TableName, Hook)>,
 }
 
 impl Default for Ruleset {
     /// Four tables with built-in chains that accept everything: what a kernel has before any rule is loaded.
     fn default() -> Self {
-        Self { tables: TableName::ALL.map(Table::new), loaded: [false; TableName::COUNT] }
+        Self { tables: TableName::ALL.map(Table::new), loaded: [false; TableName::COUNT], misplaced: None }
     }
 }
 
@@ -144,9 +146,35 @@ impl Ruleset {
         &mut self.tables[name as usize]
     }
 
-    /// Adds `rule` at the end of a chain, which is made if it is not there (`iptables -A`).
-    pub fn append(&mut self, table: TableName, chain: &str, rule: Rule) {
+    /// Adds `rule` at the end of a built-in chain (`iptables -A FORWARD`).
+    ///
+    /// Where the table has no such chain, [`Rules::new`](super::Rules::new) and the router refuse the ruleset.
+    pub fn append(&mut self, table: TableName, hook: Hook, rule: Rule) {
+        if let Some(chain) = self.built_in(table, hook) {
+            chain.rules.push(rule);
+        }
+    }
+
+    /// Adds `rule` at the end of a user's chain, which is made if it is not there (`iptables -N`, then `-A`).
+    pub fn append_to(&mut self, table: TableName, chain: &str, rule: Rule) {
         self.table_mut(table).chain_mut(chain).rules.push(rule);
+    }
+
+    /// Sets the policy of a built-in chain (`iptables -P`).
+    ///
+    /// Where the table has no such chain, [`Rules::new`](super::Rules::new) and the router refuse the ruleset.
+    pub fn set_policy(&mut self, table: TableName, hook: Hook, policy: Policy) {
+        if let Some(chain) = self.built_in(table, hook) {
+            chain.policy = Some(policy);
+        }
+    }
+
+    fn built_in(&mut self, table: TableName, hook: Hook) -> Option<&mut Chain> {
+        if !table.hooks().contains(&hook) {
+            self.misplaced.get_or_insert((table, hook));
+            return None;
+        }
+        Some(self.table_mut(table).chain_mut(hook.chain_name()))
     }
 
     /// Returns true if a rule asks for connections to be tracked: one that translates, or one about connections. Linux tracks a
@@ -186,7 +214,7 @@ impl Table {
     }
 
     /// The chain of that name; a user's chain is made if there is none.
-    pub fn chain_mut(&mut self, name: &str) -> &mut Chain {
+    pub(crate) fn chain_mut(&mut self, name: &str) -> &mut Chain {
         let index = self.chains.iter().position(|c| c.name == name).unwrap_or_else(|| {
             self.chains.push(Chain { name: name.into(), policy: None, rules: Vec::new() });
             self.chains.len() - 1
@@ -700,6 +728,17 @@ pub enum ConnmarkAction {
         /// Bits taken from the connection's.
         ctmask: u32,
     },
+}
+
+/// Helpers that the kernel has (`nf_conntrack_*`).
+const HELPERS: [&str; 13] =
+    ["ftp", "tftp", "irc", "sip", "amanda", "pptp", "RAS", "Q.931", "H.245", "netbios-ns", "sane", "snmp", "snmp_trap"];
+
+/// Returns true for the name of a helper; on another port than its own, the kernel adds the port (`ftp-2121`).
+pub(crate) fn is_known_helper(name: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    let base = name.rsplit_once('-').filter(|(_, port)| is_port(port)).map_or(name, |(base, _)| base);
+    HELPERS.contains(&base)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use super::compiled::MAX_DEPTH;
-use super::rules::{Origin, TableName};
+use super::rules::{Hook, Origin, TableName};
 
 /// Rules that cannot be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,20 @@ pub enum RulesError {
         table: String,
         /// Part of the ruleset that is missing.
         what: String,
+        /// File and line.
+        origin: Option<Origin>,
+    },
+    /// A built-in chain was named that its table has not.
+    NoBuiltInChain {
+        /// The table.
+        table: TableName,
+        /// The hook that calls the chain.
+        hook: Hook,
+    },
+    /// A rule, or an object of nftables, attaches a helper that no kernel has.
+    UnknownHelper {
+        /// The name of the helper.
+        helper: String,
         /// File and line.
         origin: Option<Origin>,
     },
@@ -58,6 +72,17 @@ impl fmt::Display for RulesError {
                     write!(f, "{origin}: ")?;
                 }
                 write!(f, "no {what} in table {table}")
+            }
+            Self::NoBuiltInChain { table, hook } => {
+                let names = table.hooks().iter().map(|hook| hook.chain_name());
+                write!(f, "table {} has no chain {}, only", table.name(), hook.chain_name())?;
+                names.enumerate().try_for_each(|(i, name)| write!(f, "{} {name}", if i == 0 { "" } else { "," }))
+            }
+            Self::UnknownHelper { helper, origin } => {
+                if let Some(origin) = origin {
+                    write!(f, "{origin}: ")?;
+                }
+                write!(f, "no helper is called {helper}: the one of FTP is ftp")
             }
             Self::NftLoop { table, chain } => {
                 write!(f, "chain {chain} in table {table} calls itself, or too many others")

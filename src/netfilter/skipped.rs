@@ -298,7 +298,7 @@ mod tests {
             for (conditions, target) in rules {
                 let mut rule = Rule::new(target);
                 rule.conditions = conditions;
-                ruleset.append(TableName::Filter, "FORWARD", rule);
+                ruleset.append(TableName::Filter, Hook::Forward, rule);
             }
             if drops {
                 ruleset.table_mut(TableName::Filter).chain_mut("FORWARD").policy = Some(Policy::Drop);
@@ -317,9 +317,9 @@ mod tests {
         let mut ruleset = Ruleset::default();
         let states = |states| Match::ConnectionState(states);
         let known = StateSet::ESTABLISHED.union(StateSet::RELATED);
-        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop).when(states(StateSet::INVALID)));
-        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Accept).when(states(known)));
-        ruleset.append(TableName::Filter, "FORWARD", Rule::new(Target::Drop));
+        ruleset.append(TableName::Filter, Hook::Forward, Rule::new(Target::Drop).when(states(StateSet::INVALID)));
+        ruleset.append(TableName::Filter, Hook::Forward, Rule::new(Target::Accept).when(states(known)));
+        ruleset.append(TableName::Filter, Hook::Forward, Rule::new(Target::Drop));
         let rules = Rules::new(&ruleset, &[]).unwrap();
         let skipped = STATES.map(|state| rules.skipped(state).includes(TableName::Filter, Hook::Forward));
         assert_eq!(skipped, [false, false, true, true, false]);

@@ -18,14 +18,14 @@ mod world;
 
 use std::vec::Vec;
 
-use crate::netfilter::RulesError;
+use crate::router::RouterError;
 pub use script::{Act, DIALS_FIRST, Failure, Outcome, Script, Turn};
 pub use setup::Setup;
 
 /// Plays sessions, each from its time on, and returns what became of each.
 ///
 /// # Errors
-/// When the router's rules call a chain that is not there, or chains call each other in a circle.
-pub fn play(setup: &Setup, scripts: &[Script]) -> Result<Vec<Outcome>, RulesError> {
+/// When the router's configuration cannot be meant.
+pub fn play(setup: &Setup, scripts: &[Script]) -> Result<Vec<Outcome>, RouterError> {
     Ok(world::World::new(setup, scripts)?.run())
 }

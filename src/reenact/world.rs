@@ -14,9 +14,8 @@ use super::segments::{Head, segment};
 use super::server::Server;
 use super::setup::{Setup, is_private};
 use crate::Instant;
-use crate::netfilter::RulesError;
 use crate::packet::{Packet, write_reset};
-use crate::router::{Egress, Outbox, Router, Verdict};
+use crate::router::{Egress, Outbox, Router, RouterError, Verdict};
 
 /// Time that a packet takes from the router to a host.
 const DELAY: Duration = Duration::from_millis(1);
@@ -59,7 +58,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(setup: &Setup, scripts: &[Script]) -> Result<Self, RulesError> {
+    pub(super) fn new(setup: &Setup, scripts: &[Script]) -> Result<Self, RouterError> {
         let now = Instant::from_secs(1000);
         let router = setup.router.clone().map(|config| Router::new(config, SEEDS)).transpose()?;
         let mut this = Self {

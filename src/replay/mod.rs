@@ -54,9 +54,8 @@ use crate::capture::{Direction, ReadError, RecordSource};
 use crate::config::{self, Directory, InterfaceConfig};
 use crate::conntrack::Tuple;
 use crate::event::{DropReason, Event};
-use crate::netfilter::RulesError;
 use crate::packet::{Headers, Layer4, Packet, Protocol};
-use crate::router::{Egress, Outbox, Router, Verdict};
+use crate::router::{Egress, Outbox, Router, RouterError, Verdict};
 use crate::{Behaviour, Instant};
 use beside::Beside;
 use beyond::{Evidence, Flows};
@@ -86,17 +85,17 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The configuration has something that cannot be.
+    /// A file has a value that cannot be understood.
     Config(config::Error),
-    /// The rules have.
-    Rules(RulesError),
+    /// The configuration has something that cannot be meant.
+    Router(RouterError),
 }
 
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
-            Self::Rules(error) => error.fmt(f),
+            Self::Router(error) => error.fmt(f),
         }
     }
 }
@@ -396,11 +395,11 @@ impl Replay {
             Behaviour::Exact => {
                 let mut config = config.clone();
                 config.helper = config.helper.behaving(Behaviour::Linux);
-                let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
+                let router = Router::new(config, SEEDS).map_err(ReplayError::Router)?;
                 Some(Box::new(Beside::new(router)))
             }
         };
-        let router = Router::new(config, SEEDS).map_err(ReplayError::Rules)?;
+        let router = Router::new(config, SEEDS).map_err(ReplayError::Router)?;
         let link_addresses = directory.interfaces.iter().map(|interface| interface.link_address).collect();
         let is_port = directory.interfaces.iter().map(is_bridge_port).collect();
         let indexes = directory.interfaces.iter().map(|interface| interface.index).collect();

@@ -106,7 +106,7 @@ fn destination(connection: &Connection, direction: Direction, bytes: &[u8], head
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::{Cidr, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
+    use crate::netfilter::{Cidr, Hook, Match, NatRange, PortRange, Rule, Ruleset, StateSet, TableName, Target};
     use crate::packet::{Protocol, TcpFlags};
     use crate::router::{Interface, Outbox, Route, RouterConfig};
     use alloc::format;
@@ -131,13 +131,17 @@ mod tests {
         let mut rules = Ruleset::default();
         let to_port = |port| Match::DestinationPorts(vec![PortRange::one(port)]);
         let helper = Rule::new(Target::helper("ftp")).when(Match::Protocol(Protocol::TCP)).when(to_port(21));
-        rules.append(TableName::Raw, "PREROUTING", helper);
+        rules.append(TableName::Raw, Hook::Prerouting, helper);
         let masquerade = Rule::new(Target::Masquerade(NatRange::default())).when(Match::OutInterface("wan".into()));
-        rules.append(TableName::Nat, "POSTROUTING", masquerade);
+        rules.append(TableName::Nat, Hook::Postrouting, masquerade);
         let inwards = Rule::new(Target::Dnat(NatRange::to_address(inside.parse().unwrap())));
-        rules.append(TableName::Nat, "PREROUTING", inwards.when(Match::Protocol(Protocol::TCP)).when(to_port(8080)));
+        rules.append(
+            TableName::Nat,
+            Hook::Prerouting,
+            inwards.when(Match::Protocol(Protocol::TCP)).when(to_port(8080)),
+        );
         let invalid = Rule::new(Target::Drop).when(Match::ConnectionState(StateSet::INVALID));
-        rules.append(TableName::Filter, "FORWARD", invalid);
+        rules.append(TableName::Filter, Hook::Forward, invalid);
         rules
     }
 

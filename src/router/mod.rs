@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use ftp_conntrack::Instant;
-//! use ftp_conntrack::netfilter::{Cidr, Match, NatRange, PortRange, Rule, TableName, Target};
+//! use ftp_conntrack::netfilter::{Hook, Cidr, Match, NatRange, PortRange, Rule, TableName, Target};
 //! use ftp_conntrack::packet::{Packet, Protocol};
 //! use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 //!
@@ -15,9 +15,9 @@
 //!     Route::on_link(Cidr::new("10.77.1.0".parse()?, 24).unwrap(), 0),
 //!     Route::on_link(Cidr::new("0.0.0.0".parse()?, 0).unwrap(), 1),
 //! ];
-//! config.rules4.append(TableName::Raw, "PREROUTING", Rule::new(Target::helper("ftp"))
+//! config.rules4.append(TableName::Raw, Hook::Prerouting, Rule::new(Target::helper("ftp"))
 //!     .when(Match::Protocol(Protocol::TCP)).when(Match::DestinationPorts(vec![PortRange::one(21)])));
-//! config.rules4.append(TableName::Nat, "POSTROUTING", Rule::new(Target::Masquerade(NatRange::default()))
+//! config.rules4.append(TableName::Nat, Hook::Postrouting, Rule::new(Target::Masquerade(NatRange::default()))
 //!     .when(Match::OutInterface("wan".into())));
 //! let mut router = Router::new(config, [1, 2, 3, 4])?;
 //! let mut outbox = Outbox::new(64, 1 << 16);
@@ -38,6 +38,7 @@
 mod adopt;
 mod answer;
 mod balance;
+mod error;
 mod exact;
 mod fast_path;
 mod fragments;
@@ -53,6 +54,7 @@ mod tables;
 mod tracking;
 mod translation;
 
+pub use error::RouterError;
 #[cfg_attr(not(feature = "capture"), allow(unused_imports))]
 pub(crate) use fragments::{Fragments, Gathered};
 pub use interfaces::{AddressScope, Interface, InterfaceAddress, InterfaceSettings, ReversePath, Route, RouteKind};
@@ -70,7 +72,7 @@ use crate::helper::{FtpHelper, HelperConfig};
 use crate::ipvs::{self, Ipvs};
 use crate::nat::{Nat, PortChooser};
 use crate::netfilter::nft::{Nft, NftRuleset, NftState};
-use crate::netfilter::{Chance, IpSet, MemoryPlan, Origin, RecentSizes, RuleMemory, Rules, RulesError, Ruleset};
+use crate::netfilter::{Chance, IpSet, MemoryPlan, Origin, RecentSizes, RuleMemory, Rules, Ruleset};
 use crate::packet::{DEFAULT_HOP_LIMIT, Family, Headers, MAX_BUILT, Packet};
 use crate::{Behaviour, Instant};
 use interfaces::Network;
@@ -231,8 +233,9 @@ impl Router {
     /// they should come from a source that the network cannot guess; the same seeds and packets give the same bytes.
     ///
     /// # Errors
-    /// When a rule calls a chain that is not there, or chains call each other in a circle.
-    pub fn new(config: RouterConfig, seeds: [u64; 4]) -> Result<Self, RulesError> {
+    /// When the configuration cannot be meant: see [`RouterError`].
+    pub fn new(config: RouterConfig, seeds: [u64; 4]) -> Result<Self, RouterError> {
+        error::check(&config)?;
         let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let has_nft = !config.nft.is_empty();
         let nft = if has_nft { Some(Arc::new(Nft::new(&config.nft, &names)?)) } else { None };

@@ -12,9 +12,9 @@ use ftp_conntrack::event::{DestroyReason, DropReason, Event};
 use ftp_conntrack::helper::{FtpHelper, RefusalReason};
 use ftp_conntrack::ipvs::{EntryId, Ipvs};
 use ftp_conntrack::nat::Nat;
-use ftp_conntrack::netfilter::Rules;
+use ftp_conntrack::netfilter::{Cidr, Hook, Match, Policy, Rule, Rules, TableName, Target};
 use ftp_conntrack::packet::{Headers, Protocol};
-use ftp_conntrack::router::{Outbox, Router, RouterConfig, Verdict};
+use ftp_conntrack::router::{Interface, Outbox, Route, Router, RouterConfig, Verdict};
 
 #[test]
 fn routers_and_their_parts_move_between_threads() {
@@ -84,4 +84,58 @@ fn expectations_are_listed_with_ids_and_deleted() {
     assert_eq!(conntrack.iter_expectations(now).count(), 0);
     let event = conntrack.poll_event().map(|(_, event)| event);
     assert_eq!(event, Some(Event::Unfulfilled { master, expected: tuple, reason: DestroyReason::Deleted }));
+}
+
+/// Returns the words in which a router refuses a configuration with two interfaces, after a change.
+fn refused(change: impl FnOnce(&mut RouterConfig)) -> String {
+    let mut config = RouterConfig::default();
+    config.interfaces = vec![
+        Interface::new("lan").with_address("10.77.1.1".parse().unwrap(), 24),
+        Interface::new("wan").with_address("2001:db8::1".parse().unwrap(), 64),
+    ];
+    let network = Cidr::new("10.77.1.0".parse().unwrap(), 24).unwrap();
+    config.routes = vec![Route::on_link(network, 0)];
+    assert!(Router::new(config.clone(), [1, 2, 3, 4]).is_ok());
+    change(&mut config);
+    Router::new(config, [1, 2, 3, 4]).unwrap_err().to_string()
+}
+
+#[test]
+fn a_route_to_a_missing_interface_is_refused() {
+    let refused = refused(|config| config.routes[0].interface = 5);
+    assert_eq!(refused, "the route to 10.77.1.0/24 leaves by interface 5, but only interfaces 0 to 1 are there");
+}
+
+#[test]
+fn two_interfaces_of_one_name_are_refused() {
+    let refused = refused(|config| config.interfaces[1].name = "lan".into());
+    assert_eq!(refused, "two interfaces are called lan: rename one");
+}
+
+#[test]
+fn a_prefix_longer_than_its_address_is_refused() {
+    let too_long =
+        |interface: usize, prefix| refused(|config| config.interfaces[interface].addresses[0].prefix = prefix);
+    assert_eq!(too_long(0, 200), "interface lan: 10.77.1.1/200: IPv4 addresses have 32 bits");
+    assert_eq!(too_long(1, 129), "interface wan: 2001:db8::1/129: IPv6 addresses have 128 bits");
+}
+
+#[test]
+fn an_unknown_helper_is_refused() {
+    let attach = |name: &str| Rule::new(Target::helper(name)).when(Match::Protocol(Protocol::TCP));
+    let refused = refused(|config| config.rules6.append(TableName::Raw, Hook::Prerouting, attach("fpt")));
+    assert_eq!(refused, "no helper is called fpt: the one of FTP is ftp");
+    for known in ["ftp", "ftp-2121", "tftp", "netbios-ns"] {
+        let mut config = RouterConfig::default();
+        config.rules4.append(TableName::Raw, Hook::Prerouting, attach(known));
+        assert!(Router::new(config, [1, 2, 3, 4]).is_ok(), "{known}");
+    }
+}
+
+#[test]
+fn a_built_in_chain_that_its_table_has_not_is_refused() {
+    let words = "table filter has no chain PREROUTING, only INPUT, FORWARD, OUTPUT";
+    let rule = Rule::new(Target::Drop);
+    assert_eq!(refused(|config| config.rules4.append(TableName::Filter, Hook::Prerouting, rule)), words);
+    assert_eq!(refused(|config| config.rules4.set_policy(TableName::Filter, Hook::Prerouting, Policy::Drop)), words);
 }

@@ -35,10 +35,10 @@ fn without_places(mut ruleset: NftRuleset) -> NftRuleset {
 /// The first part in which two models differ.
 fn difference(json: &NftRuleset, text: &NftRuleset) -> Option<String> {
     for (one, other) in json.tables.iter().zip(&text.tables) {
-        for (one, other) in one.sets.iter().zip(&other.sets).filter(|(one, other)| one != other) {
+        if let Some((one, other)) = one.sets.iter().zip(&other.sets).find(|(one, other)| one != other) {
             return Some(format!("{one:?}\n{other:?}"));
         }
-        for (one, other) in one.chains.iter().zip(&other.chains).filter(|(one, other)| one != other) {
+        if let Some((one, other)) = one.chains.iter().zip(&other.chains).find(|(one, other)| one != other) {
             let rules = one.rules.iter().zip(&other.rules).find(|(one, other)| one != other);
             return Some(match rules {
                 Some((one, other)) => format!("{:?}\n{:?}", one.statements, other.statements),

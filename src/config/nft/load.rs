@@ -18,7 +18,7 @@ use crate::netfilter::nft::{
     Base, ChainKind, Element, Expression, Header, MetaKey, Meter, NftChain, NftRule, NftRuleset, NftSet, NftTable,
     Operator, Span, Statement, TableFamily,
 };
-use crate::netfilter::{Hook, Origin, Policy, RejectWith};
+use crate::netfilter::{Hook, Origin, Policy, RejectWith, is_known_helper};
 
 /// An object of a file.
 pub(super) struct Object {
@@ -151,12 +151,12 @@ impl Loader {
             "chain" => self.chain(index, name, object),
             "set" | "map" => self.set(index, name, object),
             "ct helper" => match text(object, "type") {
-                Some(helper) => {
+                Some(helper) if is_known_helper(helper) => {
                     self.tables[index].helpers.push((name.into(), helper.into()));
                     self.names[index].helpers.push(name.into());
                     true
                 }
-                None => false,
+                _ => false,
             },
             "limit" => self.meter(index, name, limit(object)),
             "quota" => self.meter(index, name, quota(object)),

@@ -85,8 +85,8 @@ fn metabase(source: Source, root: Node) -> Vec<ServerHost> {
     let mut machine = ServerSettings::default();
     for node in root.descendants().filter(|node| node.tag_name().name().starts_with("IIsFtp")) {
         let ports = node.attribute("PassivePortRange").and_then(|ports| range(ports, &['-']));
-        let mut settings = ServerSettings::default();
-        settings.passive_ports = ports.map(|ports| setting(source, node, ports));
+        let passive_ports = ports.map(|ports| setting(source, node, ports));
+        let settings = ServerSettings { passive_ports, ..ServerSettings::default() };
         if node.has_tag_name("IIsFtpServer") {
             let mut host = ServerHost { settings, ..ServerHost::default() };
             host.name = node.attribute("ServerComment").unwrap_or_default().to_string();

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::super::edit::PacketEdit;
-use super::super::rules::{Origin, Policy, RejectWith};
+use super::super::rules::{Origin, Policy, RejectWith, is_known_helper};
 use super::super::rules_error::RulesError;
 use super::dynamic::DynamicPlan;
 use super::lookup::Lookup;
@@ -465,6 +465,9 @@ impl Compiler {
             Statement::SetHelper(ObjectRef::Named(object)) => {
                 let helper = names.table.helpers.iter().find(|(name, _)| name == object);
                 let (_, helper) = helper.ok_or_else(|| missing(described("ct helper", object)))?;
+                if !is_known_helper(helper) {
+                    return Err(RulesError::UnknownHelper { helper: helper.clone(), origin: origin.cloned() });
+                }
                 Step::SetHelper(helper == "ftp")
             }
             Statement::SetHelper(ObjectRef::Map { key, map }) => {

@@ -7,7 +7,7 @@ use core::hint::black_box;
 use core::net::{IpAddr, Ipv4Addr};
 
 use ftp_conntrack::Instant;
-use ftp_conntrack::netfilter::{Cidr, Match, NatRange, Rule, TableName, Target};
+use ftp_conntrack::netfilter::{Hook, Cidr, Match, NatRange, Rule, TableName, Target};
 use ftp_conntrack::packet::Packet;
 use ftp_conntrack::router::{RouterConfig, Interface, Outbox, Route, Router, Verdict};
 
@@ -45,6 +45,6 @@ fn router() -> Option<Router> {
     config.conntrack.limits.helped = 4;
     config.fragments = 0;
     let masquerade = Rule::new(Target::Masquerade(NatRange::default())).when(Match::OutInterface("wan".into()));
-    config.rules4.append(TableName::Nat, "POSTROUTING", masquerade);
+    config.rules4.append(TableName::Nat, Hook::Postrouting, masquerade);
     Router::new(config, [1, 2, 3, 4]).ok()
 }
