@@ -23,8 +23,8 @@ use super::values::decimal;
 use crate::Instant;
 use crate::helper::Policy;
 use crate::ipvs;
-use crate::netfilter::nft::NftRuleset;
-use crate::netfilter::{IpSet, Ruleset};
+use crate::netfilter::nft::{NftChain, NftRuleset, NftTable, TableFamily};
+use crate::netfilter::{IpSet, Ruleset, TableName};
 use crate::packet::Family;
 
 /// The file of keepalived's configuration.
@@ -145,8 +145,31 @@ impl Directory {
             (None, Some(script)) => parse_nft_with("ruleset.nft", &script, &mut |pattern| included(path, pattern))?,
             (None, None) => return Ok(None),
         };
+        let (ruleset, warnings) = self.without_iptables(ruleset, warnings);
         self.warnings.extend(warnings);
         Ok(Some(ruleset))
+    }
+
+    /// Leaves out the tables of nftables in which iptables keeps its rules, where its own files have them.
+    fn without_iptables(&self, ruleset: NftRuleset, warnings: Vec<Warning>) -> (NftRuleset, Vec<Warning>) {
+        let (mut ruleset, mut warnings) = (ruleset, warnings);
+        let (has_rules4, has_rules6) = (self.rules4.is_some(), self.rules6.is_some());
+        let is_known = |table: &NftTable| match table.family {
+            TableFamily::Ip => has_rules4 && is_of_iptables(table),
+            TableFamily::Ip6 => has_rules6 && is_of_iptables(table),
+            TableFamily::Inet => false,
+        };
+        let (known, rest) = ruleset.tables.into_iter().partition(is_known);
+        ruleset.tables = rest;
+        for table in known {
+            let name = format!("table {} {}", table.family.name(), table.name);
+            let is_about = |word: &str| word.ends_with(&name) || word.contains(&format!("{name}, "));
+            warnings.retain(|warning| !is_about(&warning.word));
+            let mut warning = Warning::of_file("ruleset", WarningKind::KeptByIptables);
+            warning.word = name;
+            warnings.push(warning);
+        }
+        (ruleset, warnings)
     }
 
     fn rules(&mut self, path: &Path, name: &str, family: Family) -> Result<Option<Ruleset>, Error> {
@@ -155,6 +178,13 @@ impl Directory {
         self.warnings.extend(warnings);
         Ok(Some(rules))
     }
+}
+
+/// Returns true if a table is one that iptables makes: by its name, and the names of its base chains.
+fn is_of_iptables(table: &NftTable) -> bool {
+    let is_builtin = |chain: &NftChain| chain.base.is_none_or(|base| chain.name == base.hook.chain_name());
+    let has_base = table.chains.iter().any(|chain| chain.base.is_some());
+    TableName::ALL.iter().any(|name| name.name() == table.name) && has_base && table.chains.iter().all(is_builtin)
 }
 
 /// The files of a directory that an `include` names: by the name's end, since the router's own folders are not here. An
@@ -249,7 +279,6 @@ fn parse_time(file: &str, text: &str) -> Result<Instant, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netfilter::TableName;
     use proptest::prelude::*;
     use std::string::ToString;
     use std::{env, process};
@@ -346,7 +375,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|-[Aaftrspwxy] |virtual_server |real_server |[{}]\n|"dst":|ports=|options |modprobe )*"#) {
+        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|-[Aaftrspwxy] |virtual_server |real_server |[{}]\n|"dst":|ports=|options |modprobe |table ip t \\{|chain c \\{|tcp dport |ct state |set s \\{|elements = |\\$x|define x = |@s|map |vmap )*"#) {
             let _ = parse_addresses("f", &text);
             let _ = parse_routes("f", &text);
             let _ = parse_sysctl("f", &text);
@@ -355,6 +384,7 @@ mod tests {
             let _ = parse_ipvs_rules("f", &text);
             let _ = parse_keepalived_with("f", &text, &mut |_| None);
             let _ = parse_time("f", &text);
+            let _ = parse_nft_with("f", &text, &mut |_| Vec::new());
         }
 
         #[test]

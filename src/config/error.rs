@@ -193,6 +193,8 @@ pub enum WarningKind {
     Flowtable,
     /// An object of nftables that is not known: what names it is not known either.
     UnknownObject,
+    /// A table in which iptables keeps its rules: not used, since its own file has them.
+    KeptByIptables,
 }
 
 impl fmt::Display for WarningKind {
@@ -215,6 +217,7 @@ impl fmt::Display for WarningKind {
             Self::OtherPackets => "is no table for IP packets and passed over",
             Self::Flowtable => "takes packets past the rules of forward",
             Self::UnknownObject => "is not known; a packet that reaches a rule with it is undecided",
+            Self::KeptByIptables => "is not used, since the files of iptables have its rules",
         })
     }
 }

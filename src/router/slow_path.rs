@@ -196,8 +196,8 @@ impl Router {
         };
         match in_its_name {
             Some(tracked) => {
-                self.ask_raw(Hook::Output, context)?;
                 context.tracked = tracked;
+                self.ask_raw(Hook::Output, context)?;
             }
             None => self.track(Hook::Output, context)?,
         }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use ftp_conntrack::config::{parse_nft, parse_nft_json, parse_nft_with};
+use ftp_conntrack::config::{Directory, parse_nft, parse_nft_json, parse_nft_with};
 use ftp_conntrack::netfilter::Policy;
 use ftp_conntrack::netfilter::nft::{NftRuleset, NftVerdict, SetRef, Span, Statement};
 
@@ -243,4 +243,59 @@ fn what_cannot_be_used_is_named_by_file_and_line() {
     // So is a file that includes itself.
     let mut itself = |_: &str| vec![("a".to_string(), "include \"a\"".to_string())];
     assert!(parse_nft_with("a", "include \"a\"", &mut itself).is_err());
+}
+
+/// A folder that goes away with the test.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        let path = std::env::temp_dir().join(format!("ftp-conntrack-nft-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        for (file, text) in files {
+            fs::write(path.join(file), text).unwrap();
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_router_directory_has_a_script_and_the_files_it_includes() {
+    let script = "flush ruleset\ninclude \"/etc/nftables.d/*.nft\"\ninclude \"/etc/nftables/defs.conf\"\n\
+                  table inet t {\n chain c {\n tcp dport $port accept\n }\n}\n";
+    let files = [
+        ("ruleset.nft", script),
+        ("defs.conf", "define port = 21\n"),
+        ("10-more.nft", "table ip more {\n}\n"),
+        ("20-last.nft", "table ip last {\n}\n"),
+    ];
+    let scratch = Scratch::new("includes", &files);
+    let directory = Directory::read(&scratch.0).unwrap();
+    assert!(directory.warnings.is_empty(), "{:?}", directory.warnings);
+    let tables: Vec<String> = directory.nft.unwrap().tables.into_iter().map(|table| table.name).collect();
+    assert_eq!(tables, ["more", "last", "t"]);
+    let missing = Scratch::new("missing", &[("ruleset.nft", "include \"/etc/nftables/defs.conf\"\n")]);
+    let error = Directory::read(&missing.0).unwrap_err().to_string();
+    assert_eq!(error, "ruleset.nft:1: \"/etc/nftables/defs.conf\" cannot be read; save this file beside ruleset.nft");
+}
+
+#[test]
+fn tables_in_which_iptables_keeps_its_rules_are_not_asked_twice() {
+    let kept = "table ip filter {\n chain FORWARD {\n type filter hook forward priority filter; policy drop;\n \
+                xt match \"comment\" counter accept\n }\n}\ntable ip mine {\n}\ntable ip6 filter {\n chain FORWARD {\n \
+                type filter hook forward priority 0;\n }\n}\n";
+    let rules = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
+    let scratch = Scratch::new("kept", &[("ruleset.nft", kept), ("rules.v4", rules)]);
+    let directory = Directory::read(&scratch.0).unwrap();
+    let names: Vec<String> =
+        directory.nft.unwrap().tables.iter().map(|t| format!("{} {}", t.family.name(), t.name)).collect();
+    assert_eq!(names, ["ip mine", "ip6 filter"]);
+    let warnings: Vec<String> = directory.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, ["ruleset: \"table ip filter\" is not used, since the files of iptables have its rules"]);
 }

@@ -84,7 +84,8 @@ impl<'o> Teller<'o> {
             self.label(label, &format!("{name:width$}  {}", addresses.join(", ")));
             label = "";
         }
-        self.label("Rules", &rules(directory.rules4.as_ref(), directory.rules6.as_ref()));
+        let all = rules(directory.rules4.as_ref(), directory.rules6.as_ref(), directory.nft.as_ref());
+        self.label("Rules", &all);
         if !input.ports.is_empty() {
             self.label("Helper", &format!("by rule, and on port {}", ports(&input.ports)));
         }

@@ -6,6 +6,7 @@ use ftp_conntrack::conntrack::{Direction, Tuple};
 use ftp_conntrack::event::DestroyReason;
 use ftp_conntrack::ftp::Sender;
 use ftp_conntrack::inspect::CloseKind;
+use ftp_conntrack::netfilter::nft::{NftChain, NftRuleset, NftTable};
 use ftp_conntrack::netfilter::{Policy, Ruleset, TableName, Target};
 use ftp_conntrack::replay::Summary;
 
@@ -135,12 +136,27 @@ pub(crate) fn departures(summary: &Summary, style: Style) -> String {
     }
 }
 
-pub(crate) fn rules(v4: Option<&Ruleset>, v6: Option<&Ruleset>) -> String {
+pub(crate) fn rules(v4: Option<&Ruleset>, v6: Option<&Ruleset>, nft: Option<&NftRuleset>) -> String {
     let count = |rules: Option<&Ruleset>| {
         let told: Vec<_> = TableName::ALL.into_iter().filter_map(|name| table_rules(rules?, name)).collect();
         if told.is_empty() { "none".to_owned() } else { told.join(", ") }
     };
-    format!("IPv4: {}; IPv6: {}", count(v4), count(v6))
+    let families = format!("IPv4: {}; IPv6: {}", count(v4), count(v6));
+    let Some(nft) = nft else { return families };
+    let tables: Vec<_> = nft.tables.iter().map(nft_rules).collect();
+    let nft = if tables.is_empty() { "none".to_owned() } else { tables.join(", ") };
+    // Where nothing is iptables', nftables alone is worth a word.
+    if v4.is_none() && v6.is_none() { format!("nftables: {nft}") } else { format!("{families}; nftables: {nft}") }
+}
+
+/// The rules of a table of nftables, and its chains that refuse what no rule accepts.
+fn nft_rules(table: &NftTable) -> String {
+    let count: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+    let refuses = |chain: &&NftChain| chain.base.is_some_and(|base| base.policy == Policy::Drop);
+    let refusing: Vec<_> =
+        table.chains.iter().filter(refuses).map(|chain| chain.name.escape_debug().to_string()).collect();
+    let policy = if refusing.is_empty() { String::new() } else { format!(" (policy drop: {})", refusing.join(" ")) };
+    format!("{count} in {} {}{policy}", table.family.name(), table.name.escape_debug())
 }
 
 fn table_rules(rules: &Ruleset, name: TableName) -> Option<String> {
@@ -163,7 +179,11 @@ pub(crate) fn why_no_helper(input: &Input, tuple: &Tuple, begun: bool) -> String
     let attaching = |rule: &&ftp_conntrack::netfilter::Rule| matches!(rule.target, Target::Ct { helper: Some(_), .. });
     let count = raw.map_or(0, |raw| raw.chains.iter().flat_map(|chain| &chain.rules).filter(attaching).count());
     let module = directory.modules.as_ref().is_none_or(|modules| modules.has("nf_conntrack_ftp"));
+    let has_nft = directory.nft.as_ref().is_some_and(|nft| !nft.is_empty());
     match count {
+        0 if module && has_nft && begun => {
+            "no rule attaches the helper to it (nft: ct helper set ..., an object of type \"ftp\")".to_owned()
+        }
         0 if !module => "the module nf_conntrack_ftp is not loaded, and no rule attaches the helper".to_owned(),
         0 => "no rule attaches the helper (iptables -t raw ... -j CT --helper ftp)".to_owned(),
         _ if !begun => "it began before the capture".to_owned(),
