@@ -375,7 +375,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|-[Aaftrspwxy] |virtual_server |real_server |[{}]\n|"dst":|ports=|options |modprobe |table ip t \\{|chain c \\{|tcp dport |ct state |set s \\{|elements = |\\$x|define x = |@s|map |vmap )*"#) {
+        fn no_text_is_too_strange(text in r#"([a-z0-9:./=,{}\[\]" \n\\'$;-]|\PC|dst|local|-[Aaftrspwxy] |virtual_server |real_server |[{}]\n|"dst":|ports=|options |modprobe |table ip t \{|chain c \{|tcp dport |ct state |set s \{|elements = |\$x|define x = |@s|map |vmap )*"#) {
             let _ = parse_addresses("f", &text);
             let _ = parse_routes("f", &text);
             let _ = parse_sysctl("f", &text);
