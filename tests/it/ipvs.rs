@@ -843,6 +843,145 @@ const SAYINGS: [&str; 10] = [
     "227 (1,2,3",
 ];
 
+/// Three servers by direct routing, where the next hop is the server that was chosen.
+const DIRECT: &str = "-A -t 203.0.113.21:80 -s rr\n-a -t 203.0.113.21:80 -r 10.77.1.11:80 -g\n\
+    -a -t 203.0.113.21:80 -r 10.77.1.12:80 -g\n-a -t 203.0.113.21:80 -r 10.77.1.13:80 -g\n";
+
+/// A director with services as ipvsadm has them and these settings.
+fn director_with(ipvsadm: &str, set: impl Fn(&mut ipvs::Settings)) -> World {
+    let (mut ipvs, _) = parse_ipvs_rules("ipvs.rules", ipvsadm).unwrap();
+    set(&mut ipvs.settings);
+    World::new(director("", ipvs))
+}
+
+/// The last byte of the server that gets a segment from a client, or what becomes of the segment.
+fn server_of(world: &mut World, client: &str, port: u16, flags: u8) -> Result<u8, Verdict> {
+    let verdict = world.send(EXT, &tcp(client, &format!("203.0.113.21:{port}"), flags, 1000, 0, "")).0;
+    match verdict {
+        Verdict::Forward { interface: INT, next_hop: std::net::IpAddr::V4(server) } => Ok(server.octets()[3]),
+        verdict => Err(verdict),
+    }
+}
+
+#[test]
+fn a_syn_on_an_entry_that_is_over_is_scheduled_anew_if_reuse_mode_says_so() {
+    const CLIENT: &str = "198.51.100.7:40000";
+    // How the first connection goes on, the reuse mode, and whether another server gets the next SYN.
+    for (then, reuse_mode, is_new) in [
+        (ACK, 1, false),
+        (ACK, 2, false),
+        (FIN | ACK, 0, false),
+        (FIN | ACK, 1, false),
+        (FIN | ACK, 2, true),
+        (FIN | ACK, 3, true),
+        (RST, 0, false),
+        (RST, 1, true),
+        (RST, 2, true),
+    ] {
+        let mut world = director_with(DIRECT, |settings| settings.reuse_mode = reuse_mode);
+        let first = server_of(&mut world, CLIENT, 80, SYN).unwrap();
+        assert_eq!(server_of(&mut world, CLIENT, 80, ACK), Ok(first));
+        assert_eq!(server_of(&mut world, CLIENT, 80, then), Ok(first));
+        let state = entries(&world);
+        // The tracker lets the SYN go once the old connection is out of its way.
+        let second = server_of(&mut world, CLIENT, 80, SYN).or_else(|_| server_of(&mut world, CLIENT, 80, SYN));
+        assert_eq!(second.unwrap() != first, is_new, "{then:#x} {reuse_mode} {state}");
+    }
+}
+
+#[test]
+fn only_a_syn_begins_a_connection_unless_tcp_is_sloppy() {
+    for (flags, strict, sloppy) in [(SYN, true, true), (SYN | ACK, true, true), (ACK, false, true), (RST, false, false)] {
+        for (is_sloppy, begins) in [(false, strict), (true, sloppy)] {
+            let mut world = director_with(DIRECT, |settings| settings.sloppy_tcp = is_sloppy);
+            let verdict = server_of(&mut world, "198.51.100.7:40000", 80, flags);
+            assert_eq!(verdict.is_ok(), begins, "{flags:#x}, sloppy: {is_sloppy}, {verdict:?}");
+            assert_eq!(world.router.ipvs().unwrap().len(), usize::from(begins));
+        }
+    }
+}
+
+#[test]
+fn what_comes_from_the_port_of_active_data_begins_nothing() {
+    let mut world = director_with(DIRECT, |_| {});
+    assert_eq!(server_of(&mut world, "198.51.100.7:20", 80, SYN), Err(Verdict::Local));
+    assert!(server_of(&mut world, "198.51.100.7:21", 80, SYN).is_ok());
+}
+
+#[test]
+fn a_client_leaves_a_server_of_weight_0_if_its_persistence_is_to_expire() {
+    let persistent = DIRECT.replace("-s rr\n", "-s rr -p 300\n");
+    for expires in [false, true] {
+        let mut world = director_with(&persistent, |settings| settings.expire_quiescent_template = expires);
+        let first = server_of(&mut world, "198.51.100.7:40000", 80, SYN).unwrap();
+        assert_eq!(server_of(&mut world, "198.51.100.7:40001", 80, SYN), Ok(first), "it stays");
+        let ipvs = world.router.ipvs_mut().unwrap();
+        assert!((0..3).any(|server| {
+            let is_it = ipvs.servers(0).nth(server).unwrap().config().address.to_string().ends_with(&first.to_string());
+            is_it && ipvs.set_weight(0, server, 0)
+        }));
+        let next = server_of(&mut world, "198.51.100.7:40002", 80, SYN).unwrap();
+        assert_eq!(next != first, expires);
+        // Where it went it stays.
+        assert_eq!(server_of(&mut world, "198.51.100.7:40003", 80, SYN), Ok(next));
+    }
+}
+
+#[test]
+fn persistence_is_by_port_but_for_ftp_and_services_of_all_ports() {
+    let two = |port: u16| {
+        format!(
+            "-A -t 203.0.113.21:{port} -s rr -p 300\n-a -t 203.0.113.21:{port} -r 10.77.1.11:{port} -g\n\
+             -a -t 203.0.113.21:{port} -r 10.77.1.12:{port} -g\n"
+        )
+    };
+    // The client's data connection meets the server of its control connection.
+    let mut ftp = director_with(&two(21), |_| {});
+    let first = server_of(&mut ftp, "198.51.100.7:40000", 21, SYN).unwrap();
+    let other = server_of(&mut ftp, "198.51.100.8:40000", 21, SYN).unwrap();
+    assert_ne!(first, other);
+    assert_eq!(server_of(&mut ftp, "198.51.100.7:40001", 50_000, SYN), Ok(first));
+    assert_eq!(server_of(&mut ftp, "198.51.100.8:40001", 50_000, SYN), Ok(other));
+
+    // Two services of one address are two choices.
+    let mut web = director_with(&(two(80) + &two(443)), |_| {});
+    let first = server_of(&mut web, "198.51.100.7:40000", 80, SYN).unwrap();
+    server_of(&mut web, "198.51.100.8:40000", 443, SYN).unwrap();
+    assert_ne!(server_of(&mut web, "198.51.100.7:40001", 443, SYN), Ok(first));
+
+    // A service of all ports is one.
+    let mut all = director_with(&two(0), |_| {});
+    let first = server_of(&mut all, "198.51.100.7:40000", 80, SYN).unwrap();
+    assert_eq!(server_of(&mut all, "198.51.100.7:40001", 443, SYN), Ok(first));
+}
+
+#[test]
+fn a_full_table_refuses_and_takes_the_place_of_what_is_over() {
+    let mut world = director_with(DIRECT, |settings| settings.entries = 2);
+    assert!(server_of(&mut world, "198.51.100.7:1", 80, SYN).is_ok());
+    assert!(server_of(&mut world, "198.51.100.7:2", 80, SYN).is_ok());
+    assert_eq!(server_of(&mut world, "198.51.100.7:3", 80, SYN), Err(Verdict::Drop(DropReason::EntriesFull)));
+    // SYN_RECV lasts 60 s; nobody calls `handle_timeout`.
+    world.now = world.now + Duration::from_secs(61);
+    assert!(server_of(&mut world, "198.51.100.7:3", 80, SYN).is_ok());
+    assert_eq!(world.router.ipvs().unwrap().len(), 1);
+}
+
+#[test]
+fn an_entry_that_was_removed_has_no_id_any_more() {
+    let mut world = director_with(DIRECT, |settings| settings.entries = 1);
+    server_of(&mut world, "198.51.100.7:1", 80, SYN).unwrap();
+    let ids = |world: &World| world.router.ipvs().unwrap().iter(world.now).map(|(id, _)| id).collect::<Vec<_>>();
+    let first = ids(&world);
+    world.now = world.now + Duration::from_secs(61);
+    world.router.handle_timeout(world.now, &mut world.outbox);
+    assert!(ids(&world).is_empty());
+    server_of(&mut world, "198.51.100.7:2", 80, SYN).unwrap();
+    // The same slot, and another id.
+    assert_ne!(ids(&world), first);
+    assert!(world.router.ipvs().unwrap().get(first[0]).is_none());
+}
+
 fn any_segment() -> impl Strategy<Value = (bool, Vec<u8>)> {
     let flags = prop::sample::select(vec![SYN, SYN | ACK, ACK, PSH_ACK, PSH_ACK, FIN | ACK, RST, 0]);
     let dialled = prop::sample::select(vec![21u16, 21, 21, 20, 20020, 20021, 10_001, 80]);
