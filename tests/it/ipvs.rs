@@ -891,7 +891,8 @@ fn a_syn_on_an_entry_that_is_over_is_scheduled_anew_if_reuse_mode_says_so() {
 
 #[test]
 fn only_a_syn_begins_a_connection_unless_tcp_is_sloppy() {
-    for (flags, strict, sloppy) in [(SYN, true, true), (SYN | ACK, true, true), (ACK, false, true), (RST, false, false)] {
+    for (flags, strict, sloppy) in [(SYN, true, true), (SYN | ACK, true, true), (ACK, false, true), (RST, false, false)]
+    {
         for (is_sloppy, begins) in [(false, strict), (true, sloppy)] {
             let mut world = director_with(DIRECT, |settings| settings.sloppy_tcp = is_sloppy);
             let verdict = server_of(&mut world, "198.51.100.7:40000", 80, flags);

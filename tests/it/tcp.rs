@@ -96,6 +96,11 @@ impl Dialogue {
         self.word(5)
     }
 
+    /// True if the connection is not given up for want of space.
+    fn is_assured(&self) -> bool {
+        self.conntrack.to_proc_text(self.now).contains("[ASSURED]")
+    }
+
     /// The seconds for which the connection is kept.
     fn timeout(&self) -> u64 {
         self.word(4).parse().unwrap()
@@ -315,6 +320,7 @@ fn closing_out_of_the_windows_by_both_sides_shortens_the_time() {
     assert_eq!(dialogue.timeout(), 432_000);
     assert!(matches!(dialogue.say(Client, FIN_ACK, 1_000_000, 501), PacketState::Invalid(_)));
     assert_eq!(dialogue.timeout(), 432_000, "the same side again");
+    assert!(matches!(dialogue.send(Server, 1_000_000, 101, 1), PacketState::Invalid(_)), "nothing is closed by this");
     assert!(matches!(dialogue.say(Server, FIN_ACK, 1_000_000, 101), PacketState::Invalid(_)));
     assert_eq!((dialogue.state().as_str(), dialogue.timeout()), ("ESTABLISHED", 300));
 }
@@ -324,8 +330,12 @@ fn a_stream_is_taken_up_in_the_middle_if_that_is_allowed() {
     let mut loose = Dialogue::new();
     assert_eq!(loose.send(Client, 7, 9, 1), PacketState::New);
     assert_eq!((loose.state().as_str(), loose.timeout()), ("ESTABLISHED", 300));
-    assert_eq!(loose.say(Server, ACK, 9, 8), PacketState::Established);
-    assert_eq!(loose.say(Client, ACK, 8, 9), PacketState::Established);
+    loose.send(Client, 8, 9, 1);
+    assert!(!loose.is_assured(), "nobody has answered");
+    assert_eq!(loose.say(Server, ACK, 9, 9), PacketState::Established);
+    assert!(!loose.is_assured());
+    assert_eq!(loose.say(Client, ACK, 9, 9), PacketState::Established);
+    assert!(loose.is_assured());
     assert_eq!(loose.timeout(), 432_000);
     // Nobody knows the windows.
     assert_eq!(loose.send(Client, 50_000_000, 9, 1), PacketState::Established);
