@@ -181,6 +181,8 @@ fn a_syn_in_an_open_connection_counts_once_it_is_answered() {
     again.say(Client, SYN, 4_000_000_000, 0);
     again.say(Server, SYN_ACK, 3_900_000_000, 4_000_000_001);
     assert_eq!(again.state(), "SYN_RECV");
+    let early = again.send(Server, 3_900_000_001, 4_000_000_001, 10);
+    assert_eq!(early, PacketState::Established, "the window is that of the SYN");
     again.say(Client, ACK, 4_000_000_001, 3_900_000_001);
     assert_eq!(again.state(), "ESTABLISHED");
     assert_eq!(again.send(Client, 4_000_000_001, 3_900_000_001, 10), PacketState::Established);
