@@ -111,7 +111,7 @@ impl Rules {
     }
 
     /// Makes rules of one family ready to be asked, and the chains of nftables with them. The plan learns what the rules need
-    /// to remember: it makes a [`RuleMemory`].
+    /// to remember: it makes a [`RuleMemory`](super::RuleMemory).
     ///
     /// # Errors
     /// See [`RulesError`].
