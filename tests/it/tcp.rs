@@ -255,6 +255,12 @@ fn segments_outside_the_windows_are_invalid() {
     let end = 101 + 64_240;
     assert_eq!(open().send(Client, end + 64_238, 501, 1), PacketState::Established);
     assert_eq!(open().send(Client, end + 64_239, 501, 1), invalid(TcpInvalid::AboveWindow));
+    let mut narrow = open();
+    let mut offer = Dialogue::packet(Server, ACK, 501, 101, b"");
+    offer[34..36].copy_from_slice(&1000_u16.to_be_bytes());
+    narrow.take(&finish(offer));
+    let largest = narrow.send(Client, end + 64_238, 501, 1);
+    assert_eq!(largest, PacketState::Established, "the largest window that was offered counts");
     assert_eq!(open().say(Client, ACK, 101, 501), PacketState::Established);
     assert_eq!(open().say(Client, ACK, 101, 502), invalid(TcpInvalid::AcknowledgesUnsent));
 }
