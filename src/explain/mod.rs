@@ -68,7 +68,12 @@ pub struct Options {
     pub router: Option<RouterFiles>,
     /// The FTP server's own files: their lines are evidence, and remedies come in their language.
     pub server: Option<ServerFiles>,
+    /// The number of the session whose remedies are tried, if not all are.
+    pub session: Option<usize>,
 }
+
+/// Maximum number of sessions whose remedies are tried, unless one is named.
+const TRIED: usize = 24;
 
 /// Captures, while they are read.
 pub struct Explanation {
@@ -255,8 +260,16 @@ impl Explanation {
             options.router.as_ref(),
             options.server.as_ref().map(|files| files.language),
         );
-        for (number, report) in reports.iter_mut().enumerate() {
-            trials.judge(number, &mut report.causes, &healthy);
+        let wanted = options.session.map(|number| number.wrapping_sub(1));
+        let failed = (0..reports.len()).filter(|number| !healthy[*number]);
+        let tried: Vec<usize> =
+            failed.filter(|number| wanted.is_none_or(|wanted| wanted == *number)).take(TRIED).collect();
+        for (number, report) in reports.iter_mut().enumerate().filter(|(number, _)| !healthy[*number]) {
+            if tried.contains(&number) {
+                trials.judge(number, &mut report.causes, &healthy);
+            } else {
+                trial::leave(&mut report.causes, number + 1);
+            }
         }
         Report { sessions: reports, notes, frames }
     }

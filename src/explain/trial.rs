@@ -242,6 +242,13 @@ impl<'a> Trials<'a> {
     }
 }
 
+/// Says of remedies that are not tried which command tries them.
+pub(super) fn leave(causes: &mut [Cause], session: usize) {
+    for remedy in causes.iter_mut().flat_map(|cause| &mut cause.remedies) {
+        remedy.trial = Trial::NotTried(format!("assumed; --session {session} tries it, if it can be tried"));
+    }
+}
+
 /// Leaves remedies out that do more than one that works.
 fn leave_out_more_than_enough(remedies: &mut Vec<Remedy>) {
     let enough: Vec<Vec<Part>> =

@@ -47,7 +47,7 @@ impl Explanation {
     /// # Errors
     /// A command that is not known, or that its own tool would refuse.
     pub fn what_if(self, file: &str, changes: &str) -> Result<(Vec<WhatIf>, Vec<Warning>), Error> {
-        let Options { ports, router, server } = self.options;
+        let Options { ports, router, server, .. } = self.options;
         let (scene, sessions) = Scene::new(self.views, &ports);
         let trials = Trials::new(&scene, &sessions, router.as_ref(), server.map(|files| files.language));
         let (after, warnings) = trials.directory().after(file, changes)?;

@@ -74,6 +74,7 @@ impl Arguments {
     fn report(&self) -> Result<Report, Failure> {
         let mut options = Options::default();
         options.ports.clone_from(&self.ports);
+        options.session = self.session;
         let server = |path: &PathBuf| ServerFiles::read(path).map_err(|error| Failure::of_file(path, error));
         options.server = self.server.as_ref().map(server).transpose()?;
         let mut captures: Vec<(PathBuf, bool)> = self.capture.iter().map(|path| (path.clone(), false)).collect();
