@@ -27,20 +27,19 @@ impl Diagnosis<'_> {
         {
             let seen = self.ev(place, flow.first, dialled, format!("{} SYNs, no answer", flow.syns.len()));
             let cause = match self.fate(&attempt, 0) {
-                Fate::RefusedByPeer => Cause::new(
-                    Code::RejectServer,
-                    Shown,
-                    "The server refuses the control connection: nothing listens on that port.",
-                ),
-                Fate::RefusedOnTheWay { by, .. } => {
+                Fate::RefusedByPeer => self.no_real_server().unwrap_or_else(|| {
+                    let sentence = "The server refuses the control connection: nothing listens on that port.";
+                    Cause::new(Code::RejectServer, Shown, sentence)
+                }),
+                Fate::RefusedOnTheWay { by, .. } => self.no_real_server().unwrap_or_else(|| {
                     Cause::new(Code::RejectRouter, Shown, format!("The control connection is rejected by {by}."))
-                }
+                }),
                 Fate::DroppedAtPeer(_, certainty) => {
                     Cause::new(Code::DropServer, certainty, "The server does not answer the control connection.")
                 }
-                Fate::DroppedAtRouter(certainty) => {
+                Fate::DroppedAtRouter(certainty) => self.table_full().unwrap_or_else(|| {
                     Cause::new(Code::DropRouter, certainty, "The control connection does not pass the router.")
-                }
+                }),
                 Fate::AnswerLost(_) => {
                     Cause::new(Code::Unknown, Shown, "The server answers, and its answer does not reach the client.")
                         .or(&[Code::DropRouter])

@@ -230,7 +230,8 @@ impl Diagnosis<'_> {
                     .or(&[Code::NoHelper, Code::Range])
             }
             Fate::DroppedAtRouter(certainty) => {
-                if let Some(cause) = self.asked_rules(announced, question, *certainty) {
+                let cause = self.asked_rules(announced, question, *certainty);
+                if let Some(cause) = cause.or_else(|| self.table_full()) {
                     return cause;
                 }
                 let code = if self.session.main().tls.is_some() { Code::Tls } else { Code::DropRouter };

@@ -85,6 +85,8 @@ impl Diagnosis<'_> {
             control_port: seen.port(),
             server_inside: (seen.ip() != server.ip()).then(|| seen.ip().to_string()),
             nft_chain: self.router.and_then(|router| router.nft_chain(hook)),
+            table_size: self.router.and_then(RouterFiles::table_size).unwrap_or(0),
+            limited_servers: self.router.map(RouterFiles::limited_servers).unwrap_or_default(),
             tools: self.router.map(RouterFiles::tools).unwrap_or_default(),
             ipv6: server.is_ipv6(),
             data_port,

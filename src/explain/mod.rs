@@ -16,6 +16,7 @@
 mod announced;
 mod cause;
 mod control;
+mod crowded;
 mod data_path;
 mod diagnose;
 mod dialogue;
@@ -236,6 +237,11 @@ impl Explanation {
                 server_files: options.server.as_ref(),
             };
             let mut causes = diagnosis.causes();
+            if !causes.is_empty()
+                && let Some(cause) = crowded::same_endpoint(&scene, &sessions, number, options.router.as_ref())
+            {
+                causes.insert(0, cause);
+            }
             let transfers = said.exchanges.iter().filter(|e| e.is_transfer() && (200..300).contains(&e.code())).count();
             if causes.is_empty() {
                 causes.push(healthy(transfers, said, flow));

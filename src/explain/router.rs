@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::filter::{Chains, Question, Verdict};
 use super::remedy::Tools;
 use crate::config::{Directory, Error};
+use crate::ipvs::{Forwarding, ServerConfig, ServiceAddress};
 use crate::netfilter::nft::ChainKind;
 use crate::netfilter::{Hook, Policy, StateSet, TableName};
 
@@ -111,6 +112,37 @@ impl RouterFiles {
         let mut at_hook: Vec<(bool, String)> = at_hook.collect();
         at_hook.sort_by_key(|(drops, _)| !drops);
         at_hook.into_iter().next().map(|(_, name)| name)
+    }
+
+    /// Returns the maximum and the number of connections if the connection table is full, or nearly.
+    pub(super) fn full_table(&self) -> Option<(u64, u64)> {
+        let most = self.table_size()?;
+        let counted = self.directory.sysctl.number("net.netfilter.nf_conntrack_count").ok().flatten();
+        let listed = || self.directory.conntrack_text.as_ref().map(|text| text.lines().count() as u64);
+        let count = counted.or_else(listed)?;
+        (count > 0 && count.saturating_mul(100) >= most.saturating_mul(95)).then_some((most, count))
+    }
+
+    /// The maximum number of connections that the router tracks, if its settings say it.
+    pub(super) fn table_size(&self) -> Option<u64> {
+        self.directory.sysctl.number("net.netfilter.nf_conntrack_max").ok().flatten()
+    }
+
+    /// The commands that lift the limits of real servers.
+    pub(super) fn limited_servers(&self) -> Vec<String> {
+        let services = self.directory.ipvs.iter().flat_map(|ipvs| &ipvs.services);
+        let servers = services.flat_map(|service| service.servers.iter().map(move |server| (service.address, server)));
+        let limited = servers.filter(|(_, server)| server.upper > 0);
+        let command = |(service, server): (ServiceAddress, &ServerConfig)| {
+            let method = match server.forwarding {
+                Forwarding::Masquerade => "-m",
+                Forwarding::Route => "-g",
+                Forwarding::Tunnel => "-i",
+            };
+            let at = SocketAddr::new(server.address, server.port);
+            format!("ipvsadm -e {service} -r {at} {method} -w {} -x 0 -y 0", server.weight)
+        };
+        limited.map(command).collect()
     }
 
     /// The programs that manage the rules, by the chains and tables that they make.

@@ -167,7 +167,16 @@ impl<'a> Trials<'a> {
             return Err("the capture shows too little of the session".to_string());
         }
         let setup = match self.router {
-            Some(_) => Setup::through(directory.router_config().map_err(|error| error.to_string())?),
+            Some(router) => {
+                let mut config = directory.router_config().map_err(|error| error.to_string())?;
+                if let Some((_, count)) = router.full_table() {
+                    // The others' connections leave as much room as the control connection had.
+                    let others = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+                    let limits = &mut config.conntrack.limits;
+                    limits.connections = limits.connections.saturating_sub(others).max(1);
+                }
+                Setup::through(config)
+            }
             None => Setup::default(),
         };
         let scripts = self.scripts(&self.together(number), change);

@@ -221,3 +221,33 @@ fn a_change_may_break_what_worked() {
     assert_eq!(results, [(true, false)]);
     assert!(what_if("healthy-port", "sysctl -w net.netfilter.nf_conntrack_helper=1\n").iter().all(|result| result.1));
 }
+
+#[test]
+fn a_full_table_is_named_and_a_larger_one_is_tried() {
+    // A session that the router's rules would let pass, and whose data connection does not: its table has no room.
+    let case = directory("drop-router-pasv");
+    let router = std::env::temp_dir().join(format!("ftp-conntrack-full-{}", std::process::id()));
+    std::fs::create_dir_all(&router).unwrap();
+    for name in ["addr.json", "route.json", "router.pcap", "nf_conntrack"] {
+        std::fs::copy(case.join("router").join(name), router.join(name)).unwrap();
+    }
+    let rules = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n";
+    std::fs::write(router.join("rules.v4"), rules).unwrap();
+    std::fs::write(
+        router.join("sysctl.conf"),
+        "net.netfilter.nf_conntrack_max = 8\nnet.netfilter.nf_conntrack_count = 8\n",
+    )
+    .unwrap();
+    let mut options = Options::default();
+    options.router = Some(RouterFiles::read(&router).unwrap());
+    let mut explanation = Explanation::of(options);
+    for (path, is_router) in [("client.pcap", false), ("server.pcap", false), ("router/router.pcap", true)] {
+        explanation.read_file(&case.join(path), is_router).unwrap();
+    }
+    let report = explanation.report();
+    std::fs::remove_dir_all(&router).unwrap();
+    let cause = &report.sessions[0].causes[0];
+    assert_eq!(cause.code, Code::TableFull, "{cause:?}");
+    assert_eq!(cause.remedies[0].to_string(), "sysctl -w net.netfilter.nf_conntrack_max=262144");
+    assert!(cause.remedies[0].trial.works(), "{:?}", cause.remedies[0].trial);
+}

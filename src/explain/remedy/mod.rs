@@ -139,6 +139,10 @@ pub(super) struct Known {
     /// The chain of nftables at that hook that drops: family, table and name.
     pub(super) nft_chain: Option<String>,
     pub(super) tools: Tools,
+    /// Maximum number of connections that the router tracks.
+    pub(super) table_size: u64,
+    /// The load balancer's real servers that take only so many clients, each as ipvsadm's command that lifts the limit.
+    pub(super) limited_servers: Vec<String>,
     pub(super) server_file: Option<Language>,
     /// The passive ports that the server's own file sets.
     pub(super) server_ports: Option<(u16, u16)>,
@@ -157,6 +161,11 @@ pub(super) struct Tools {
     pub(super) kubernetes: bool,
     pub(super) ipvsadm: bool,
     pub(super) keepalived: bool,
+}
+
+/// A remedy that only a person understands.
+pub(super) fn in_words(machine: Machine, words: &str) -> Remedy {
+    remedy(machine, Language::Words, &[words])
 }
 
 fn remedy(machine: Machine, language: Language, lines: &[&str]) -> Remedy {
@@ -215,6 +224,7 @@ pub(super) fn remedies(code: Code, known: &Known) -> Vec<Remedy> {
             &["Check the name and the password; data connections are not the matter."],
         )]
         .into(),
+        Code::Busy if !known.limited_servers.is_empty() => balancer_limits(known),
         Code::Busy => {
             [remedy(Machine::Server, Language::Words, &["Raise the server's limit of clients, or try later."])].into()
         }
@@ -245,7 +255,9 @@ pub(super) fn remedies(code: Code, known: &Known) -> Vec<Remedy> {
         )]
         .into(),
         Code::TableFull => {
-            [remedy(Machine::Router, Language::Shell, &["sysctl -w net.netfilter.nf_conntrack_max=262144"])].into()
+            let most = known.table_size.saturating_mul(4).max(262_144);
+            let line = format!("sysctl -w net.netfilter.nf_conntrack_max={most}");
+            [remedy(Machine::Router, Language::Shell, &[&line])].into()
         }
         _ => Vec::new(),
     }
@@ -290,4 +302,14 @@ fn tls(known: &Known) -> Vec<Remedy> {
         all.extend(servers.first().map(|server| server.clone().and(opened)));
     }
     all
+}
+
+/// The load balancer's real servers take as many clients as come.
+fn balancer_limits(known: &Known) -> Vec<Remedy> {
+    let lines: Vec<&str> = known.limited_servers.iter().map(String::as_str).collect();
+    if known.tools.keepalived {
+        let words = "Raise uthreshold of the real servers in keepalived.conf, or add a real server.";
+        return [remedy(Machine::Router, Language::Keepalived, &[words])].into();
+    }
+    [remedy(Machine::Router, Language::Ipvsadm, &lines)].into()
 }
