@@ -7,12 +7,20 @@ use std::time::Duration;
 
 use common::*;
 use ftp_conntrack::Behaviour;
+use ftp_conntrack::conntrack::Limits;
 use ftp_conntrack::router::{RouterConfig, Verdict};
 
 fn world() -> World {
+    World::new(exact())
+}
+
+/// Behaviour Exact with small tables: many routers are made.
+fn exact() -> RouterConfig {
     let mut config = config(MASQUERADE);
     config.helper = config.helper.behaving(Behaviour::Exact);
-    World::new(config)
+    config.helper.hold_buffers = 8;
+    config.conntrack.limits = Limits::new(256, 256, 96);
+    config
 }
 
 /// A control connection whose two streams are followed by their numbers.
@@ -196,8 +204,7 @@ struct Many {
 
 impl Many {
     fn log_in(count: u16, address: impl Fn(u16) -> String, change: impl FnOnce(&mut RouterConfig)) -> Self {
-        let mut config = config(MASQUERADE);
-        config.helper = config.helper.behaving(Behaviour::Exact);
+        let mut config = exact();
         change(&mut config);
         let mut many = Self { world: World::new(config), clients: Vec::new() };
         for number in 0..count {
@@ -326,8 +333,7 @@ fn ports_that_are_all_expected() {
 
 /// Of more servers than are remembered, the ports of the first are opened within TLS, and none of the others.
 fn servers_that_are_learnt() {
-    let mut config = config(MASQUERADE);
-    config.helper = config.helper.behaving(Behaviour::Exact);
+    let mut config = exact();
     config.helper.policy.learn_tls_passive_ports = Some(10);
     let mut world = World::new(config);
     let mut session = |server: u16, client: u16, tls: bool| {
@@ -389,8 +395,7 @@ fn bytes_that_nobody_acknowledges() {
 fn a_segment_of_the_greatest_length() {
     let text = many_lines(1500);
     for (takes, window) in [(1460_u16, 0xfaf0_u16), (0, 0xfaf0), (1, 500), (536, 1), (65_535, 0xfaf0)] {
-        let mut config = config(MASQUERADE);
-        config.helper = config.helper.behaving(Behaviour::Exact);
+        let mut config = exact();
         config.interfaces.iter_mut().for_each(|interface| interface.mtu = 65_535);
         let mut talk = Talk { world: World::new(config), ..Talk::open() };
         talk.world.outbox = ftp_conntrack::router::Outbox::new(4096, 1 << 20);
@@ -594,8 +599,7 @@ fn data_in_a_syn_is_read_and_what_follows_goes_on() {
 
 #[test]
 fn a_transfer_keeps_its_control_connection() {
-    let mut config = config(MASQUERADE);
-    config.helper = config.helper.behaving(Behaviour::Exact);
+    let mut config = exact();
     config.conntrack.tcp.established = Duration::from_secs(300);
     let mut talk = Talk { world: World::new(config), ..Talk::open() };
     for (interface, bytes) in [
