@@ -121,6 +121,12 @@ impl DynamicSet {
         Some(self.elements.get(place)?.number)
     }
 
+    /// Returns the limit of an element, if the set has it.
+    pub(super) fn hit(&mut self, key: &Key, now: Instant) -> Option<Option<&mut MeterState>> {
+        let place = self.find(key, now)?;
+        Some(self.elements.get_mut(place)?.meter.as_mut())
+    }
+
     /// Removes an element; false if there is none.
     pub(super) fn remove(&mut self, key: &Key, now: Instant) -> bool {
         let found = self.find(key, now);

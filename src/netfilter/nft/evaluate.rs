@@ -266,8 +266,14 @@ impl Nft {
     fn has(&self, set: u32, key: &[u128], subject: &mut EvalContext<'_, '_>) -> Option<bool> {
         let set = self.sets.get(set as usize)?;
         let Some(elements) = set.dynamic else { return Some(set.lookup.find(key).is_some()) };
+        let (now, length) = (subject.now, subject.packet.bytes().len());
         let elements = subject.nft.sets.get_mut(elements as usize)?;
-        Some(elements.number(&dynamic::key(key, &set.parts), subject.now).is_some())
+        match elements.hit(&dynamic::key(key, &set.parts), now) {
+            None => Some(false),
+            // An element's own limit is asked by whoever finds the element (seen on 6.18).
+            Some(Some(meter)) => meter.passes(now, length, &mut subject.memory.chance).then_some(true),
+            Some(None) => Some(true),
+        }
     }
 
     /// What a map has for a key.
@@ -662,12 +668,16 @@ fn hash_of(values: &[u128], parts: &[u8], seed: u32) -> u32 {
 /// Returns true if a rule must go on for what a capture shows to come about, and false if it must not.
 fn wish(after: &[Step], seen: Option<Seen>) -> Option<bool> {
     let seen = seen?;
-    after.iter().find_map(|step| match step {
+    // Only where nothing else decides before the verdict.
+    let is_certain = |step: &&Step| {
+        matches!(step, Step::Log | Step::SetMark(_) | Step::SetCtMark(_) | Step::Edit(_) | Step::MaxSeg(_))
+    };
+    match after.iter().find(|step| !is_certain(step))? {
         Step::Verdict(CompiledVerdict::Accept) => Some(matches!(seen, Seen::Leaves(..))),
         Step::Verdict(CompiledVerdict::Drop) => Some(seen == Seen::Vanishes),
         Step::Reject { .. } => Some(seen == Seen::Answered),
         _ => None,
-    })
+    }
 }
 
 impl Step {
