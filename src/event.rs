@@ -12,6 +12,8 @@
 //! assert_eq!(events.lost(), 0);
 //! ```
 
+mod words;
+
 use alloc::collections::VecDeque;
 use core::net::{IpAddr, SocketAddr};
 

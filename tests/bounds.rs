@@ -620,7 +620,7 @@ fn a_transfer_keeps_its_control_connection() {
     for round in 0..30 {
         talk.world.now = talk.world.now + Duration::from_secs(200);
         if round == 4 {
-            // What was announced before the transfer is still expected.
+            // An endpoint announced before the transfer is still expected.
             let next = tcp("198.51.100.9:20", "203.0.113.1:8081", SYN, 1, 0, "");
             assert!(!talk.world.forward(WAN, &next).is_empty());
         }

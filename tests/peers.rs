@@ -348,11 +348,11 @@ fn another_client_expects(session: &mut Session, port: u16) {
     assert_eq!(text(&left), format!("PORT 203,0,113,1,{},{}\r\n", port >> 8, port & 255));
 }
 
-/// What else comes: rows 28 to 35, for both behaviours.
+/// Other situations: rows 28 to 35, for both behaviours.
 mod else_comes {
     use super::*;
 
-    /// What becomes of a line.
+    /// The outcome of a line.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Fate {
         Leaks,

@@ -368,7 +368,7 @@ mod tests {
         );
     }
 
-    /// What `sysctl -a` prints of a machine as the kernel sets it up is no news.
+    /// Settings that `sysctl -a` prints as the kernel sets them up bring no warning.
     #[test]
     fn defaults_are_not_warned_of() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/sysctl/defaults-6.18.conf");

@@ -65,10 +65,10 @@ struct Extension<'a> {
 
 enum Kind {
     Match(Module),
-    /// Its words.
+    /// A match that is not known, in its words.
     UnknownMatch(String),
     Target(TargetModule),
-    /// Its words.
+    /// A target that is not known, in its words.
     UnknownTarget(String),
 }
 

@@ -492,7 +492,7 @@ fn netmap(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
 }
 
 fn checksum(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
-    // What a device was to fill in is filled in by now in what a capture shows.
+    // A checksum left to a device is filled in by the time that a capture shows the packet.
     if words.has("--checksum-fill") { Ok(Some(Target::Continue)) } else { Err(words.missing("write --checksum-fill")) }
 }
 

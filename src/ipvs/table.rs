@@ -16,8 +16,8 @@ use crate::timer_wheel::TimerWheel;
 /// Entries in slots.
 pub(super) struct Table {
     slots: Box<[Slot]>,
-    /// Nodes are `slot * 2`, found by the endpoint that the client dialled (a template by its own key), and `slot * 2 +
-    /// 1`, found by the endpoint from which the real server answers.
+    /// Nodes are `slot * 2` and `slot * 2 + 1`. The first is found by the endpoint that the client dialled (a template
+    /// by its own key), the second by the endpoint from which the real server answers.
     chains: HashIndex,
     free: Vec<u32>,
     wheel: TimerWheel,

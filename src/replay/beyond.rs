@@ -21,7 +21,7 @@ struct Line<'l> {
     state: Option<&'l str>,
 }
 
-/// What the capture has to say of a line that differs.
+/// The evidence of the capture about a line that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
     /// All that led to it: it differs.

@@ -1,4 +1,4 @@
-//! What a network card did, or will do, to a packet: merge segments into it, cut it, fill in its checksum.
+//! The work of a network card on a packet: merged segments, cuts, and a checksum to be filled in.
 //!
 //! A capture on the router shows packets between the network card and the kernel. What the card does is not in them, and
 //! is inferred: a TCP packet longer than its link takes was merged, and a checksum that is exactly the pseudo-header's sum
@@ -11,7 +11,7 @@ use super::pair::leaving;
 use crate::packet::{Headers, Layer4, Packet, must_not_be_cut};
 use crate::router::Interface;
 
-/// What a packet was merged of, and who fills in its checksum.
+/// The segments that a packet was merged of, and the device that fills in its checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Carriage {
     /// The longest segment, of a train.

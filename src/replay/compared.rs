@@ -8,7 +8,7 @@ use super::frames::Frame;
 use crate::capture::Direction;
 use crate::packet::{Headers, Layer4, TcpFlags};
 
-/// Why nothing of a capture was compared.
+/// The reason why nothing of a capture was compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NothingCompared {
@@ -37,7 +37,7 @@ impl fmt::Display for NothingCompared {
     }
 }
 
-/// What was seen of a capture, and what of it agreed.
+/// The parts of a capture that were seen, and those that agreed.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
     arrived: u64,

@@ -28,12 +28,12 @@ pub(super) struct Frame {
     /// True if each interface was recorded on its own, so that frames of two may lie in the file in another order than
     /// that of their times.
     pub(super) unordered: bool,
-    /// What a network card did, or will do, to the packet.
+    /// Work of a network card on the packet, done or to come.
     pub(super) carriage: Carriage,
     pub(super) bytes: Vec<u8>,
 }
 
-/// What the router's files say of its devices, by the number of the interface.
+/// The devices in the router's files, by the number of the interface.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     /// The kernel's index.
@@ -42,7 +42,7 @@ pub(super) struct Devices {
     pub(super) link_addresses: Vec<Option<[u8; 6]>>,
     /// True for a port of another device, which has a copy of each of its frames.
     pub(super) is_port: Vec<bool>,
-    /// How often a capture of all devices shows a frame: there, and on each device below.
+    /// Number of times that a capture of all devices shows a frame: there, and on each device below.
     pub(super) copies: Vec<u32>,
     /// True if another device sends through it.
     pub(super) has_children: Vec<bool>,
@@ -54,12 +54,12 @@ pub(super) struct Frames {
     /// True if every frame is taken for one that arrived on the first interface.
     anywhere: bool,
     spare: Vec<Vec<u8>>,
-    /// How often frames were seen, by hash of interface, direction and bytes, and when last.
+    /// Number of times that frames were seen, by hash of interface, direction and bytes, and the last time.
     seen: HashMap<u64, (u32, Instant)>,
     hasher: RandomState,
 }
 
-/// What a record is, where it is no frame.
+/// The kind of a record that is no frame.
 enum Other {
     NotIp,
     /// A frame on another device, by name, or for another host.
@@ -67,7 +67,7 @@ enum Other {
     Cut,
 }
 
-/// How long after a frame its copies on other devices follow.
+/// Time within which a frame's copies on other devices follow it.
 const COPIES_FOLLOW: Duration = Duration::from_millis(100);
 /// Maximum number of frames that are remembered to recognise copies.
 const MOST_SEEN: usize = 4096;
@@ -212,7 +212,7 @@ impl Frames {
     }
 }
 
-/// How frames for other hosts are called.
+/// Name of frames for other hosts.
 const FOR_OTHERS: &str = "for other hosts";
 
 /// Returns the length of a frame's header where it has no tags and carries IP itself.

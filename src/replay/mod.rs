@@ -205,7 +205,7 @@ pub struct Summary {
     pub lines_beyond: u64,
     /// Lines of the kernel's tables of connections that the capture has no packet of: older, or left out by its filter.
     pub lines_unseen: u64,
-    /// Why no packet was compared, if so.
+    /// Reason why no packet was compared, if none was.
     pub nothing_compared: Option<NothingCompared>,
     /// Packets that the capture shows though others were supplied for them as missing.
     pub contradicted: u64,
@@ -260,7 +260,7 @@ pub struct Replay {
     imitates: bool,
     /// The second router that behaves as Linux, where that may differ.
     beside: Option<Box<Beside>>,
-    /// What the machine itself may reset.
+    /// Connections that the machine itself may reset.
     delivered: Delivered,
     outbox: Outbox,
     buffer: Vec<u8>,
@@ -282,7 +282,7 @@ const EVENTS: usize = 1 << 14;
 /// The seeds do not matter: what they decide is taken from the capture, or differs.
 const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
 
-/// Where a packet is handed to the router, by the number of the interface.
+/// The place where a packet is handed to the router, by the number of the interface.
 #[derive(Clone, Copy)]
 enum Place {
     /// It arrived there.

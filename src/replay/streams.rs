@@ -178,11 +178,11 @@ pub(super) struct Streams {
     links: HashMap<(SocketAddr, SocketAddr), Vec<usize>>,
     /// The stretches of each side that were supplied, by their first number and the one after the last.
     supplied: HashMap<SideOf, Vec<(SequenceNumber, SequenceNumber)>>,
-    /// How many sides lack something, by interface and hosts, and under `None` in all.
+    /// Number of sides with gaps, by interface and hosts, and under `None` in all.
     gaps: HashMap<Option<(usize, IpAddr, IpAddr)>, Gaps>,
 }
 
-/// How many sides of streams lack something.
+/// The number of sides of streams with gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Gaps {
     /// For whatever reason.

@@ -60,7 +60,7 @@ impl<'b> Segment<'b> {
     }
 }
 
-/// What was seen leaving of a train, from its beginning.
+/// The part of a train that was seen leaving, from its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Bytes of its payload.

@@ -85,7 +85,7 @@ struct Predicted {
     keys: Vec<Key>,
 }
 
-/// What a packet that leaves is looked for by.
+/// The key by which a packet that leaves is looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     /// Hash of interface and compared bytes.

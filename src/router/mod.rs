@@ -193,6 +193,18 @@ pub enum Verdict {
     NeedsRoom(usize),
 }
 
+impl core::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Forward { interface, next_hop } => write!(f, "forward by interface {interface} to {next_hop}"),
+            Self::Local => f.write_str("deliver to this machine"),
+            Self::Drop(reason) => write!(f, "drop: {reason}"),
+            Self::Held => f.write_str("hold"),
+            Self::NeedsRoom(bytes) => write!(f, "needs {bytes} bytes of room after it"),
+        }
+    }
+}
+
 /// A router.
 pub struct Router {
     network: Network,

@@ -31,9 +31,8 @@ pub(crate) struct Class {
     pub(crate) open: bool,
     /// The router is a load balancer.
     pub(crate) director: bool,
-    /// All that attackers and odd hosts do: spellings that only some servers read, lines of any length, more commands and
-    /// announcements than are remembered, replies that contradict themselves, FINs that are none, TLS that ends, transfers
-    /// that outlast timeouts.
+    /// Everything that attackers and odd hosts do: spellings that only some servers read, lines of any length, more
+    /// commands and announcements than are remembered.
     pub(crate) wild: bool,
 }
 
@@ -238,7 +237,7 @@ impl Options {
         self.false_fins = rng.pick(&[0, 0, 3, 20]);
         if rng.percent(20) && self.is_fair() {
             self.pause = Some(Duration::from_secs(40));
-            // What a stack takes at once.
+            // Maximum length of a file, so that a stack takes it at once.
             self.longest_file = 600;
         }
     }

@@ -271,7 +271,8 @@ fn compare(said: &Speech, heard: &[u8], side: &Side<'_>) -> Result<(), String> {
     if at_heard == heard.len() { Ok(()) } else { Err(format!("more was heard: {}", heard[at_heard..].escape_ascii())) }
 }
 
-/// What is heard of a text that may be refused: one line, without the speaker's own address. Gives where its end begins.
+/// Checks the received text of an announcement that may be refused: one line, without the sender's own address. Gives
+/// where its end begins.
 fn doubtful(announced: &Announced, said: &[u8], heard: &[u8], at: usize, side: &Side<'_>) -> Result<usize, String> {
     let line_end = if said[announced.range.end..].starts_with(b"\r\n") { 2 } else { 1 };
     let rest = heard.get(at..).unwrap_or_default();

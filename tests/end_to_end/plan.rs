@@ -175,7 +175,7 @@ impl Writer<'_> {
         Command { line, meaning }
     }
 
-    /// What an attacker or an odd host says.
+    /// Sends lines of an attacker or an odd host.
     fn wild(&mut self) {
         if !self.options.class.wild {
             return;
@@ -265,7 +265,7 @@ impl Writer<'_> {
                 text.splice(at..at, odd);
             }
         }
-        // What no server reads is no announcement, and leaves as it is.
+        // A line that no server reads is no announcement, and leaves as it is.
         self.session.mentions_own |= SERVERS.iter().all(|server| server.reads(&text).is_none());
         let line = Line::doubtful(&text, self.line_end(), Form::Port, Fate::Odd);
         Command { line, meaning: Meaning::Odd(port) }

@@ -36,7 +36,7 @@ pub(crate) struct Announced {
     pub(crate) fate: Fate,
 }
 
-/// What the other side may hear of an announcement.
+/// The forms in which the other side may receive an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The endpoint, as the other side is to reach it.

@@ -139,3 +139,19 @@ fn a_built_in_chain_that_its_table_has_not_is_refused() {
     assert_eq!(refused(|config| config.rules4.append(TableName::Filter, Hook::Prerouting, rule)), words);
     assert_eq!(refused(|config| config.rules4.set_policy(TableName::Filter, Hook::Prerouting, Policy::Drop)), words);
 }
+
+#[test]
+fn events_and_verdicts_have_words() {
+    let now = Instant::from_secs(0);
+    let (mut conntrack, master) = tracked(now);
+    let Some((_, begins)) = conntrack.poll_event() else { panic!("no event") };
+    let words = format!(
+        "connection {master} begins: tcp 10.77.1.2:40000 > 198.51.100.9:21, replies tcp 198.51.100.9:21 > \
+         10.77.1.2:40000, read by the helper"
+    );
+    assert_eq!(begins.to_string().replace("tcp ", ""), words.replace("tcp ", ""));
+    let dropped = Event::Dropped { reason: DropReason::HopLimit, connection: Some(master), direction: None };
+    assert_eq!(dropped.to_string(), format!("a packet is dropped: time to live exceeded, of connection {master}"));
+    assert_eq!(Verdict::Drop(DropReason::NoRoute).to_string(), "drop: no route");
+    assert_eq!(Verdict::NeedsRoom(8).to_string(), "needs 8 bytes of room after it");
+}

@@ -67,7 +67,7 @@ impl ModuleSpec {
     }
 }
 
-/// What a match is read from: the options given to it, and the rule around it.
+/// The words from which a match is read: the options given to it, and the rule around it.
 pub(super) struct MatchWords<'w, 'a> {
     /// The word that loads the module.
     pub(super) name: &'a Word,

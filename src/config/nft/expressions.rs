@@ -137,7 +137,7 @@ pub(super) fn value(given: &Value, datatype: Datatype) -> Result<Span, Unread> {
         Value::String(word) if datatype == Datatype::Name => {
             names(word).map(|(first, last)| Span { first, last }).ok_or_else(fail)
         }
-        // What nft 1.0.6 prints of a number of which it forgot the type.
+        // nft 1.0.6 prints this for a number of which it forgot the type.
         Value::String(word) if word.ends_with(INVALID) => {
             let number = number(word.trim_end_matches(INVALID)).filter(|number| datatype.fits(*number));
             number.map(Span::one).ok_or_else(fail)
@@ -498,7 +498,7 @@ fn hash(inner: &Value, scope: &Scope<'_>) -> Result<Option<Typed>, Unread> {
     let Some(given) = inner.get("expr") else { return Ok(None) };
     let mut parts = Vec::new();
     for (part, datatype) in key(given, scope)? {
-        // What does not come from a header has the byte order of the machine.
+        // A value that does not come from a header has the byte order of the machine.
         if !matches!(part, Expression::Payload { .. }) {
             return Ok(None);
         }

@@ -53,7 +53,7 @@ const REPEAT: core::time::Duration = core::time::Duration::from_secs(1);
 const REPEATS: u8 = 120;
 
 /// Timeout of an expectation. Linux waits for 5 minutes. A command that is lost is sent again for 15 (RFC 1122 section
-/// 4.2.3.5 asks for at least 100 s, `tcp_retries2` is 15), and the SYN after it for 2 more.
+/// 4.2.3.5 asks for at least 100 s; `tcp_retries2` is 15). The SYN after it is sent again for 2 more.
 const PATIENCE: core::time::Duration = core::time::Duration::from_secs(20 * 60);
 
 /// The state that is kept of all control connections.

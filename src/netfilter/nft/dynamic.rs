@@ -14,7 +14,7 @@ pub(super) struct DynamicPlan {
     /// The keys, each with how long it lasts, in milliseconds.
     elements: Vec<(Key, Option<u64>)>,
     size: u32,
-    /// How long elements last that rules add, in milliseconds.
+    /// Timeout of elements that rules add, in milliseconds.
     timeout: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct DynamicSet {
 struct Entry {
     /// The number of the element in the ruleset; `u32::MAX` for one that a rule added.
     number: u32,
-    /// How long it lasts, in milliseconds.
+    /// Timeout of the element, in milliseconds.
     timeout: Option<u64>,
     expires: Option<Instant>,
     meter: Option<MeterState>,

@@ -276,7 +276,7 @@ impl Nft {
         }
     }
 
-    /// What a map has for a key.
+    /// Returns the data that a map has for a key.
     fn find(&self, set: u32, key: &[u128], subject: &mut EvalContext<'_, '_>) -> Option<&CompiledData> {
         let set = self.sets.get(set as usize)?;
         let number = match set.dynamic {
@@ -633,7 +633,7 @@ fn ip_option(wanted: u8, offset: u16, bits: u16, subject: &EvalContext<'_, '_>) 
     }
 }
 
-/// Where an IPv6 extension header begins: they stand one after the other (RFC 8200 section 4).
+/// Returns the start of an IPv6 extension header: they follow one after the other (RFC 8200 section 4).
 fn extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<usize> {
     let (headers, bytes) = (&subject.headers, subject.packet.bytes());
     if headers.family != Family::V6 {

@@ -491,18 +491,18 @@ pub enum Expression {
     ExtensionField {
         /// The header's number.
         kind: u8,
-        /// How many bits stand before them.
+        /// Number of bits before them.
         offset: u16,
-        /// How many bits they are: at most 128.
+        /// Number of bits: at most 128.
         bits: u16,
     },
     /// `ip option NAME FIELD`: bits of an IPv4 option.
     IpOption {
         /// The option's number.
         kind: u8,
-        /// How many bits stand before them, from the option's first.
+        /// Number of bits before them, from the option's first.
         offset: u16,
-        /// How many bits they are; 0 asks for the option itself.
+        /// Number of bits; 0 asks for the option itself.
         bits: u16,
     },
     /// `fib`: what the routes say of an address.
@@ -518,7 +518,7 @@ pub enum Expression {
     Hash {
         /// The parts of the key, each with its number of bits.
         key: Vec<(Self, u8)>,
-        /// How many numbers there are.
+        /// Modulus of the number.
         modulus: u32,
         /// The seed.
         seed: u32,
@@ -565,7 +565,7 @@ pub enum FibInterface {
     Out,
 }
 
-/// What a lookup of routes gives.
+/// The result of a lookup of routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums)]
 pub enum FibResult {

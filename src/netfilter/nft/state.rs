@@ -10,7 +10,7 @@ use super::dynamic::{DynamicPlan, DynamicSet};
 use super::model::Meter;
 use crate::Instant;
 
-/// What rules need to remember.
+/// The state that rules need to keep.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StatePlan {
     pub(super) meters: Vec<MeterState>,
