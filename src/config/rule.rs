@@ -322,6 +322,9 @@ impl<'a> Reader<'a> {
     fn load(&mut self, name: &'a Word) -> Result<(), Error> {
         let kind = match matches::by_name(&name.text, self.place.family) {
             Some(module) => Kind::Match(module),
+            None if matches::by_name(&name.text, other(self.place.family)).is_some() => {
+                return Err(Error::at(name, ErrorKind::Misplaced, "the other address family has this match"));
+            }
             None => Kind::UnknownMatch(std::format!("-m {}", name.text)),
         };
         self.loaded.push(Extension { kind, word: name, given: Vec::new() });
@@ -357,6 +360,9 @@ impl<'a> Reader<'a> {
         }
         let kind = match targets::by_name(&name.text, self.place.family) {
             Some(module) => Kind::Target(module),
+            None if targets::by_name(&name.text, other(self.place.family)).is_some() => {
+                return Err(Error::at(name, ErrorKind::Misplaced, "the other address family has this target"));
+            }
             None => Kind::UnknownTarget(std::format!("-j {}", name.text)),
         };
         self.loaded.push(Extension { kind, word: name, given: Vec::new() });
@@ -468,6 +474,13 @@ impl<'a> Reader<'a> {
             rules = rules.iter().flat_map(|rule| slot.any.iter().map(move |condition| with(rule, condition))).collect();
         }
         Ok(rules)
+    }
+}
+
+const fn other(family: Family) -> Family {
+    match family {
+        Family::V4 => Family::V6,
+        Family::V6 => Family::V4,
     }
 }
 

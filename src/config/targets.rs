@@ -285,13 +285,54 @@ impl TargetSpec {
     }
 }
 
+/// Options that a target must be given.
+const REQUIRED: &[(&str, &str)] = &[
+    ("AUDIT", "--type"),
+    ("CLASSIFY", "--set-class"),
+    ("IDLETIMER", "--timeout"),
+    ("IDLETIMER", "--label"),
+    ("LED", "--led-trigger-id"),
+    ("SECMARK", "--selctx"),
+    ("TEE", "--gateway"),
+];
+
+/// Checks the values that iptables checks of a target that changes nothing here.
+fn check_values(words: &TargetWords<'_>) -> Result<(), Error> {
+    let name = words.name.text.as_str();
+    let mut lacking = REQUIRED.iter().filter(|(target, option)| *target == name && !words.has(option));
+    if let Some((_, option)) = lacking.next() {
+        return Err(Error::at(words.name, ErrorKind::MissingValue, std::format!("write {option}")));
+    }
+    for given in words.given {
+        let value = given.value();
+        let text = value.text.as_str();
+        let number = |most: u32| values::number(text).is_some_and(|number| number <= most);
+        let hexadecimal = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).is_ok();
+        let fits = match given.name {
+            "--type" => matches!(text, "accept" | "drop" | "reject"),
+            "--set-class" => text.split_once(':').is_some_and(|(a, b)| hexadecimal(a) && hexadecimal(b)),
+            "--timeout" => number(u32::MAX),
+            "--nflog-group" | "--nflog-threshold" | "--queue-num" => number(65_535),
+            "--nflog-range" | "--nflog-size" => number(u32::MAX),
+            "--gateway" => values::address(text, words.family).is_some(),
+            _ => true,
+        };
+        if !fits {
+            return Err(Error::bad_value(value, "write a value that iptables takes"));
+        }
+    }
+    Ok(())
+}
+
 /// The packet goes on to the next rule.
-const fn go_on(_: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+fn go_on(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    check_values(words)?;
     Ok(Some(Target::Continue))
 }
 
 /// Nobody here knows what becomes of the packet.
-const fn do_not_decide(_: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+fn do_not_decide(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    check_values(words)?;
     Ok(None)
 }
 

@@ -42,7 +42,7 @@ impl TimeMatch {
         }
         let of_day = seconds.rem_euclid(DAY) as u32;
         let (start, stop) = self.daytime;
-        if start <= stop {
+        if start < stop {
             if of_day < start || of_day > stop {
                 return false;
             }

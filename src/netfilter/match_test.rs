@@ -110,8 +110,8 @@ pub(super) fn matches(
             network.contains(if *source { tuple.source() } else { tuple.destination() })
         }
         Match::SetLabel(label) => {
-            let id = tracked.and_then(|tracked| tracked.connection)?;
-            conntrack.set_label(id, *label)
+            let id = tracked.and_then(|tracked| tracked.connection);
+            id.is_some_and(|id| conntrack.set_label(id, *label))
         }
         Match::Cluster { nodes, mask, seed } => {
             let source = connection()?.tuple(Direction::Original).source();

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::context::EvalContext;
-use crate::conntrack::{Connection, Conntrack, Direction};
+use crate::conntrack::{Connection, Conntrack, Direction, Status};
 use crate::packet::{Family, Layer4, Protocol, Side, TcpOptions};
 
 /// A test on a number: under the mask, it lies in one of the ranges, both ends included.
@@ -132,7 +132,7 @@ impl Number {
 
     /// Returns true if a packet without the number is one for which the test fails, so that its opposite holds.
     const fn may_be_absent(self) -> bool {
-        matches!(self, Self::TcpMss | Self::Extension { .. } | Self::ExtensionLength(_))
+        matches!(self, Self::TcpMss | Self::Extension { .. } | Self::ExtensionLength(_) | Self::ConnectionLabel(_))
     }
 
     /// Returns true if asking for it may drop the packet.
@@ -187,7 +187,11 @@ impl Number {
             }
             Self::ConnectionProtocol => connection()?.protocol().0.into(),
             Self::ConnectionStatus => connection()?.status().0.into(),
-            Self::ConnectionExpires => connection()?.remaining(subject.now).as_secs(),
+            // A connection that is not confirmed yet has no time.
+            Self::ConnectionExpires => match connection()? {
+                new if !new.status().has(Status::CONFIRMED) => 0,
+                known => known.remaining(subject.now).as_secs(),
+            },
             Self::ConnectionDirection => {
                 connection()?;
                 u64::from(tracked?.direction == Direction::Reply)

@@ -10,7 +10,7 @@ use super::calendar::TimeMatch;
 use super::edit::PacketEdit;
 use super::ipset::SetUpdate;
 use super::memory::Stateful;
-use super::number::NumberMatch;
+use super::number::{Number, NumberMatch};
 use super::sctp_chunks::ChunkMatch;
 use super::text::TextMatch;
 use super::u32_match::U32Test;
@@ -181,6 +181,16 @@ impl Ruleset {
     /// family only where something asks for it.
     pub fn wants_tracking(&self) -> bool {
         self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).any(Rule::wants_tracking)
+    }
+
+    /// Returns true if a rule asks for the packets and bytes of connections, which Linux counts then.
+    pub(crate) fn wants_accounting(&self) -> bool {
+        let counts = |condition: &Condition| match &condition.test {
+            Match::Number(test) => matches!(test.number, Number::ConnectionCount { .. }),
+            _ => false,
+        };
+        let rules = self.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        rules.flat_map(|rule| &rule.conditions).any(counts)
     }
 
     /// Returns true if no table has a rule or a policy other than accept.

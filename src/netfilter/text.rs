@@ -34,7 +34,7 @@ impl TextMatch {
         Self { pattern, borders: borders.into(), ignores_case, from, to }
     }
 
-    /// Returns true if the text begins between the two offsets.
+    /// Returns true if the text stands between the two offsets: the second one is that after its last byte.
     pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
         let from = usize::from(self.from);
         let mut length = 0;
@@ -47,7 +47,7 @@ impl TextMatch {
                 length += 1;
             }
             if length == self.pattern.len() {
-                return at + 1 - length <= usize::from(self.to);
+                return at < usize::from(self.to);
             }
         }
         false
@@ -65,7 +65,8 @@ mod tests {
         assert!(!TextMatch::new(b"PORT", false, 0, 100).is_in(b"xxPoRT"));
         assert!(TextMatch::new(b"pOrt", true, 2, 100).is_in(b"xxPoRT"));
         assert!(!TextMatch::new(b"PORT", false, 3, 100).is_in(b"xxPORT"));
-        assert!(!TextMatch::new(b"PORT", false, 0, 1).is_in(b"xxPORT"));
+        assert!(!TextMatch::new(b"PORT", false, 0, 5).is_in(b"xxPORT"));
+        assert!(TextMatch::new(b"PORT", false, 0, 6).is_in(b"xxPORT"));
     }
 
     proptest! {

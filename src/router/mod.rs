@@ -246,8 +246,9 @@ impl Router {
     ///
     /// # Errors
     /// When the configuration cannot be meant: see [`RouterError`].
-    pub fn new(config: RouterConfig, seeds: [u64; 4]) -> Result<Self, RouterError> {
+    pub fn new(mut config: RouterConfig, seeds: [u64; 4]) -> Result<Self, RouterError> {
         error::check(&config)?;
+        config.conntrack.accounting |= config.rules4.wants_accounting() || config.rules6.wants_accounting();
         let names: Vec<&str> = config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let has_nft = !config.nft.is_empty();
         let nft = if has_nft { Some(Arc::new(Nft::new(&config.nft, &names)?)) } else { None };

@@ -103,7 +103,7 @@ impl Judge {
     /// Both begin anew.
     pub(crate) fn begin(&mut self, setup: &Setup) -> Result<Trial, String> {
         let config = match &self.loaded {
-            Some((loaded, config)) if loaded == setup => {
+            Some((loaded, config)) if loaded == setup && !setup.remembers() => {
                 let config = config.clone();
                 self.kernel.load_nft(setup)?;
                 config

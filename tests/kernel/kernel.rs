@@ -138,6 +138,26 @@ impl Kernel {
             self.defaults.entry(path.clone()).or_insert(before);
             write_sysctl(&path, value)?;
         }
+        if setup.remembers() || self.loaded.remembers() {
+            // What rules remember goes with the last rule that names it.
+            let none = Setup::default();
+            self.restore("iptables", &none.rules4)?;
+            self.restore("ip6tables", &none.rules6)?;
+            (self.loaded.rules4, self.loaded.rules6) = (none.rules4, none.rules6);
+            if !setup.sets.is_empty() || !self.loaded.sets.is_empty() {
+                // Rules let go of their sets a little later.
+                let mut tries = 0;
+                while let Err(error) = run("ipset", "destroy", None) {
+                    tries += 1;
+                    if tries > 20 {
+                        return Err(error);
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                run("ipset", "restore", Some(&setup.sets))?;
+                self.loaded.sets.clone_from(&setup.sets);
+            }
+        }
         if self.loaded.rules4 != setup.rules4 {
             self.restore("iptables", &setup.rules4)?;
         }

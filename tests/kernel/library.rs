@@ -59,6 +59,7 @@ pub(crate) fn configuration(setup: &Setup, machine: &Directory) -> Result<Router
         }
         directory.nft = Some(ruleset);
     }
+    directory.sets = config::parse_ipset("ipset.save", &setup.sets).map_err(text)?.0;
     directory.sysctl = config::parse_sysctl("sysctl.conf", &sysctl_text(setup)).map_err(text)?;
     let mut config = directory.router_config().map_err(text)?;
     config.conntrack.limits = Limits::new(1024, 256, 128);

@@ -23,6 +23,9 @@ pub(crate) fn save(path: &Path, setup: &Setup, trial: &Trial, files: &(String, S
         put("ruleset.nft", &setup.nft)?;
     }
     put("sysctl.conf", &sysctl_text(setup))?;
+    if !setup.sets.is_empty() {
+        put("ipset.save", &setup.sets)?;
+    }
     put("addr.json", &files.0)?;
     put("route.json", &files.1)?;
     put("modules", "nf_conntrack_ftp\nnf_nat_ftp\n")?;

@@ -8,6 +8,8 @@ pub(crate) struct Setup {
     /// A script for `nft -f`; empty where nftables has no tables.
     pub(crate) nft: String,
     pub(crate) sysctl: Vec<(String, String)>,
+    /// Sets, as `ipset save` prints them.
+    pub(crate) sets: String,
     /// True if packets delivered to the machine are compared too.
     pub(crate) is_host: bool,
 }
@@ -19,6 +21,7 @@ impl Default for Setup {
             rules6: Rules::empty().text(),
             nft: String::new(),
             sysctl: Vec::new(),
+            sets: String::new(),
             is_host: false,
         }
     }
@@ -37,6 +40,12 @@ impl Setup {
     pub(crate) fn with_nft(mut self, script: String) -> Self {
         self.nft = script;
         self
+    }
+
+    /// Returns true if rules remember packets of one dialogue in the next.
+    pub(crate) fn remembers(&self) -> bool {
+        const WORDS: [&str; 7] = ["limit", "recent", "quota", "statistic", "connlimit", "match-set", "SET"];
+        WORDS.iter().any(|word| self.rules4.contains(word) || self.rules6.contains(word))
     }
 
     /// The same where the machine takes part in the dialogue.

@@ -4,7 +4,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::super::error::Error;
+use super::super::error::{Error, ErrorKind};
 use super::super::options::{OptionSpec, flag, one, text};
 use super::super::values;
 use super::super::words::Word;
@@ -194,6 +194,9 @@ fn time(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
             "--contiguous" => test.contiguous = true,
             _ => {}
         }
+    }
+    if let Some(given) = words.option("--contiguous").filter(|_| test.daytime.1 >= test.daytime.0) {
+        return Err(Error::at(given.word, ErrorKind::Misplaced, "it needs a --timestop before --timestart"));
     }
     Ok(vec![when(Match::Time(test), false)])
 }

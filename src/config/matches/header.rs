@@ -84,9 +84,6 @@ fn hop_limit(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
 fn length(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     let given = words.given.iter().map(|given| {
         let range = number_range(given.value(), 65_535)?;
-        if range.0 > range.1 {
-            return Err(Error::bad_value(given.value(), "write the lower number first"));
-        }
         Ok(when(ranged(Number::Length, range), given.negated))
     });
     given.collect()
@@ -206,6 +203,9 @@ fn address_type(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     let mut conditions = Vec::new();
     for given in types {
         let Some(types) = address_types(given.value())? else { return Ok(words.unknown()) };
+        if words.family == Family::V6 && types.0 & AddressTypes::BROADCAST.0 != 0 {
+            return Err(Error::bad_value(given.value(), "IPv6 has no broadcast addresses"));
+        }
         let none = AddressTypes::default();
         let (source, destination) = if given.name == "--src-type" { (types, none) } else { (none, types) };
         conditions.push(when(Match::AddressType { source, destination, limit }, given.negated));

@@ -184,9 +184,8 @@ fn recent(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     words.at_most_one(&["--rsource", "--rdest"])?;
     let checks = matches!(action, RecentAction::Check | RecentAction::Update);
     for name in ["--seconds", "--hitcount", "--rttl"] {
-        if let Some(given) =
-            words.option(name).filter(|_| !checks && (name != "--rttl" || action == RecentAction::Remove))
-        {
+        let takes = checks || action == RecentAction::Remove && name != "--hitcount";
+        if let Some(given) = words.option(name).filter(|_| !takes) {
             return Err(Error::at(given.word, ErrorKind::Misplaced, "it needs --rcheck or --update"));
         }
     }
@@ -265,7 +264,7 @@ fn statistic(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
             wrong(&["--probability"], "it needs --mode random")?;
             let given = words.required("--every", "write --every NUMBER")?;
             let every = number(given.value(), 1, u32::MAX)?;
-            let packet = words.number("--packet", u32::MAX)?.unwrap_or(0);
+            let packet = words.number("--packet", u32::MAX)?.ok_or_else(|| words.missing("write --packet NUMBER"))?;
             if packet >= every {
                 return Err(words.missing("write --packet from 0 to one less than --every"));
             }

@@ -8,6 +8,7 @@ mod odd;
 mod packets;
 mod streams;
 mod transports;
+mod words;
 
 use std::net::IpAddr;
 
@@ -76,6 +77,9 @@ pub(crate) const FAMILIES: &[Family] = &[
     family("sctp", transports::sctp),
     Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },
     family("transports", transports::transports),
+    family("words", words::words),
+    family("memory", words::memory),
+    family("edits", words::edits),
 ];
 
 pub(crate) const IN: usize = 0;
