@@ -597,6 +597,9 @@ const TCP_OPTIONS: &[(&str, u8)] =
     &[("wscale", 3), ("mss", 2), ("sack-permitted", 4), ("sack", 5), ("timestamp", 8), ("md5", 19)];
 
 fn strip_options(words: &TargetWords<'_>) -> Result<Option<Target>, Error> {
+    if words.protocol != Some(Protocol::TCP) {
+        return Err(Error::at(words.name, ErrorKind::Misplaced, "it needs -p tcp"));
+    }
     let mut kinds = [0u64; 4];
     if let Some(given) = words.option("--strip-options") {
         for name in given.value().text.split(',') {

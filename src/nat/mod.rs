@@ -171,15 +171,10 @@ impl Nat {
 pub(crate) fn lies_between(address: IpAddr, first: IpAddr, last: IpAddr) -> bool {
     address.is_ipv4() == first.is_ipv4() && first <= address && address <= last
 }
-/// Returns the number of the cluster node that an address is for (`-m cluster`), of so many.
+/// Returns the number of the cluster node that an address is for (`-m cluster`), of so many; 0 for IPv6, whose hash is not
+/// known.
 pub(crate) fn cluster_node(address: IpAddr, seed: u32, nodes: u32) -> u32 {
-    let hash = match address {
-        IpAddr::V4(address) => jenkins::hash_one(u32::from_le_bytes(address.octets()), seed),
-        IpAddr::V6(address) => {
-            let bytes = address.octets();
-            let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-            jenkins::hash([word(0), word(4), word(8), word(12)], seed)
-        }
-    };
+    let IpAddr::V4(address) = address else { return 0 };
+    let hash = jenkins::hash_one(u32::from_le_bytes(address.octets()), seed);
     ((u64::from(hash) * u64::from(nodes)) >> 32) as u32
 }

@@ -132,6 +132,8 @@ impl Kernel {
         for (key, value) in std::mem::take(&mut self.defaults) {
             write_sysctl(&key, &value)?;
         }
+        // A rule about a connection's bytes has it counted from then on.
+        write_sysctl("net/netfilter/nf_conntrack_acct", "0")?;
         for (key, value) in &setup.sysctl {
             let path = key.replace('.', "/");
             let before = read_sysctl(&path)?;

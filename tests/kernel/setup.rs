@@ -44,7 +44,8 @@ impl Setup {
 
     /// Returns true if rules remember packets of one dialogue in the next.
     pub(crate) fn remembers(&self) -> bool {
-        const WORDS: [&str; 7] = ["limit", "recent", "quota", "statistic", "connlimit", "match-set", "SET"];
+        const WORDS: [&str; 8] =
+            ["connbytes", "limit", "recent", "quota", "statistic", "connlimit", "match-set", "SET"];
         WORDS.iter().any(|word| self.rules4.contains(word) || self.rules6.contains(word))
     }
 

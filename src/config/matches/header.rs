@@ -52,7 +52,7 @@ pub(super) static MODULES: &[ModuleSpec] = &[
     ModuleSpec::new("dscp", DSCP, dscp),
     ModuleSpec::new("tos", TOS, tos),
     ModuleSpec::new("ecn", ECN, ecn),
-    ModuleSpec::new("tcpmss", TCPMSS, tcpmss),
+    ModuleSpec::new("tcpmss", TCPMSS, tcpmss).with(&[6]),
     ModuleSpec::new("addrtype", ADDRESS_TYPE, address_type),
     ModuleSpec::new("iprange", ADDRESS_RANGE, address_range),
     ModuleSpec::new("realm", REALM, undecided_module).of(Family::V4),
@@ -205,6 +205,10 @@ fn address_type(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
         let Some(types) = address_types(given.value())? else { return Ok(words.unknown()) };
         if words.family == Family::V6 && types.0 & AddressTypes::BROADCAST.0 != 0 {
             return Err(Error::bad_value(given.value(), "IPv6 has no broadcast addresses"));
+        }
+        if words.family == Family::V6 && types.0.count_ones() > 1 {
+            // Of several types Linux wants all for IPv6, or one, as they are.
+            return Ok(words.unknown());
         }
         let none = AddressTypes::default();
         let (source, destination) = if given.name == "--src-type" { (types, none) } else { (none, types) };

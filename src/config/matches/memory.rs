@@ -229,7 +229,7 @@ fn connlimit(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     let test = ConnlimitMatch {
         bound: number(bound.value(), 0, u32::MAX)?,
         upto: (bound.name == "--connlimit-upto") != bound.negated,
-        prefix: words.number("--connlimit-mask", bits)?.unwrap_or(bits) as u8,
+        prefix: words.number("--connlimit-mask", 128)?.unwrap_or(bits).min(bits) as u8,
         destination: words.has("--connlimit-daddr"),
     };
     Ok(vec![when(Match::Stateful(Stateful::Connlimit(test)), false)])

@@ -9,6 +9,7 @@ use super::super::values::{self, Network};
 use super::super::words::Word;
 use super::{MatchWords, ModuleSpec, number, number_range, ranged, when};
 use crate::netfilter::{Condition, Counted, Match, Number, NumberMatch, StateSet};
+use crate::packet::Family;
 
 static STATE: &[OptionSpec] = &[one("--state").or_not()];
 static CONNTRACK: &[OptionSpec] = &[
@@ -161,9 +162,11 @@ fn connbytes(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     let (Some(first), Some(last)) = (bound(first, 0), bound(last, u64::MAX)) else {
         return Err(Error::bad_value(range.value(), "write a number or FROM:TO"));
     };
-    if first > last {
+    if first > last && last != 0 {
         return Err(Error::bad_value(range.value(), "write the lower number first"));
     }
+    // Linux takes an upper bound of 0 for none.
+    let last = if last == 0 { u64::MAX } else { last };
     Ok(vec![when(ranged(Number::ConnectionCount { of, reply }, (first, last)), range.negated)])
 }
 
@@ -189,6 +192,10 @@ fn cluster(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     };
     if nodes < 32 && mask >= 1 << nodes {
         return Err(Error::bad_value(local.value(), "name a node of the cluster"));
+    }
+    if words.family == Family::V6 {
+        // The kernel's hash of IPv6 addresses is not known here.
+        return Ok(words.unknown());
     }
     Ok(vec![when(Match::Cluster { nodes, mask, seed }, local.negated)])
 }

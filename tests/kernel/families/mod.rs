@@ -78,7 +78,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { share: 1, ..family("sctp_expire", transports::sctp_expire) },
     family("transports", transports::transports),
     family("words", words::words),
-    family("memory", words::memory),
+    Family { share: 0, ..family("memory", words::memory) },
     family("edits", words::edits),
 ];
 
