@@ -73,6 +73,13 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+/// Fails in debug builds, for fuzzers and tests to notice; in others the caller goes on with what it has.
+macro_rules! cannot_happen {
+    ($what:literal) => {
+        debug_assert!(false, $what)
+    };
+}
+
 mod behaviour;
 #[cfg(feature = "alloc")]
 mod hash;

@@ -256,7 +256,8 @@ fn name_from(bytes: &[u8]) -> String {
     let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut name = String::from_utf8_lossy(bytes.get(..MAX_NAME).unwrap_or(bytes)).into_owned();
     // Replacement characters may have made it longer.
-    name.truncate(name.floor_char_boundary(MAX_NAME));
+    let end = (0..=MAX_NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+    name.truncate(end.unwrap_or_default());
     name
 }
 

@@ -47,6 +47,7 @@ mod nat_range;
 mod nft;
 mod options;
 mod policy;
+mod protocol_names;
 mod router;
 mod routes;
 mod rule;

@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
 
 use super::error::Error;
+use super::protocol_names::PROTOCOLS;
 use super::words::Word;
 use crate::netfilter::{AddressMask, Cidr, Masked, PortRange};
 use crate::packet::{Family, Protocol};
@@ -69,44 +70,6 @@ const SERVICES: &[(&str, u16)] = &[
     ("http-alt", 8080),
 ];
 
-/// The names of protocols, as /etc/protocols and iptables have them.
-const PROTOCOLS: &[(&str, u8)] = &[
-    ("icmp", 1),
-    ("igmp", 2),
-    ("ipencap", 4),
-    ("ipip", 4),
-    ("tcp", 6),
-    ("egp", 8),
-    ("igp", 9),
-    ("udp", 17),
-    ("dccp", 33),
-    ("ipv6", 41),
-    ("ipv6-route", 43),
-    ("ipv6-frag", 44),
-    ("rsvp", 46),
-    ("gre", 47),
-    ("esp", 50),
-    ("ipv6-crypt", 50),
-    ("ah", 51),
-    ("ipv6-auth", 51),
-    ("icmpv6", 58),
-    ("ipv6-icmp", 58),
-    ("icmp6", 58),
-    ("ipv6-nonxt", 59),
-    ("ipv6-opts", 60),
-    ("eigrp", 88),
-    ("ospf", 89),
-    ("ipcomp", 108),
-    ("pim", 103),
-    ("vrrp", 112),
-    ("l2tp", 115),
-    ("sctp", 132),
-    ("mobility-header", 135),
-    ("ipv6-mh", 135),
-    ("mh", 135),
-    ("udplite", 136),
-];
-
 /// A protocol by name (in either case) or number; `None` for all of them.
 pub(super) fn protocol(word: &Word) -> Result<Option<Protocol>, Error> {
     let text = word.text.to_ascii_lowercase();
@@ -114,7 +77,7 @@ pub(super) fn protocol(word: &Word) -> Result<Option<Protocol>, Error> {
         return Ok(None);
     }
     let named = PROTOCOLS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
-    let number = named.or_else(|| number(&text).and_then(|number| u8::try_from(number).ok()));
+    let number = named.or_else(|| number(&text).map(u128::from)).and_then(|number| u8::try_from(number).ok());
     let number = number.ok_or_else(|| Error::bad_value(word, "write a protocol such as tcp, udp, icmp, 47 or all"))?;
     Ok((number != 0).then_some(Protocol(number)))
 }
@@ -373,6 +336,7 @@ mod tests {
     fn protocols() {
         assert_eq!(protocol(&word("TCP")), Ok(Some(Protocol::TCP)));
         assert_eq!(protocol(&word("ipv6-icmp")), Ok(Some(Protocol::ICMPV6)));
+        assert_eq!(protocol(&word("ipip")), Ok(Some(Protocol(94))), "4 is ipencap in /etc/protocols");
         assert_eq!(protocol(&word("47")), Ok(Some(Protocol::GRE)));
         assert_eq!(protocol(&word("all")), Ok(None));
         assert_eq!(protocol(&word("0")), Ok(None));

@@ -1,13 +1,12 @@
 //! The dialogue of a control connection, as commands with their replies.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::VecDeque;
 use std::string::String;
 use std::vec::Vec;
 
 use super::flow::Mark;
-use super::text::Text;
-use crate::ftp::{Command, Form, Reply};
+use super::text::{Line, Text};
+use crate::ftp::{self, Command, Form, Reply};
 
 /// A whole reply: its code, the text of its line that counts, and the frame in which it ends.
 #[derive(Clone, Debug)]
@@ -81,31 +80,35 @@ fn printable(bytes: &[u8]) -> String {
 impl Dialogue {
     pub(super) fn of(text: &Text) -> Self {
         let mut this = Self { tls: text.tls, implicit: text.implicit, gap: text.gap, ..Self::default() };
-        let mut open: VecDeque<usize> = VecDeque::new();
-        let mut several: Option<(u16, Vec<u8>)> = None;
+        let mut followed: ftp::Dialogue = ftp::Dialogue::from_middle();
+        // Place of each command's exchange, by the command's number.
+        let mut places = Vec::new();
+        let mut first_line: Option<&[u8]> = None;
         for line in &text.lines {
             if line.side == 0 {
-                this.command(&line.text, line.at, &mut open);
+                if followed.command(&line.text, None).is_some() {
+                    places.push(this.exchanges.len());
+                    this.command(&line.text, line.at);
+                }
                 continue;
             }
+            let begins = followed.replies().within().is_none();
             let reply = Reply::parse(&line.text);
-            match (&several, reply) {
-                (Some((code, first)), Some(reply)) if reply.code == *code && !reply.continues => {
-                    let (code, first) = (*code, first.clone());
-                    several = None;
+            match (followed.reply(&line.text), reply) {
+                (Some(answer), Some(reply)) => {
                     // A reply of many lines may announce in its last line; else the first one tells most.
-                    let text = if reply.endpoint().is_some() || first.is_empty() { reply.text } else { &first };
-                    this.reply(code, text, &line.text, line.at, &mut open);
+                    let first = first_line.take().filter(|first| !first.is_empty() && reply.endpoint().is_none());
+                    let place = answer.command.and_then(|number| places.get(number as usize - 1).copied());
+                    this.reply(answer.code, first.unwrap_or(reply.text), place, line);
                 }
-                (Some(_), _) | (None, None) => {}
-                (None, Some(reply)) if reply.continues => several = Some((reply.code, reply.text.to_vec())),
-                (None, Some(reply)) => this.reply(reply.code, reply.text, &line.text, line.at, &mut open),
+                (None, Some(reply)) if begins => first_line = Some(reply.text),
+                _ => {}
             }
         }
         this
     }
 
-    fn command(&mut self, line: &[u8], at: Mark, open: &mut VecDeque<usize>) {
+    fn command(&mut self, line: &[u8], at: Mark) {
         let Some(command) = Command::parse(line) else { return };
         let argument = Command::argument_range(line).and_then(|range| line.get(range)).unwrap_or_default();
         let verb: Vec<u8> = line
@@ -127,21 +130,21 @@ impl Dialogue {
         if let Command::User(name) = command {
             self.user = Some(printable(name));
         }
-        open.push_back(index);
         let (verb, argument) = (printable(&verb).to_ascii_uppercase(), printable(argument));
         self.exchanges.push(Exchange { verb, argument, at, ..Exchange::default() });
     }
 
-    fn reply(&mut self, code: u16, text: &[u8], line: &[u8], at: Mark, open: &mut VecDeque<usize>) {
+    fn reply(&mut self, code: u16, text: &[u8], place: Option<usize>, line: &Line) {
+        let at = line.at;
         let answer = Answer { code, text: printable(text), at };
-        if code < 200 && !(code == 120 && open.is_empty()) {
-            if let Some(exchange) = open.front().and_then(|index| self.exchanges.get_mut(*index)) {
+        if code < 200 && (place.is_some() || code != 120) {
+            if let Some(exchange) = place.and_then(|place| self.exchanges.get_mut(place)) {
                 exchange.preliminary.get_or_insert(answer);
             }
             return;
         }
-        let index = match open.pop_front() {
-            Some(index) => index,
+        let index = match place {
+            Some(place) => place,
             None if self.exchanges.is_empty() => {
                 self.exchanges.push(Exchange { at, ..Exchange::default() });
                 0
@@ -150,11 +153,11 @@ impl Dialogue {
             None => self.exchanges.len() - 1,
         };
         if matches!(code, 227 | 229)
-            && let Some(there) = Reply::parse(line).and_then(|reply| reply.endpoint())
+            && let Some(there) = Reply::parse(&line.text).and_then(|reply| reply.endpoint())
         {
             let form = if code == 227 { Form::Pasv } else { Form::Epsv };
             let address = there.address.filter(|_| code == 227);
-            let line = printable(line);
+            let line = printable(&line.text);
             self.announcements.push(Announcement { form, address, port: there.port, at, line, exchange: index });
         }
         if let Some(exchange) = self.exchanges.get_mut(index) {

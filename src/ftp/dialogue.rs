@@ -206,6 +206,7 @@ impl<T: Copy> Dialogue<T> {
     }
 
     fn waiting(&self) -> &[Run<T>] {
+        debug_assert!(self.used <= MAX_WAITING, "more runs than there are");
         self.runs.get(..self.used).unwrap_or_default()
     }
 

@@ -356,7 +356,10 @@ impl FtpHelper {
     ) -> Result<bool, DropReason> {
         let LineSegment { id, helped, direction, segment, lines } = line_segment;
         let sender = Sender::from(direction);
-        let Some(connection) = conntrack.get(id) else { return Ok(false) };
+        let Some(connection) = conntrack.get(id) else {
+            cannot_happen!("the connection was there a moment ago");
+            return Ok(false);
+        };
         let payload = headers.payload(packet.bytes());
         let next = segment.sequence + payload.len() as u32;
         let zone = connection.tuple(Direction::Original).zone();

@@ -32,6 +32,7 @@ mod tables;
 mod train;
 mod verify;
 
+pub use crate::inspect::NoopSink;
 pub use crate::nat::choices::ForcedPort;
 pub use compared::NothingCompared;
 pub use departure::{Departure, Here, LinuxDoes, Quirk};
@@ -155,11 +156,6 @@ pub enum Lacking {
         original: Tuple,
     },
 }
-
-/// Ignores everything: for callers that want only the summary.
-#[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::exhaustive_structs)]
-pub struct NoopSink;
 
 impl Sink for NoopSink {}
 

@@ -65,7 +65,10 @@ impl Router {
         id: ConnectionId,
         context: &mut PacketContext<'_, '_>,
     ) -> Result<(), DropReason> {
-        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let Some(connection) = self.conntrack.get(id) else {
+            cannot_happen!("the connection was there a moment ago");
+            return Ok(());
+        };
         let source = connection.tuple(context.tracked.direction).source();
         let client_is_local = self.network.is_local(connection.tuple(Direction::Original).source());
         let back = way_to(&mut self.network, source);

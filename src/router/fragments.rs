@@ -139,8 +139,11 @@ impl Fragments {
     }
 
     fn whole(&mut self, index: usize) -> Gathered {
-        let Some(queue) = self.queues.get_mut(index) else { return Gathered::Refused };
-        let Some(total) = queue.total else { return Gathered::Refused };
+        let Some((queue, total)) = self.queues.get_mut(index).and_then(|queue| queue.total.map(|total| (queue, total)))
+        else {
+            cannot_happen!("a packet is whole that has no end");
+            return Gathered::Refused;
+        };
         let range = MAX_HEADER.saturating_sub(queue.header)..MAX_HEADER + total;
         let uncuttable = queue.longest_uncuttable == queue.longest;
         let mut buffer = core::mem::take(&mut queue.buffer);

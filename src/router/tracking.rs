@@ -31,7 +31,10 @@ impl Router {
 
     #[inline(never)]
     fn finish_connection(&mut self, id: ConnectionId, context: &mut PacketContext<'_, '_>) -> Result<(), DropReason> {
-        let Some(connection) = self.conntrack.get(id) else { return Ok(()) };
+        let Some(connection) = self.conntrack.get(id) else {
+            cannot_happen!("the connection was there a moment ago");
+            return Ok(());
+        };
         let status = connection.status();
         if context.tracked.is_error {
             if status.has(Status::SEQ_ADJUST) && context.tracked.direction == Direction::Original {

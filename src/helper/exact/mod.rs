@@ -163,7 +163,10 @@ impl Exact {
         context: &mut HelperContext<'_, '_>,
     ) -> Result<bool, DropReason> {
         let Some(id) = context.tracked.connection else { return Ok(false) };
-        let Some(slot) = conntrack.get(id).and_then(|connection| connection.helper_slot()) else { return Ok(false) };
+        let Some(slot) = conntrack.get(id).and_then(|connection| connection.helper_slot()) else {
+            cannot_happen!("a packet without a helper is read by it");
+            return Ok(false);
+        };
         if context.tracked.is_error {
             self.adjust_quoted(slot, context);
             return Ok(false);
@@ -198,7 +201,10 @@ impl Exact {
     /// Keeps a window free for whoever comes next.
     fn make_room(&mut self, now: Instant, conntrack: &mut Conntrack) {
         let Some(holder) = self.tools.pool.too_many() else { return };
-        let Some(state) = self.states.get_mut(holder.state) else { return };
+        let Some(state) = self.states.get_mut(holder.state) else {
+            cannot_happen!("nobody holds a window");
+            return;
+        };
         state.streams[holder.direction as usize].give_up(&mut self.tools.pool);
         if let Some(connection) = state.connection {
             Noted { now, connection, sender: holder.direction.into() }.note(conntrack, Intervention::GivenUp);
@@ -488,7 +494,10 @@ impl State {
 
 /// A copy of `bytes`, which are no more than a packet can bear.
 fn copy<'r>(bytes: &[u8], room: &'r mut [u8]) -> &'r [u8] {
-    let Some(room) = room.get_mut(..bytes.len()) else { return &[] };
+    let Some(room) = room.get_mut(..bytes.len()) else {
+        cannot_happen!("a packet is longer than any");
+        return &[];
+    };
     room.copy_from_slice(bytes);
     room
 }
