@@ -26,6 +26,7 @@ mod passage;
 mod reasons;
 mod sent_pair;
 mod service_gaps;
+mod size;
 mod streams;
 mod suggest;
 mod tables;
@@ -39,6 +40,7 @@ pub use departure::{Departure, Here, LinuxDoes, Quirk};
 pub use gap_watcher::Watch;
 pub use holes::Hole;
 pub use service_gaps::holes;
+pub use size::count_connections;
 pub use suggest::force_port;
 pub use tables::TableDifference;
 pub use verify::{Difference, DifferenceKind};
@@ -80,6 +82,8 @@ pub struct Options {
     pub behaviour: Behaviour,
     /// True if connections older than the capture are taken over, translated as the leaving packets show.
     pub adopt: bool,
+    /// Maximum number of TCP connections at once, if more than the tables have room for by default.
+    pub sessions: u32,
 }
 
 /// The reason why a replay cannot begin.
@@ -275,6 +279,10 @@ impl fmt::Debug for Replay {
 const LOOK_AHEAD: usize = 64;
 /// Maximum number of events of one packet, or of the time before it.
 const EVENTS: usize = 1 << 14;
+/// Number of frames by which those of interfaces recorded on their own may be out of order in a file.
+const REORDERED: usize = 4096;
+/// Maximum number of TCP connections that a capture or a caller makes room for.
+const MOST_SESSIONS: u32 = 1 << 20;
 /// The seeds do not matter: what they decide is taken from the capture, or differs.
 const SEEDS: [u64; 4] = [0x6674_7063, 0x6f6e_6e74, 0x7261_636b, 0x7265_706c];
 
@@ -386,6 +394,12 @@ impl Replay {
         config.helper_ports.extend(&options.ports);
         config.helper = config.helper.behaving(options.behaviour);
         config.conntrack.limits.events = EVENTS;
+        let limits = &mut config.conntrack.limits;
+        let sessions = options.sessions.min(MOST_SESSIONS);
+        limits.helped = limits.helped.max(sessions);
+        if directory.sysctl.get("net.netfilter.nf_conntrack_max").is_none() {
+            limits.connections = limits.connections.max(sessions);
+        }
         let beside = match options.behaviour {
             Behaviour::Linux => None,
             Behaviour::Exact => {
@@ -437,14 +451,23 @@ impl Replay {
     /// Runs a capture through the router, to its end or to where it breaks.
     pub fn run(&mut self, capture: &mut dyn RecordSource, sink: &mut dyn Sink) -> Summary {
         let mut ahead = VecDeque::new();
+        let mut read = VecDeque::new();
         let mut more = true;
         loop {
-            while more && ahead.len() < LOOK_AHEAD {
-                match self.frames.next(capture, &self.router, &mut self.summary) {
-                    Some(Ok(frame)) => put_in_order(frame, &mut ahead),
-                    Some(Err(error)) => sink.broken(&error),
-                    None => more = false,
+            while ahead.len() < LOOK_AHEAD {
+                let is_enough = |read: &VecDeque<Frame>| match read.back() {
+                    None => false,
+                    Some(frame) => !frame.unordered || read.len() >= REORDERED,
+                };
+                while more && !is_enough(&read) {
+                    match self.frames.next(capture, &self.router, &mut self.summary) {
+                        Some(Ok(frame)) => put_in_order(frame, &mut read),
+                        Some(Err(error)) => sink.broken(&error),
+                        None => more = false,
+                    }
                 }
+                let Some(frame) = read.pop_front() else { break };
+                ahead.push_back(frame);
             }
             let Some(mut frame) = ahead.pop_front() else { break };
             if self.verifier.is_some()

@@ -13,6 +13,8 @@ use crate::router::Router;
 
 /// Port from which FTP servers connect in active mode (RFC 959 section 3.2).
 const FTP_DATA: u16 = 20;
+/// Maximum number of connections that are searched for one of the same host.
+const MOST_ASKED: usize = 1024;
 /// The bytes that end a line.
 const LINE_END: u32 = 2;
 /// The longest segment that is made.
@@ -53,7 +55,7 @@ impl Passage {
             _ => {
                 let client_sends = |from: IpAddr| {
                     let connections = router.conntrack().iter(now).map(|(_, connection)| connection);
-                    let mut control = connections.filter(|connection| connection.has_helper());
+                    let mut control = connections.take(MOST_ASKED).filter(|connection| connection.has_helper());
                     control.find(|connection| connection.tuple(Direction::Original).source() == from)
                 };
                 match (client_sends(source.ip()), client_sends(self.left.destination.ip())) {

@@ -74,6 +74,11 @@ pub struct Arguments {
     #[arg(long)]
     pub(crate) all: bool,
 
+    /// Room for so many connections at once, where the capture is a pipe and cannot be counted first [default: 4096]. For
+    /// captures with --router
+    #[arg(long, value_name = "N", requires = "router")]
+    pub(crate) sessions: Option<u32>,
+
     /// One JSON object a line: events as they happen, a summary last
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ftp_conntrack::capture::{Merged, Reader};
 use ftp_conntrack::config::{Directory, interface_of_capture};
-use ftp_conntrack::replay::{Options, Replay, Watch};
+use ftp_conntrack::replay::{Options, Replay, Watch, count_connections};
 
 use crate::archive::RouterPath;
 use crate::failure::{Failure, warn};
@@ -70,7 +70,12 @@ impl Input {
             return Err(Failure::of_file(path, wrong));
         }
         let capture = merged(&capture_paths)?;
-        let replay = Replay::new(&directory, options(arguments)).map_err(|error| in_directory(path, error))?;
+        let mut options = options(arguments);
+        options.sessions = match arguments.sessions {
+            Some(sessions) => sessions,
+            None => count(&capture_paths)?,
+        };
+        let replay = Replay::new(&directory, options).map_err(|error| in_directory(path, error))?;
         Ok(Self {
             directory,
             router_name: name_of(path),
@@ -107,6 +112,14 @@ fn bundled() -> Result<PathBuf, Failure> {
         return Ok(path);
     }
     Err(Failure::of_file(&path, "the bundled recording is not there; name a CAPTURE or a --router DIR"))
+}
+
+/// Returns the number of connections in captures; 0 if one of them is a pipe, which cannot be read twice.
+fn count(paths: &[PathBuf]) -> Result<u32, Failure> {
+    if !paths.iter().all(|path| path.is_file()) {
+        return Ok(0);
+    }
+    Ok(count_connections(&mut merged(paths)?))
 }
 
 /// Opens one capture for each interface, or one of all.
