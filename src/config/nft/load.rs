@@ -397,6 +397,9 @@ fn implied(statements: &[Statement], family: TableFamily) -> Option<Statement> {
         statements.iter().any(|statement| match statement {
             Statement::Match { left, .. } => wanted(left),
             Statement::Lookup { key, .. } | Statement::VerdictMap { key, .. } => key.iter().any(wanted),
+            Statement::SetMark(Expression::Map { key, .. }) | Statement::SetCtMark(Expression::Map { key, .. }) => {
+                key.iter().any(wanted)
+            }
             _ => false,
         })
     };

@@ -166,8 +166,8 @@ impl Nft {
             }
             Step::SetZone(code) => {
                 let zone = self.value(code, rule, conntrack, subject)? as u16;
-                // Whoever says first how a packet is tracked is right.
-                if subject.tracked.is_none() && *subject.tracking == Tracking::Usual {
+                // The first zone is right; a packet that was not to be tracked is, then (seen on 6.18).
+                if subject.tracked.is_none() && matches!(*subject.tracking, Tracking::Usual | Tracking::None) {
                     *subject.tracking = Tracking::Template(Template { zone, ..Template::default() });
                 }
                 Some(Outcome::Next)
