@@ -1,4 +1,4 @@
-//! How much a capture wants of the tables.
+//! The number of connections in a capture, to size the tables by.
 
 use crate::capture::RecordSource;
 use crate::packet::{Headers, Layer4, TcpFlags, link};
