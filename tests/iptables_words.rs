@@ -312,7 +312,7 @@ fn iptables_takes_and_refuses_the_same() {
     for (kind, line) in &wrong {
         println!("{kind}\n    {line}");
     }
-    // What is left: values that only a kernel's module or a file of the machine decides on.
+    // The rest are values that only a kernel's module or a file of the machine decides on.
     assert!(differ * 100 <= rules * 4, "{differ} of {rules} differ");
     assert!(taken > rules / 10, "hardly a rule is one");
 }

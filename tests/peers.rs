@@ -435,10 +435,9 @@ mod else_comes {
 
     #[test]
     fn row_35_a_loose_helper() {
-        for behaviour in [Behaviour::Linux, Behaviour::Exact] {
-            let said = "PORT 192,0,2,7,31,144\r\n";
-            assert_eq!(says(behaviour, true, said, 0), said.as_bytes());
-        }
+        let said = "PORT 192,0,2,7,31,144\r\n";
+        assert_eq!(says(Behaviour::Linux, true, said, 0), b"PORT 203,0,113,1,31,144\r\n");
+        assert_eq!(says(Behaviour::Exact, true, said, 0), said.as_bytes());
     }
 
     #[test]

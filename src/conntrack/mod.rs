@@ -381,9 +381,14 @@ impl Conntrack {
         candidates.find(is_pending)
     }
 
-    /// Returns true if an expectation's time is not over, nor its master's.
+    /// Returns true if an expectation's time is not over, nor its master's. A master that a transfer keeps counts as long as
+    /// it is open: one that was reset or closed announces nothing.
     fn is_pending(&self, now: Instant, expectation: &Expectation) -> bool {
-        !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(|master| !master.expired(now))
+        let lives = |master: &Connection| {
+            let is_open = master.tcp_state().is_none_or(|state| state == TcpState::Established);
+            master.outlives(now) || (is_open && !master.expired(now))
+        };
+        !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(lives)
     }
 
     /// Removes an expectation that its announcer takes back, if it is still there.

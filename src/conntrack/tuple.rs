@@ -15,8 +15,9 @@ use crate::packet::{Address, Family, Headers, Layer4, Protocol, Side};
 /// use ftp_conntrack::conntrack::Tuple;
 /// use ftp_conntrack::packet::Protocol;
 ///
-/// let control = Tuple::new(Protocol::TCP, "10.77.1.2:40000".parse().unwrap(),
-/// "198.51.100.9:21".parse().unwrap()).unwrap(); let reply = control.reversed().unwrap();
+/// let (client, server) = ("10.77.1.2:40000".parse().unwrap(), "198.51.100.9:21".parse().unwrap());
+/// let control = Tuple::new(Protocol::TCP, client, server).unwrap();
+/// let reply = control.reversed().unwrap();
 /// assert_eq!((reply.source_port(), reply.destination_port()), (21, 40000));
 /// assert_eq!(reply.reversed(), Some(control));
 /// ```

@@ -54,8 +54,9 @@
 //!
 //! // ipvsadm -A -f 21 -s rr -p 300; ipvsadm -a -f 21 -r 10.77.1.11 -m; ...
 //! let mut config = IpvsConfig::default();
-//! let mut service = ServiceConfig::new(ServiceAddress::mark(21),
-//! Scheduler::RoundRobin).persistent(Duration::from_secs(300)); for last in [11, 12, 13] {
+//! let address = ServiceAddress::mark(21);
+//! let mut service = ServiceConfig::new(address, Scheduler::RoundRobin).persistent(Duration::from_secs(300));
+//! for last in [11, 12, 13] {
 //!     service = service.with_server(ServerConfig::new([10, 77, 1, last].into(), 0, Forwarding::Masquerade));
 //! }
 //! config.services.push(service);
@@ -64,8 +65,9 @@
 //! let ipvs = Ipvs::new(config, [1, 2]);
 //! let mut text = String::new();
 //! ipvs.write_proc(&mut text)?;
-//! assert!(text.contains("FWM  00000015 rr persistent 75000 FFFFFFFF\n  -> 0A4D010D:0000      Masq    1      0         
-//! 0")); assert!(ipvs.iter(Instant::from_secs(0)).next().is_none());
+//! let expected = "FWM  00000015 rr persistent 75000 FFFFFFFF\n  -> 0A4D010D:0000      Masq    1      0          0";
+//! assert!(text.contains(expected), "{text}");
+//! assert!(ipvs.iter(Instant::from_secs(0)).next().is_none());
 //! # Ok::<(), core::fmt::Error>(())
 //! ```
 //!

@@ -83,7 +83,7 @@ pub(super) fn ask(
     context: &mut PacketContext<'_, '_>,
     tracking: &mut Tracking,
 ) -> netfilter::RuleVerdict {
-    // What came back by loopback, and what answers another packet, has its connection with it.
+    // A packet that came back by loopback, or answers another, has its connection with it.
     let before = matches!((table, hook), (TableName::Raw, Hook::Prerouting | Hook::Output))
         && context.tracked.connection.is_none();
     let mut subject = EvalContext {

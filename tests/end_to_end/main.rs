@@ -165,7 +165,7 @@ fn exact_wild_cuts() {
 
 #[test]
 fn exact_wild_everything() {
-    prove("exact_wild_everything", Class { wild: true, ..EVERYTHING }, Behaviour::Exact, 300);
+    prove("exact_wild_everything", Class { wild: true, ..EVERYTHING }, Behaviour::Exact, 290);
 }
 
 /// Runs dialogues of a class, and tells of those that fail: of the first one everything, of the others the seed.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use ftp_conntrack::Behaviour;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
@@ -317,6 +318,8 @@ impl Server {
         let there = there.ok_or_else(|| format!("the server was told {form:?} {}", argument.escape_debug()))?;
         if let (true, std::net::IpAddr::V6(v6), Form::Eprt) = (options.hides_clients(), there.ip(), form)
             && there.ip() != options.client(0)
+            // Linux writes all eight groups.
+            && options.behaviour == Behaviour::Exact
             && !argument.contains(&v6.to_string())
         {
             return Err(format!("not as RFC 5952 has it: {argument}"));

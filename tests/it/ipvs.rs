@@ -866,7 +866,7 @@ fn server_of(world: &mut World, client: &str, port: u16, flags: u8) -> Result<u8
 #[test]
 fn a_syn_on_an_entry_that_is_over_is_scheduled_anew_if_reuse_mode_says_so() {
     const CLIENT: &str = "198.51.100.7:40000";
-    // How the first connection goes on, the reuse mode, and whether another server gets the next SYN.
+    // The end of the first connection, the reuse mode, and whether another server gets the next SYN.
     for (then, reuse_mode, is_new) in [
         (ACK, 1, false),
         (ACK, 2, false),
@@ -923,7 +923,7 @@ fn a_client_leaves_a_server_of_weight_0_if_its_persistence_is_to_expire() {
         }));
         let next = server_of(&mut world, "198.51.100.7:40002", 80, SYN).unwrap();
         assert_eq!(next != first, expires);
-        // Where it went it stays.
+        // It stays with its server.
         assert_eq!(server_of(&mut world, "198.51.100.7:40003", 80, SYN), Ok(next));
     }
 }

@@ -145,7 +145,7 @@ pub(crate) fn rules(v4: Option<&Ruleset>, v6: Option<&Ruleset>, nft: Option<&Nft
     let Some(nft) = nft else { return families };
     let tables: Vec<_> = nft.tables.iter().map(nft_rules).collect();
     let nft = if tables.is_empty() { "none".to_owned() } else { tables.join(", ") };
-    // Where nothing is iptables', nftables alone is worth a word.
+    // Without a rule of iptables, nftables alone is worth a word.
     if v4.is_none() && v6.is_none() { format!("nftables: {nft}") } else { format!("{families}; nftables: {nft}") }
 }
 
