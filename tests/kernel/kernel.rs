@@ -141,7 +141,7 @@ impl Kernel {
             write_sysctl(&path, value)?;
         }
         if setup.remembers() || self.loaded.remembers() {
-            // What rules remember goes with the last rule that names it.
+            // The memory of rules goes with the last rule that names it.
             let none = Setup::default();
             self.restore("iptables", &none.rules4)?;
             self.restore("ip6tables", &none.rules6)?;
