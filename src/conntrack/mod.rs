@@ -382,10 +382,10 @@ impl Conntrack {
     }
 
     /// Returns true if an expectation's time is not over, nor its master's. A master that a transfer keeps counts as long as
-    /// it is open: one that was reset or closed announces nothing.
+    /// it was not reset.
     fn is_pending(&self, now: Instant, expectation: &Expectation) -> bool {
         let lives = |master: &Connection| {
-            let is_open = master.tcp_state().is_none_or(|state| state == TcpState::Established);
+            let is_open = master.tcp_state() != Some(TcpState::Close);
             master.outlives(now) || (is_open && !master.expired(now))
         };
         !expectation.deadline.has_passed(now) && self.get(expectation.master).is_some_and(lives)
