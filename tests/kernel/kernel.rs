@@ -127,12 +127,10 @@ impl Kernel {
 
     /// Takes a configuration, and forgets every connection.
     pub(crate) fn load(&mut self, setup: &Setup) -> Result<(), String> {
-        // Rules that ask for counters turn them on, and leave them on.
-        write_sysctl("net/netfilter/nf_conntrack_acct", "0")?;
         for (key, value) in std::mem::take(&mut self.defaults) {
             write_sysctl(&key, &value)?;
         }
-        // A rule about a connection's bytes has it counted from then on.
+        // Rules about a connection's bytes turn its counters on, and leave them on.
         write_sysctl("net/netfilter/nf_conntrack_acct", "0")?;
         for (key, value) in &setup.sysctl {
             let path = key.replace('.', "/");
@@ -166,7 +164,10 @@ impl Kernel {
         if self.loaded.rules6 != setup.rules6 {
             self.restore("ip6tables", &setup.rules6)?;
         }
-        self.loaded = Setup { nft: "refused".to_owned(), ..setup.clone() };
+        // Tables of nftables that were refused are loaded anew the next time; where there are none, nothing is to be done,
+        // and what connbytes switched on stays on.
+        let has_nft = !self.loaded.nft.is_empty() || !setup.nft.is_empty();
+        self.loaded = Setup { nft: if has_nft { "refused".to_owned() } else { String::new() }, ..setup.clone() };
         self.load_nft(setup)?;
         self.own = match (self.own.take(), setup.is_host) {
             (None, true) => Some(Own::open(&INTERFACES)?),
