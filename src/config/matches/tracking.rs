@@ -165,8 +165,8 @@ fn connbytes(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     if first > last && last != 0 {
         return Err(Error::bad_value(range.value(), "write the lower number first"));
     }
-    // Linux takes an upper bound of 0 for none.
-    let last = if last == 0 { u64::MAX } else { last };
+    // An upper bound of 0 below the lower one is none; 0:0 is the number 0 (asked of 6.18).
+    let last = if last < first { u64::MAX } else { last };
     Ok(vec![when(ranged(Number::ConnectionCount { of, reply }, (first, last)), range.negated)])
 }
 
