@@ -162,12 +162,12 @@ fn connbytes(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
     let (Some(first), Some(last)) = (bound(first, 0), bound(last, u64::MAX)) else {
         return Err(Error::bad_value(range.value(), "write a number or FROM:TO"));
     };
-    if first > last && last != 0 {
+    if first > last {
         return Err(Error::bad_value(range.value(), "write the lower number first"));
     }
-    // An upper bound of 0 below the lower one is none; 0:0 is the number 0 (asked of 6.18).
-    let last = if last < first { u64::MAX } else { last };
-    Ok(vec![when(ranged(Number::ConnectionCount { of, reply }, (first, last)), range.negated)])
+    // iptables keeps a negated range as one whose bounds are swapped, so that `! 2:2` is 2:2.
+    let negated = range.negated && first != last;
+    Ok(vec![when(ranged(Number::ConnectionCount { of, reply }, (first, last)), negated)])
 }
 
 fn connlabel(words: &MatchWords<'_, '_>) -> Result<Vec<Condition>, Error> {
