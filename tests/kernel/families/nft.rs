@@ -532,7 +532,8 @@ impl Script<'_> {
             "IP saddr vmap @verdicts",
             "IP daddr vmap { SERVER : jump other, NETWORK : continue }",
         ];
-        // Without `ct count`: a connection that was dropped counts for some ticks more, which no packet shows.
+        // Without `ct count`: a connection that was dropped counts for some ticks more, which no packet shows. One limit for
+        // the elements of a set: which of two an element keeps is not known.
         let meters = [
             "limit rate 3/second",
             "limit rate 2/minute burst 3 packets",
@@ -549,7 +550,6 @@ impl Script<'_> {
             "IP daddr != @seen",
             "delete @seen { IP daddr }",
             "update @seen { IP saddr limit rate 2/minute burst 3 packets }",
-            "add @seen { IP daddr limit rate over 2/hour burst 5 packets }",
             "numgen inc mod 5 vmap { 0 : continue, 1-2 : jump other }",
         ];
         let tcp_meters = [

@@ -142,11 +142,7 @@ fn test(rng: &mut Rng, net: &Net, not: &str) -> String {
         21 => {
             format!(
                 "-m addrtype {not}--src-type {}",
-                rng.pick(if v6 {
-                    &["UNICAST", "LOCAL", "UNREACHABLE,LOCAL"]
-                } else {
-                    &["UNICAST", "LOCAL", "BROADCAST,LOCAL"]
-                })
+                rng.pick(if v6 { &["UNICAST", "LOCAL", "LOCAL"] } else { &["UNICAST", "LOCAL", "BROADCAST,LOCAL"] })
             )
         }
         22 => format!(
