@@ -101,9 +101,12 @@ impl Talk {
 
 const PORT: &str = "PORT 10,77,1,2,31,144\r\n";
 
+/// Names of bounds, and a test that exhausts them.
+type Way = (&'static [&'static str], fn());
+
 /// Each way to exhaust bounds, with the bounds that it exhausts: constants of `src/helper/exact`, and the numbers that a router
 /// is configured with.
-const WAYS: [(&[&str], fn()); 19] = [
+const WAYS: [Way; 19] = [
     (&["MAX_WAITING"], waiting_commands_without_login),
     (&["MAX_WAITING"], waiting_commands_that_are_no_ftp),
     (&["EDITS", "UNIT_EDITS"], replacements_in_one_segment),

@@ -43,7 +43,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     tracking: &mut Tracking::default(),
                     surroundings: &Nowhere,
                     now: ftp_conntrack::Instant::from_secs(0),
-                    nft: &mut ftp_conntrack::netfilter::nft::NftState::default(),
+                    nft: &mut NftState::default(),
                     memory: &mut ftp_conntrack::netfilter::RuleMemory::default(),
                     hot_drop: false,
                     logged: None,

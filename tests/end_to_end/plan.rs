@@ -261,7 +261,8 @@ impl Writer<'_> {
         for _ in 0..self.rng.range(1, 4) {
             let at = self.rng.below(text.len() + 1);
             let odd = if self.rng.percent(80) { self.rng.pick(&ODD).to_vec() } else { self.rng.bytes(1) };
-            if !odd.contains(&b'\n') && !(self.options.class.urgent && odd.contains(&0xf2)) {
+            let is_taken = odd.contains(&b'\n') || self.options.class.urgent && odd.contains(&0xf2);
+            if !is_taken {
                 text.splice(at..at, odd);
             }
         }
