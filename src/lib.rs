@@ -74,6 +74,7 @@ extern crate alloc;
 extern crate std;
 
 /// Fails in debug builds, for fuzzers and tests to notice; in others the caller goes on with what it has.
+#[cfg(feature = "alloc")]
 macro_rules! cannot_happen {
     ($what:literal) => {
         debug_assert!(false, $what)

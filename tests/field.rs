@@ -1,7 +1,8 @@
 //! Recordings of ordinary routers, changed: each change of what leaves is noticed, and another cut of the same streams is
 //! not.
 //!
-//! `FIELD=DIRECTORY cargo test --test field -- --ignored` does it with all recordings of a directory, as `.ci/run` does.
+//! `FIELD=DIRECTORY cargo test --test field -- --ignored` does it with all recordings of a directory.
+#![cfg(all(feature = "config", feature = "capture"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! It needs `iptables-legacy-restore` and `ip6tables-legacy-restore`, and root; without them it says so and passes.
+#![cfg(feature = "config")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
