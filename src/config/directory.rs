@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::addresses::{InterfaceConfig, parse_addresses};
 use super::error::{Error, ErrorKind, Warning, WarningKind};
-use super::ip_settings::warn_of_settings;
+use super::ip_settings::{is_part, warn_of_settings};
 use super::ipset::parse_ipset;
 use super::ipvsadm::parse_ipvs_rules;
 use super::keepalived::parse_keepalived_with;
@@ -201,23 +201,9 @@ fn included(path: &Path, pattern: &str) -> Vec<(String, String)> {
     names.into_iter().filter_map(|name| Some((name.clone(), text(path, &name).ok()??))).collect()
 }
 
-/// True if a name is what a pattern stands for. The ruleset itself is no part of itself.
+/// True if a file's name is the pattern's. The ruleset itself is no part of itself.
 fn fits(pattern: &str, name: &str) -> bool {
-    if name == "ruleset.nft" {
-        return false;
-    }
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut last = None;
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = rest.get(at + part.len()..).unwrap_or_default();
-        last = Some(part);
-    }
-    match last {
-        None => rest.is_empty(),
-        Some(part) => name.ends_with(part),
-    }
+    name != "ruleset.nft" && is_part(pattern, name)
 }
 
 /// Returns the captures in a directory: the one of all interfaces, or else one for each.

@@ -221,7 +221,7 @@ fn is_like(pattern: &str, key: &str) -> bool {
 }
 
 /// True if a part of a name is the pattern's, in which each `*` stands for any text.
-fn is_part(pattern: &str, part: &str) -> bool {
+pub(super) fn is_part(pattern: &str, part: &str) -> bool {
     let mut pieces = pattern.split('*');
     let Some(mut rest) = pieces.next().and_then(|first| part.strip_prefix(first)) else { return false };
     let mut last = None;

@@ -33,6 +33,13 @@ pub struct Setting<T> {
     pub text: String,
 }
 
+impl Setting<()> {
+    /// Returns a setting that the same line made.
+    fn with<T>(&self, value: T) -> Setting<T> {
+        Setting { value, place: self.place.clone(), text: self.text.clone() }
+    }
+}
+
 /// The TLS that a server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -89,19 +89,14 @@ fn assigned(line: &str, name: &str) -> Option<String> {
 /// Fills a host from an option of pure-ftpd, by its long name in small letters and its value. Returns false if it is none
 /// that concerns data connections.
 pub(super) fn pure_ftpd_option(host: &mut ServerHost, name: &str, value: &str, at: &Setting<()>) -> Result<bool, ()> {
-    let setting = |value| Setting { value, place: at.place.clone(), text: at.text.clone() };
     let is_on = !matches!(value.to_ascii_lowercase().as_str(), "no" | "off" | "0" | "false");
     match name {
         "passiveportrange" => {
             let ports = range(value, &[' ', ':', '\t']).ok_or(())?;
-            host.settings.passive_ports =
-                Some(Setting { value: ports, place: at.place.clone(), text: at.text.clone() });
+            host.settings.passive_ports = Some(at.with(ports));
         }
-        "forcepassiveip" => {
-            host.settings.passive_address =
-                Some(Setting { value: value.to_string(), place: at.place.clone(), text: at.text.clone() });
-        }
-        "natmode" => host.settings.passive = is_on.then(|| setting(false)),
+        "forcepassiveip" => host.settings.passive_address = Some(at.with(value.to_string())),
+        "natmode" => host.settings.passive = is_on.then(|| at.with(false)),
         "tls" => {
             let tls = match value {
                 "0" => ServerTls::Off,
@@ -109,7 +104,7 @@ pub(super) fn pure_ftpd_option(host: &mut ServerHost, name: &str, value: &str, a
                 "2" | "3" => ServerTls::Required,
                 _ => return Err(()),
             };
-            host.settings.tls = Some(Setting { value: tls, place: at.place.clone(), text: at.text.clone() });
+            host.settings.tls = Some(at.with(tls));
         }
         "bind" => {
             let (address, port) = value.split_once(',').unwrap_or((value, ""));

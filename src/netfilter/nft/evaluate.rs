@@ -7,6 +7,7 @@ use super::super::connlimit::ConnlimitMatch;
 use super::super::context::{EvalContext, RuleVerdict, Tracking, WayBack};
 use super::super::edit::{self, PacketEdit};
 use super::super::memory::Outcome as Seen;
+use super::super::number::extension_header;
 use super::super::rules::{AddressTypes, Policy};
 use super::compile::{
     Code, CompiledData, CompiledNat, CompiledNatValue, CompiledVerdict, Instruction, MAX_STACK, Nft, Step, name_value,
@@ -631,24 +632,6 @@ fn ip_option(wanted: u8, offset: u16, bits: u16, subject: &EvalContext<'_, '_>) 
         0 => Some(u128::from(found.is_some())),
         _ => bits_at(found?, usize::from(offset), usize::from(bits)),
     }
-}
-
-/// Returns the start of an IPv6 extension header: they follow one after the other (RFC 8200 section 4).
-fn extension_header(wanted: u8, subject: &EvalContext<'_, '_>) -> Option<usize> {
-    let (headers, bytes) = (&subject.headers, subject.packet.bytes());
-    if headers.family != Family::V6 {
-        return None;
-    }
-    let (mut next, mut at) = (*bytes.get(6)?, 40);
-    while at < headers.transport {
-        if next == wanted {
-            return Some(at);
-        }
-        let length = if next == 44 { 8 } else { (usize::from(*bytes.get(at + 1)?) + 1) * 8 };
-        next = *bytes.get(at)?;
-        at += length;
-    }
-    None
 }
 
 /// The hash of a key: of the bytes of its parts, each padded to a multiple of four.
